@@ -1,0 +1,140 @@
+"""Scan files to checked, RAS+ volumes. The only file that imports nibabel.
+
+A header is never believed: shape, data offset and size are bounded before any memory is taken (a 72-byte gzip can claim
+gigabytes), and a file that fails a check raises `ScanError`, one sentence that names the file, the value and what was
+allowed.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from symnorm_jax.data.geometry import voxel_sizes
+
+MAX_VOXELS = 512**3
+MAX_DATA_OFFSET = 1 << 20
+DEFLATE_RATIO = 1032  # deflate cannot expand by more than this, so a smaller .gz cannot hold what its header claims
+
+
+class ScanError(ValueError):
+    """A scan that cannot be used; the message is one sentence for the person who owns the file."""
+
+
+class Volume(NamedTuple):
+    """One scan on an RAS+ grid, with what is known of it."""
+
+    voxels: np.ndarray  # [X, Y, Z] float32
+    affine: np.ndarray  # [4, 4] voxel index to mm
+    lesion: np.ndarray | None = None  # [X, Y, Z] bool; None where nobody has drawn lesions
+    brain: np.ndarray | None = None  # [X, Y, Z] bool; None where there is no mask file
+
+
+class Scan(NamedTuple):
+    """One session of one person: what a source yields, and all that anything downstream knows of the source."""
+
+    patient: str
+    session: str
+    healthy: bool  # the person is known to be free of what is being looked for
+    load: Callable[[], Volume]  # a module-level function or a partial of one, so that worker processes can call it
+    files: tuple[str, ...] = ()  # the images, whose contents are hashed for the leakage audit
+    extras: tuple[str, ...] = ()  # masks and the like, hashed for the store's key only
+    recipe: str = ""  # what else decides the voxels: a seed, a channel, how lesions were planted
+    groups: dict[str, str] = {}  # age, sex, site, scanner...
+
+    @property
+    def name(self) -> str:
+        return f"{self.patient}/{self.session}" if self.session else self.patient
+
+
+def digest(files: Iterable[str], *texts: str) -> str:
+    """SHA-256 of the contents of `files`, in order, and of `texts`; file names and dates do not matter."""
+    whole = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as stream:
+            whole.update(hashlib.file_digest(stream, "sha256").digest())
+    for text in texts:
+        whole.update(text.encode())
+    return whole.hexdigest()
+
+
+def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels `[X, Y, Z]` float32 and affine `[4, 4]` of a NIfTI or Analyze file, reoriented to RAS+.
+
+    Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size.
+    """
+    try:
+        image = nib.load(path)
+        _check_header(path, image)
+        voxels = np.asarray(image.dataobj, dtype=np.float32)
+    except ScanError:
+        raise
+    except FileNotFoundError:
+        raise ScanError(f"{path}: no such file.") from None
+    except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
+        raise ScanError(f"{path}: cannot be read as a NIfTI image ({_one_line(error)}).") from None
+    bad = int(voxels.size - np.isfinite(voxels).sum())
+    if bad:
+        raise ScanError(f"{path}: {bad} of {voxels.size} voxels are NaN or infinite; all must be finite.")
+    return _to_ras(voxels.reshape(voxels.shape[:3]), image.affine)
+
+
+def read_volume(image: str | Path, lesion: str | Path | None = None, brain: str | Path | None = None) -> Volume:
+    """A scan and its mask files; a mask is true where its value is positive. Raises ScanError, see `read_nifti`."""
+    voxels, affine = read_nifti(image)
+    if voxels.min() == voxels.max():
+        raise ScanError(f"{image}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
+    return Volume(voxels, affine, _read_mask(lesion, image, voxels, affine), _read_mask(brain, image, voxels, affine))
+
+
+def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    """Write an RAS+ array as NIfTI; booleans become 0 and 1. Nothing but geometry goes into the header."""
+    voxels = voxels.astype(np.uint8) if voxels.dtype == bool else voxels
+    temporary = Path(path).with_name(f".{os.getpid()}-{Path(path).name}")
+    nib.save(nib.Nifti1Image(voxels, affine), temporary)
+    os.replace(temporary, path)
+
+
+def _check_header(path, image) -> None:
+    shape = image.shape
+    if len(shape) > 3 and set(shape[3:]) != {1} or len(shape) < 3 or min(shape) < 1:
+        raise ScanError(f"{path}: the image has shape {shape}; one three-dimensional volume is allowed.")
+    claimed = int(np.prod(shape, dtype=object))
+    if claimed > MAX_VOXELS:
+        raise ScanError(f"{path}: the header claims {claimed} voxels {shape}; at most {MAX_VOXELS} are allowed.")
+    offset, itemsize = int(image.dataobj.offset), image.get_data_dtype().itemsize
+    held = os.path.getsize(image.file_map["image"].filename)
+    holds = held * (DEFLATE_RATIO if str(path).endswith(".gz") else 1)
+    if offset > MAX_DATA_OFFSET or claimed * itemsize > holds:
+        raise ScanError(
+            f"{path}: the header claims {claimed * itemsize} bytes of voxels at offset {offset}, "
+            f"more than the file's {held} bytes can hold."
+        )
+    sizes = voxel_sizes(image.affine)
+    if not ((sizes > 0.05) & (sizes < 50)).all():  # NaN fails too
+        raise ScanError(f"{path}: voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
+
+
+def _to_ras(voxels, affine):
+    orientation = nib.io_orientation(affine)
+    reoriented = nib.apply_orientation(voxels, orientation)
+    return np.ascontiguousarray(reoriented), affine @ nib.orientations.inv_ornt_aff(orientation, voxels.shape)
+
+
+def _read_mask(path, image, voxels, affine) -> np.ndarray | None:
+    if path is None:
+        return None
+    mask, mask_affine = read_nifti(path)
+    if mask.shape != voxels.shape:
+        raise ScanError(f"{path}: the mask has shape {mask.shape}, its image {image} has {voxels.shape}.")
+    if not np.allclose(mask_affine, affine, atol=0.1):
+        raise ScanError(f"{path}: the mask's affine differs from that of its image {image} by more than 0.1 mm.")
+    return mask > 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
