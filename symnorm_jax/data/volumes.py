@@ -15,14 +15,11 @@ import nibabel as nib
 import numpy as np
 
 from symnorm_jax.data.geometry import voxel_sizes
+from symnorm_jax.errors import ScanError
 
 MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20
 DEFLATE_RATIO = 1032  # deflate cannot expand by more than this, so a smaller .gz cannot hold what its header claims
-
-
-class ScanError(ValueError):
-    """A scan that cannot be used; the message is one sentence for the person who owns the file."""
 
 
 class Volume(NamedTuple):

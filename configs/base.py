@@ -1,0 +1,122 @@
+"""The settings every config starts from, each with what it does; symnorm on 64 x 64 slices.
+
+A config is `get_config(size)`: `full`, or `tiny`, which goes through every stage in under a minute and shows nothing but
+that it does. `full` and `tiny` may be followed by the name of a preset, as in `--config=configs/demo.py:full,AB1+MSE`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+# Interpretations: the paper names these two configurations in its abstract and does not define them.
+PRESETS = {
+    # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.
+    "AB1+MSE": {"mask.kind": "checkerboard", "score.headline": "mse", "score.threshold": "max_accuracy"},
+    # Masks that respect the mirror, decided by Mahalanobis distance at the ROC-optimised threshold.
+    "Symmetry ROC": {"mask.kind": "exclusive", "score.headline": "mahalanobis", "score.threshold": "roc"},
+}
+
+
+def base() -> ConfigDict:
+    config = ConfigDict()
+    config.system = "symnorm"
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.source = placeholder(str)  # one of symnorm_jax/data/sources
+    config.data.root = placeholder(str)  # the folder of the release
+    config.data.options = ConfigDict()  # what the source can be asked for
+    config.data.store = "runs/store"  # prepared slices, shared by runs
+    config.data.brain = "file"  # where the brain mask comes from: file, nonzero or head
+    config.data.size = (64, 64)  # pixels, left-right by back-front
+    config.data.spacing = 3.0  # mm between pixels
+    config.data.slice_spacing = 6.0  # mm between slices; 0 keeps the slices of the scan
+    config.data.percentiles = (1.0, 99.0)  # of the brain's intensities, which become 0 and 1
+    config.data.min_brain = 4000.0  # mm2 of brain that a slice must show
+    config.data.min_lesion = 50.0  # mm2 of lesion from which a slice is abnormal
+    config.data.margin = 1  # slices next to a lesion that are neither healthy nor abnormal
+    config.data.train_on = "healthy_people"  # or lesion_free_slices, where nobody is healthy
+    config.data.split = (0.6, 0.15, 0.25)  # of the patients: train, val, test
+    config.data.duplicate = 0.998  # correlation above which two slices are taken for copies
+    config.data.flip = False  # mirror half of the training slices; teaches indifference to side
+    config.data.strict = False  # stop at the first unusable scan, instead of leaving it out
+    config.data.workers = 0  # processes that prepare scans; 0 for one a core
+    config.data.threads = 2  # that read training slices; 0 reads in the training loop
+
+    config.mask = ConfigDict()
+    config.mask.kind = "exclusive"  # exclusive, paired, hemisphere, checkerboard, random, none
+    config.mask.patch = 8  # pixels a side
+    config.mask.ratio = 0.5  # of the patches, hidden at a time
+    config.mask.covers = 1  # averaged at inference; each takes 1 / ratio network passes
+    config.mask.mirror_context = True  # the U-Net also sees the mirror image of what is visible
+
+    config.unet = ConfigDict({"widths": (16, 32, 64, 128), "depth": 2})
+    config.vae = ConfigDict({"widths": (16, 32, 64), "latent": 1024})
+
+    config.loss = ConfigDict()
+    config.loss.reconstruction = "l1"  # or l2, on hidden brain pixels
+    config.loss.ssim = 0.0  # weight of 1 - SSIM beside it
+    config.loss.scale = 1.0  # deviation of the VAE's likelihood, in units of the difference map
+    config.loss.beta = 0.1  # weight of the KL divergence
+    config.loss.warmup = 0.25  # share of the steps in which beta grows from 0
+
+    config.difference = ConfigDict()
+    config.difference.kind = "signed"  # absolute, signed, squared, positive, negative
+    config.difference.relative = True  # divide by the healthy residual at each pixel
+
+    config.train = ConfigDict()
+    config.train.log_every = 25
+    config.train.checkpoint_every = 250
+    config.train.unet = _stage(steps=1000, learning_rate=2e-3)
+    config.train.vae = _stage(steps=600, learning_rate=1e-3)
+
+    config.score = ConfigDict()
+    config.score.batch_size = 64
+    config.score.shrinkage = "auto"  # oas, ledoit_wolf, a number from 0 to 1, or auto: leave-patients-out likelihood
+    config.score.headline = "mse+mahalanobis"  # the score that the report leads with
+    config.score.threshold = "roc"  # roc, max_accuracy, healthy_quantile
+    config.score.quantile = 0.95  # of healthy validation cases, for healthy_quantile
+
+    config.evaluation = ConfigDict()
+    config.evaluation.replicates = 1000  # of the bootstrap over patients
+    config.evaluation.position_strata = 10  # bands of slice height within which AUROC is also taken
+    return config
+
+
+def _stage(steps: int, learning_rate: float) -> ConfigDict:
+    optimizer = {"learning_rate": learning_rate, "warmup_steps": 50, "weight_decay": 0.01, "clip_norm": 1.0}
+    return ConfigDict({"steps": steps, "batch_size": 32, "optimizer": optimizer})
+
+
+def shrink(config: ConfigDict) -> None:
+    """What `tiny` means for every config: coarse slices, small networks, few steps."""
+    config.update_from_flattened_dict(
+        {
+            "data.size": (32, 32),
+            "data.spacing": 6.0,
+            "data.slice_spacing": 10.0,
+            "data.duplicate": 1.0,  # at 6 mm everybody looks alike
+            "mask.patch": 4,
+            "unet.widths": (8, 16),
+            "vae.widths": (8, 16),
+            "vae.latent": 32,
+            "train.log_every": 5,
+            "train.checkpoint_every": 10,
+            "score.batch_size": 32,
+            "evaluation.replicates": 100,
+        }
+    )
+    for stage in ("unet", "vae"):
+        config.train[stage].steps = 20
+        config.train[stage].batch_size = 16
+        config.train[stage].optimizer.warmup_steps = 5
+
+
+def finish(config: ConfigDict, size: str) -> ConfigDict:
+    """Apply `size`, which is `full` or `tiny` and perhaps a preset. Raises ValueError for anything else."""
+    scale, _, preset = size.partition(",")
+    if scale not in ("full", "tiny") or (preset and preset not in PRESETS):
+        raise ValueError(f"config size {size!r}; full or tiny is allowed, perhaps with one of {sorted(PRESETS)}.")
+    if scale == "tiny":
+        shrink(config)
+    config.update_from_flattened_dict(PRESETS[preset] if preset else {})
+    return config

@@ -1,0 +1,17 @@
+"""The embedded default: synthetic people, made on the spot, so that everything runs without a download.
+
+python launch/train.py --config=configs/demo.py
+"""
+
+from configs.base import base, finish
+
+
+def get_config(size: str = "full"):
+    config = base()
+    config.data.source = "phantom"
+    config.data.options.healthy = 24 if size.startswith("tiny") else 110
+    config.data.options.patients = 10 if size.startswith("tiny") else 40
+    config.data.options.contrast = "t1"
+    config.data.options.seed = 0
+    config.data.options.spacing = 6.0 if size.startswith("tiny") else 3.0
+    return finish(config, size)

@@ -1,0 +1,18 @@
+"""Lower-grade glioma (TCGA-LGG in the Kaggle layout): real tumours, and no healthy people.
+
+python launch/train.py --config=configs/lgg.py --config.data.root=/data/kaggle_3m
+"""
+
+from configs.base import base, finish
+
+
+def get_config(size: str = "full"):
+    config = base()
+    config.data.source = "lgg"
+    config.data.options.channel = "flair"
+    config.data.brain = "head"
+    config.data.slice_spacing = 0.0
+    config.data.spacing = 3.75
+    config.data.train_on = "lesion_free_slices"
+    config.data.split = (0.6, 0.15, 0.25)
+    return finish(config, size)

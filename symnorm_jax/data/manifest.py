@@ -1,0 +1,102 @@
+"""The table of samples, the split by patient, and the audit that refuses to train on a leaking one.
+
+One row per slice; a scan that could not be used has one row with `split="excluded"` and the reason.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from symnorm_jax.errors import ConfigError, LeakageError
+
+SPLITS = ("train", "val", "test")
+THUMBNAIL = 24  # pixels a side: fine enough to tell people apart, coarse enough to see through re-encoding
+TRAIN_ON = ("healthy_people", "lesion_free_slices")
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The manifest of a run, as `write` left it."""
+    text = dict.fromkeys(("patient", "session", "store", "sha256", "exclusion", "source"), str)
+    return pd.read_csv(
+        path, index_col="index", dtype=text, keep_default_na=False, na_values={"record": [""], "position": [""]}
+    )
+
+
+def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int) -> pd.Series:
+    """The split of every row: whole patients, drawn from `seed` within those with and those without disease.
+
+    With `train_on="healthy_people"` diseased people are of no use in training and are shared between the other two
+    splits. Raises ConfigError where a choice is unknown or a split would be empty.
+    """
+    if train_on not in TRAIN_ON:
+        raise ConfigError(f"data.train_on={train_on!r}; one of {sorted(TRAIN_ON)} is allowed.")
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
+    rng, of_patient = np.random.default_rng(seed), {}
+    usable = rows[rows.split != "excluded"]
+    diseased = ~usable.groupby("patient").healthy_person.all()
+    for group in (False, True):
+        patients = rng.permutation(sorted(diseased.index[diseased == group]))
+        shares = (0, *fractions[1:]) if group and train_on == "healthy_people" else fractions
+        ends = np.cumsum(np.asarray(shares) / sum(shares))
+        places = np.searchsorted(ends, (np.arange(len(patients)) + 0.5) / max(len(patients), 1))
+        of_patient |= {patient: SPLITS[place] for patient, place in zip(patients, places, strict=True)}
+    split = rows.patient.map(of_patient).where(rows.split != "excluded", "excluded")
+    for name in SPLITS:
+        if not (split == name).any():
+            raise ConfigError(
+                f"the {name} split is empty: {len(of_patient)} patients cannot be shared {tuple(fractions)}."
+            )
+    return split
+
+
+def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
+    """Which rows of the table a network may learn from, bool."""
+    healthy = (rows.split == "train") & (rows.label == "healthy")
+    return healthy & rows.healthy_person if train_on == "healthy_people" else healthy
+
+
+def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], limit: float) -> None:
+    """Raise LeakageError if a patient, a source file or a near-duplicate slice stands in two splits.
+
+    `thumbnails` gives `[N, F]` unit vectors of a table's slices. Slices of two splits whose vectors, or mirrored
+    vectors, correlate above `limit` are taken for copies of one another.
+    """
+    used = rows[rows.split.isin(SPLITS)].reset_index(drop=True)
+    for column, what in (("patient", "patient"), ("sha256", "source file with SHA-256")):
+        splits = used.groupby(column).split.nunique()
+        if (splits > 1).any():
+            name = splits.index[splits > 1][0]
+            where = sorted(used.split[used[column] == name].unique())
+            raise LeakageError(f"{what} {name} stands in the splits {where}; every one must stand in a single split.")
+    vectors = thumbnails(used)
+    for later, earlier in (("val", ("train",)), ("test", ("train", "val"))):
+        here, there = np.flatnonzero(used.split == later), np.flatnonzero(used.split.isin(earlier))
+        _refuse_duplicates(used, vectors, here, there, limit)
+
+
+def _refuse_duplicates(used, vectors, here, there, limit, block: int = 2048) -> None:
+    side = int(np.sqrt(vectors.shape[1]))
+    mirrored = vectors.reshape(-1, side, side)[:, ::-1].reshape(vectors.shape)
+    for start in range(0, len(here), block):
+        rows = here[start : start + block]
+        for view in (vectors, mirrored):
+            likeness = view[rows] @ vectors[there].T
+            i, j = np.unravel_index(likeness.argmax(), likeness.shape)
+            if likeness[i, j] > limit:
+                first, second = used.loc[rows[i]], used.loc[there[j]]
+                raise LeakageError(
+                    f"slice {first.slice} of {first.patient} ({first.split}) and slice {second.slice} of "
+                    f"{second.patient} ({second.split}) correlate {likeness[i, j]:.4f}; near-duplicates above "
+                    f"data.duplicate={limit} must stand in a single split."
+                )
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Unit vector `[THUMBNAIL ** 2]` of an image `[X, Y]`, free of brightness and contrast."""
+    cells = [np.linspace(0, side, THUMBNAIL + 1).astype(int)[:-1] for side in image.shape]
+    small = np.add.reduceat(np.add.reduceat(image.astype(np.float32), cells[0], 0), cells[1], 1).ravel()
+    small -= small.mean()
+    return small / max(float(np.linalg.norm(small)), 1e-12)

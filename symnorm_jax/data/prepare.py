@@ -1,0 +1,89 @@
+"""Scans to prepared slices and a manifest, in parallel; a scan that is already in the store is not read again."""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from absl import logging
+from ml_collections import ConfigDict
+
+from symnorm_jax.data import manifest, slices, store
+from symnorm_jax.data.sources import SOURCES
+from symnorm_jax.data.volumes import Scan, digest
+from symnorm_jax.errors import ConfigError, ScanError
+
+FORMAT = "slices 1"  # a new value makes every store stale: change it when the same settings give other slices
+PREPARING = ("brain", "margin", "min_brain", "min_lesion", "percentiles", "size", "slice_spacing", "spacing")
+
+Progress = Callable[[Iterable, str, int], Iterable]
+
+
+def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
+    """The manifest of the `data` section `config`: scans found, cut, split by patient and audited for leaks.
+
+    Raises ScanError where the source finds nothing or, with `strict`, at the first unusable scan; ConfigError where
+    a choice is unknown; LeakageError where the splits share a patient, a file or a slice.
+    """
+    scans = find_scans(config)
+    folder = Path(config.store)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps({key: config[key] for key in PREPARING} | {"format": FORMAT}, sort_keys=True)
+    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
+    run = joblib.Parallel(n_jobs=config.workers or -1, return_as="generator")
+    rows = [row for rows in progress(run(work), "preparing", len(work)) for row in rows]
+    table = pd.DataFrame(rows).rename_axis("index")
+    if (table.split == "excluded").all():
+        raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
+    table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
+    manifest.audit(table, partial(_thumbnails, folder), config.duplicate)
+    if not manifest.trainable(table, config.train_on).any():
+        raise ScanError(f"no slice can be trained on with data.train_on={config.train_on!r}; see data.margin.")
+    return table
+
+
+def find_scans(config: ConfigDict) -> list[Scan]:
+    """The scans of the configured source. Raises ConfigError for an unknown source, ScanError where it finds none."""
+    if config.source not in SOURCES:
+        raise ConfigError(f"data.source={config.source!r}; one of {sorted(SOURCES)} is allowed.")
+    scans = SOURCES[config.source](config.root, **config.options)
+    if not scans:
+        raise ScanError(f"data.root={config.root}: no scan of the source {config.source!r} was found there.")
+    return scans
+
+
+def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:
+    """The manifest rows of one scan, cut and stored unless they were before; one row with the reason if unusable."""
+    shared = {"patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy, **scan.groups}
+    shared |= {"source": ";".join(scan.files), "split": "", "exclusion": ""}
+    try:
+        sha256 = digest(scan.files, "" if scan.files else scan.name + scan.recipe)
+        key = digest([*scan.files, *scan.extras], scan.recipe, str(scan.healthy), settings)[:24]
+        about = store.read_about(folder, key) or _cut_scan(scan, config, folder, key)
+    except (ScanError, OSError) as error:
+        if config.strict:
+            raise ScanError(f"{scan.name}: {error}") from None
+        logging.warning("%s is left out: %s", scan.name, error)
+        return [shared | {"split": "excluded", "exclusion": str(error), "label": "", "sha256": "", "store": ""}]
+    shared |= {
+        "sha256": sha256,
+        "store": key,
+        "records_in_scan": len(about["rows"]),
+        "slices_left_out": about["left_out"],
+    }
+    return [shared | row | {"record": record} for record, row in enumerate(about["rows"])]
+
+
+def _cut_scan(scan: Scan, config: ConfigDict, folder: Path, key: str) -> dict:
+    made = slices.cut(scan.load(), scan.healthy, config)
+    about = {"rows": made.rows, "left_out": made.left_out}
+    store.write(folder, key, made.arrays, about)
+    return about
+
+
+def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:
+    source = store.SliceSource(folder, rows)
+    return np.stack([manifest.thumbnail(source[i]["image"][..., 0]) for i in range(len(source))])

@@ -1,0 +1,160 @@
+"""Lesions of exactly known shape: where metastases grow, and how a given lesion looks inside a given head.
+
+`paint` takes any boolean mask, so a shape drawn by a radiologist can be carried to another head and painted
+there too. Arrays are `[X, Y, Z]`, lengths and spacings are in mm, and a contrast is a signed fraction of the
+intensity of the tissue nearby.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+CONTRASTS = (-0.35, 0.45)
+FAINTEST = 0.10  # a lesion of weaker contrast than this would not be drawn by a radiologist either
+COUNT = (1, 5)
+RADII = (3.0, 12.0)
+OEDEMA = {"t1": (-0.22, -0.12), "flair": (0.15, 0.40), "t1_gd": (-0.22, -0.12)}
+GRAIN = 0.10
+
+
+def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float) -> np.ndarray:
+    """A random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
+
+    Made of cubic B-splines on control points `scale` mm apart, so that it does not depend on the voxel size.
+    """
+    bases = [_spline_basis(length, size, scale) for length, size in zip(shape, spacing, strict=True)]
+    field = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
+    for basis in bases:
+        field = np.tensordot(field, basis, axes=(0, 1))  # consumes the first axis, appends the finished one
+    return field
+
+
+def paint(
+    voxels: np.ndarray,
+    mask: np.ndarray,
+    brain: np.ndarray,
+    spacing,
+    rng: np.random.Generator,
+    contrasts: tuple[float, float] = CONTRASTS,
+    hollow: float = 0.4,
+) -> np.ndarray:
+    """A copy of a head `[X, Y, Z]` float32 in which the tissue under `mask` is replaced by one lesion.
+
+    It is brighter or darker than the tissue nearby by a fraction drawn from `contrasts`, mildly uneven, and with
+    probability `hollow` has a darker core inside a rim. Only the mask's voxels and their direct neighbours
+    change, the latter by partial volume; nothing changes outside `brain`.
+    """
+    painted = np.array(voxels, dtype=np.float32)
+    if not (mask & brain).any():
+        return painted
+    spacing = np.asarray(spacing, float)
+    tissue_floor = 0.6 * np.median(voxels[brain])  # cerebrospinal fluid is dark in every contrast used here
+    window = _window(mask, margin=np.ceil(10.0 / spacing).astype(int))
+    head, shape = painted[window], mask[window]
+    local = _local_tissue(head, brain[window] & (head > tissue_floor), spacing)
+    contrast = _lesion_contrast(shape, spacing, rng, contrasts, hollow)
+    noise = np.clip(head - ndimage.gaussian_filter(head, 1.0), -GRAIN * local, GRAIN * local)
+    share = ndimage.gaussian_filter(shape.astype(np.float32), 0.6, truncate=2.0) * brain[window]
+    painted[window] = head + share * (local * (1 + contrast) + noise - head)
+    return painted
+
+
+def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, spacing) -> np.ndarray:
+    """Mask `[X, Y, Z]` of one irregular lesion around voxel `centre`, as large as a sphere of `radius` mm.
+
+    The voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
+    """
+    spacing = np.asarray(spacing, float)
+    reach = np.ceil(2 * radius / spacing).astype(int) + 1
+    low, high = (
+        np.maximum(np.asarray(centre) - reach, 0),
+        np.minimum(np.asarray(centre) + reach + 1, within.shape),
+    )
+    window = tuple(map(slice, low, high))
+    offsets = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1) - centre
+    distance = np.linalg.norm(offsets * spacing * np.exp(rng.normal(0, 0.12, 3)), axis=-1)
+    distance *= np.exp(0.16 * smooth_noise(rng, distance.shape, spacing, radius))
+    distance[~within[window]] = np.inf
+    count = max(1, round(4 / 3 * np.pi * radius**3 / spacing.prod()))
+    furthest = np.sort(distance, axis=None)[min(count, distance.size) - 1]
+    mask = np.zeros(within.shape, bool)
+    mask[window] = (distance <= furthest) & np.isfinite(distance)
+    return mask
+
+
+def metastases(
+    voxels: np.ndarray,
+    brain: np.ndarray,
+    grey: np.ndarray,
+    white: np.ndarray,
+    spacing,
+    contrast: str,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plant 1 to 5 metastases, some with oedema, at the border of grey and white matter.
+
+    `grey` and `white` are tissue fractions `[X, Y, Z]`. Returns the head and the mask of all that is planted.
+    """
+    lesions = np.zeros(brain.shape, bool)
+    for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
+        if radius > 5 and rng.random() < 0.6:
+            swelling = blob(rng, centre, radius * rng.uniform(1.3, 1.7), brain, spacing)
+            swelling &= (white > 0.5) & ~lesions
+            voxels = paint(voxels, swelling, brain, spacing, rng, OEDEMA[contrast], hollow=0.0)
+            lesions |= swelling
+        tumour = blob(rng, centre, radius, brain, spacing)
+        voxels = paint(voxels, tumour, brain, spacing, rng)
+        lesions |= tumour
+    return voxels, lesions
+
+
+def _sites(rng, border, spacing) -> list[tuple[np.ndarray, float]]:
+    """Centres (voxels, of `border` `[N, 3]`) and radii (mm) of metastases that keep clear of each other."""
+    sites = []
+    for _ in range(rng.integers(COUNT[0], COUNT[1] + 1)):
+        radius = float(np.exp(rng.uniform(*np.log(RADII))))  # small ones are the most common
+        centre = border[rng.integers(len(border))]
+        sites.append((centre, radius))
+        border = border[np.linalg.norm((border - centre) * spacing, axis=1) > 2 * radius + RADII[1]]
+    return sites
+
+
+def _spline_basis(length: int, spacing: float, scale: float) -> np.ndarray:
+    """Cubic B-splines `[length, control points]`, scaled to unit mean sum of squares."""
+    position = np.arange(length)[:, None] * (spacing / scale) + 1
+    away = np.abs(position - np.arange(int(position[-1, 0]) + 3))
+    near = 2 / 3 - away**2 + away**3 / 2
+    basis = np.where(away < 1, near, np.clip(2 - away, 0, None) ** 3 / 6)
+    return (basis / np.sqrt(151 / 315)).astype(np.float32)
+
+
+def _window(mask, margin) -> tuple[slice, ...]:
+    (boxes,) = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(slice(max(box.start - pad, 0), box.stop + pad) for box, pad in zip(boxes, margin, strict=True))
+
+
+def _local_tissue(head, tissue, spacing) -> np.ndarray:
+    """Mean intensity of the tissue within about 5 mm of every voxel."""
+    blurred = [ndimage.gaussian_filter(image, 5.0 / spacing, truncate=2.0) for image in (head * tissue, tissue * 1.0)]
+    everywhere = head[tissue].mean() if tissue.any() else head.mean()
+    return ((blurred[0] + 0.01 * everywhere) / (blurred[1] + 0.01)).astype(np.float32)
+
+
+def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
+    low, high = contrasts
+    body = _draw_contrast(rng, low, high)
+    contrast = body * (1 + 0.2 * smooth_noise(rng, shape.shape, spacing, 4.0))
+    rim = rng.uniform(2.0, 3.5)
+    core = rng.uniform(*sorted((min(low, -FAINTEST), -FAINTEST)))
+    if rng.random() < hollow:
+        depth = ndimage.distance_transform_edt(shape, sampling=spacing)
+        contrast += np.clip((depth - rim) / spacing.min(), 0, 1) * (min(core, body) - contrast)
+    return contrast
+
+
+def _draw_contrast(rng, low: float, high: float) -> float:
+    """A contrast in `[low, high]` no fainter than FAINTEST, of either sign equally often."""
+    darker, brighter = (low, min(high, -FAINTEST)), (max(low, FAINTEST), high)
+    sides = [side for side in (darker, brighter) if side[0] <= side[1]]
+    if not sides:
+        raise ValueError(f"contrasts {low:g} to {high:g} are all fainter than {FAINTEST:g}")
+    return rng.uniform(*sides[rng.integers(len(sides))])

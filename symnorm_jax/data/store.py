@@ -1,0 +1,70 @@
+"""The store of prepared slices: one ArrayRecord file per scan, and one JSON file of what is known of its slices.
+
+Files are named by the hash of the scan and of the settings that made them, so runs share them and nothing in them goes
+stale. A scan's JSON is written last: where it stands, the scan is whole.
+"""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from array_record.python.array_record_module import ArrayRecordWriter
+from grain.sources import ArrayRecordDataSource
+
+
+def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
+    """Store the slices `[N, X, Y, 3]` of one scan and `about`, any JSON, under `key`."""
+    partial = folder / f"{key}.partial"
+    writer = ArrayRecordWriter(str(partial), "group_size:1")
+    for array in arrays:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        writer.write(buffer.getvalue())
+    writer.close()
+    os.replace(partial, folder / f"{key}.array_record")
+    write_about(folder, key, about)
+
+
+def write_about(folder: Path, key: str, about: dict) -> None:
+    """Write the JSON of one scan; on its own, for a scan that has no slices."""
+    partial = folder / f"{key}.json.partial"
+    partial.write_text(json.dumps(about))
+    os.replace(partial, folder / f"{key}.json")
+
+
+def read_about(folder: Path, key: str) -> dict | None:
+    """What `write` was told of a scan, or None where the scan is not in the store."""
+    path = folder / f"{key}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+class SliceSource:
+    """Random access to the stored slices of a table, for Grain; element i belongs to row i of the table.
+
+    An element is a dict: `image` `[X, Y, 1]` and `brain` `[X, Y, 1]` float32, `lesion` `[X, Y]` bool and `index`,
+    the row's label in the manifest.
+    """
+
+    def __init__(self, folder: str | Path, rows: pd.DataFrame):
+        self._index = rows.index.to_numpy()
+        keys, place = np.unique(rows.store.to_numpy(), return_inverse=True)
+        self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
+        sizes = [rows.records_in_scan.to_numpy()[place == i][0] for i in range(len(keys))]
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self._place = (starts[place] + rows.record.to_numpy()).astype(int)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        array = np.load(io.BytesIO(self._records[int(self._place[i])]), allow_pickle=False)
+        image, brain, lesion = np.moveaxis(array.astype(np.float32), -1, 0)
+        return {
+            "image": image[..., None],
+            "brain": brain[..., None],
+            "lesion": lesion > 0,
+            "index": np.int32(self._index[i]),
+        }

@@ -1,0 +1,63 @@
+"""Losses of one example each, `[B]`; the caller reduces them over the batch, once.
+
+`weight` is a pixel weight `[B, *S, 1]`, zero where a pixel does not count. Images are `[B, *S, C]`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+TINY = 1e-6
+
+
+def weighted_mean(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Mean of x over pixels and channels under `weight`, `[B, *S, C] -> [B]`; zero where the weight is zero."""
+    axes, weight = tuple(range(1, x.ndim)), jnp.broadcast_to(weight, x.shape)
+    return (x * weight).sum(axes) / jnp.maximum(weight.sum(axes), TINY)
+
+
+def l1(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
+    """Mean absolute error under `weight`, `[B]`."""
+    return weighted_mean(jnp.abs(prediction - image), weight)
+
+
+def l2(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
+    """Mean squared error under `weight`, `[B]`."""
+    return weighted_mean(jnp.square(prediction - image), weight)
+
+
+def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, window: int = 7) -> jax.Array:
+    """1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, for intensities in 0..1; uniform windows of `window` pixels."""
+    mean_p, mean_i = _blur(prediction, window), _blur(image, window)
+    var_p = _blur(prediction**2, window) - mean_p**2
+    var_i = _blur(image**2, window) - mean_i**2
+    cov = _blur(prediction * image, window) - mean_p * mean_i
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = (2 * mean_p * mean_i + c1) * (2 * cov + c2) / ((mean_p**2 + mean_i**2 + c1) * (var_p + var_i + c2))
+    return weighted_mean(1 - ssim, weight)
+
+
+def gaussian_nll(prediction: jax.Array, image: jax.Array, weight: jax.Array, scale: float) -> jax.Array:
+    """Negative log-likelihood, in nats and up to a constant, of a Gaussian of deviation `scale`, `[B]`.
+
+    Summed, not averaged, over pixels, so that it balances the KL divergence as in the evidence lower bound.
+    """
+    squares = jnp.square((prediction - image) / scale) * weight
+    return 0.5 * squares.sum(tuple(range(1, squares.ndim)))
+
+
+def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """KL divergence, in nats, of N(mean, exp(log_variance)) from N(0, I), `[B, D] -> [B]` (Kingma & Welling 2014)."""
+    return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
+
+
+def _blur(x: jax.Array, window: int) -> jax.Array:
+    """Mean over a window at each pixel; borders average what lies inside the image."""
+    shape = (1, *(window,) * (x.ndim - 2), 1)
+
+    def windowed(values):
+        return jax.lax.reduce_window(values, 0.0, jax.lax.add, shape, (1,) * x.ndim, "SAME")
+
+    return windowed(x) / windowed(jnp.ones_like(x))
+
+
+RECONSTRUCTION = {"l1": l1, "l2": l2}

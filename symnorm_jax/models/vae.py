@@ -1,0 +1,71 @@
+"""The convolutional Beta-VAE (Higgins et al. 2017) that embeds difference maps."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from symnorm_jax.models.unet import Upsample, group_norm
+
+MAX_LOG_VARIANCE = 10.0  # bounds exp() in the first steps, before the posterior has settled
+
+
+class Encoder(nn.Module):
+    """Mean and log-variance of the posterior, `[B, *S, C] -> [B, latent], [B, latent]`; each width halves the sides."""
+
+    widths: Sequence[int]
+    latent: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        for width in self.widths:
+            x = nn.Conv(width, (3,) * (x.ndim - 2), strides=2)(x)
+            x = nn.silu(group_norm(x)(x))
+        x = x.reshape(len(x), -1)
+        log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
+        return nn.Dense(self.latent)(x), log_variance.clip(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+
+
+class Decoder(nn.Module):
+    """Mean of the likelihood, `[B, latent] -> [B, *size, channels]`."""
+
+    widths: Sequence[int]
+    size: Sequence[int]
+    channels: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        sides = [side >> len(self.widths) for side in self.size]
+        x = nn.Dense(int(np.prod(sides)) * self.widths[-1])(z).reshape(len(z), *sides, self.widths[-1])
+        for width in self.widths[::-1]:
+            x = Upsample(width)(nn.silu(group_norm(x)(x)))
+            x = nn.Conv(width, (3,) * len(sides))(x)
+        return nn.Conv(self.channels, (1,) * len(sides))(nn.silu(group_norm(x)(x)))
+
+
+class BetaVAE(nn.Module):
+    """Encoder and decoder of maps of `size` pixels. Sides divide by `2 ** len(widths)`."""
+
+    widths: Sequence[int]
+    size: Sequence[int]
+    latent: int = 1024
+    channels: int = 1
+
+    def setup(self):
+        self.encoder = Encoder(self.widths, self.latent)
+        self.decoder = Decoder(self.widths, self.size, self.channels)
+
+    def __call__(self, x: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Reconstruction `[B, *S, C]` from one posterior sample, and the posterior's mean and log-variance `[B, D]`.
+
+        `noise` is standard normal `[B, D]`, drawn by the caller, who alone knows the key policy.
+        """
+        mean, log_variance = self.encoder(x)
+        z = mean + noise * jnp.exp(0.5 * log_variance)
+        return self.decoder(z), mean, log_variance
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """The embedding: the posterior mean, `[B, *S, C] -> [B, D]`."""
+        return self.encoder(x)[0]

@@ -1,0 +1,127 @@
+"""A run from its first arrow to its last. Every step leaves files in the run directory and is skipped where they stand.
+
+scans -> manifest.csv -> checkpoints -> embeddings/ -> gaussian.npz, scores.csv, thresholds.json -> metrics.json -> report
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from ml_collections import ConfigDict
+
+from symnorm_jax.data import manifest
+from symnorm_jax.data.pipeline import training_batches
+from symnorm_jax.data.prepare import prepare
+from symnorm_jax.data.store import SliceSource
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.evaluation.cases import LEVELS
+from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.report import write_report
+from symnorm_jax.masking import parts
+from symnorm_jax.scoring import mahalanobis
+from symnorm_jax.scoring.embed import embed_split, load_arrays, make_embed, save_arrays
+from symnorm_jax.scoring.scores import score_names, score_table
+from symnorm_jax.scoring.thresholds import RULES, fit_thresholds
+from symnorm_jax.systems import BUILD
+from symnorm_jax.training.runlog import progress, write_json, write_text
+from symnorm_jax.training.sharding import check_batch_size
+from symnorm_jax.training.train import train
+
+FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json")
+FROM_METRICS = ("metrics.json", "report.html")
+
+
+class Run:
+    """The steps of a run with a config, in `workdir`. Each reads what the ones before it wrote."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        check(config)
+        self.config, self.workdir = config, workdir
+        self._system = BUILD[config.system](config)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return all((self.workdir / name).exists() for name in (*FROM_SCORES, *FROM_METRICS))
+
+    def everything(self) -> None:
+        """All steps, from wherever the run stands."""
+        self.prepare()
+        self.train_and_embed()
+        self.score()
+        self.evaluate()
+
+    def prepare(self) -> None:
+        """Scans to slices and `manifest.csv`."""
+        path = self.workdir / "manifest.csv"
+        if not path.exists():
+            write_text(path, prepare(self.config.data, self.config.seed, progress).to_csv())
+
+    def train_and_embed(self) -> None:
+        """Every training stage, then `embeddings/{train,val,test}.npz`."""
+        folder = self.workdir / "embeddings"
+        missing = [split for split in manifest.SPLITS if not (folder / f"{split}.npz").exists()]
+        if not missing:
+            return
+        source = SliceSource(self.config.data.store, self._training_rows)
+        variables = train(
+            self._system,
+            self.config,
+            lambda size, start: training_batches(source, self.config, size, start),
+            self.workdir,
+        )
+        folder.mkdir(exist_ok=True)
+        embed = make_embed(self._system)
+        for split in missing:
+            rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
+            source = SliceSource(self.config.data.store, rows)
+            arrays = embed_split(embed, variables, source, self.config.score.batch_size, split)
+            if split == "train":  # its pictures are of no use, and its size is the largest
+                arrays = {name: x for name, x in arrays.items() if x.ndim <= 2}
+            save_arrays(folder / f"{split}.npz", arrays)
+
+    def score(self) -> None:
+        """Embeddings to `gaussian.npz`, `scores.csv` and `thresholds.json`."""
+        if all((self.workdir / name).exists() for name in FROM_SCORES):
+            return
+        healthy = self._embedded("train", "index", "z")
+        patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
+        gaussian = mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
+        mahalanobis.save(self.workdir / "gaussian.npz", gaussian)
+        embedded = {split: self._embedded(split) for split in ("val", "test")}
+        table = score_table(self.manifest, embedded, gaussian)
+        write_text(self.workdir / "scores.csv", table.to_csv())
+        names = score_names(table) + score_names(table, baselines=True)
+        cases = {level: of_split(table, "val") for level, of_split in LEVELS.items()}
+        fitted = {level: fit_thresholds(case, names, self.config.score.quantile) for level, case in cases.items()}
+        write_json(self.workdir / "thresholds.json", fitted)
+
+    def evaluate(self) -> None:
+        """Scores to `metrics.json`, `figures/` and `report.html`."""
+        if not (self.workdir / "metrics.json").exists():
+            write_json(self.workdir / "metrics.json", evaluate(self.workdir, self.config))
+        write_report(self.workdir, self.config)
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        return manifest.read(self.workdir / "manifest.csv")
+
+    @cached_property
+    def _training_rows(self) -> pd.DataFrame:
+        return self.manifest[manifest.trainable(self.manifest, self.config.data.train_on)]
+
+    def _embedded(self, split: str, *names: str) -> dict:
+        return load_arrays(self.workdir / "embeddings" / f"{split}.npz", *names)
+
+
+def check(config: ConfigDict) -> None:
+    """Raise ConfigError, before anything is done, for a choice that would only fail later."""
+    if config.system not in BUILD:
+        raise ConfigError(f"system={config.system!r}; one of {sorted(BUILD)} is allowed.")
+    if config.score.threshold not in RULES:
+        raise ConfigError(f"score.threshold={config.score.threshold!r}; one of {sorted(RULES)} is allowed.")
+    parts(config.mask.kind, config.mask.ratio)
+    for name, stage in config.train.items():
+        if isinstance(stage, ConfigDict):
+            check_batch_size(f"train.{name}.batch_size", stage.batch_size)
+    check_batch_size("score.batch_size", config.score.batch_size)

@@ -1,0 +1,83 @@
+"""Run a trained system over the slices of a split; the arrays of a split are one npz file."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from symnorm_jax.data.geometry import mirror_batch
+from symnorm_jax.data.pipeline import scoring_batches
+from symnorm_jax.data.store import SliceSource
+from symnorm_jax.systems.contract import System, Variables
+from symnorm_jax.training.runlog import progress
+from symnorm_jax.training.sharding import by_example, make_mesh, put_batch, replicated
+
+Arrays = dict[str, np.ndarray]
+
+
+def make_embed(system: System) -> Callable:
+    """The system's `embed`, jitted for batches spread over all devices."""
+    mesh = make_mesh()
+    jitted = jax.jit(
+        lambda variables, batch: system.embed(variables, batch)._asdict(),
+        in_shardings=(replicated(mesh), by_example(mesh)),
+    )
+    return lambda variables, batch: jitted(variables, put_batch(batch, mesh))
+
+
+def embed_split(embed: Callable, variables: Variables, source: SliceSource, batch_size: int, what: str) -> Arrays:
+    """Everything `embed` says of every slice of `source`, with the trivial scores, in the order of the source.
+
+    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, `brain` and `lesion` `[N, *S]` bool, and, in half
+    precision, `image`, `map` and `panel.<caption>` `[N, *S]`. Scores `score.baseline_*` need no training.
+    """
+    found = defaultdict(list)
+    total = -(-len(source) // batch_size)
+    for batch in progress(scoring_batches(source, batch_size), f"embedding {what}", total):
+        seen = {name: batch[name] for name in ("image", "brain", "index", "valid")}
+        out = jax.device_get(embed(variables, seen))
+        arrays = {"index": batch["index"], "z": out["z"], "image": _half(batch["image"])}
+        arrays |= {f"score.{name}": x for name, x in (out["scalars"] | trivial_scores(batch)).items()}
+        arrays |= {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
+        if out["map"] is not None:
+            arrays["map"] = _half(out["map"])
+        arrays |= {f"panel.{caption}": _half(x) for caption, x in out["panels"].items()}
+        for name, x in arrays.items():
+            found[name].append(x[batch["valid"]])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def trivial_scores(batch: Arrays) -> Arrays:
+    """What an image gives away without any learning, `{name: [B]}`.
+
+    `baseline_brightness` is the 99.5th percentile in the brain, `baseline_mirror` the mean absolute difference of the
+    image from its mirror image where both are brain.
+    """
+    image, brain = batch["image"][..., 0], batch["brain"][..., 0] > 0
+    both = brain & mirror_batch(brain)
+    difference = np.abs(image - mirror_batch(image))
+    return {
+        "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
+        "baseline_mirror": np.array([x[m].mean() if m.any() else 0 for x, m in zip(difference, both, strict=True)]),
+    }
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Write an npz file that is either whole or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
+
+
+def load_arrays(path: Path, *names: str) -> Arrays:
+    """The named arrays of an npz file, or all of them."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in names or file.files}
+
+
+def _half(x: np.ndarray) -> np.ndarray:
+    return x[..., 0].astype(np.float16)

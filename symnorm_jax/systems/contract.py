@@ -1,0 +1,60 @@
+"""What a system is: three pure functions and the order of its training stages. The trainer and scorer know no more.
+
+`variables` is `{"params": {net: tree}, "stats": {net: tree}}`. `stats` holds what a loss measures rather than learns
+by gradient, such as batch statistics.
+
+A `batch` is a dict of arrays:
+
+===========  ================  ==============================================================================
+`image`      `[B, *S, C]`      intensities, 0 outside the brain
+`brain`      `[B, *S, 1]`      1.0 in the brain, else 0.0
+`index`      `[B]` int         the sample's row in the manifest; keys its randomness
+`valid`      `[B]` bool        False for the rows that pad the last batch
+`hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches only
+`progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
+===========  ================  ==============================================================================
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Batch = dict[str, jax.Array]
+Variables = dict[str, dict[str, Any]]
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value."""
+
+    metrics: dict[str, jax.Array]  # scalars, logged
+    stats: dict[str, Any]  # the new `variables["stats"]`, whole
+
+
+class Stage(NamedTuple):
+    """One phase of training."""
+
+    trains: tuple[str, ...]  # the networks this stage updates; every other one is frozen
+    loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
+
+
+class Embedding(NamedTuple):
+    """What a system makes of a batch; everything is per example."""
+
+    z: jax.Array  # [B, D]
+    scalars: dict[str, jax.Array]  # {score name: [B]}, larger is more abnormal
+    map: jax.Array | None = None  # [B, *S, 1], larger is more abnormal
+    panels: dict[str, jax.Array] = {}  # {caption: [B, *S, 1]}, pictures for the report's gallery
+
+
+class System(NamedTuple):
+    """A published method. `stages` is in training order, empty for a training-free one."""
+
+    init: Callable[[jax.Array, Batch], Variables]
+    stages: dict[str, Stage]
+    embed: Callable[[Variables, Batch], Embedding]
+
+
+def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
+    """One key per example, `[B]`, that depends on the example and not on its place in the batch or on the host."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)

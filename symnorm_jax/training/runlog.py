@@ -1,0 +1,125 @@
+"""The run directory: what was run and on what, metrics as JSON lines, progress bars with an estimate."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from symnorm_jax.errors import RunError
+
+INDIFFERENT = ("data.store", "data.threads", "data.workers")  # keys that change where and how fast, not what
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nibabel", "numpy", "scipy", "scikit-learn")
+
+
+def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
+    """Begin a run in `workdir`, or make sure that the one there was begun with the same config.
+
+    Raises RunError that names the keys that differ.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        _refuse_other_config(path, config)
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "overrides.json", overrides)
+    write_json(workdir / "environment.json", environment())
+    write_json(path, json.loads(config.to_json()))
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config a run was begun with. Raises RunError where `workdir` holds no run."""
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise RunError(f"{workdir} holds no run: there is no config.json; begin one with launch/train.py.")
+    return ConfigDict(json.loads(path.read_text())).lock()
+
+
+def _refuse_other_config(path: Path, config: ConfigDict) -> None:
+    was, now = _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json()))
+    keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
+    if keys:
+        differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
+        raise RunError(f"{path.parent} was begun with another config: {differences}; choose another --workdir.")
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    leaves = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and devices. No user or host name."""
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "commit": commit or None,
+        "devices": [str(device.device_kind) for device in jax.devices()],
+        "processes": jax.process_count(),
+    }
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is either whole or not there."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is either whole or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+class MetricsLog:
+    """A JSON-lines file of metrics by step; lines from `start` on, left by a run that was cut off, are dropped."""
+
+    def __init__(self, path: Path, start: int):
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(kept))
+        self._path = path
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def progress(items: Iterable, what: str, total: int, done: int = 0) -> Iterator:
+    """The items, with a bar that shows how far `what` has come and how long the rest will take."""
+    columns = (
+        TextColumn("{task.description:>22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=jax.process_index() != 0) as bars:
+        task = bars.add_task(what, total=total, completed=done)
+        for item in items:
+            yield item
+            bars.advance(task)
