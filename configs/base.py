@@ -1,7 +1,7 @@
 """The settings every config starts from, each with what it does; symnorm on 64 x 64 slices.
 
-A config is `get_config(size)`: `full`, or `tiny`, which goes through every stage in under a minute and shows nothing but
-that it does. `full` and `tiny` may be followed by the name of a preset, as in `--config=configs/demo.py:full,AB1+MSE`.
+A config is `get_config(size)`: `full`, or `tiny`, which goes through every stage in under a minute and shows nothing
+but that it does. Either may be followed by a preset, as in `--config=configs/demo.py:full,AB1+MSE`.
 """
 
 from ml_collections import ConfigDict
@@ -49,7 +49,7 @@ def base() -> ConfigDict:
     config.mask.covers = 1  # averaged at inference; each takes 1 / ratio network passes
     config.mask.mirror_context = True  # the U-Net also sees the mirror image of what is visible
 
-    config.unet = ConfigDict({"widths": (16, 32, 64, 128), "depth": 2})
+    config.unet = ConfigDict({"widths": (32, 64, 128), "depth": 2, "stem": 2})
     config.vae = ConfigDict({"widths": (16, 32, 64), "latent": 1024})
 
     config.loss = ConfigDict()

@@ -26,7 +26,7 @@ def l2(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, window: int = 7) -> jax.Array:
-    """1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, for intensities in 0..1; uniform windows of `window` pixels."""
+    """1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, for intensities in 0..1; windows of `window` pixels a side."""
     mean_p, mean_i = _blur(prediction, window), _blur(image, window)
     var_p = _blur(prediction**2, window) - mean_p**2
     var_i = _blur(image**2, window) - mean_i**2
@@ -36,12 +36,12 @@ def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, wi
     return weighted_mean(1 - ssim, weight)
 
 
-def gaussian_nll(prediction: jax.Array, image: jax.Array, weight: jax.Array, scale: float) -> jax.Array:
-    """Negative log-likelihood, in nats and up to a constant, of a Gaussian of deviation `scale`, `[B]`.
+def gaussian_nll(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
+    """Negative log-likelihood, in nats and up to a constant, of a Gaussian of unit deviation, `[B]`.
 
     Summed, not averaged, over pixels, so that it balances the KL divergence as in the evidence lower bound.
     """
-    squares = jnp.square((prediction - image) / scale) * weight
+    squares = jnp.square(prediction - image) * weight
     return 0.5 * squares.sum(tuple(range(1, squares.ndim)))
 
 

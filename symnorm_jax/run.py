@@ -1,6 +1,7 @@
 """A run from its first arrow to its last. Every step leaves files in the run directory and is skipped where they stand.
 
-scans -> manifest.csv -> checkpoints -> embeddings/ -> gaussian.npz, scores.csv, thresholds.json -> metrics.json -> report
+    scans -> manifest.csv -> <stage>/ckpt -> embeddings/ -> gaussian.npz, scores.csv, thresholds.json
+          -> metrics.json -> report.html
 """
 
 from functools import cached_property

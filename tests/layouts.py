@@ -1,4 +1,4 @@
-"""Writes miniature releases in the layouts of the real ones, from a few ellipsoids; a function of their arguments."""
+"""Writes miniature releases in the layouts of the real ones; the same arguments give the same files."""
 
 from pathlib import Path
 
@@ -14,16 +14,15 @@ SITES = ("HH", "Guys", "IOP")
 
 
 def head(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A head `[X, Y, Z]` in 0..1 with nose, scalp, dark skull, uneven tissue and ventricles, and its brain, bool."""
+    """A head `[X, Y, Z]` in 0..1 of nose, scalp, skull, ventricles and uneven tissue; and its brain, bool."""
     rng = np.random.default_rng(seed)
     bend = rng.uniform(0.95, 1.05, 3)
 
     def ellipsoid(centre, radii):
         return _ellipsoid(shape, centre, radii * bend)
 
-    texture = ndimage.gaussian_filter(
-        rng.standard_normal(shape), 0.04 * np.array(shape)
-    )  # left and right differ
+    noise = rng.standard_normal(shape)
+    texture = ndimage.gaussian_filter(noise, 0.04 * np.array(shape))  # left and right differ
     brain = ellipsoid((0, 0, 0.1), (0.62, 0.76, 0.75))
     fluid = ellipsoid((-0.1, 0, 0.1), (0.05, 0.25, 0.2)) | ellipsoid((0.1, 0, 0.1), (0.05, 0.22, 0.2))
     voxels = 0.8 * (ellipsoid((0, 0, 0), (0.8, 0.9, 0.97)) | ellipsoid((0, 0.85, -0.5), (0.1, 0.12, 0.2)))
@@ -34,13 +33,13 @@ def head(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def write_lgg(root: Path, patients: int = 4, size: int = 64, slices: int = 12, seed: int = 0) -> Path:
-    """Patients with a bright lesion in their middle slices; the last one's T1 post copies FLAIR. Returns `root`."""
+    """Patients with a bright lesion in some slices; the last one's T1 post copies FLAIR. Returns `root`."""
     for i in range(patients):
         name = f"TCGA_{CENTRES[i % len(CENTRES)]}_{4900 + i}_{20010100 + i}"
         flair, brain = head((size, size, slices), seed + i)
         lesion = brain & _ellipsoid(flair.shape, centre=((-1) ** i * 0.3, 0.1, 0.1), radii=(0.2, 0.25, 0.3))
         flair = np.where(lesion, 0.9, flair)
-        t1_pre, t1_post = 0.8 - 0.6 * flair * brain, np.where(lesion, 0.7, flair)
+        t1_pre, t1_post = np.where(brain, 0.8 - 0.6 * flair, flair), np.where(lesion, 0.7, flair)
         rgb = np.stack([t1_pre, flair, flair if i == patients - 1 else t1_post], -1)
         (root / name).mkdir(parents=True)
         for k in range(slices):

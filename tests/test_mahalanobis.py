@@ -83,11 +83,13 @@ def test_moments_are_stable_where_a_sum_of_squares_is_not():
 
 
 def test_padding_counts_for_nothing():
-    z = draw(100)
+    z = draw(100, offset=100.0)
     valid = np.random.default_rng(0).random(100) < 0.6
     valid[0] = False
     padded = np.where(valid[:, None], z, np.nan)
     assert_moments_equal(mahalanobis.update(mahalanobis.zeros(12), padded, valid), z[valid])
+    constant = np.where(valid[:, None], np.full((100, 12), 100.1), 0)
+    assert (scatter(mahalanobis.update(mahalanobis.zeros(12), constant, valid)) == 0).all()
     before = stream(z)
     after = mahalanobis.update(before, np.full((8, 12), np.nan), np.zeros(8, bool))
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
@@ -114,8 +116,9 @@ def test_distance_ignores_an_invertible_map_unless_shrunk():
 
 
 def test_distance_is_float32_for_half_precision_and_checks_the_shape():
-    gaussian = fit(stream(draw()), 0.1)
-    assert distance(gaussian, jnp.zeros((3, 12), jnp.bfloat16)).dtype == jnp.float32
+    gaussian = fit(stream(draw(offset=3.3)), 0.1)
+    half = jnp.asarray(draw(20, offset=3.3), jnp.bfloat16)
+    assert np.array_equal(distance(gaussian, half), distance(gaussian, half.astype(jnp.float32)))
     with pytest.raises(EmbeddingError, match=r"shape \(3, 1\); \[N, 12\]"):
         distance(gaussian, jnp.zeros((3, 1)))
 
@@ -140,6 +143,20 @@ def test_fewer_vectors_than_dimensions_need_shrinkage():
         assert gaussian.effective_rank <= 19
     with pytest.raises(EmbeddingError, match="20 embeddings in 64 dimensions has condition number inf at shrinkage 0"):
         fit(stream(z), 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_as_many_vectors_as_dimensions_are_singular_not_merely_ill_conditioned(seed):
+    with pytest.raises(EmbeddingError, match="condition number inf"):
+        fit(stream(draw(8, 8, seed=seed)), 0)
+
+
+def test_automatic_shrinkage_can_always_be_solved():
+    z = draw(20, 64)
+    z[:, 0] *= 1e4
+    chosen = choose_shrinkage(z, names(z), candidates=np.array([1e-9]))
+    assert chosen == pytest.approx(64 / mahalanobis.MAX_CONDITION)
+    assert np.isfinite(distance(fit(stream(z), chosen), z)).all()
 
 
 def test_automatic_shrinkage_counts_patients_not_slices():

@@ -11,16 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from symnorm_jax.data.sources import ixi, lgg
-from symnorm_jax.data.volumes import ScanError, digest
-
-REAL = Path(__file__).parents[2] / "shared" / "data"
-
-
-@pytest.fixture
-def real_data():
-    if not REAL.is_dir():
-        pytest.skip(f"no public releases at {REAL}")
-    return REAL
+from symnorm_jax.data.volumes import digest
+from symnorm_jax.errors import ConfigError, ScanError
 
 
 @pytest.fixture
@@ -50,7 +42,7 @@ class TestLgg:
         assert not any(scan.healthy for scan in scans)
 
     def test_slices_are_stacked_in_numeric_order(self, lgg_root):
-        scan = lgg.records(str(lgg_root))[0]
+        scan = pickle.loads(pickle.dumps(lgg.records(str(lgg_root))[0]))  # as it travels to a worker process
         folder = lgg_root / "TCGA_CS_4900_20010100"
         assert [Path(file).stem.split("_")[-1] for file in scan.files] == [str(k) for k in range(1, 13)]
         tenth = np.asarray(Image.open(folder / f"{folder.name}_10.tif"))[..., 1]
@@ -71,15 +63,11 @@ class TestLgg:
             assert np.unique(volume.voxels[volume.lesion]).tolist() == [round(0.9 * 255)]
 
     def test_channels_are_told_apart(self, lgg_root):
-        volumes = [lgg.records(str(lgg_root), channel=channel)[0].load() for channel in lgg.CHANNELS]
-        recipes = {lgg.records(str(lgg_root), channel=channel)[0].recipe for channel in lgg.CHANNELS}
-        lesion = volumes[0].lesion
-        assert (
-            volumes[0].voxels[lesion].mean()
-            < volumes[2].voxels[lesion].mean()
-            < volumes[1].voxels[lesion].mean()
-        )
-        assert len(recipes) == 3
+        scans = [lgg.records(str(lgg_root), channel=channel)[0] for channel in ("t1_pre", "t1_post", "flair")]
+        volumes = [scan.load() for scan in scans]
+        dark, bright, brightest = (volume.voxels[volume.lesion].mean() for volume in volumes)
+        assert dark < bright < brightest
+        assert len({scan.recipe for scan in scans}) == 3
 
     def test_patients_without_a_true_channel_are_left_out_with_a_warning(self, lgg_root, monkeypatch):
         warnings = []
@@ -88,21 +76,15 @@ class TestLgg:
         assert warnings == []
         kept = lgg.records(str(lgg_root), channel="t1_post")
         assert [scan.patient for scan in kept] == ["TCGA_CS_4900", "TCGA_DU_4901", "TCGA_FG_4902"]
-        assert warnings == [f"{lgg_root}: left out 1 of 4 patients, who have no t1_post."]
-
-    def test_scans_travel_to_worker_processes(self, lgg_root):
-        scan = lgg.records(str(lgg_root))[1]
-        np.testing.assert_array_equal(pickle.loads(pickle.dumps(scan)).load().voxels, scan.load().voxels)
+        assert warnings == [f"{lgg_root}: left out 1 of 4 patients without t1_post."]
 
     def test_unknown_channel_is_refused(self, lgg_root):
-        with pytest.raises(ValueError, match="channel='t2'; allowed are t1_pre, flair, t1_post"):
+        with pytest.raises(ConfigError, match="channel='t2'; one of .* is allowed"):
             lgg.records(str(lgg_root), channel="t2")
 
-    def test_missing_root_is_refused(self, tmp_path):
+    def test_root_without_patients_is_refused_with_the_layout(self, tmp_path):
         with pytest.raises(ScanError, match="nowhere: not a folder"):
             lgg.records(str(tmp_path / "nowhere"))
-
-    def test_root_without_patients_is_refused_with_the_layout(self, tmp_path):
         with pytest.raises(ScanError, match="0 patient folders; the layout must be TCGA_<centre>"):
             lgg.records(str(tmp_path))
 
@@ -110,17 +92,19 @@ class TestLgg:
         (lgg_root / "TCGA_AA_0001_20000101").mkdir()
         scan = lgg.records(str(lgg_root), channel="t1_post")[0]
         assert scan.files == ()
-        with pytest.raises(ScanError, match=r"0 files named TCGA_AA_0001_20000101_<slice>.tif; 1 to 512"):
+        with pytest.raises(ScanError, match=r"0 slices TCGA_AA_0001_20000101_<slice>.tif; 1 to 512"):
             scan.load()
 
-    def test_too_many_slices_are_refused(self, lgg_root, monkeypatch):
-        monkeypatch.setattr(lgg, "MAX_SLICES", 11)
-        with pytest.raises(ScanError, match="12 files .* 1 to 11 are allowed"):
-            lgg.records(str(lgg_root))[0].load()
-
-    def test_too_many_voxels_are_refused(self, lgg_root, monkeypatch):
-        monkeypatch.setattr(lgg, "MAX_VOXELS", 1000)
-        with pytest.raises(ScanError, match=r"12 slices of \(64, 64\) pixels; at most 1000 in all"):
+    @pytest.mark.parametrize(
+        ("bound", "value", "message"),
+        [
+            ("MAX_SLICES", 11, "12 slices .*; 1 to 11 are allowed"),
+            ("MAX_VOXELS", 1000, r"12 slices of \(64, 64\) pixels; 1000 in all"),
+        ],
+    )
+    def test_too_large_is_refused(self, lgg_root, monkeypatch, bound, value, message):
+        monkeypatch.setattr(lgg, bound, value)
+        with pytest.raises(ScanError, match=message):
             lgg.records(str(lgg_root))[0].load()
 
     def test_missing_mask_is_refused_by_name(self, lgg_root):
@@ -142,7 +126,7 @@ class TestLgg:
     def test_picture_of_another_size_is_refused(self, lgg_root, name):
         path = first_file(lgg_root, name)
         Image.open(path).resize((60, 64)).save(path)
-        with pytest.raises(ScanError, match="_3.*tif: 60 x 64 pixels; all .* first one's 64 x 64"):
+        with pytest.raises(ScanError, match="_3.*tif: 60 x 64 pixels; all .* must have 64 x 64"):
             lgg.records(str(lgg_root))[0].load()
 
     @pytest.mark.parametrize(("name", "mode"), [("*_3.tif", "L"), ("*_3_mask.tif", "RGB")])
@@ -162,13 +146,14 @@ class TestLgg:
     def test_picture_without_contrast_is_refused(self, lgg_root):
         for path in (lgg_root / "TCGA_CS_4900_20010100").glob("*[0-9].tif"):
             Image.new("RGB", (64, 64), (1, 7, 2)).save(path)
-        with pytest.raises(ScanError, match="every voxel of flair is 7; an image must have contrast"):
+        with pytest.raises(ScanError, match="flair is 7 everywhere; it must have contrast"):
             lgg.records(str(lgg_root))[0].load()
 
     def test_real_release(self, real_data):
         root = str(real_data / "lgg" / "kaggle_3m")
         counts = {channel: len(lgg.records(root, channel=channel)) for channel in lgg.CHANNELS}
-        assert counts == {"t1_pre": 57, "flair": 60, "t1_post": 54}
+        assert 0 < counts["flair"] - counts["t1_pre"] <= 6  # as many as the whole release has
+        assert 0 < counts["flair"] - counts["t1_post"] <= 10
         contrasts = []
         for scan in lgg.records(root)[::6]:
             volume = scan.load()
@@ -209,12 +194,11 @@ class TestIxi:
         assert [scan.files for scan in ixi.records(str(root))][0] == (str(first),)
         assert len(ixi.records(str(root))) == 2
 
-    @pytest.mark.parametrize(
-        ("folder", "message"), [("nowhere", "not a folder"), ("", "0 heads; the layout must be")]
-    )
-    def test_root_without_heads_is_refused(self, tmp_path, folder, message):
-        with pytest.raises(ScanError, match=message):
-            ixi.records(str(tmp_path / folder))
+    def test_root_without_heads_is_refused(self, tmp_path):
+        with pytest.raises(ScanError, match="nowhere: not a folder"):
+            ixi.records(str(tmp_path / "nowhere"))
+        with pytest.raises(ScanError, match="0 heads; the layout must be IXI-T1/IXI<number>"):
+            ixi.records(str(tmp_path))
 
     def test_participants_without_the_columns_are_refused(self, tmp_path):
         root = layouts.write_ixi(tmp_path, people=1)
@@ -239,22 +223,21 @@ class TestPlantedLesions:
 
     def test_the_head_changes_in_the_lesion_and_its_border_only(self, ixi_root, lesion_masks):
         heads = {scan.name: scan.load() for scan in ixi.records(str(ixi_root))}
+        contrasts = []
         for scan in ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=1.0):
             before, after = heads[scan.name], scan.load()
             changed = before.voxels != after.voxels
             border = ndimage.binary_dilation(after.lesion, np.ones((3, 3, 3)))
             assert changed[after.lesion].mean() > 0.95 and not changed[~border | ~after.brain].any()
-            assert after.voxels[after.lesion].mean() < 0.95 * before.voxels[after.lesion].mean()
             assert not (after.lesion & ~after.brain).any()
+            contrasts.append(after.voxels[after.lesion].mean() / before.voxels[after.lesion].mean() - 1)
+        assert np.mean(contrasts) < -0.1
 
     def test_same_seed_same_lesions(self, ixi_root, lesion_masks):
-        first, again, other = (
-            ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5, seed=seed)
-            for seed in (0, 0, 1)
-        )
-        key = [(scan.name, scan.healthy, scan.extras, scan.recipe) for scan in first]
-        assert key == [(scan.name, scan.healthy, scan.extras, scan.recipe) for scan in again]
-        assert key != [(scan.name, scan.healthy, scan.extras, scan.recipe) for scan in other]
+        options = {"lesion_masks": lesion_masks, "planted": 0.5}
+        first, again, other = (ixi.records(str(ixi_root), **options, seed=seed) for seed in (0, 0, 1))
+        keys = [[scan._replace(load=None) for scan in scans] for scans in (first, again, other)]
+        assert keys[0] == keys[1] != keys[2]
         for one, two in zip(first, again, strict=True):
             np.testing.assert_array_equal(one.load().voxels, pickle.loads(pickle.dumps(two)).load().voxels)
 
@@ -264,9 +247,7 @@ class TestPlantedLesions:
         right_front_top[20:30, 20:30, 20:30] = 1
         affine = np.diag([3.0, 3.0, 3.0, 1.0])
         affine[:3, 3] = [-60, -60, -20]  # from the middle of the MNI brain to its right, front and top
-        nib.save(
-            nib.as_closest_canonical(nib.Nifti1Image(right_front_top, affine)), tmp_path / "lesion.nii.gz"
-        )
+        nib.save(nib.Nifti1Image(right_front_top, affine), tmp_path / "lesion.nii.gz")
         lesion = ixi.warp_lesion(tmp_path / "lesion.nii.gz", brain)
         middle = np.argwhere(brain).mean(0)
         assert (np.argwhere(lesion).mean(0) > middle + 1).all()
@@ -281,43 +262,34 @@ class TestPlantedLesions:
         labelled = layouts.write_ixi(tmp_path / "labelled", people=3)
         bare = layouts.write_ixi(tmp_path / "bare", people=3, labels=False)
         options = {"lesion_masks": lesion_masks, "planted": 1.0}
-        for with_labels, without in zip(
-            ixi.records(str(labelled), **options), ixi.records(str(bare), **options), strict=True
-        ):
+        releases = (ixi.records(str(root), **options) for root in (labelled, bare))
+        for with_labels, without in zip(*releases, strict=True):
             volume, lesion = with_labels.load(), without.load().lesion
             assert lesion[volume.brain].sum() > 0.9 * lesion.sum() > 0
 
-    def test_too_few_lesions_are_refused_with_the_numbers(self, ixi_root, lesion_masks, monkeypatch):
-        monkeypatch.setattr(ixi, "LESION_ML", (1e6, 1e7))
-        with pytest.raises(
-            ScanError, match="0 of 8 .* hold 1e.06 to 1e.07 ml; planted=0.5 of 6 people needs 3"
-        ):
+    def test_impossible_plantings_are_refused(self, ixi_root, lesion_masks, monkeypatch):
+        monkeypatch.setattr(ixi, "LESION_ML", (200, 300))
+        with pytest.raises(ScanError, match="0 of 8 .* hold 200 to 300 ml; planted=0.5 of 6 people needs 3"):
             ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5)
-
-    def test_head_without_brain_is_refused(self, lesion_masks):
-        [path, *_] = sorted(Path(lesion_masks).iterdir())
-        with pytest.raises(ScanError, match="the head has 0 voxels of brain"):
-            ixi.warp_lesion(str(path), np.zeros((8, 8, 8), bool))
+        with pytest.raises(ConfigError, match="planted=1.5; a fraction from 0 to 1"):
+            ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=1.5)
 
     def test_lesion_outside_the_brain_is_refused(self, ixi_root, tmp_path):
+        brain = ixi.records(str(ixi_root))[0].load().brain
         affine = np.diag([3.0, 3.0, 3.0, 1.0])
         affine[:3, 3] = [-72, -107, -72]  # a corner of the box, outside the ellipsoid in it
-        nib.save(
-            nib.Nifti1Image(np.pad(np.ones((4, 4, 4), np.uint8), 2), affine), tmp_path / "x_lesion.nii.gz"
-        )
+        path = tmp_path / "x_lesion.nii.gz"
+        nib.save(nib.Nifti1Image(np.pad(np.ones((4, 4, 4), np.uint8), 2), affine), path)
         with pytest.raises(ScanError, match="0 of .* voxels lie in the brain; 30% must"):
-            ixi.warp_lesion(tmp_path / "x_lesion.nii.gz", ixi.records(str(ixi_root))[0].load().brain)
-
-    def test_impossible_fraction_is_refused(self, ixi_root, lesion_masks):
-        with pytest.raises(ValueError, match="planted=1.5; a fraction from 0 to 1"):
-            ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=1.5)
+            ixi.warp_lesion(path, brain)
+        with pytest.raises(ScanError, match="the head has 0 voxels of brain"):
+            ixi.warp_lesion(path, np.zeros_like(brain))
 
     def test_real_release(self, real_data):
         root, masks = str(real_data / "ixi"), str(real_data / "stroke_masks")
-        scans = ixi.records(root, lesion_masks=masks, planted=0.1)
-        assert len(scans) == 120 and {scan.groups["site"] for scan in scans} == {"HH"}
+        scans = ixi.records(root, lesion_masks=masks, planted=0.05)
         carriers = [scan for scan in scans if not scan.healthy]
-        assert len(carriers) == 12
+        assert len(carriers) == round(0.05 * len(scans)) > 0
         for scan in carriers:
             volume = scan.load()
             assert 0.5 < volume.lesion.sum() * 0.008 < 150 and 900 < volume.brain.sum() * 0.008 < 2000

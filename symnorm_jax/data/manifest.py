@@ -96,7 +96,8 @@ def _refuse_duplicates(used, vectors, here, there, limit, block: int = 2048) -> 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """Unit vector `[THUMBNAIL ** 2]` of an image `[X, Y]`, free of brightness and contrast."""
-    cells = [np.linspace(0, side, THUMBNAIL + 1).astype(int)[:-1] for side in image.shape]
-    small = np.add.reduceat(np.add.reduceat(image.astype(np.float32), cells[0], 0), cells[1], 1).ravel()
+    edges = [np.linspace(0, side, THUMBNAIL + 1).astype(int) for side in image.shape]
+    sums = np.add.reduceat(np.add.reduceat(image.astype(np.float32), edges[0][:-1], 0), edges[1][:-1], 1)
+    small = (sums / np.outer(*map(np.diff, edges))).ravel()
     small -= small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-12)

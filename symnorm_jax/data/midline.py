@@ -1,7 +1,7 @@
 """Find the mid-sagittal plane of a volume and say how good the fit is.
 
-Symmetry-aware masking is only as good as its mirror. A plane is sought perpendicular to the left-right axis: the head is
-centred between its halves, and a tilted head stays tilted.
+Symmetry-aware masking is only as good as its mirror. The plane is sought perpendicular to the left-right axis: the
+head is centred between its halves, and a tilted head stays tilted.
 """
 
 from typing import NamedTuple

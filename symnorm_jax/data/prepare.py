@@ -49,6 +49,8 @@ def find_scans(config: ConfigDict) -> list[Scan]:
     """The scans of the configured source. Raises ConfigError for an unknown source, ScanError where it finds none."""
     if config.source not in SOURCES:
         raise ConfigError(f"data.source={config.source!r}; one of {sorted(SOURCES)} is allowed.")
+    if config.root is None and config.source != "phantom":
+        raise ConfigError(f"data.root is not given; name the folder of the {config.source!r} release.")
     scans = SOURCES[config.source](config.root, **config.options)
     if not scans:
         raise ScanError(f"data.root={config.root}: no scan of the source {config.source!r} was found there.")

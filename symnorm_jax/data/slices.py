@@ -79,7 +79,7 @@ def _head(voxels: np.ndarray) -> np.ndarray:
 
 
 def _grids(volume: Volume, brain: np.ndarray, plane: float, config: ConfigDict) -> list[np.ndarray]:
-    """For each axis, the voxel coordinates at which to sample: the mid-line, and the brain's middle from back to front."""
+    """For each axis, the voxel coordinates at which to sample; in plane, centred on the mid-line and the brain."""
     sizes = voxel_sizes(volume.affine)
     back, front = np.flatnonzero(brain.any((0, AXIAL)))[[0, -1]]
     axes = [

@@ -66,9 +66,9 @@ def print_results(workdir: Path) -> None:
     results, console = read_json(workdir / "metrics.json"), Console()
     for level in results:
         header, *body = result_table(results, level)
-        shown = Table(*header, title=f"{level} level, test split")
+        shown = Table(*header[:4], title=f"{level} level, test split")
         for row in body:
-            shown.add_row(*row)
+            shown.add_row(*row[:4])
         console.print(shown)
     console.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
 

@@ -188,8 +188,8 @@ def report(gaussian: Gaussian) -> dict[str, int | float]:
 def save(path: str | Path, gaussian: Gaussian) -> None:
     """Write a Gaussian as npz, arrays only; the file appears whole or not at all."""
     temporary = Path(path).with_name(f".{os.getpid()}-{Path(path).name}")
-    with open(temporary, "wb") as stream:
-        np.savez(stream, **{name: np.asarray(value) for name, value in gaussian._asdict().items()})
+    with open(temporary, "wb") as file:
+        np.savez(file, **{name: np.asarray(value) for name, value in gaussian._asdict().items()})
     os.replace(temporary, path)
 
 

@@ -5,6 +5,8 @@ slice; a Beta-VAE embeds the difference map. The abstract fixes that chain, the 
 distance; every other choice here is a config value.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -31,86 +33,107 @@ DIFFERENCE = {
 def build(config: ConfigDict) -> System:
     """The system of a config with sections `data`, `mask`, `unet`, `vae`, `loss` and `difference`.
 
-    Raises ConfigError where a choice is unknown or the patches do not fit the images.
+    Raises ConfigError where a choice is unknown, or patches or networks do not fit the images.
     """
+    _check(config)
+    model = Symnorm(config)
+    stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
+    return System(model.init, stages, model.embed)
+
+
+class Symnorm:
+    """The two networks, the masks, and the pure functions made of them; holds settings, never variables."""
+
+    def __init__(self, config: ConfigDict):
+        self.size, self.mask = tuple(config.data.size), config.mask
+        self.loss, self.difference = config.loss, config.difference
+        self.unet = UNet(**config.unet)
+        self.vae = BetaVAE(size=self.size, **config.vae)
+        grid = patch_grid(self.size, config.mask.patch)
+        self.covers = cover(config.mask.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        """Fresh variables; `batch` gives the shapes."""
+        image, keys = batch["image"], jax.random.split(key)
+        seen = _unet_input(image, jnp.ones_like(image[..., :1]), self.mask.mirror_context)
+        params = {
+            "unet": self.unet.init(keys[0], seen)["params"],
+            "vae": self.vae.init(keys[1], image[..., :1], jnp.zeros((len(image), self.vae.latent)))["params"],
+        }
+        residual = {"sum": jnp.zeros(self.size), "weight": jnp.zeros(self.size)}
+        return {"params": params, "stats": {"residual": residual}}
+
+    def fill(self, variables: Variables, image: jax.Array, hidden: jax.Array) -> jax.Array:
+        """The U-Net's answer for pixels `hidden` `[B, *S, 1]`, which it does not see; `[B, *S, C]`."""
+        seen = _unet_input(image, hidden, self.mask.mirror_context)
+        return self.unet.apply({"params": variables["params"]["unet"]}, seen)
+
+    def reconstruct(self, variables: Variables, image: jax.Array) -> jax.Array:
+        """A slice stitched from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
+
+        Patches that are hidden in several masks are averaged; those never hidden (`mask.kind="none"`) take the mean.
+        """
+        hidden = widen(jnp.asarray(self.covers), self.mask.patch)[:, None]  # [K, 1, *S, 1]
+
+        def pass_of(mask: jax.Array) -> jax.Array:
+            return self.fill(variables, image, jnp.broadcast_to(mask, image[..., :1].shape))
+
+        weight = jnp.where(hidden.sum(0, keepdims=True) > 0, hidden, 1.0)
+        return (jax.lax.map(pass_of, hidden) * weight).sum(0) / weight.sum(0)
+
+    def difference_map(self, variables: Variables, batch: Batch, reconstruction: jax.Array) -> jax.Array:
+        """`[B, *S, 1]`, zero outside the brain; in healthy residuals if `difference.relative`, else in intensities."""
+        difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
+        if self.difference.relative:
+            difference = difference / _healthy_residual(variables["stats"]["residual"])
+        return DIFFERENCE[self.difference.kind](difference)
+
+    def unet_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        """Reconstruction of hidden brain pixels; of all of them for `mask.kind="none"`."""
+        hidden = widen(batch["hidden"], self.mask.patch)
+        filled = self.fill(variables, batch["image"], hidden)
+        weight = batch["brain"] if self.mask.kind == "none" else batch["brain"] * hidden
+        error = losses.RECONSTRUCTION[self.loss.reconstruction](filled, batch["image"], weight).mean()
+        metrics = {"reconstruction": error}
+        if self.loss.ssim:
+            metrics["ssim"] = losses.dissimilarity(filled, batch["image"], weight).mean()
+            error += self.loss.ssim * metrics["ssim"]
+        residual = jnp.abs(filled - batch["image"]).mean(-1, keepdims=True)
+        stats = {"residual": _remember(variables["stats"]["residual"], residual, weight)}
+        return error, Aux(metrics, jax.lax.stop_gradient(stats))
+
+    def vae_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        """Evidence lower bound, in nats, of the difference maps of the frozen U-Net, its KL divergence warmed up."""
+        reconstruction = self.reconstruct(variables, batch["image"])
+        target = self.difference_map(variables, batch, reconstruction) / self.loss.scale
+        noise = jax.vmap(lambda one: jax.random.normal(one, (self.vae.latent,)))(example_keys(key, batch["index"]))
+        decoded, mean, log_variance = self.vae.apply({"params": variables["params"]["vae"]}, target, noise)
+        nll = losses.gaussian_nll(decoded, target, batch["brain"]).mean()
+        kl = losses.kl_to_standard_normal(mean, log_variance).mean()
+        beta = self.loss.beta * jnp.minimum(1.0, batch["progress"] / self.loss.warmup)
+        return nll + beta * kl, Aux({"nll": nll, "kl": kl}, variables["stats"])
+
+    def embed(self, variables: Variables, batch: Batch) -> Embedding:
+        """Posterior mean of the difference map, the map, and the mean squared error in the brain."""
+        reconstruction = self.reconstruct(variables, batch["image"])
+        difference = self.difference_map(variables, batch, reconstruction)
+        z = self.vae.apply({"params": variables["params"]["vae"]}, difference / self.loss.scale, method="encode")
+        visible = batch["image"] * (1 - widen(jnp.asarray(self.covers[:1]), self.mask.patch))
+        panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
+        mse = losses.l2(reconstruction, batch["image"], batch["brain"])
+        return Embedding(z, {"mse": mse}, difference, panels)
+
+
+def _check(config: ConfigDict) -> None:
     for key, value, allowed in (
         ("difference.kind", config.difference.kind, DIFFERENCE),
         ("loss.reconstruction", config.loss.reconstruction, losses.RECONSTRUCTION),
     ):
         if value not in allowed:
             raise ConfigError(f"{key}={value!r}; one of {sorted(allowed)} is allowed.")
-    size, mask = tuple(config.data.size), config.mask
-    halvings = max(len(config.unet.widths) - 1, len(config.vae.widths))
-    if any(side % 2**halvings for side in size):
-        raise ConfigError(f"data.size={size}; sides must divide by {2**halvings} for the depth of the networks.")
-    covers = cover(mask.kind, patch_grid(size, mask.patch), mask.ratio, mask.covers)
-    unet, vae = UNet(**config.unet), BetaVAE(size=size, **config.vae)
-
-    def init(key: jax.Array, batch: Batch) -> Variables:
-        image = batch["image"]
-        keys = jax.random.split(key)
-        seen = _unet_input(image, jnp.ones_like(image[..., :1]), mask.mirror_context)
-        params = {
-            "unet": unet.init(keys[0], seen)["params"],
-            "vae": vae.init(keys[1], image[..., :1], jnp.zeros((len(image), vae.latent)))["params"],
-        }
-        residual = {"sum": jnp.zeros(size), "weight": jnp.zeros(size)}
-        return {"params": params, "stats": {"residual": residual}}
-
-    def fill(variables: Variables, image: jax.Array, hidden: jax.Array) -> jax.Array:
-        """The U-Net's answer for pixels `hidden` `[B, *S, 1]`, which it does not see; `[B, *S, C]`."""
-        return unet.apply({"params": variables["params"]["unet"]}, _unet_input(image, hidden, mask.mirror_context))
-
-    def reconstruct(variables: Variables, image: jax.Array) -> jax.Array:
-        """A slice stitched from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
-
-        Patches that are hidden in several masks are averaged; those never hidden (`mask.kind="none"`) take the mean.
-        """
-        hidden = widen(jnp.asarray(covers), mask.patch)[:, None]  # [K, 1, *S, 1]
-        filled = jax.lax.map(lambda one: fill(variables, image, jnp.broadcast_to(one, image[..., :1].shape)), hidden)
-        weight = jnp.where(hidden.sum(0) > 0, hidden, 1.0)
-        return (filled * weight).sum(0) / weight.sum(0)
-
-    def difference_map(variables: Variables, batch: Batch, reconstruction: jax.Array) -> jax.Array:
-        """`[B, *S, 1]`, zero outside the brain; in healthy residuals if `difference.relative`, else in intensities."""
-        difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
-        if config.difference.relative:
-            difference = difference / _healthy_residual(variables["stats"]["residual"])
-        return DIFFERENCE[config.difference.kind](difference)
-
-    def unet_loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        hidden = widen(batch["hidden"], mask.patch)
-        filled = fill(variables, batch["image"], hidden)
-        weight = batch["brain"] if mask.kind == "none" else batch["brain"] * hidden
-        error = losses.RECONSTRUCTION[config.loss.reconstruction](filled, batch["image"], weight).mean()
-        metrics = {"reconstruction": error}
-        if config.loss.ssim:
-            metrics["ssim"] = losses.dissimilarity(filled, batch["image"], weight).mean()
-            error += config.loss.ssim * metrics["ssim"]
-        residual = jnp.abs(filled - batch["image"]).mean(-1, keepdims=True)
-        stats = {"residual": _remember(variables["stats"]["residual"], residual, weight)}
-        return error, Aux(metrics, jax.lax.stop_gradient(stats))
-
-    def vae_loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        reconstruction = reconstruct(variables, batch["image"])
-        target = jax.lax.stop_gradient(difference_map(variables, batch, reconstruction)) / config.loss.scale
-        noise = jax.vmap(lambda k: jax.random.normal(k, (vae.latent,)))(example_keys(key, batch["index"]))
-        decoded, mean, log_variance = vae.apply({"params": variables["params"]["vae"]}, target, noise)
-        nll = losses.gaussian_nll(decoded, target, batch["brain"], scale=1.0).mean()
-        kl = losses.kl_to_standard_normal(mean, log_variance).mean()
-        beta = config.loss.beta * jnp.minimum(1.0, batch["progress"] / config.loss.warmup)
-        return nll + beta * kl, Aux({"nll": nll, "kl": kl}, variables["stats"])
-
-    def embed(variables: Variables, batch: Batch) -> Embedding:
-        reconstruction = reconstruct(variables, batch["image"])
-        difference = difference_map(variables, batch, reconstruction)
-        z = vae.apply({"params": variables["params"]["vae"]}, difference / config.loss.scale, method="encode")
-        visible = batch["image"] * (1 - widen(jnp.asarray(covers[:1]), mask.patch))
-        panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
-        mse = losses.l2(reconstruction, batch["image"], batch["brain"])
-        return Embedding(z, {"mse": mse}, difference, panels)
-
-    return System(init, {"unet": Stage(("unet",), unet_loss), "vae": Stage(("vae",), vae_loss)}, embed)
+    step = math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths))
+    if any(side % step for side in config.data.size):
+        raise ConfigError(f"data.size={tuple(config.data.size)}; the networks' depth needs sides that divide by {step}.")
 
 
 def _unet_input(image: jax.Array, hidden: jax.Array, mirror_context: bool) -> jax.Array:

@@ -10,7 +10,7 @@ KEEP = 2
 
 
 class Checkpoints:
-    """The checkpoints of one stage, `<folder>/<step>/{variables,opt}`. A context manager: leaving it ends all writing."""
+    """The checkpoints of one stage, `<folder>/<step>/{variables,opt}`; a context manager that ends all writing."""
 
     def __init__(self, folder: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True, cleanup_tmp_directories=True)

@@ -1,8 +1,8 @@
 """IXI, healthy people scanned at three London hospitals: `IXI-T1/IXI012-HH-1211-T1.nii.gz`, whole heads.
 
-The release has no masks. Where `DLMUSE/IXI012-HH-1211-T1_DLMUSE.nii.gz` is there, a map of brain regions on the
-same grid, it gives the brain; `participants.tsv` gives age and sex. As everyone is healthy, real stroke lesions,
-drawn in other people and carried to MNI space, can be planted: abnormal scans whose lesions are known exactly.
+The release has no masks. `DLMUSE/IXI012-HH-1211-T1_DLMUSE.nii.gz`, where it is there, maps brain regions on
+the same grid and so gives the brain; `participants.tsv` gives age and sex. Everyone is healthy, but real
+stroke lesions, drawn in other people and carried to MNI space, can be planted: abnormal scans, exactly known.
 """
 
 import csv
@@ -17,7 +17,8 @@ from scipy import ndimage
 
 from symnorm_jax.data.geometry import AXIAL, voxel_sizes
 from symnorm_jax.data.sources.lesions import paint
-from symnorm_jax.data.volumes import Scan, ScanError, Volume, read_nifti, read_volume
+from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
+from symnorm_jax.errors import ConfigError, ScanError
 
 FORMAT = 1  # raise it when the same files would give other voxels
 LESION_ML = (1.5, 150.0)  # sizes to choose from, as drawn; a head holds about 3/4 as much as MNI space
@@ -26,8 +27,8 @@ CONTRASTS = (-0.45, -0.15)  # infarcted tissue is dark on T1
 MNI_BRAIN = np.array([[-72.5, -107.5, -72.5], [72.5, 73.5, 82.5]])  # mm, around nilearn's MNI152 brain mask
 CLOSING_MM = 4.0  # bridges gaps between labelled regions
 
-# Without a label map, the brain is what lies so deep in the head and so far from its top, and no farther to the
-# front or back than above the face.
+# Without a label map, the brain is what lies so deep in the head and so far from its top, and no farther to
+# the front or back than above the face.
 SCALP_MM = 12.0
 BRAIN_HEIGHT_MM = 135.0
 ABOVE_FACE_MM = 75.0
@@ -36,14 +37,14 @@ _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-T1\.nii\.gz")
 
 
 def records(root: str, *, lesion_masks: str | None = None, planted: float = 0.4, seed: int = 0) -> list[Scan]:
-    """One Scan a person; given a folder of `*_lesion.nii.gz`, a fraction `planted` of people get one lesion each.
+    """One Scan a person; given a folder of `*_lesion.nii.gz`, from `root`, a fraction `planted` get a lesion.
 
     Everyone else is healthy. No lesion is used twice. Who gets which is a function of `seed` and the names.
     """
     if not 0 <= planted <= 1:
-        raise ValueError(f"planted={planted:g}; a fraction from 0 to 1 is allowed.")
+        raise ConfigError(f"data.options.planted={planted:g}; a fraction from 0 to 1 is allowed.")
     people = _people(Path(root))
-    lesions = _assign(list(people), Path(lesion_masks), planted, seed) if lesion_masks else {}
+    lesions = _assign(list(people), Path(root) / lesion_masks, planted, seed) if lesion_masks else {}
     known = _participants(Path(root) / "participants.tsv")
     return [_scan(Path(root), path, lesions.get(person), seed, known) for person, path in people.items()]
 
@@ -63,7 +64,7 @@ def load(image: str, labels: str | None, lesion: str | None, seed: tuple[int, ..
 
 
 def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
-    """Mask `[X, Y, Z]`, within `brain`, of a lesion drawn in MNI space: the brain's box is fitted to the template's.
+    """A lesion drawn in MNI space as a mask `[X, Y, Z]` within `brain`; the boxes of the brains are matched.
 
     Raises ScanError where less than MIN_INSIDE of it lies in the brain.
     """
@@ -97,9 +98,8 @@ def _people(root: Path) -> dict[str, Path]:
     files = folder.rglob("*") if folder.is_dir() else root.iterdir()
     found = [path for path in files if _NAME.fullmatch(path.name)]
     if not found:
-        raise ScanError(
-            f"{root}: 0 heads; the layout must be IXI-T1/IXI<number>-<HH|Guys|IOP>-<number>-T1.nii.gz."
-        )
+        layout = "IXI-T1/IXI<number>-<HH|Guys|IOP>-<number>-T1.nii.gz"
+        raise ScanError(f"{root}: 0 heads; the layout must be {layout}.")
     people = {}
     for path in sorted(found, key=lambda path: (path.name, str(path))):
         people.setdefault(_NAME.fullmatch(path.name)[2], path)

@@ -16,12 +16,14 @@ OEDEMA = {"t1": (-0.22, -0.12), "flair": (0.15, 0.40), "t1_gd": (-0.22, -0.12)}
 GRAIN = 0.10
 
 
-def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float) -> np.ndarray:
+def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=None) -> np.ndarray:
     """A random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
 
-    Made of cubic B-splines on control points `scale` mm apart, so that it does not depend on the voxel size.
+    Cubic B-splines on control points `scale` mm apart, centred on the grid, that cover `extent` `[3]` mm.
+    Grids of one extent see one field, whatever their spacing.
     """
-    bases = [_spline_basis(length, size, scale) for length, size in zip(shape, spacing, strict=True)]
+    extent = np.multiply(shape, spacing) if extent is None else extent
+    bases = [_spline_basis(*axis, scale) for axis in zip(shape, spacing, extent, strict=True)]
     field = rng.standard_normal([basis.shape[1] for basis in bases], dtype=np.float32)
     for basis in bases:
         field = np.tensordot(field, basis, axes=(0, 1))  # consumes the first axis, appends the finished one
@@ -39,8 +41,8 @@ def paint(
 ) -> np.ndarray:
     """A copy of a head `[X, Y, Z]` float32 in which the tissue under `mask` is replaced by one lesion.
 
-    It is brighter or darker than the tissue nearby by a fraction drawn from `contrasts`, mildly uneven, and with
-    probability `hollow` has a darker core inside a rim. Only the mask's voxels and their direct neighbours
+    It is brighter or darker than the tissue nearby by a fraction drawn from `contrasts`, mildly uneven, and
+    with probability `hollow` has a darker core inside a rim. Only the mask and the voxels that touch it
     change, the latter by partial volume; nothing changes outside `brain`.
     """
     painted = np.array(voxels, dtype=np.float32)
@@ -64,11 +66,8 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
     The voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
     """
     spacing = np.asarray(spacing, float)
-    reach = np.ceil(2 * radius / spacing).astype(int) + 1
-    low, high = (
-        np.maximum(np.asarray(centre) - reach, 0),
-        np.minimum(np.asarray(centre) + reach + 1, within.shape),
-    )
+    centre, reach = np.asarray(centre), np.ceil(2 * radius / spacing).astype(int) + 1
+    low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, within.shape)
     window = tuple(map(slice, low, high))
     offsets = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1) - centre
     distance = np.linalg.norm(offsets * spacing * np.exp(rng.normal(0, 0.12, 3)), axis=-1)
@@ -118,33 +117,37 @@ def _sites(rng, border, spacing) -> list[tuple[np.ndarray, float]]:
     return sites
 
 
-def _spline_basis(length: int, spacing: float, scale: float) -> np.ndarray:
+def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> np.ndarray:
     """Cubic B-splines `[length, control points]`, scaled to unit mean sum of squares."""
-    position = np.arange(length)[:, None] * (spacing / scale) + 1
-    away = np.abs(position - np.arange(int(position[-1, 0]) + 3))
-    near = 2 / 3 - away**2 + away**3 / 2
-    basis = np.where(away < 1, near, np.clip(2 - away, 0, None) ** 3 / 6)
+    control = np.arange(int(np.ceil(extent / scale)) + 3)
+    place = (np.arange(length) - (length - 1) / 2) * spacing / scale
+    away = np.abs(place[:, None] - (control - control.mean()))
+    basis = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)
     return (basis / np.sqrt(151 / 315)).astype(np.float32)
 
 
 def _window(mask, margin) -> tuple[slice, ...]:
-    (boxes,) = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(box.start - pad, 0), box.stop + pad) for box, pad in zip(boxes, margin, strict=True))
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(
+        slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True)
+    )
 
 
 def _local_tissue(head, tissue, spacing) -> np.ndarray:
     """Mean intensity of the tissue within about 5 mm of every voxel."""
-    blurred = [ndimage.gaussian_filter(image, 5.0 / spacing, truncate=2.0) for image in (head * tissue, tissue * 1.0)]
+    total, weight = (
+        ndimage.gaussian_filter(image, 5.0 / spacing, truncate=2.0)
+        for image in (head * tissue, tissue.astype(np.float32))
+    )
     everywhere = head[tissue].mean() if tissue.any() else head.mean()
-    return ((blurred[0] + 0.01 * everywhere) / (blurred[1] + 0.01)).astype(np.float32)
+    return (total + 0.01 * everywhere) / (weight + 0.01)
 
 
 def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
-    low, high = contrasts
-    body = _draw_contrast(rng, low, high)
+    body = _draw_contrast(rng, *contrasts)
     contrast = body * (1 + 0.2 * smooth_noise(rng, shape.shape, spacing, 4.0))
     rim = rng.uniform(2.0, 3.5)
-    core = rng.uniform(*sorted((min(low, -FAINTEST), -FAINTEST)))
+    core = rng.uniform(min(contrasts[0], -FAINTEST), -FAINTEST)
     if rng.random() < hollow:
         depth = ndimage.distance_transform_edt(shape, sampling=spacing)
         contrast += np.clip((depth - rim) / spacing.min(), 0, 1) * (min(core, body) - contrast)

@@ -1,11 +1,11 @@
 """TCGA-LGG in the layout of Kaggle's "LGG MRI Segmentation": one folder a patient, one picture a slice.
 
-In `TCGA_<centre>_<person>_<date>/`, the RGB picture `<folder name>_<slice>.tif` holds T1 before contrast, FLAIR
-and T1 after contrast, and `..._mask.tif` outlines the FLAIR abnormality. Everyone has a glioma.
+In `TCGA_<centre>_<person>_<date>/`, the RGB picture `<folder name>_<slice>.tif` holds T1 before contrast,
+FLAIR and T1 after contrast, and `..._mask.tif` outlines the FLAIR abnormality. Everyone has a glioma.
 
-Anterior is at the top of a picture and slice 1 is the lowest, but the release stores no geometry. Which side is
-the person's left is unknown; the picture's left is taken for it. Voxel sizes follow from two assumed lengths:
-they keep a head's proportions about right, but no volume in ml should be quoted from them.
+Anterior is at the top of a picture and slice 1 is the lowest, but the release stores no geometry. Which side
+is the person's left is unknown; the picture's left is taken for it. Voxel sizes follow from two assumed
+lengths: they keep a head's proportions roughly right, but no volume in ml should be quoted from them.
 """
 
 import re
@@ -17,7 +17,8 @@ from absl import logging
 from PIL import Image
 
 from symnorm_jax.data.geometry import centred_affine, from_picture
-from symnorm_jax.data.volumes import MAX_VOXELS, Scan, ScanError, Volume
+from symnorm_jax.data.volumes import MAX_VOXELS, Scan, Volume
+from symnorm_jax.errors import ConfigError, ScanError
 
 FORMAT = 1  # raise it when the same files would give other voxels
 CHANNELS = ("t1_pre", "flair", "t1_post")  # as stored in red, green and blue
@@ -32,16 +33,14 @@ _FOLDER = re.compile(r"(TCGA_([A-Z0-9]+)_[A-Z0-9]+)_(\d+)")
 def records(root: str, *, channel: str = "flair") -> list[Scan]:
     """One Scan a patient, but none for those in whom FLAIR is stored in place of a missing `channel`."""
     if channel not in CHANNELS:
-        raise ValueError(f"channel={channel!r}; allowed are {', '.join(CHANNELS)}.")
+        raise ConfigError(f"data.options.channel={channel!r}; one of {list(CHANNELS)} is allowed.")
     scans = [_scan(folder, channel) for folder in _patient_folders(Path(root))]
     if channel == "flair":
         return scans
     kept = [scan for scan in scans if not _repeats_flair(scan.files, channel)]
     if len(kept) < len(scans):
-        left_out = len(scans) - len(kept)
-        logging.warning(
-            "%s: left out %d of %d patients, who have no %s.", root, left_out, len(scans), channel
-        )
+        missing = len(scans) - len(kept)
+        logging.warning("%s: left out %d of %d patients without %s.", root, missing, len(scans), channel)
     return kept
 
 
@@ -49,19 +48,14 @@ def load(folder: str, images: tuple[str, ...], channel: str) -> Volume:
     """The slices, lowest first, as voxels `[X, Y, Z]` of 0 to 255, and the lesion; there is no brain mask."""
     folder, index = Path(folder), CHANNELS.index(channel)
     if not 1 <= len(images) <= MAX_SLICES:
-        raise ScanError(
-            f"{folder}: {len(images)} files named {folder.name}_<slice>.tif; 1 to {MAX_SLICES} are allowed."
-        )
+        held = f"{len(images)} slices {folder.name}_<slice>.tif"
+        raise ScanError(f"{folder}: {held}; 1 to {MAX_SLICES} are allowed.")
     rows, columns = shape = _read(images[0], "RGB").shape[:2]
     if rows * columns * len(images) > MAX_VOXELS:
-        raise ScanError(
-            f"{folder}: {len(images)} slices of {shape} pixels; at most {MAX_VOXELS} in all are allowed."
-        )
+        raise ScanError(f"{folder}: {len(images)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed.")
     voxels = _stack([_read(path, "RGB", shape)[..., index] for path in images]).astype(np.float32)
     if voxels.min() == voxels.max():
-        raise ScanError(
-            f"{folder}: every voxel of {channel} is {voxels.flat[0]:g}; an image must have contrast."
-        )
+        raise ScanError(f"{folder}: {channel} is {voxels.flat[0]:g} everywhere; it must have contrast.")
     pixel, step = WIDTH_MM / columns, HEIGHT_MM / len(images)
     lesion = _stack([_read(path, "L", shape) > 0 for path in map(_mask_of, images)])
     return Volume(voxels, centred_affine(voxels.shape, (pixel, pixel, step)), lesion)
@@ -83,15 +77,14 @@ def _scan(folder: Path, channel: str) -> Scan:
     found = (re.fullmatch(rf"{folder.name}_(\d+)\.tif", path.name) for path in folder.iterdir())
     numbers = sorted((match[1] for match in found if match), key=int)
     images = tuple(str(folder / f"{folder.name}_{number}.tif") for number in numbers)
+    masks = tuple(mask for mask in map(_mask_of, images) if Path(mask).exists())  # `load` refuses gaps
     return Scan(
         patient=patient,
         session=date,
         healthy=False,
         load=partial(load, str(folder), images, channel),
         files=images,
-        extras=tuple(
-            mask for mask in map(_mask_of, images) if Path(mask).exists()
-        ),  # `load` refuses the others
+        extras=masks,
         recipe=f"lgg format {FORMAT}, {channel}",
         groups={"site": centre},
     )
@@ -99,15 +92,13 @@ def _scan(folder: Path, channel: str) -> Scan:
 
 def _repeats_flair(images: tuple[str, ...], channel: str) -> bool:
     """Whether `channel` equals FLAIR in three middle slices; a few, so that listing a release stays quick."""
-    index = CHANNELS.index(channel)
+    index, flair = CHANNELS.index(channel), CHANNELS.index("flair")
     middle = images[len(images) // 4 :: max(1, len(images) // 4)][:3]
     try:
         slices = [_read(path, "RGB") for path in middle]
     except ScanError:  # says nothing of the channel, and loading this patient will name the fault
         return False
-    return bool(slices) and all(
-        np.array_equal(rgb[..., index], rgb[..., CHANNELS.index("flair")]) for rgb in slices
-    )
+    return bool(slices) and all(np.array_equal(rgb[..., index], rgb[..., flair]) for rgb in slices)
 
 
 def _mask_of(image: str) -> str:
@@ -136,10 +127,8 @@ def _check_header(path, image, mode, shape) -> None:
     if image.mode != mode:
         raise ScanError(f"{path}: the picture's mode is {image.mode}; {mode} is allowed.")
     if shape and (rows, columns) != shape:
-        first = f"{shape[1]} x {shape[0]}"
-        raise ScanError(
-            f"{path}: {columns} x {rows} pixels; all slices and masks must have the first one's {first}."
-        )
+        allowed = f"{shape[1]} x {shape[0]}, as in the first slice"
+        raise ScanError(f"{path}: {columns} x {rows} pixels; all slices and masks must have {allowed}.")
 
 
 def _stack(pictures: list[np.ndarray]) -> np.ndarray:

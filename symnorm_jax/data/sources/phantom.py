@@ -1,9 +1,10 @@
 """Synthetic people: the embedded source, which needs no download.
 
 A head is made of the mirror-symmetric MNI152 tissue maps that nilearn ships: bent by a random uneven warp,
-scaled, tilted, given tissue proportions of its own, crossed by vessels, seen by an imperfect scanner. Patients
-carry metastases, or atrophy. A head depends on the seed and the person's name alone: it is the same in a
-larger cohort, and the same anatomy in another contrast or at another voxel size.
+scaled, tilted, given tissue proportions of its own, crossed by vessels, seen by an imperfect scanner.
+Patients carry metastases, or atrophy. A head depends on the seed and the person's name alone: it is the same
+in a larger cohort, has the same anatomy and lesions in another contrast, and the same anatomy at
+another voxel size.
 """
 
 import functools
@@ -18,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from symnorm_jax.data.geometry import centred_affine
 from symnorm_jax.data.sources.lesions import metastases, smooth_noise
 from symnorm_jax.data.volumes import Scan, Volume
+from symnorm_jax.errors import ConfigError
 
 FORMAT = 1  # raise it when the same arguments come to give other voxels
 INTENSITIES = {  # of grey matter, white matter, cerebrospinal fluid and vessels
@@ -28,6 +30,8 @@ INTENSITIES = {  # of grey matter, white matter, cerebrospinal fluid and vessels
 FIELD_OF_VIEW = np.array([184.0, 216.0, 184.0])  # mm
 BRAIN_CENTRE = np.array([0.0, -18.0, 8.0])  # mm in MNI space, at the centre of the field of view
 SPACINGS = (0.8, 8.0)  # mm
+
+_noise = functools.partial(smooth_noise, extent=FIELD_OF_VIEW)
 
 
 def records(
@@ -45,18 +49,19 @@ def records(
     `spacing` is the edge of a voxel in mm; `root` is not used. Patients with atrophy have no lesion mask.
     """
     if contrast not in INTENSITIES:
-        raise ValueError(f"contrast {contrast!r} is unknown; allowed: {', '.join(INTENSITIES)}")
+        raise ConfigError(f"contrast {contrast!r} is unknown; allowed: {', '.join(INTENSITIES)}")
     if not SPACINGS[0] <= spacing <= SPACINGS[1]:
-        raise ValueError(f"spacing {spacing} mm is outside the allowed {SPACINGS[0]} to {SPACINGS[1]} mm")
+        raise ConfigError(f"spacing {spacing} mm is outside the allowed {SPACINGS[0]} to {SPACINGS[1]} mm")
     if min(healthy, patients, seed) < 0:
-        raise ValueError(f"healthy={healthy}, patients={patients} and seed={seed} must not be negative")
+        raise ConfigError(f"healthy={healthy}, patients={patients} and seed={seed} must not be negative")
     people = [(f"phantom-h{k:04d}", None) for k in range(healthy)]
     people += [(f"phantom-p{k:04d}", "atrophy" if atrophy else "metastases") for k in range(patients)]
     return [_scan(person, disease, seed, contrast, float(spacing)) for person, disease in people]
 
 
 def _scan(person: str, disease: str | None, seed: int, contrast: str, spacing: float) -> Scan:
-    recipe = f"phantom format {FORMAT}: {person}, {disease or 'healthy'}, seed {seed}, {contrast}, {spacing!r} mm"
+    what = disease or "healthy"
+    recipe = f"phantom format {FORMAT}: {person}, {what}, seed {seed}, {contrast}, {spacing!r} mm"
     load = functools.partial(_person, person, disease, seed, contrast, spacing)
     return Scan(person, "", disease is None, load, recipe=recipe)
 
@@ -77,7 +82,7 @@ def _person(person: str, disease: str | None, seed: int, contrast: str, spacing:
     means = np.array(INTENSITIES[contrast]) * (1 + tissue.uniform(-0.04, 0.04, 4))
     head = np.zeros(shape, np.float32)
     head[brain] = means[:3] @ fractions
-    head *= 1 + 0.025 * smooth_noise(tissue, shape, spacings, 8.0) + 0.02 * smooth_noise(tissue, shape, spacings, 4.0)
+    head *= 1 + 0.025 * _noise(tissue, shape, spacings, 8.0) + 0.02 * _noise(tissue, shape, spacings, 4.0)
     flow = _vessel_share(vessels, places, spacing)
     head[brain] += flow * (means[3] - head[brain])
 
@@ -100,12 +105,8 @@ class Template(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def _atlas() -> Template:
-    loaders = (
-        datasets.load_mni152_gm_template,
-        datasets.load_mni152_wm_template,
-        datasets.load_mni152_brain_mask,
-    )
-    images = [load(resolution=1) for load in loaders]
+    kinds = ("gm_template", "wm_template", "brain_mask")
+    images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
     maps = [image.get_fdata(dtype=np.float32) for image in images]
     (box,) = ndimage.find_objects((maps[2] > 0).astype(np.uint8))
     box = tuple(slice(max(side.start - 4, 0), side.stop + 4) for side in box)
@@ -125,14 +126,17 @@ def _template(spacing: float) -> Template:
 def _fluid_gradient() -> np.ndarray:
     """Direction towards nearby fluid `[3, X, Y, Z]`, about 1 long beside a wide space and 0 far from any."""
     fluid = 1 - _atlas().grey - _atlas().white  # also outside the brain, so the cortex recedes from the skull
-    scales = [3.0 * np.stack(np.gradient(ndimage.gaussian_filter(fluid, sigma))) * sigma for sigma in (2.0, 4.0)]
-    return sum(scales).astype(np.float32) / 2
+    blurred = [
+        ndimage.gaussian_filter(fluid, sigma) for sigma in (2.0, 4.0)
+    ]  # mm, as for sulci and ventricles
+    return 3.0 * np.stack(np.gradient(blurred[0] + 2 * blurred[1]))
 
 
 def _sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Linear interpolation of an atlas map at `places` `[3, N]` in MNI mm."""
-    # "nearest" carries the brain stem on where the atlas is cut off below; the other sides of it are empty.
-    return ndimage.map_coordinates(image, places - _atlas().origin[:, None], np.float32, order=1, mode="nearest")
+    index = places - _atlas().origin[:, None]
+    # "nearest" carries the brain stem on where the atlas is cut off below; its other sides are empty.
+    return ndimage.map_coordinates(image, index, np.float32, order=1, mode="nearest")
 
 
 def _places(rng, shape, affine) -> np.ndarray:
@@ -141,19 +145,19 @@ def _places(rng, shape, affine) -> np.ndarray:
     turn = Rotation.from_euler("yzx", [roll, yaw, pitch], degrees=True).as_matrix()
     linear = turn.T / rng.uniform(0.94, 1.06, 3)[:, None]
     shift = BRAIN_CENTRE + linear @ rng.uniform(-4, 4, 3)
-    spacings = np.diag(affine)[:3]
-    axes = [start + step * np.arange(n) for start, step, n in zip(affine[:3, 3], spacings, shape, strict=True)]
+    spacings, start = np.diag(affine)[:3], affine[:3, 3]
+    axes = [first + step * np.arange(n) for first, step, n in zip(start, spacings, shape, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     places = np.stack([a * x + b * y + c * z + move for (a, b, c), move in zip(linear, shift, strict=True)])
     for scale, displacement in ((40.0, 2.5), (15.0, 1.0)):  # mm
         for place in places:
-            place += displacement * smooth_noise(rng, shape, spacings, scale)
+            place += displacement * _noise(rng, shape, spacings, scale)
     return places
 
 
 def _atrophy_drift(rng, places, brain, spacings) -> np.ndarray:
     """How far towards fluid each place has moved as the tissue shrank, `[3, N]` mm; mild to moderate."""
-    severity = rng.uniform(1.0, 3.0) * (1 + 0.3 * smooth_noise(rng, brain.shape, spacings, 50.0)[brain])
+    severity = rng.uniform(1.0, 3.0) * (1 + 0.3 * _noise(rng, brain.shape, spacings, 50.0)[brain])
     return severity * np.stack([_sample(component, places) for component in _fluid_gradient()])
 
 
@@ -162,7 +166,7 @@ def _tissue_fractions(rng, template, places, brain, spacings) -> np.ndarray:
     grey, white = _sample(template.grey, places), _sample(template.white, places)
     fractions = np.stack([grey, white, np.clip(1 - grey - white, 0, 1)]) ** 1.4
     for fraction, offset in zip(fractions, rng.normal((0.0, 0.0, 0.4), (0.1, 0.1, 0.3)), strict=True):
-        fraction *= np.exp(offset + 0.35 * smooth_noise(rng, brain.shape, spacings, 8.0)[brain])
+        fraction *= np.exp(offset + 0.35 * _noise(rng, brain.shape, spacings, 8.0)[brain])
     return fractions / fractions.sum(0)
 
 
@@ -219,6 +223,6 @@ def _on_surface(angles: np.ndarray, depth: float) -> np.ndarray:
 def _acquire(rng, head, brain, white_mean: float, spacings) -> np.ndarray:
     """The head as a scanner shows it: blurred across slices, unevenly lit, noisy (Rician), skull-stripped."""
     seen = ndimage.gaussian_filter1d(head, rng.uniform(0.4, 1.0) / spacings[2], axis=2)
-    seen *= np.exp(0.08 * smooth_noise(rng, head.shape, spacings, 70.0))
+    seen *= np.exp(0.08 * _noise(rng, head.shape, spacings, 70.0))
     noise = rng.uniform(0.025, 0.035) * white_mean * rng.standard_normal((2, *head.shape), dtype=np.float32)
     return np.where(brain, np.hypot(seen + noise[0], noise[1]), 0).astype(np.float32)

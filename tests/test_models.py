@@ -1,0 +1,53 @@
+"""Networks keep shapes in two and three dimensions, and their folds undo each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from symnorm_jax.models.unet import UNet, Upsample, pixel_shuffle, pixel_unshuffle
+from symnorm_jax.models.vae import BetaVAE
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 12, 3), (1, 4, 8, 6, 2)])
+def test_folding_pixels_into_channels_loses_nothing(shape, rng):
+    x = jnp.asarray(rng.normal(size=shape))
+    folded = pixel_unshuffle(x, 2)
+    assert folded.shape == (shape[0], *(side // 2 for side in shape[1:-1]), shape[-1] * 2 ** (len(shape) - 2))
+    np.testing.assert_array_equal(pixel_shuffle(folded, shape[-1], 2), x)
+
+
+def test_folding_keeps_neighbours_together():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(pixel_unshuffle(x, 2)[0, 0, 0], [0, 1, 4, 5])
+
+
+def test_upsampling_equals_a_transposed_convolution(rng):
+    """A transposed convolution of kernel and stride 2 writes each pixel's 2 x 2 block; so does the pixel shuffle."""
+    x, up = jnp.asarray(rng.normal(size=(1, 3, 5, 4)), jnp.float32), Upsample(2)
+    variables = up.init(jax.random.key(0), x)
+    kernel = variables["params"]["Conv_0"]["kernel"][0, 0].reshape(4, 2, 2, 2)
+    expected = np.einsum("bxyc,cijd->bxiyjd", x, kernel).reshape(1, 6, 10, 2)
+    np.testing.assert_allclose(up.apply(variables, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape, stem", [((2, 16, 24, 2), 1), ((2, 16, 24, 2), 2), ((1, 8, 8, 8, 2), 2)])
+def test_unet_keeps_the_grid(shape, stem):
+    net, x = UNet(widths=(8, 16), stem=stem, channels=3), jnp.ones(shape)
+    out = net.apply(net.init(jax.random.key(0), x), x)
+    assert out.shape == (*shape[:-1], 3) and out.dtype == jnp.float32
+
+
+def test_vae_embeds_and_decodes():
+    net, x = BetaVAE(widths=(8, 16), size=(16, 24), latent=10), jnp.ones((3, 16, 24, 1))
+    variables = net.init(jax.random.key(0), x, jnp.zeros((3, 10)))
+    decoded, mean, log_variance = net.apply(variables, x, jnp.zeros((3, 10)))
+    assert decoded.shape == x.shape and mean.shape == log_variance.shape == (3, 10)
+    np.testing.assert_array_equal(net.apply(variables, x, method="encode"), mean)
+
+
+def test_vae_samples_by_the_noise_it_is_given(rng):
+    net, x = BetaVAE(widths=(8,), size=(8, 8), latent=4), jnp.asarray(rng.normal(size=(1, 8, 8, 1)), jnp.float32)
+    variables = net.init(jax.random.key(0), x, jnp.zeros((1, 4)))
+    still, moved = (net.apply(variables, x, jnp.full((1, 4), noise))[0] for noise in (0.0, 3.0))
+    assert np.abs(still - moved).max() > 1e-3
