@@ -1,6 +1,6 @@
 """IXI: real healthy heads; a share of them carries the shape of a real lesion, painted in, so that the truth is exact.
 
-    python launch/train.py --config=configs/ixi.py --config.data.root=/data/ixi
+python launch/train.py --config=configs/ixi.py --config.data.root=/data/ixi
 """
 
 from configs.base import base, finish

@@ -1,7 +1,7 @@
 """A run from its first arrow to its last. Every step leaves files in the run directory and is skipped where they stand.
 
-    scans -> manifest.csv -> <stage>/ckpt -> embeddings/ -> gaussian.npz, scores.csv, thresholds.json
-          -> metrics.json -> report.html
+scans -> manifest.csv -> <stage>/ckpt -> embeddings/ -> gaussian.npz, scores.csv, thresholds.json
+      -> metrics.json -> report.html
 """
 
 from functools import cached_property
@@ -18,13 +18,14 @@ from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.evaluation.report import write_report
+from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.masking import parts
 from symnorm_jax.scoring import mahalanobis
-from symnorm_jax.scoring.embed import embed_split, load_arrays, make_embed, save_arrays
+from symnorm_jax.scoring.embed import embed_split, make_embed
 from symnorm_jax.scoring.scores import score_names, score_table
 from symnorm_jax.scoring.thresholds import RULES, fit_thresholds
 from symnorm_jax.systems import BUILD
-from symnorm_jax.training.runlog import progress, write_json, write_text
+from symnorm_jax.training.runlog import progress
 from symnorm_jax.training.sharding import check_batch_size
 from symnorm_jax.training.train import train
 

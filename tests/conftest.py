@@ -25,5 +25,7 @@ def real_data() -> Path:
     """A folder with `lgg/kaggle_3m`, `ixi` and `stroke_masks`, named by SYMNORM_DATA or beside the repository."""
     folder = Path(os.environ.get("SYMNORM_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"{folder} is absent: real scans are not part of this repository (set SYMNORM_DATA to test on them)")
+        pytest.skip(
+            f"{folder} is absent: real scans are not part of this repository (set SYMNORM_DATA to test on them)"
+        )
     return folder

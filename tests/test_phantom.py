@@ -98,9 +98,7 @@ def test_heads_are_tilted_scaled_and_unevenly_bent():
 def test_the_same_anatomy_at_another_voxel_size():
     coarse, fine = person("phantom-h0001", spacing=7.7), person("phantom-h0001", spacing=4.0)
     to_fine = np.linalg.inv(fine.affine) @ coarse.affine
-    resampled = (
-        ndimage.affine_transform(fine.brain * 1.0, to_fine, output_shape=coarse.brain.shape, order=1) > 0.5
-    )
+    resampled = ndimage.affine_transform(fine.brain * 1.0, to_fine, output_shape=coarse.brain.shape, order=1) > 0.5
     assert 2 * (resampled & coarse.brain).sum() / (resampled.sum() + coarse.brain.sum()) > 0.97
 
 
@@ -208,12 +206,8 @@ def test_nothing_to_paint_changes_nothing():
 
 
 def test_noise_has_unit_variance_and_does_not_depend_on_the_grid():
-    coarse = lesions.smooth_noise(
-        np.random.default_rng(0), (39, 39, 39), np.full(3, 4.0), 12.0, np.full(3, 160.0)
-    )
-    fine = lesions.smooth_noise(
-        np.random.default_rng(0), (77, 77, 77), np.full(3, 2.0), 12.0, np.full(3, 160.0)
-    )
+    coarse = lesions.smooth_noise(np.random.default_rng(0), (39, 39, 39), np.full(3, 4.0), 12.0, np.full(3, 160.0))
+    fine = lesions.smooth_noise(np.random.default_rng(0), (77, 77, 77), np.full(3, 2.0), 12.0, np.full(3, 160.0))
     np.testing.assert_allclose(fine[::2, ::2, ::2], coarse, atol=1e-4)
     assert coarse.std() == pytest.approx(1, abs=0.15)
 

@@ -5,8 +5,6 @@ stale. A scan's JSON is written last: where it stands, the scan is whole.
 """
 
 import io
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +12,25 @@ import pandas as pd
 from array_record.python.array_record_module import ArrayRecordWriter
 from grain.sources import ArrayRecordDataSource
 
+from symnorm_jax.files import read_json, whole, write_json
+
 
 def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
     """Store the slices `[N, X, Y, 3]` of one scan and `about`, any JSON, under `key`."""
-    partial = folder / f"{key}.partial"
-    writer = ArrayRecordWriter(str(partial), "group_size:1")
-    for array in arrays:
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        writer.write(buffer.getvalue())
-    writer.close()
-    os.replace(partial, folder / f"{key}.array_record")
-    write_about(folder, key, about)
-
-
-def write_about(folder: Path, key: str, about: dict) -> None:
-    """Write the JSON of one scan; on its own, for a scan that has no slices."""
-    partial = folder / f"{key}.json.partial"
-    partial.write_text(json.dumps(about))
-    os.replace(partial, folder / f"{key}.json")
+    with whole(folder / f"{key}.array_record") as partial:
+        writer = ArrayRecordWriter(str(partial), "group_size:1")
+        for array in arrays:
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            writer.write(buffer.getvalue())
+        writer.close()
+    write_json(folder / f"{key}.json", about)
 
 
 def read_about(folder: Path, key: str) -> dict | None:
     """What `write` was told of a scan, or None where the scan is not in the store."""
     path = folder / f"{key}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 class SliceSource:

@@ -11,9 +11,10 @@ from symnorm_jax.data.geometry import mirror_batch
 from symnorm_jax.evaluation import metrics
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.intervals import Interval, Metric, difference, interval, patient_weights
-from symnorm_jax.scoring.embed import Arrays, load_arrays
+from symnorm_jax.files import load_arrays, read_json
+from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
-from symnorm_jax.training.runlog import progress, read_json
+from symnorm_jax.training.runlog import progress
 
 Results = dict[str, dict[str, dict[str, dict[str, float | None]]]]
 WITHIN = "auroc_within_position"

@@ -12,11 +12,11 @@ from rich.table import Table
 from symnorm_jax.data import manifest
 from symnorm_jax.evaluation import figures
 from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.files import load_arrays, read_json, write_text
 from symnorm_jax.scoring import mahalanobis
-from symnorm_jax.scoring.embed import load_arrays
 from symnorm_jax.scoring.scores import BASELINE, score_names
 from symnorm_jax.systems import BUILD
-from symnorm_jax.training.runlog import read_json, read_metrics, write_text
+from symnorm_jax.training.runlog import read_metrics
 
 COLUMNS = {
     "slice": ("auroc_within_position", "auroc", "average_precision", "accuracy", "sensitivity", "specificity"),

@@ -1,9 +1,7 @@
 """Run a trained system over the slices of a split; the arrays of a split are one npz file."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -63,20 +61,6 @@ def trivial_scores(batch: Arrays) -> Arrays:
         "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
         "baseline_mirror": np.array([x[m].mean() if m.any() else 0 for x, m in zip(difference, both, strict=True)]),
     }
-
-
-def save_arrays(path: Path, arrays: Arrays) -> None:
-    """Write an npz file that is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
-    os.replace(partial, path)
-
-
-def load_arrays(path: Path, *names: str) -> Arrays:
-    """The named arrays of an npz file, or all of them."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in names or file.files}
 
 
 def _half(x: np.ndarray) -> np.ndarray:

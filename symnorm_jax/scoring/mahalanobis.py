@@ -5,7 +5,6 @@ formula of Chan, Golub & LeVeque (1983): memory does not grow with their number,
 it is centred. Sums run on the device in float32; the covariance is shrunk and factored on the host in float64.
 """
 
-import os
 from functools import partial, reduce
 from pathlib import Path
 from typing import NamedTuple
@@ -14,15 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from symnorm_jax.errors import EmbeddingError
+from symnorm_jax.files import load_arrays, save_arrays
+
 EPSILON = float(np.finfo(np.float32).eps)
 MAX_CONDITION = 1 / EPSILON  # beyond it the smallest eigenvalue of a float32 covariance is rounding error
 CANDIDATES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
 
 _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)  # accelerators use bfloat16 or TF32 otherwise
-
-
-class EmbeddingError(ValueError):
-    """No Gaussian fits these embeddings or settings; one sentence gives the value and what is allowed."""
 
 
 class Moments(NamedTuple):
@@ -185,19 +183,16 @@ def report(gaussian: Gaussian) -> dict[str, int | float]:
     return {"dimensions": len(gaussian.mean)} | dict(zip(gaussian._fields[2:], gaussian[2:], strict=True))
 
 
-def save(path: str | Path, gaussian: Gaussian) -> None:
+def save(path: Path, gaussian: Gaussian) -> None:
     """Write a Gaussian as npz, arrays only; the file appears whole or not at all."""
-    temporary = Path(path).with_name(f".{os.getpid()}-{Path(path).name}")
-    with open(temporary, "wb") as file:
-        np.savez(file, **{name: np.asarray(value) for name, value in gaussian._asdict().items()})
-    os.replace(temporary, path)
+    save_arrays(path, {name: np.asarray(value) for name, value in gaussian._asdict().items()})
 
 
-def load(path: str | Path) -> Gaussian:
+def load(path: Path) -> Gaussian:
     """The Gaussian that `save` wrote; a file that holds pickled objects is refused."""
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = [jnp.asarray(stored[name]) for name in ("mean", "cholesky")]
-        return Gaussian(*arrays, *(stored[name].item() for name in Gaussian._fields[2:]))
+    stored = load_arrays(path)
+    arrays = [jnp.asarray(stored[name]) for name in ("mean", "cholesky")]
+    return Gaussian(*arrays, *(stored[name].item() for name in Gaussian._fields[2:]))
 
 
 @jax.jit

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from symnorm_jax.errors import RunError
+from symnorm_jax.files import read_json, write_json, write_text
 
 INDIFFERENT = ("data.store", "data.threads", "data.workers")  # keys that change where and how fast, not what
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nibabel", "numpy", "scipy", "scikit-learn")
@@ -39,11 +40,11 @@ def read_config(workdir: Path) -> ConfigDict:
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise RunError(f"{workdir} holds no run: there is no config.json; begin one with launch/train.py.")
-    return ConfigDict(json.loads(path.read_text())).lock()
+    return ConfigDict(read_json(path)).lock()
 
 
 def _refuse_other_config(path: Path, config: ConfigDict) -> None:
-    was, now = _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json()))
+    was, now = _flat(read_json(path)), _flat(json.loads(config.to_json()))
     keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
     if keys:
         differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
@@ -70,22 +71,6 @@ def environment() -> dict[str, Any]:
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
     }
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file that is either whole or not there."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 class MetricsLog:

@@ -62,7 +62,7 @@ def make_step(name: str, stage: Stage, optimizer: optax.GradientTransformation, 
         (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(state["params"])
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        metrics = {"loss": value, "gradient_norm": optax.global_norm(grads), **aux.metrics}
+        metrics = {"loss": value, "gradient_norm": optax.tree.norm(grads), **aux.metrics}
         return {"step": state["step"] + 1, "params": params, "stats": aux.stats, "opt": opt}, metrics
 
     everywhere = replicated(mesh)

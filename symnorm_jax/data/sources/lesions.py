@@ -128,9 +128,7 @@ def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> n
 
 def _window(mask, margin) -> tuple[slice, ...]:
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(
-        slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True)
-    )
+    return tuple(slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True))
 
 
 def _local_tissue(head, tissue, spacing) -> np.ndarray:

@@ -126,9 +126,7 @@ def _template(spacing: float) -> Template:
 def _fluid_gradient() -> np.ndarray:
     """Direction towards nearby fluid `[3, X, Y, Z]`, about 1 long beside a wide space and 0 far from any."""
     fluid = 1 - _atlas().grey - _atlas().white  # also outside the brain, so the cortex recedes from the skull
-    blurred = [
-        ndimage.gaussian_filter(fluid, sigma) for sigma in (2.0, 4.0)
-    ]  # mm, as for sulci and ventricles
+    blurred = [ndimage.gaussian_filter(fluid, sigma) for sigma in (2.0, 4.0)]  # mm, as for sulci and ventricles
     return 3.0 * np.stack(np.gradient(blurred[0] + 2 * blurred[1]))
 
 

@@ -1,0 +1,78 @@
+"""Imports go one way: a room imports only what stands above it."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
+ROOMS = (
+    ("errors", "files"),
+    ("data.geometry",),
+    ("masking", "losses"),
+    ("data.volumes", "data.midline", "data.manifest", "data.store"),
+    ("data.slices", "data.sources", "data.pipeline"),
+    ("data.prepare",),
+    ("models",),
+    ("systems",),
+    ("training",),
+    ("scoring",),
+    ("evaluation",),
+    ("run",),
+)
+FREE_OF = {  # what a room must do without
+    "systems": ("data.sources", "data.prepare", "data.store", "training"),
+    "models": ("ml_collections", "losses", "data"),
+    "data": ("jax", "flax"),
+}
+ALLOWED = {("data.pipeline", "jax")}  # for the number of this host among the hosts
+
+
+def imports(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules() -> dict[str, set[str]]:
+    names = {path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    return {name: imports(path) for path, name in names.items() if name != "__init__"}
+
+
+def room(name: str) -> int:
+    places = [i for i, names in enumerate(ROOMS) for one in names if name == one or name.startswith(f"{one}.")]
+    return places[0] if places else -1
+
+
+def test_every_module_has_a_room():
+    homeless = [name for name in modules() if room(name) < 0 and not name.endswith("__init__")]
+    assert not homeless
+
+
+def test_a_room_imports_only_what_stands_above_it():
+    for name, found in modules().items():
+        for other in (one.removeprefix("symnorm_jax.") for one in found if one.startswith("symnorm_jax.")):
+            assert room(other) <= room(name), f"{name} imports {other}"
+
+
+def test_nothing_imports_the_launchers_or_the_configs():
+    for name, found in modules().items():
+        assert not [one for one in found if one.split(".")[0] in ("launch", "configs")], name
+
+
+def test_rooms_do_without_what_is_not_theirs():
+    for name, found in modules().items():
+        for start, unwanted in FREE_OF.items():
+            if name.startswith(start):
+                plain = {one.removeprefix("symnorm_jax.") for one in found}
+                used = [one for one in plain for other in unwanted if one == other or one.startswith(f"{other}.")]
+                assert not [one for one in used if (name, one) not in ALLOWED], f"{name} imports {used}"
+
+
+def test_only_one_file_reads_nifti():
+    assert [name for name, found in modules().items() if any(one.startswith("nibabel") for one in found)] == [
+        "data.volumes"
+    ]

@@ -1,0 +1,158 @@
+"""The trainer: it learns, only what a stage trains moves, and whatever stops it costs nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from symnorm_jax.errors import ConfigError, NonFiniteError
+from symnorm_jax.files import load_arrays
+from symnorm_jax.systems.contract import Aux, Embedding, Stage, System, example_keys
+from symnorm_jax.training.checkpoint import Checkpoints
+from symnorm_jax.training.sharding import check_batch_size
+from symnorm_jax.training.train import train
+
+ROOT = Path(__file__).parents[1]
+STAGE = {"steps": 12, "batch_size": 4}
+OPTIMIZER = {"learning_rate": 0.1, "warmup_steps": 2, "weight_decay": 0.0, "clip_norm": 1.0}
+
+
+def config(**changes) -> ConfigDict:
+    stages = {name: {**STAGE, "optimizer": OPTIMIZER} for name in ("first", "second")}
+    settings = ConfigDict({"seed": 0, "train": {"log_every": 3, "checkpoint_every": 4, **stages}})
+    settings.update_from_flattened_dict(changes)
+    return settings
+
+
+def line_fitter(bad_step: int | None = None) -> System:
+    """Two networks of one number each: the first fits the images' mean, the second a multiple of the first."""
+
+    def init(key, batch):
+        params = {"a": {"x": jax.random.normal(key)}, "b": {"x": jnp.float32(0)}}
+        return {"params": params, "stats": {"seen": jnp.float32(0)}}
+
+    def loss_of(net, target):
+        def loss(variables, batch, key):
+            noise = jax.vmap(jax.random.normal)(example_keys(key, batch["index"]))
+            goal = target(variables["params"], batch["image"].mean((1, 2, 3)))
+            error = ((variables["params"][net]["x"] - goal + 0.01 * noise) ** 2).mean()
+            if bad_step is not None:
+                error = jnp.where(variables["stats"]["seen"] >= bad_step * 4, jnp.nan, error)
+            return error, Aux({"error": error}, {"seen": variables["stats"]["seen"] + len(batch["index"])})
+
+        return loss
+
+    first = Stage(("a",), loss_of("a", lambda params, mean: mean))
+    second = Stage(("b",), loss_of("b", lambda params, mean: 2 * params["a"]["x"]))
+    return System(init, {"first": first, "second": second}, lambda variables, batch: Embedding(None, {}))
+
+
+def batches(size: int, start: int):
+    step = start
+    while True:
+        images = np.random.default_rng(step).normal(3, 0.1, (size, 2, 2, 1))
+        yield {"image": images.astype(np.float32), "index": np.arange(size, dtype=np.int32)}
+        step += 1
+
+
+def values(variables) -> dict[str, float]:
+    return {net: float(params["x"]) for net, params in variables["params"].items()}
+
+
+def test_stages_train_in_turn_and_only_their_own_networks(tmp_path):
+    settings = config(**{"train.first.steps": 120, "train.second.steps": 120})
+    found = values(train(line_fitter(), settings, batches, tmp_path))
+    assert found["a"] == pytest.approx(3, abs=0.1) and found["b"] == pytest.approx(2 * found["a"], abs=0.2)
+    with Checkpoints(tmp_path / "first" / "ckpt") as checkpoints:
+        variables = {"params": {net: {"x": jnp.float32(0)} for net in "ab"}, "stats": {"seen": jnp.float32(0)}}
+        after_first, _ = checkpoints.restore(120, variables)
+    assert values(after_first) == {"a": found["a"], "b": 0.0}
+
+
+@pytest.mark.parametrize("first, second", [(4, 12), (12, 8)])
+def test_stopping_in_either_stage_changes_no_bit(tmp_path, first, second):
+    """The run is cut by an input pipeline that fails, and then called again."""
+    stop = {"first": first, "second": second}
+
+    def failing(size, start):
+        for i, batch in enumerate(batches(size, start)):
+            if start + i == stop["first" if not (tmp_path / "cut" / "second").exists() else "second"]:
+                raise KeyboardInterrupt
+            yield batch
+
+    whole = train(line_fitter(), config(), batches, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(line_fitter(), config(), failing, tmp_path / "cut")
+    again = train(line_fitter(), config(), batches, tmp_path / "cut")
+    assert values(again) == values(whole)
+    for stage in ("first", "second"):
+        logs = [(tmp_path / run / stage / "metrics.jsonl").read_text().splitlines() for run in ("whole", "cut")]
+        steps = [[json.loads(line)["step"] for line in log] for log in logs]
+        assert steps[1] == sorted(set(steps[1])) and steps[0][-1] == steps[1][-1] == 12
+
+
+def test_a_finished_run_does_nothing(tmp_path):
+    first = train(line_fitter(), config(), batches, tmp_path)
+
+    def untouched(size, start):
+        yield next(batches(size, start))  # for the shapes
+        raise AssertionError("a finished run asked for a batch")
+
+    assert values(train(line_fitter(), config(), untouched, tmp_path)) == values(first)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
+    with pytest.raises(NonFiniteError, match="first: .* is nan at step 8"):
+        train(line_fitter(bad_step=7), config(), batches, tmp_path)
+    with Checkpoints(tmp_path / "first" / "ckpt") as checkpoints:
+        assert checkpoints.latest() == 4
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(ConfigError, match="train.unet.batch_size=3; a positive multiple of the 2 devices"):
+        check_batch_size("train.unet.batch_size", 3)
+
+
+def start_run(workdir: Path, store: Path) -> subprocess.Popen:
+    command = [sys.executable, "launch/train.py", "--config=configs/demo.py:tiny", f"--workdir={workdir}"]
+    command += [f"--config.data.store={store}", "--config.train.unet.steps=60", "--config.train.vae.steps=60"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(store.parent / "xla")}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(run: subprocess.Popen) -> None:
+    _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors.decode()
+
+
+def kill_after(workdir: Path, store: Path, sign: str) -> None:
+    """Start the run and kill it, as a power cut would, once `sign` stands in its directory."""
+    run = start_run(workdir, store)
+    while not (workdir / sign).exists():
+        assert run.poll() is None, run.stderr.read().decode()
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+
+
+def test_killed_in_both_stages_the_same_command_ends_in_the_same_bits(tmp_path):
+    finish(start_run(tmp_path / "whole", tmp_path / "store"))
+    for sign in ("unet/ckpt/20", "vae/ckpt/20"):
+        kill_after(tmp_path / "killed", tmp_path / "store", sign)
+        assert not (tmp_path / "killed" / "metrics.json").exists()
+    finish(start_run(tmp_path / "killed", tmp_path / "store"))
+    for name in ("embeddings/train.npz", "embeddings/test.npz", "gaussian.npz"):
+        whole, killed = (load_arrays(tmp_path / run / name) for run in ("whole", "killed"))
+        assert all((whole[key] == killed[key]).all() for key in whole), name
+    for name in ("scores.csv", "thresholds.json", "metrics.json", "manifest.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+    assert not list(tmp_path.glob("killed/**/.partial*"))
