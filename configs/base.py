@@ -29,10 +29,10 @@ def base() -> ConfigDict:
     config.data.brain = "file"  # where the brain mask comes from: file, nonzero or head
     config.data.size = (64, 64)  # pixels, left-right by back-front
     config.data.spacing = 3.0  # mm between pixels
-    config.data.slice_spacing = 6.0  # mm between slices; 0 keeps the slices of the scan
+    config.data.slice_spacing = 4.0  # mm between slices; 0 keeps the slices of the scan
     config.data.percentiles = (1.0, 99.0)  # of the brain's intensities, which become 0 and 1
     config.data.min_brain = 4000.0  # mm2 of brain that a slice must show
-    config.data.min_lesion = 50.0  # mm2 of lesion from which a slice is abnormal
+    config.data.min_lesion = 78.0  # mm2 of lesion from which a slice is abnormal: 10 mm across, measurable by RANO-BM
     config.data.margin = 1  # slices next to a lesion that are neither healthy nor abnormal
     config.data.train_on = "healthy_people"  # or lesion_free_slices, where nobody is healthy
     config.data.split = (0.6, 0.15, 0.25)  # of the patients: train, val, test
@@ -46,33 +46,34 @@ def base() -> ConfigDict:
     config.mask.kind = "exclusive"  # exclusive, paired, hemisphere, checkerboard, random, none
     config.mask.patch = 8  # pixels a side
     config.mask.ratio = 0.5  # of the patches, hidden at a time
-    config.mask.covers = 1  # averaged at inference; each takes 1 / ratio network passes
+    config.mask.covers = 4  # averaged at inference; each takes 1 / ratio network passes
     config.mask.mirror_context = True  # the U-Net also sees the mirror image of what is visible
 
-    config.unet = ConfigDict({"widths": (32, 64, 128), "depth": 2, "stem": 2})
-    config.vae = ConfigDict({"widths": (16, 32, 64), "latent": 1024})
+    config.unet = ConfigDict({"widths": (48, 96, 128), "depth": 1, "stem": 2})
+    config.vae = ConfigDict({"widths": (16, 32, 64, 64), "latent": 1024})
 
     config.loss = ConfigDict()
     config.loss.reconstruction = "l1"  # or l2, on hidden brain pixels
     config.loss.ssim = 0.0  # weight of 1 - SSIM beside it
-    config.loss.scale = 1.0  # deviation of the VAE's likelihood, in units of the difference map
+    config.loss.scale = 0.5  # deviation of the VAE's likelihood, in units of the difference map
     config.loss.beta = 0.1  # weight of the KL divergence
     config.loss.warmup = 0.25  # share of the steps in which beta grows from 0
 
     config.difference = ConfigDict()
     config.difference.kind = "signed"  # absolute, signed, squared, positive, negative
     config.difference.relative = True  # divide by the healthy residual at each pixel
+    config.difference.blur = 4.5  # mm, deviation of a Gaussian blur within the brain; 0 for none
 
     config.train = ConfigDict()
-    config.train.log_every = 25
-    config.train.checkpoint_every = 250
-    config.train.unet = _stage(steps=1000, learning_rate=2e-3)
-    config.train.vae = _stage(steps=600, learning_rate=1e-3)
+    config.train.log_every = 50
+    config.train.checkpoint_every = 500
+    config.train.unet = _stage(steps=10_000, batch_size=8, learning_rate=2e-3)
+    config.train.vae = _stage(steps=1000, batch_size=16, learning_rate=1e-3)
 
     config.score = ConfigDict()
     config.score.batch_size = 64
     config.score.shrinkage = "auto"  # oas, ledoit_wolf, a number from 0 to 1, or auto: leave-patients-out likelihood
-    config.score.headline = "mse+mahalanobis"  # the score that the report leads with
+    config.score.headline = "mahalanobis"  # the score that the report leads with
     config.score.threshold = "roc"  # roc, max_accuracy, healthy_quantile
     config.score.quantile = 0.95  # of healthy validation cases, for healthy_quantile
 
@@ -82,9 +83,9 @@ def base() -> ConfigDict:
     return config
 
 
-def _stage(steps: int, learning_rate: float) -> ConfigDict:
+def _stage(steps: int, batch_size: int, learning_rate: float) -> ConfigDict:
     optimizer = {"learning_rate": learning_rate, "warmup_steps": 50, "weight_decay": 0.01, "clip_norm": 1.0}
-    return ConfigDict({"steps": steps, "batch_size": 32, "optimizer": optimizer})
+    return ConfigDict({"steps": steps, "batch_size": batch_size, "optimizer": optimizer})
 
 
 def shrink(config: ConfigDict) -> None:
@@ -97,6 +98,7 @@ def shrink(config: ConfigDict) -> None:
             "data.duplicate": 1.0,  # at 6 mm everybody looks alike
             "mask.patch": 4,
             "unet.widths": (8, 16),
+            "mask.covers": 1,
             "vae.widths": (8, 16),
             "vae.latent": 32,
             "train.log_every": 5,

@@ -11,7 +11,10 @@ def get_config(size: str = "full"):
     config.data.source = "phantom"
     config.data.options.healthy = 24 if size.startswith("tiny") else 110
     config.data.options.patients = 10 if size.startswith("tiny") else 40
-    config.data.options.contrast = "t1"
+    config.data.options.contrast = "t1_gd"  # metastases are read on T1 after gadolinium
     config.data.options.seed = 0
     config.data.options.spacing = 6.0 if size.startswith("tiny") else 3.0
+    config.mask.covers = 2
+    config.train.unet.steps = 1600
+    config.train.vae.steps = 400
     return finish(config, size)

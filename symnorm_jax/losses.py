@@ -50,6 +50,19 @@ def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
 
 
+def gaussian_blur(x: jax.Array, brain: jax.Array, sigma: float) -> jax.Array:
+    """x `[B, *S, 1]`, zero outside the brain `[B, *S, 1]`, averaged there with deviation `sigma` pixels."""
+
+    def blurred(values: jax.Array) -> jax.Array:
+        for axis, side in enumerate(values.shape[1:-1], start=1):
+            place = jnp.arange(side)
+            kernel = jnp.exp(-0.5 * ((place[:, None] - place[None]) / sigma) ** 2)
+            values = jnp.moveaxis(jnp.tensordot(values, kernel, (axis, 0)), -1, axis)
+        return values
+
+    return blurred(x) / jnp.maximum(blurred(brain), TINY) * brain
+
+
 def _blur(x: jax.Array, window: int) -> jax.Array:
     """Mean over a window at each pixel; borders average what lies inside the image."""
     shape = (1, *(window,) * (x.ndim - 2), 1)

@@ -67,19 +67,16 @@ def gallery(chosen: pd.DataFrame, arrays: Arrays, headline: str) -> Figure:
     columns = {"slice": arrays["image"]} | panels
     if "map" in arrays:
         columns["difference map"] = arrays["map"]
-        strongest = float(np.quantile(np.abs(arrays["map"][arrays["brain"]].astype(np.float32)), 0.999))
+        strongest = float(np.quantile(arrays["map"][arrays["brain"]].astype(np.float32), 0.999))
     columns["truth"] = arrays["image"]
     figure = Figure(figsize=(1.9 * len(columns), 2.05 * len(chosen)))
     grid = figure.subplots(len(chosen), len(columns), squeeze=False)
     for line, (index, case) in zip(grid, chosen.iterrows(), strict=True):
         for axes, (title, images) in zip(line, columns.items(), strict=True):
-            signed = title == "difference map"
             look = (
-                {"cmap": "RdBu_r", "vmin": -strongest, "vmax": strongest}
-                if signed
-                else {"cmap": "gray", "vmin": 0, "vmax": 1.2}
+                {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": strongest}
             )
-            axes.imshow(picture(images[place[index]].astype(np.float32)), interpolation="nearest", **look)
+            axes.imshow(picture(images[place[index]].astype(np.float32)), interpolation="nearest", vmin=0, **look)
             if title == "truth" and arrays["lesion"][place[index]].any():
                 axes.contour(picture(arrays["lesion"][place[index]]), [0.5], colors=[ABNORMAL], linewidths=1)
             axes.set(xticks=[], yticks=[], title=title if line is grid[0] else "")

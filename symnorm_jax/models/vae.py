@@ -1,4 +1,7 @@
-"""The convolutional Beta-VAE (Higgins et al. 2017) that embeds difference maps."""
+"""The convolutional Beta-VAE (Higgins et al. 2017) that embeds difference maps.
+
+It has no normalisation layers: they would divide out the size of a difference, which is what tells a lesion.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from symnorm_jax.models.unet import Upsample, group_norm
+from symnorm_jax.models.unet import Upsample
 
 MAX_LOG_VARIANCE = 10.0  # bounds exp() in the first steps, before the posterior has settled
 
@@ -21,8 +24,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for width in self.widths:
-            x = nn.Conv(width, (3,) * (x.ndim - 2), strides=2)(x)
-            x = nn.silu(group_norm(x)(x))
+            x = nn.silu(nn.Conv(width, (3,) * (x.ndim - 2), strides=2)(x))
         x = x.reshape(len(x), -1)
         log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
         return nn.Dense(self.latent)(x), log_variance.clip(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
@@ -40,9 +42,8 @@ class Decoder(nn.Module):
         sides = [side >> len(self.widths) for side in self.size]
         x = nn.Dense(int(np.prod(sides)) * self.widths[-1])(z).reshape(len(z), *sides, self.widths[-1])
         for width in self.widths[::-1]:
-            x = Upsample(width)(nn.silu(group_norm(x)(x)))
-            x = nn.Conv(width, (3,) * len(sides))(x)
-        return nn.Conv(self.channels, (1,) * len(sides))(nn.silu(group_norm(x)(x)))
+            x = Upsample(width)(nn.silu(nn.Conv(width, (3,) * len(sides))(x)))
+        return nn.Conv(self.channels, (1,) * len(sides))(x)
 
 
 class BetaVAE(nn.Module):

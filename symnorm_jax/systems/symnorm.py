@@ -45,7 +45,7 @@ class Symnorm:
     """The two networks, the masks, and the pure functions made of them; holds settings, never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.size, self.mask = tuple(config.data.size), config.mask
+        self.size, self.spacing, self.mask = tuple(config.data.size), config.data.spacing, config.mask
         self.loss, self.difference = config.loss, config.difference
         self.unet = UNet(**config.unet)
         self.vae = BetaVAE(size=self.size, **config.vae)
@@ -82,10 +82,15 @@ class Symnorm:
         return (jax.lax.map(pass_of, hidden) * weight).sum(0) / weight.sum(0)
 
     def difference_map(self, variables: Variables, batch: Batch, reconstruction: jax.Array) -> jax.Array:
-        """`[B, *S, 1]`, zero outside the brain; in healthy residuals if `difference.relative`, else in intensities."""
+        """`[B, *S, 1]`, zero outside the brain; in healthy residuals if `difference.relative`, else in intensities.
+
+        `difference.blur` averages over what no reconstruction can know, the course of single gyri, and leaves lesions.
+        """
         difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
         if self.difference.relative:
             difference = difference / _healthy_residual(variables["stats"]["residual"])
+        if self.difference.blur:
+            difference = losses.gaussian_blur(difference, batch["brain"], self.difference.blur / self.spacing)
         return DIFFERENCE[self.difference.kind](difference)
 
     def unet_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
@@ -114,14 +119,14 @@ class Symnorm:
         return nll + beta * kl, Aux({"nll": nll, "kl": kl}, variables["stats"])
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """Posterior mean of the difference map, the map, and the mean squared error in the brain."""
+        """Posterior mean of the difference map, the size of the map, and the mean squared error in the brain."""
         reconstruction = self.reconstruct(variables, batch["image"])
         difference = self.difference_map(variables, batch, reconstruction)
         z = self.vae.apply({"params": variables["params"]["vae"]}, difference / self.loss.scale, method="encode")
         visible = batch["image"] * (1 - widen(jnp.asarray(self.covers[:1]), self.mask.patch))
         panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
         mse = losses.l2(reconstruction, batch["image"], batch["brain"])
-        return Embedding(z, {"mse": mse}, difference, panels)
+        return Embedding(z, {"mse": mse}, jnp.abs(difference), panels)
 
 
 def _check(config: ConfigDict) -> None:

@@ -1,0 +1,148 @@
+"""Every config's tiny size from scans to report, and what happens to bad input on the way."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from layouts import write_ixi, write_lesion_masks, write_lgg
+
+from symnorm_jax.data import manifest
+from symnorm_jax.evaluation.report import print_results
+from symnorm_jax.run import Run
+from symnorm_jax.training.runlog import open_run
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
+BASELINES = {"baseline_position", "baseline_area", "baseline_brightness", "baseline_mirror"}
+
+
+def config_of(name, size="tiny"):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(size)
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory) -> dict[str, Path]:
+    """A miniature release for each source that reads one."""
+    folder = tmp_path_factory.mktemp("releases")
+    write_lesion_masks(folder / "stroke_masks", 12)
+    return {"ixi": write_ixi(folder / "ixi", people=20), "lgg": write_lgg(folder / "lgg", patients=12), "demo": None}
+
+
+def run_of(name, releases, workdir, **changes) -> Run:
+    config = config_of(name)
+    config.data.root = releases[name] and str(releases[name])
+    config.data.store = str(workdir.parent / "store")
+    config.data.workers = 1
+    config.update_from_flattened_dict(changes)
+    open_run(workdir, config.lock(), {})
+    return Run(config, workdir)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
+    run = run_of(name, releases, tmp_path / name)
+    assert not run.finished
+    run.everything()
+    assert run.finished
+    results = json.loads((run.workdir / "metrics.json").read_text())
+    assert set(results) == {"slice", "patient", "pixel"}
+    for level in ("slice", "patient"):
+        assert set(results[level]) == {"mse", "mahalanobis", "mse+mahalanobis"} | BASELINES
+    found = results["slice"]["mse+mahalanobis"]
+    assert {f"auroc_within_position_minus_{one}" for one in BASELINES} <= set(found)
+    for bounds in found.values():
+        assert set(bounds) == {"value", "low", "high"}
+        assert bounds["low"] is None or bounds["low"] <= bounds["value"] <= bounds["high"]
+    page = (run.workdir / "report.html").read_text()
+    assert "Research use only" in page and page.count("data:image/png;base64,") == 4 and "http" not in page
+    print_results(run.workdir)
+    assert "report.html" in capsys.readouterr().out
+    rows = manifest.read(run.workdir / "manifest.csv")
+    assert (rows.groupby("patient").split.nunique() == 1).all()
+
+
+def test_full_configs_build_and_presets_apply():
+    for name in CONFIGS:
+        assert config_of(name, "full").train.unet.steps > config_of(name, "tiny").train.unet.steps
+    preset = config_of("demo", "full,AB1+MSE")
+    assert (preset.mask.kind, preset.score.headline) == ("checkerboard", "mse")
+    with pytest.raises(ValueError, match="config size 'small'; full or tiny is allowed"):
+        config_of("demo", "small")
+
+
+def spoil(release: Path) -> dict[str, str]:
+    """Spoil four scans, each in its own way; the sentence expected of each person."""
+    images = sorted((release / "IXI-T1").iterdir())
+    good = nib.load(images[0])
+    images[0].write_bytes(images[0].read_bytes()[:2000])
+    nib.save(nib.Nifti1Image(np.full(good.shape, 3.0), good.affine), images[1])
+    nib.save(nib.Nifti1Image(np.full(good.shape, np.nan), good.affine), images[2])
+    nib.save(nib.Nifti1Image(np.ones((*good.shape, 4)), good.affine), images[3])
+    sentences = ("cannot be read", "every voxel has the value 3", "NaN or infinite", "three-dimensional")
+    return {image.name.split("-")[0]: text for image, text in zip(images, sentences, strict=False)}
+
+
+def test_unusable_scans_are_named_in_the_manifest_and_the_run_goes_on(tmp_path):
+    root = write_ixi(tmp_path / "ixi", people=20)
+    write_lesion_masks(tmp_path / "stroke_masks", 12)
+    expected = spoil(root)
+    run = run_of("ixi", {"ixi": root}, tmp_path / "run")
+    run.prepare()
+    rows = run.manifest
+    excluded = rows[rows.split == "excluded"].set_index("patient").exclusion
+    assert set(excluded.index) == set(expected)
+    for patient, sentence in expected.items():
+        assert sentence in excluded[patient] and patient in excluded[patient]
+    assert set(rows[rows.split != "excluded"].split) == set(manifest.SPLITS)
+
+
+def command(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "launch/train.py", *arguments], cwd=ROOT, capture_output=True, text=True, env=os.environ
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--config=configs/demo.py:tiny", "--config.mask.knd=paired"], "knd"),
+        (["--config=configs/demo.py:tiny", "--config.train.unet.steps=many"], "many"),
+        (["--config=configs/demo.py:tiny", "--config.mask.kind=mirror"], "error: mask.kind='mirror'; one of"),
+        (["--config=configs/lgg.py:tiny"], "error: data.root is not given"),
+        (["--config=configs/lgg.py:tiny", "--config.data.root=/nowhere"], "error: /nowhere: not a folder"),
+        (["--config=configs/ixi.py:tiny", "--config.data.root={empty}"], "error: {empty}: 0 heads"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(arguments, sentence, tmp_path):
+    fill = [argument.format(empty=tmp_path) for argument in arguments]
+    done = command(*fill, f"--workdir={tmp_path / 'run'}", f"--config.data.store={tmp_path / 'store'}")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert sentence.format(empty=tmp_path) in last
+    assert not sentence.startswith("error:") or "Traceback" not in done.stderr
+
+
+def test_strict_stops_at_the_first_unusable_scan_with_its_name(tmp_path):
+    root = write_ixi(tmp_path / "ixi", people=20)
+    write_lesion_masks(tmp_path / "stroke_masks", 12)
+    spoil(root)
+    given = [f"--config.data.root={root}", "--config.data.strict=True", f"--config.data.store={tmp_path / 'store'}"]
+    done = command("--config=configs/ixi.py:tiny", *given, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: IXI")
+
+
+@pytest.mark.parametrize("name, root", [("lgg", "lgg/kaggle_3m"), ("ixi", "ixi")])
+def test_real_scans_prepare(name, root, real_data, tmp_path):
+    run = run_of(name, {name: real_data / root}, tmp_path / "run", **{"data.workers": 2})
+    run.prepare()
+    rows = run.manifest
+    assert not (rows.split == "excluded").any() and {"healthy", "abnormal"} <= set(rows.label)
