@@ -4,6 +4,7 @@ python launch/train.py --config=configs/demo.py
 python launch/train.py --config=configs/lgg.py --config.data.root=/data/kaggle_3m --config.mask.kind=paired
 """
 
+import sys
 from pathlib import Path
 
 import jax
@@ -36,5 +37,13 @@ def main(_) -> None:
     print_results(workdir)
 
 
+def parse(arguments: list[str]) -> list[str]:
+    """The flags, or a sentence for a config key that does not exist, for which ml_collections has a traceback."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except AttributeError as error:
+        sys.exit(f"error: no such config key: {' '.join(str(error).split())}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

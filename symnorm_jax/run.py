@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.data import manifest
 from symnorm_jax.data.pipeline import training_batches
 from symnorm_jax.data.prepare import prepare
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.store import SliceSource, holds
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.evaluate import evaluate
@@ -54,9 +54,9 @@ class Run:
         self.evaluate()
 
     def prepare(self) -> None:
-        """Scans to slices and `manifest.csv`."""
+        """Scans to slices and `manifest.csv`; again if slices have gone from the store."""
         path = self.workdir / "manifest.csv"
-        if not path.exists():
+        if not path.exists() or not holds(self.config.data.store, self.manifest):
             write_text(path, prepare(self.config.data, self.config.seed, progress).to_csv())
 
     def train_and_embed(self) -> None:
@@ -76,15 +76,13 @@ class Run:
         embed = make_embed(self._system)
         for split in missing:
             rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
-            source = SliceSource(self.config.data.store, rows)
-            arrays = embed_split(embed, variables, source, self.config.score.batch_size, split)
-            if split == "train":  # its pictures are of no use, and its size is the largest
-                arrays = {name: x for name, x in arrays.items() if x.ndim <= 2}
+            source, size = SliceSource(self.config.data.store, rows), self.config.score.batch_size
+            arrays = embed_split(embed, variables, source, size, split, pictures=split != "train")
             save_arrays(folder / f"{split}.npz", arrays)
 
-    def score(self) -> None:
-        """Embeddings to `gaussian.npz`, `scores.csv` and `thresholds.json`."""
-        if all((self.workdir / name).exists() for name in FROM_SCORES):
+    def score(self, anew: bool = False) -> None:
+        """Embeddings to `gaussian.npz`, `scores.csv` and `thresholds.json`; with `anew` though they are there."""
+        if not anew and all((self.workdir / name).exists() for name in FROM_SCORES):
             return
         healthy = self._embedded("train", "index", "z")
         patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
@@ -94,13 +92,15 @@ class Run:
         table = score_table(self.manifest, embedded, gaussian)
         write_text(self.workdir / "scores.csv", table.to_csv())
         names = score_names(table) + score_names(table, baselines=True)
+        if self.config.score.headline not in names:
+            raise ConfigError(f"score.headline={self.config.score.headline!r}; one of {names} is allowed.")
         cases = {level: of_split(table, "val") for level, of_split in LEVELS.items()}
         fitted = {level: fit_thresholds(case, names, self.config.score.quantile) for level, case in cases.items()}
         write_json(self.workdir / "thresholds.json", fitted)
 
-    def evaluate(self) -> None:
-        """Scores to `metrics.json`, `figures/` and `report.html`."""
-        if not (self.workdir / "metrics.json").exists():
+    def evaluate(self, anew: bool = False) -> None:
+        """Scores to `metrics.json`, `figures/` and `report.html`; with `anew` though they are there."""
+        if anew or not (self.workdir / "metrics.json").exists():
             write_json(self.workdir / "metrics.json", evaluate(self.workdir, self.config))
         write_report(self.workdir, self.config)
 

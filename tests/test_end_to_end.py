@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,8 +115,11 @@ def command(*arguments) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["--config=configs/demo.py:tiny", "--config.mask.knd=paired"], "knd"),
-        (["--config=configs/demo.py:tiny", "--config.train.unet.steps=many"], "many"),
+        (["--config=configs/demo.py:tiny", "--config.mask.knd=paired"], "error: no such config key: .*kind"),
+        (
+            ["--config=configs/demo.py:tiny", "--config.train.unet.steps=many"],
+            "--config.train.unet.steps=many: invalid literal",
+        ),
         (["--config=configs/demo.py:tiny", "--config.mask.kind=mirror"], "error: mask.kind='mirror'; one of"),
         (["--config=configs/lgg.py:tiny"], "error: data.root is not given"),
         (["--config=configs/lgg.py:tiny", "--config.data.root=/nowhere"], "error: /nowhere: not a folder"),
@@ -126,9 +130,7 @@ def test_the_command_refuses_in_one_sentence(arguments, sentence, tmp_path):
     fill = [argument.format(empty=tmp_path) for argument in arguments]
     done = command(*fill, f"--workdir={tmp_path / 'run'}", f"--config.data.store={tmp_path / 'store'}")
     assert done.returncode != 0
-    last = done.stderr.strip().splitlines()[-1]
-    assert sentence.format(empty=tmp_path) in last
-    assert not sentence.startswith("error:") or "Traceback" not in done.stderr
+    assert re.search(sentence.format(empty=tmp_path), done.stderr) and "Traceback" not in done.stderr
 
 
 def test_strict_stops_at_the_first_unusable_scan_with_its_name(tmp_path):

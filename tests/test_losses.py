@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 
 from symnorm_jax import losses
 
@@ -46,3 +46,13 @@ def test_kl_divergence_against_quadrature():
     expected = np.trapezoid(q.pdf(x) * (q.logpdf(x) - p.logpdf(x)), x)
     value = losses.kl_to_standard_normal(jnp.full((1, 3), mean), jnp.full((1, 3), log_variance))
     assert value[0] == pytest.approx(3 * expected, rel=1e-4)
+
+
+def test_blur_is_gaussian_and_stays_in_the_brain(images):
+    image, everywhere = images[0], jnp.ones((3, 12, 10, 1))
+    found = losses.gaussian_blur(image, everywhere, 1.2)
+    inner = ndimage.gaussian_filter(np.asarray(image[0, ..., 0]), 1.2, truncate=10)[5:7, 4:6]
+    np.testing.assert_allclose(found[0, 5:7, 4:6, 0], inner, atol=2e-3)
+    brain = everywhere.at[:, :6].set(0)
+    flat = losses.gaussian_blur(2 * brain, brain, 1.2)
+    np.testing.assert_allclose(flat, 2 * brain, atol=1e-5)  # the dark outside does not bleed in

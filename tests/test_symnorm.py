@@ -91,13 +91,13 @@ def test_several_covers_are_averaged():
 
 
 def test_difference_maps_by_kind():
-    model, variables, batch = built(**{"difference.relative": False})
-    reconstruction = batch["image"] + jnp.where(batch["hidden"].any(), 0.1, 0.1) * jnp.sign(batch["image"] - 0.5)
+    model, variables, batch = built()
+    reconstruction = batch["image"] + 0.1 * jnp.sign(batch["image"] - 0.5)
     plain = batch["image"] - reconstruction
     expected = {"signed": plain, "absolute": abs(plain), "squared": plain**2}
     expected |= {"positive": jnp.maximum(plain, 0), "negative": jnp.maximum(-plain, 0)}
     for kind, value in expected.items():
-        other = Symnorm(tiny(**{"difference.kind": kind, "difference.relative": False}))
+        other = Symnorm(tiny(**{"difference.kind": kind, "difference.relative": False, "difference.blur": 0.0}))
         np.testing.assert_allclose(other.difference_map(variables, batch, reconstruction), value, atol=1e-6)
 
 
@@ -105,6 +105,13 @@ def test_relative_difference_is_in_healthy_residuals():
     model, variables, batch = built()
     reconstruction = batch["image"] - 0.2
     np.testing.assert_allclose(model.difference_map(variables, batch, reconstruction), 2.0, rtol=1e-3)
+
+
+def test_the_map_is_positive_and_empty_outside_the_brain():
+    model, variables, batch = built()
+    brain = batch["brain"].at[:, :4].set(0)
+    found = model.embed(variables, batch | {"brain": brain})
+    assert (found.map >= 0).all() and (found.map * (1 - brain) == 0).all() and found.map.max() > 0
 
 
 def test_the_residual_is_remembered_where_pixels_were_hidden():
@@ -140,7 +147,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch():
     [
         ({"difference.kind": "ratio"}, "difference.kind='ratio'; one of .*absolute"),
         ({"loss.reconstruction": "huber"}, "loss.reconstruction='huber'; one of"),
-        ({"unet.widths": (8,) * 6}, "data.size=.* sides that divide by 32"),
+        ({"unet.widths": (8,) * 6}, "data.size=.* two sides that divide by 32"),
     ],
 )
 def test_unknown_choices_are_refused_by_name(changes, sentence):

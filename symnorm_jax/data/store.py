@@ -33,6 +33,12 @@ def read_about(folder: Path, key: str) -> dict | None:
     return read_json(path) if path.exists() else None
 
 
+def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
+    """Whether every slice of a manifest is still in the store."""
+    keys = rows.store[rows.split != "excluded"].unique()
+    return all((Path(folder) / f"{key}.array_record").exists() for key in keys)
+
+
 class SliceSource:
     """Random access to the stored slices of a table, for Grain; element i belongs to row i of the table.
 

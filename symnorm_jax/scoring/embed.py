@@ -26,24 +26,23 @@ def make_embed(system: System) -> Callable:
     return lambda variables, batch: jitted(variables, put_batch(batch, mesh))
 
 
-def embed_split(embed: Callable, variables: Variables, source: SliceSource, batch_size: int, what: str) -> Arrays:
+def embed_split(
+    embed: Callable, variables: Variables, source: SliceSource, batch_size: int, what: str, pictures: bool = True
+) -> Arrays:
     """Everything `embed` says of every slice of `source`, with the trivial scores, in the order of the source.
 
     Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, `brain` and `lesion` `[N, *S]` bool, and, in half
-    precision, `image`, `map` and `panel.<caption>` `[N, *S]`. Scores `score.baseline_*` need no training.
+    precision, `image`, `map` and `panel.<caption>` `[N, *S]`; without `pictures` no `[N, *S]`. Scores
+    `score.baseline_*` need no training.
     """
     found = defaultdict(list)
     total = -(-len(source) // batch_size)
     for batch in progress(scoring_batches(source, batch_size), f"embedding {what}", total):
         seen = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         out = jax.device_get(embed(variables, seen))
-        arrays = {"index": batch["index"], "z": out["z"], "image": _half(batch["image"])}
+        arrays = {"index": batch["index"], "z": out["z"]}
         arrays |= {f"score.{name}": x for name, x in (out["scalars"] | trivial_scores(batch)).items()}
-        arrays |= {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
-        if out["map"] is not None:
-            arrays["map"] = _half(out["map"])
-        arrays |= {f"panel.{caption}": _half(x) for caption, x in out["panels"].items()}
-        for name, x in arrays.items():
+        for name, x in (arrays | (_pictures(batch, out) if pictures else {})).items():
             found[name].append(x[batch["valid"]])
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -61,6 +60,13 @@ def trivial_scores(batch: Arrays) -> Arrays:
         "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
         "baseline_mirror": np.array([x[m].mean() if m.any() else 0 for x, m in zip(difference, both, strict=True)]),
     }
+
+
+def _pictures(batch: Arrays, out: dict) -> Arrays:
+    maps = {} if out["map"] is None else {"map": out["map"]}
+    shown = {"image": batch["image"], **maps, **{f"panel.{caption}": x for caption, x in out["panels"].items()}}
+    masks = {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
+    return masks | {name: _half(x) for name, x in shown.items()}
 
 
 def _half(x: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
+from symnorm_jax.training.runlog import progress
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
 BASELINE = "baseline_"
@@ -24,7 +25,7 @@ def score_table(manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: G
         part = manifest.loc[arrays["index"], list(ABOUT)]
         names = [name for name in arrays if name.startswith("score.")]
         part = part.assign(**{name.removeprefix("score."): arrays[name] for name in names})
-        part["mahalanobis"] = np.concatenate([distance(gaussian, z) for z in _blocks(arrays["z"])])
+        part["mahalanobis"] = _distances(gaussian, arrays["z"])
         parts.append(part)
     table = pd.concat(parts)
     for name in score_names(table):
@@ -62,5 +63,8 @@ def _with_baselines(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _blocks(z: np.ndarray, size: int = 4096) -> list[np.ndarray]:
-    return [z[start : start + size] for start in range(0, len(z), size)]
+def _distances(gaussian: Gaussian, z: np.ndarray, block: int = 1024) -> np.ndarray:
+    starts = range(0, len(z), block)
+    return np.concatenate(
+        [distance(gaussian, z[start : start + block]) for start in progress(starts, "scoring", len(starts))]
+    )

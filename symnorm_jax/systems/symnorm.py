@@ -137,10 +137,8 @@ def _check(config: ConfigDict) -> None:
         if value not in allowed:
             raise ConfigError(f"{key}={value!r}; one of {sorted(allowed)} is allowed.")
     step = math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths))
-    if any(side % step for side in config.data.size):
-        raise ConfigError(
-            f"data.size={tuple(config.data.size)}; the networks' depth needs sides that divide by {step}."
-        )
+    if len(config.data.size) != 2 or any(side < 1 or side % step for side in config.data.size):
+        raise ConfigError(f"data.size={tuple(config.data.size)}; two sides that divide by {step} are allowed.")
 
 
 def _unet_input(image: jax.Array, hidden: jax.Array, mirror_context: bool) -> jax.Array:

@@ -1,0 +1,28 @@
+"""Fit the healthy Gaussian of a run anew from its embeddings, whatever wrote them, and judge the scores that follow.
+
+python launch/score.py --run=runs/mets
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+
+from symnorm_jax.errors import reported
+from symnorm_jax.evaluation.report import print_results
+from symnorm_jax.run import Run
+from symnorm_jax.training.runlog import read_config
+
+_RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
+
+
+def main(_) -> None:
+    workdir = Path(_RUN.value)
+    with reported():
+        run = Run(read_config(workdir), workdir)
+        run.score(anew=True)
+        run.evaluate(anew=True)
+    print_results(workdir)
+
+
+if __name__ == "__main__":
+    app.run(main)
