@@ -65,6 +65,22 @@ def write_ixi(
     return root
 
 
+def write_table(folder: Path, people: int = 20, size: int = 40) -> Path:
+    """Heads with brain masks, every third with a lesion, listed in `folder / "scans.csv"`, which is returned."""
+    lines = ["path,patient,label,brain_path,lesion_path,site"]
+    for i in range(people):
+        voxels, brain = head((size, size, size), 50 + i)
+        lesion = brain & _ellipsoid(voxels.shape, centre=(0.3, 0.1, 0.1), radii=(0.25, 0.25, 0.25))
+        ill = i % 3 == 2
+        _write(folder / "t1" / f"{i}.nii.gz", _bytes(np.where(lesion & ill, 0.9, voxels)), 200.0 / size, "RAS")
+        _write(folder / "brain" / f"{i}.nii.gz", brain.astype(np.uint8), 200.0 / size, "RAS")
+        _write(folder / "lesion" / f"{i}.nii.gz", lesion.astype(np.uint8), 200.0 / size, "RAS")
+        drawn = f"abnormal,brain/{i}.nii.gz,lesion/{i}.nii.gz" if ill else f"healthy,brain/{i}.nii.gz,"
+        lines.append(f"t1/{i}.nii.gz,person{i},{drawn},here")
+    (folder / "scans.csv").write_text("\n".join(lines) + "\n")
+    return folder / "scans.csv"
+
+
 def write_lesion_masks(folder: Path, n: int, spacing: float = 3.0, seed: int = 0) -> Path:
     """`n` lesions of about 5 to 60 ml in MNI space, each of its own shape, stored L-A-S. Returns `folder`."""
     rng = np.random.default_rng(seed)

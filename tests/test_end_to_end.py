@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from layouts import write_ixi, write_lesion_masks, write_lgg
+from layouts import write_ixi, write_lesion_masks, write_lgg, write_table
 
 from symnorm_jax.data import manifest
 from symnorm_jax.evaluation.report import print_results
@@ -35,7 +35,12 @@ def releases(tmp_path_factory) -> dict[str, Path]:
     """A miniature release for each source that reads one."""
     folder = tmp_path_factory.mktemp("releases")
     write_lesion_masks(folder / "stroke_masks", 12)
-    return {"ixi": write_ixi(folder / "ixi", people=20), "lgg": write_lgg(folder / "lgg", patients=12), "demo": None}
+    return {
+        "demo": None,
+        "ixi": write_ixi(folder / "ixi", people=20),
+        "lgg": write_lgg(folder / "lgg", patients=12),
+        "table": write_table(folder / "table"),
+    }
 
 
 def run_of(name, releases, workdir, **changes) -> Run:

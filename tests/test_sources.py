@@ -10,7 +10,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from PIL import Image
 from scipy import ndimage
 
-from symnorm_jax.data.sources import ixi, lgg
+from symnorm_jax.data.sources import ixi, lgg, table
 from symnorm_jax.data.volumes import digest
 from symnorm_jax.errors import ConfigError, ScanError
 
@@ -293,3 +293,29 @@ class TestPlantedLesions:
         for scan in carriers:
             volume = scan.load()
             assert 0.5 < volume.lesion.sum() * 0.008 < 150 and 900 < volume.brain.sum() * 0.008 < 2000
+
+
+def test_a_table_lists_scans_with_masks_and_groups(tmp_path):
+    scans = table.records(str(layouts.write_table(tmp_path, people=3)))
+    assert [scan.patient for scan in scans] == ["person0", "person1", "person2"]
+    assert [scan.healthy for scan in scans] == [True, True, False] and scans[0].groups == {"site": "here"}
+    healthy, ill = scans[0].load(), scans[2].load()
+    assert healthy.lesion is None and healthy.brain.any() and (ill.lesion & ill.brain).any()
+    assert ill.voxels[ill.lesion].mean() > 1.2 * ill.voxels[ill.brain & ~ill.lesion].mean()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("path,patient\na,b\n", "columns .'path', 'patient'.; path, patient, label are needed"),
+        ("path,patient,label,split\na,b,healthy,train\n", "split.*taken"),
+        ("path,patient,label\na,b,healthy\nc,d,sick\n", "line 3: .*'sick'.*'healthy', 'abnormal'"),
+        ("path,patient,label\n,b,healthy\n", "line 2: .*a path, a patient"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, sentence):
+    (tmp_path / "scans.csv").write_text(text)
+    with pytest.raises(ScanError, match=sentence):
+        table.records(str(tmp_path / "scans.csv"))
+    with pytest.raises(ScanError, match="no such file"):
+        table.records(str(tmp_path / "absent.csv"))

@@ -72,6 +72,7 @@ def gallery(chosen: pd.DataFrame, arrays: Arrays, headline: str) -> Figure:
     figure = Figure(figsize=(1.9 * len(columns), 2.05 * len(chosen)))
     grid = figure.subplots(len(chosen), len(columns), squeeze=False)
     for line, (index, case) in zip(grid, chosen.iterrows(), strict=True):
+        first = index == chosen.index[0]
         for axes, (title, images) in zip(line, columns.items(), strict=True):
             look = (
                 {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": strongest}
@@ -79,7 +80,7 @@ def gallery(chosen: pd.DataFrame, arrays: Arrays, headline: str) -> Figure:
             axes.imshow(picture(images[place[index]].astype(np.float32)), interpolation="nearest", vmin=0, **look)
             if title == "truth" and arrays["lesion"][place[index]].any():
                 axes.contour(picture(arrays["lesion"][place[index]]), [0.5], colors=[ABNORMAL], linewidths=1)
-            axes.set(xticks=[], yticks=[], title=title if line is grid[0] else "")
+            axes.set(xticks=[], yticks=[], title=title if first else "")
         kind = "abnormal" if case.positive else "healthy"
         line[0].set_ylabel(f"{kind}, {case.told}\n{headline} {case[headline]:.1f}", fontsize=8)
     figure.tight_layout()

@@ -25,6 +25,9 @@ COLUMNS = {
 }
 
 
+UNDEFINED = "–"
+
+
 def write_report(workdir: Path, config: ConfigDict) -> None:
     """Draw `figures/` and write `report.html` from the files of a finished evaluation."""
     table = pd.read_csv(workdir / "scores.csv", index_col="index")
@@ -53,12 +56,16 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
 
 
 def result_table(results: dict, level: str) -> list[list[str]]:
-    """Header and rows of one level's results, as text; a value stands before its 95 % interval."""
+    """Header and rows of one level's results, as text; a value stands before its 95 % interval.
+
+    Rows in which nothing is defined are left out: at patient level all of them, where everybody is diseased.
+    """
     body = [
         [name.replace("_", " "), *(_cell(found.get(metric)) for metric in COLUMNS[level])]
         for name, found in results[level].items()
     ]
-    return [["score", *(metric.replace("_", " ") for metric in COLUMNS[level])], *body]
+    defined = [row for row in body if set(row[1:]) != {UNDEFINED}]
+    return [["score", *(metric.replace("_", " ") for metric in COLUMNS[level])], *defined]
 
 
 def print_results(workdir: Path) -> None:
@@ -66,6 +73,8 @@ def print_results(workdir: Path) -> None:
     results, console = read_json(workdir / "metrics.json"), Console()
     for level in results:
         header, *body = result_table(results, level)
+        if not body:
+            continue
         shown = Table(*header[:4], title=f"{level} level, test split")
         for row in body:
             shown.add_row(*row[:4])
@@ -75,7 +84,7 @@ def print_results(workdir: Path) -> None:
 
 def _cell(found: dict | None) -> str:
     if not found or found["value"] is None:
-        return "–"
+        return UNDEFINED
     bounds = "" if found["low"] is None else f" ({found['low']:.3f}–{found['high']:.3f})"
     return f"{found['value']:.3f}{bounds}"
 

@@ -1,5 +1,5 @@
 """The releases by name; each file's `records(root, **options)` lists the scans it finds, without reading the images."""
 
-from symnorm_jax.data.sources import ixi, lgg, phantom
+from symnorm_jax.data.sources import ixi, lgg, phantom, table
 
-SOURCES = {"ixi": ixi.records, "lgg": lgg.records, "phantom": phantom.records}
+SOURCES = {"ixi": ixi.records, "lgg": lgg.records, "phantom": phantom.records, "table": table.records}
