@@ -46,7 +46,7 @@ def base() -> ConfigDict:
     config.mask.kind = "exclusive"  # exclusive, paired, hemisphere, checkerboard, random, none
     config.mask.patch = 8  # pixels a side
     config.mask.ratio = 0.5  # of the patches, hidden at a time
-    config.mask.covers = 4  # averaged at inference; each takes 1 / ratio network passes
+    config.mask.covers = 4  # averaged at inference; each takes 1 / ratio network passes, rounded up
     config.mask.mirror_context = True  # the U-Net also sees the mirror image of what is visible
 
     config.unet = ConfigDict({"widths": (48, 96, 128), "depth": 1, "stem": 2})

@@ -15,6 +15,7 @@ def get_config(size: str = "full"):
     config.data.options.seed = 0
     config.data.options.spacing = 6.0 if size.startswith("tiny") else 3.0
     config.mask.covers = 2
-    config.train.unet.steps = 1600
+    config.unet.widths = (32, 64, 128)
+    config.train.unet.steps = 3500
     config.train.vae.steps = 400
     return finish(config, size)

@@ -14,5 +14,4 @@ def get_config(size: str = "full"):
     config.data.slice_spacing = 0.0
     config.data.spacing = 3.75
     config.data.train_on = "lesion_free_slices"
-    config.data.split = (0.6, 0.15, 0.25)
     return finish(config, size)

@@ -33,7 +33,8 @@ def main(_) -> None:
         open_run(workdir, _CONFIG.value, config_flags.get_override_values(flag))
         if run.finished:
             print(f"{workdir}: nothing is left to do.")
-        run.everything()
+        else:
+            run.everything()
     print_results(workdir)
 
 

@@ -1,6 +1,6 @@
 """Files that are either whole or not there: written under another name, then renamed.
 
-A program that is cut off leaves at most a hidden `.partial` file, which the next attempt overwrites.
+A program that is cut off may leave a hidden `.partial` file behind, which nothing reads.
 """
 
 import json
@@ -16,9 +16,13 @@ import numpy as np
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A name to write to; what stands there when the block ends without an error becomes `path`."""
-    partial = path.with_name(f".partial.{path.name}")  # in front, for libraries that go by the extension
-    yield partial
-    os.replace(partial, path)
+    # In front, for libraries that go by the extension; with the process, for two that write the same file.
+    partial = path.with_name(f".partial.{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,6 +45,6 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named arrays of an npz file, or all of them; a file that holds pickled objects is refused."""
+    """The arrays of an npz file whose names begin with one of `names`, or all; pickled objects are refused."""
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in names or file.files}
+        return {name: file[name] for name in file.files if not names or name.startswith(names)}

@@ -29,6 +29,7 @@ from symnorm_jax.data.geometry import LEFT_RIGHT, mirror
 from symnorm_jax.errors import ConfigError
 
 Grid = tuple[int, ...]
+FIXED = ("hemisphere", "checkerboard", "none")  # families that divide the grid in one way only
 
 
 def patch_grid(size: tuple[int, ...], patch: int) -> Grid:
@@ -51,13 +52,13 @@ def draw(kind: str, grid: Grid, ratio: float, rng: np.random.Generator) -> np.nd
 
 
 def cover(kind: str, grid: Grid, ratio: float, covers: int = 1, seed: int = 0) -> np.ndarray:
-    """`covers` complementary covers for inference, `[covers * K, *grid]` bool, the same on every call.
+    """Up to `covers` complementary covers for inference, `[covers * K, *grid]` bool, the same on every call.
 
     Within a cover of `K = parts(kind, ratio)` masks each patch is hidden exactly once (never, for `none`), and each
-    mask obeys the law of its family. `hemisphere` and `checkerboard` have one cover only, so more repeat it.
+    mask obeys the law of its family. A family in which nothing is left to chance has one cover, however many are asked.
     """
     rng, count = np.random.default_rng(seed), parts(kind, ratio)
-    owners = [PARTITIONS[kind](grid, count, rng) for _ in range(covers)]
+    owners = [PARTITIONS[kind](grid, count, rng) for _ in range(1 if kind in FIXED else covers)]
     return np.concatenate([[owner == part for part in range(count)] for owner in owners])
 
 

@@ -12,8 +12,6 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain asks absl for flags
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture
 def rng() -> np.random.Generator:
@@ -22,10 +20,10 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """A folder with `lgg/kaggle_3m`, `ixi` and `stroke_masks`, named by SYMNORM_DATA or beside the repository."""
-    folder = Path(os.environ.get("SYMNORM_DATA", ROOT.parent / "shared" / "data"))
+    """The folder that SYMNORM_DATA names, with `lgg/kaggle_3m`, `ixi` and `stroke_masks`."""
+    folder = Path(os.environ.get("SYMNORM_DATA", "absent"))
     if not folder.is_dir():
         pytest.skip(
-            f"{folder} is absent: real scans are not part of this repository (set SYMNORM_DATA to test on them)"
+            "real scans are not part of this repository: SYMNORM_DATA must name a folder with ixi and lgg/kaggle_3m"
         )
     return folder

@@ -102,7 +102,8 @@ def test_unusable_scans_are_named_in_the_manifest_and_the_run_goes_on(tmp_path):
     write_lesion_masks(tmp_path / "stroke_masks", 12)
     expected = spoil(root)
     run = run_of("ixi", {"ixi": root}, tmp_path / "run")
-    run.prepare()
+    run.everything()
+    assert all(sentence in (run.workdir / "report.html").read_text() for sentence in expected.values())
     rows = run.manifest
     excluded = rows[rows.split == "excluded"].set_index("patient").exclusion
     assert set(excluded.index) == set(expected)

@@ -244,9 +244,9 @@ def test_degenerate_embeddings_raise_a_sentence(z, sentence, shrinkage):
 @pytest.mark.parametrize(
     ("shrinkage", "sentence"),
     [
-        (1.5, "is 1.5; 0 to 1"),
-        (-0.1, "is -0.1; 0 to 1"),
-        (np.nan, "is nan; 0 to 1"),
+        (1.5, "is 1.5; .*0 to 1"),
+        (-0.1, "is -0.1; .*0 to 1"),
+        (np.nan, "is nan; .*0 to 1"),
         ("osa", "'osa'; oas, ledoit_wolf"),
     ],
 )

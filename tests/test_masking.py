@@ -24,9 +24,15 @@ def test_a_cover_hides_each_patch_exactly_once(kind, ratio):
     assert (whole.sum(0) == (kind != "none")).all()
 
 
-def test_several_covers_hide_each_patch_once_each_and_differ():
-    first, second = cover("random", GRID, 0.5, covers=2).reshape(2, 2, *GRID)
+@pytest.mark.parametrize("kind", ["exclusive", "paired", "random"])
+def test_several_covers_hide_each_patch_once_each_and_differ(kind):
+    first, second = cover(kind, GRID, 0.5, covers=2).reshape(2, 2, *GRID)
     assert (first.sum(0) == 1).all() and (second.sum(0) == 1).all() and (first != second).any()
+
+
+@pytest.mark.parametrize("kind", ["hemisphere", "checkerboard", "none"])
+def test_a_family_without_chance_has_one_cover(kind):
+    np.testing.assert_array_equal(cover(kind, GRID, 0.5, covers=4), cover(kind, GRID, 0.5))
 
 
 def test_covers_are_the_same_on_every_call():

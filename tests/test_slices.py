@@ -89,6 +89,15 @@ def test_a_trace_of_lesion_is_neither():
     assert labels == {True: "neither", False: "healthy"}
 
 
+def test_a_lesion_too_small_for_the_grid_still_makes_its_slice_neither():
+    volume = ball(spacing=1.0, radius=18.0)
+    lesion = np.zeros(volume.voxels.shape, bool)
+    lesion[19:22, 23:26, 17:20] = True
+    made = slices.cut(volume._replace(lesion=lesion), False, settings(margin=0, slice_spacing=2.0))
+    assert all(row["lesion_mm2"] == 0 for row in made.rows)
+    assert {row["label"] for row in made.rows} == {"neither", "healthy"}
+
+
 def test_without_drawn_lesions_a_slice_is_what_its_person_is():
     for healthy, label in ((True, "healthy"), (False, "abnormal")):
         assert {row["label"] for row in slices.cut(ball(), healthy, settings()).rows} == {label}

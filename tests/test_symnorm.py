@@ -147,6 +147,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch():
     [
         ({"difference.kind": "ratio"}, "difference.kind='ratio'; one of .*absolute"),
         ({"loss.reconstruction": "huber"}, "loss.reconstruction='huber'; one of"),
+        ({"loss.warmup": 0.0}, "loss.warmup=0.0; a positive number"),
         ({"unet.widths": (8,) * 6}, "data.size=.* two sides that divide by 32"),
     ],
 )

@@ -115,6 +115,9 @@ REFUSED = {
     "no such file": lambda f: f / "absent.nii.gz",
     "at most 134217728 are allowed": claims_terabytes,
     "more than the file's .* bytes can hold": lambda f: claims_terabytes(f, (500, 500, 500), "bomb.nii.gz"),
+    "does not span three directions": lambda f: save(
+        f / "turned.nii.gz", affine=np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    ),
     "voxel sizes": lambda f: save(f / "sizes.nii.gz", affine=np.diag([500.0, 1, 1, 1])),
 }
 

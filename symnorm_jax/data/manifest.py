@@ -12,15 +12,21 @@ import pandas as pd
 from symnorm_jax.errors import ConfigError, LeakageError
 
 SPLITS = ("train", "val", "test")
+TEXTS = ("patient", "session", "source", "sha256", "store", "label", "split", "exclusion")
+NUMBERS = (
+    *("slice", "position", "record", "records_in_scan", "slices_left_out"),
+    *("brain_mm2", "lesion_mm2", "midline_voxel", "mirror_similarity"),
+)
+COLUMNS = ("index", "healthy_person", *TEXTS, *NUMBERS)  # a source's groups must have other names
 THUMBNAIL = 24  # pixels a side: fine enough to tell people apart, coarse enough to see through re-encoding
 TRAIN_ON = ("healthy_people", "lesion_free_slices")
 
 
-def read(path: str | Path) -> pd.DataFrame:
-    """The manifest of a run, as `write` left it."""
-    text = dict.fromkeys(("patient", "session", "store", "sha256", "exclusion", "source"), str)
+def read_table(path: Path) -> pd.DataFrame:
+    """A manifest, or a table made from one: names stay text, however they look, and blank numbers are NaN."""
+    numbers = dict.fromkeys(NUMBERS, [""])
     return pd.read_csv(
-        path, index_col="index", dtype=text, keep_default_na=False, na_values={"record": [""], "position": [""]}
+        path, index_col="index", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers
     )
 
 

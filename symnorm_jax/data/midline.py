@@ -11,6 +11,8 @@ from scipy.signal import fftconvolve
 
 from symnorm_jax.data.geometry import LEFT_RIGHT
 
+BLOCK = 1 << 22  # voxels transformed at a time, which bounds the memory
+
 
 class Midline(NamedTuple):
     """The plane and its quality."""
@@ -25,8 +27,9 @@ def find(voxels: np.ndarray) -> Midline:
     Convolving a volume with itself along the left-right axis gives, for each half voxel, the overlap with its mirror
     image there; the plane is where the sum over all lines is greatest.
     """
-    lines = np.moveaxis(voxels, LEFT_RIGHT, 0).reshape(voxels.shape[LEFT_RIGHT], -1).astype(np.float64)
-    overlap = fftconvolve(lines, lines, axes=0).sum(1)
+    lines = np.moveaxis(voxels, LEFT_RIGHT, 0).reshape(voxels.shape[LEFT_RIGHT], -1)
+    parts = np.array_split(lines, lines.size // BLOCK + 1, axis=1)
+    overlap = sum(fftconvolve(part, part, axes=0).sum(1) for part in (one.astype(np.float64) for one in parts))
     best = int(overlap.argmax())
     return Midline(best / 2, _correlation(lines, best))
 

@@ -1,6 +1,7 @@
 """Scans to prepared slices and a manifest, in parallel; a scan that is already in the store is not read again."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 
-FORMAT = "slices 1"  # a new value makes every store stale: change it when the same settings give other slices
+FORMAT = "slices 2"  # a new value makes every store stale: change it when the same settings give other slices
 PREPARING = ("brain", "margin", "min_brain", "min_lesion", "percentiles", "size", "slice_spacing", "spacing")
 
 Progress = Callable[[Iterable, str, int], Iterable]
@@ -40,8 +41,12 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
         raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
     table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
     manifest.audit(table, partial(_thumbnails, folder), config.duplicate)
-    if not manifest.trainable(table, config.train_on).any():
-        raise ScanError(f"no slice can be trained on with data.train_on={config.train_on!r}; see data.margin.")
+    for split in manifest.SPLITS:
+        rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
+        if not (rows & (table.label == "healthy")).any():
+            raise ScanError(
+                f"the {split} split holds no healthy slice with data.train_on={config.train_on!r}; add scans."
+            )
     return table
 
 
@@ -59,17 +64,21 @@ def find_scans(config: ConfigDict) -> list[Scan]:
 
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:
     """The manifest rows of one scan, cut and stored unless they were before; one row with the reason if unusable."""
-    shared = {"patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy, **scan.groups}
-    shared |= {"source": ";".join(scan.files), "split": "", "exclusion": ""}
+    shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
+    shared |= {"source": os.path.commonpath(scan.files) if scan.files else "", "split": "", "exclusion": ""}
     try:
         sha256 = digest(scan.files, "" if scan.files else scan.name + scan.recipe)
         key = digest([*scan.files, *scan.extras], scan.recipe, str(scan.healthy), settings)[:24]
-        about = store.read_about(folder, key) or _cut_scan(scan, config, folder, key)
+        about = store.read_about(folder, key)
+        made = about or slices.cut(scan.load(), scan.healthy, config)
     except (ScanError, OSError) as error:
         if config.strict:
             raise ScanError(f"{scan.name}: {error}") from None
         logging.warning("%s is left out: %s", scan.name, error)
         return [shared | {"split": "excluded", "exclusion": str(error), "label": "", "sha256": "", "store": ""}]
+    if about is None:  # outside the try: a full disk is no fault of the scan
+        about = {"rows": made.rows, "left_out": made.left_out}
+        store.write(folder, key, made.arrays, about)
     shared |= {
         "sha256": sha256,
         "store": key,
@@ -77,13 +86,6 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
         "slices_left_out": about["left_out"],
     }
     return [shared | row | {"record": record} for record, row in enumerate(about["rows"])]
-
-
-def _cut_scan(scan: Scan, config: ConfigDict, folder: Path, key: str) -> dict:
-    made = slices.cut(scan.load(), scan.healthy, config)
-    about = {"rows": made.rows, "left_out": made.left_out}
-    store.write(folder, key, made.arrays, about)
-    return about
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

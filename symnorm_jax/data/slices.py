@@ -11,6 +11,8 @@ from symnorm_jax.data.geometry import AXIAL, voxel_sizes
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
 
+BRAIN = ("file", "nonzero", "head")
+TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a trace of one
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
 
 
@@ -36,10 +38,11 @@ def cut(volume: Volume, healthy: bool, config: ConfigDict) -> Slices:
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
     grids = _grids(volume, brain, plane.voxel, config)
     image, brain, lesion = (_resample(volume, array, grids, config) for array in (image, brain, lesion))
+    trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, (lesion >= 0.5) & (brain >= 0.5)
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
     rows = _describe(brain, lesion, config)
-    _label(rows, healthy, volume.lesion is not None, config)
+    _label(rows, trace, healthy, volume.lesion is not None, config)
     kept = [i for i, row in enumerate(rows) if row["brain_mm2"] >= config.min_brain]
     if not kept:
         raise ScanError(f"no slice shows {config.min_brain:g} mm2 of brain; lower data.min_brain or check the mask.")
@@ -64,7 +67,7 @@ def brain_mask(volume: Volume, kind: str) -> np.ndarray:
         return volume.voxels != 0
     if kind == "head":
         return _head(volume.voxels)
-    raise ConfigError(f"data.brain={kind!r}; one of ['file', 'head', 'nonzero'] is allowed.")
+    raise ConfigError(f"data.brain={kind!r}; one of {sorted(BRAIN)} is allowed.")
 
 
 def _head(voxels: np.ndarray) -> np.ndarray:
@@ -105,19 +108,19 @@ def _describe(brain: np.ndarray, lesion: np.ndarray, config: ConfigDict) -> list
     return [{"slice": i, "brain_mm2": brain_area, "lesion_mm2": area} for i, (brain_area, area) in enumerate(areas)]
 
 
-def _label(rows: list[dict], healthy: bool, drawn: bool, config: ConfigDict) -> None:
-    """Label each slice `abnormal`, `healthy`, or `neither`: a trace of lesion, or within the margin of one.
+def _label(rows: list[dict], trace: np.ndarray, healthy: bool, drawn: bool, config: ConfigDict) -> None:
+    """Label each slice `abnormal`, `healthy`, or `neither`: with a `trace` `[N]` of lesion, or in the margin of one.
 
     Where nobody has drawn lesions a slice is what its person is.
     """
-    diseased = np.flatnonzero([row["lesion_mm2"] > 0 for row in rows])
+    traces = np.flatnonzero(trace)
     for i, row in enumerate(rows):
         if not drawn:
             row["label"] = "healthy" if healthy else "abnormal"
         elif row["lesion_mm2"] >= max(config.min_lesion, config.spacing**2):
             row["label"] = "abnormal"
         else:
-            row["label"] = "neither" if (abs(diseased - i) <= config.margin).any() else "healthy"
+            row["label"] = "neither" if (abs(traces - i) <= config.margin).any() else "healthy"
 
 
 def _ranks(count: int) -> list[float]:

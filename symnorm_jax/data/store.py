@@ -29,14 +29,17 @@ def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
 
 def read_about(folder: Path, key: str) -> dict | None:
     """What `write` was told of a scan, or None where the scan is not in the store."""
-    path = folder / f"{key}.json"
-    return read_json(path) if path.exists() else None
+    return read_json(folder / f"{key}.json") if _has(folder, key) else None
 
 
 def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
     """Whether every slice of a manifest is still in the store."""
     keys = rows.store[rows.split != "excluded"].unique()
-    return all((Path(folder) / f"{key}.array_record").exists() for key in keys)
+    return all(_has(Path(folder), key) for key in keys)
+
+
+def _has(folder: Path, key: str) -> bool:
+    return (folder / f"{key}.json").exists() and (folder / f"{key}.array_record").exists()
 
 
 class SliceSource:

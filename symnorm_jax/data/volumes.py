@@ -111,6 +111,8 @@ def _check_header(path, image) -> None:
             f"{path}: the header claims {claimed * itemsize} bytes of voxels at offset {offset}, "
             f"more than the file's {held} bytes can hold."
         )
+    if np.isnan(image.affine).any() or np.isnan(nib.io_orientation(image.affine)).any():
+        raise ScanError(f"{path}: the affine {image.affine[:3].tolist()} does not span three directions; it must.")
     sizes = voxel_sizes(image.affine)
     if not ((sizes > 0.05) & (sizes < 50)).all():  # NaN fails too
         raise ScanError(f"{path}: voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.geometry import mirror_batch
+from symnorm_jax.data.manifest import read_table
 from symnorm_jax.evaluation import metrics
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.intervals import Interval, Metric, difference, interval, patient_weights
 from symnorm_jax.files import load_arrays, read_json
-from symnorm_jax.scoring.embed import Arrays
+from symnorm_jax.scoring.embed import Arrays, mirror_difference
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.training.runlog import progress
 
@@ -26,7 +26,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> Results:
     Baselines are named `baseline_*`. Intervals are 95 %, from a bootstrap over patients; what is undefined, such as
     the AUROC where everybody is diseased, is None. `<metric>_minus_<baseline>` is a paired difference.
     """
-    table = pd.read_csv(workdir / "scores.csv", index_col="index")
+    table = read_table(workdir / "scores.csv")
     thresholds = read_json(workdir / "thresholds.json")
     results = {}
     for level, of_split in LEVELS.items():
@@ -37,9 +37,11 @@ def evaluate(workdir: Path, config: ConfigDict) -> Results:
         chosen = {name: rules[config.score.threshold]["value"] for name, rules in thresholds[level].items()}
         results[level] = _of_cases(cases, table, chosen, config)
     arrays = load_arrays(workdir / "embeddings" / "test.npz")
-    if "map" in arrays:
-        patients = table.patient.loc[arrays["index"]].to_numpy()
-        results["pixel"] = _of_pixels(arrays, patients, config)
+    rows = table.loc[arrays["index"]]
+    drawn = ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()  # elsewhere the truth is not known
+    if "map" in arrays and arrays["lesion"][drawn].any():
+        arrays = {name: x[drawn] for name, x in arrays.items()}
+        results["pixel"] = _of_pixels(arrays, rows.patient.to_numpy()[drawn], config)
     return results
 
 
@@ -87,24 +89,21 @@ def _operation(cases: pd.DataFrame, name: str, threshold: float) -> dict[str, Me
 
 def _of_pixels(arrays: Arrays, patients: np.ndarray, config: ConfigDict) -> dict:
     """Average precision over all brain pixels of all test slices, of the system's map and of two trivial ones."""
-    image = arrays["image"].astype(np.float32)
+    image, brain = arrays["image"].astype(np.float32), arrays["brain"]
     maps = {
         "map": arrays["map"].astype(np.float32),
         "baseline_brightness": image,
-        "baseline_mirror": np.abs(image - mirror_batch(image)),
+        "baseline_mirror": mirror_difference(image, arrays["brain"]),
     }
     resamples = patient_weights(patients, config.evaluation.replicates, config.seed)
     results = {}
     for name, values in progress(maps.items(), "evaluating pixels", len(maps)):
-        edges = metrics.pixel_edges(values[arrays["brain"]])
-        counts = np.stack(
-            [
-                metrics.pixel_counts(
-                    values[rows][arrays["brain"][rows]], arrays["lesion"][rows][arrays["brain"][rows]], edges
-                )
-                for rows in (patients == patient for patient in resamples.patients)
-            ]
-        )
+        edges = metrics.pixel_edges(values[brain])
+        counts = [
+            metrics.pixel_counts(values[rows][brain[rows]], arrays["lesion"][rows][brain[rows]], edges)
+            for rows in (patients == patient for patient in resamples.patients)
+        ]
+        counts = np.stack(counts)
         found = interval(partial(metrics.average_precision_from_counts, counts), resamples.patient_weight)
         share = counts[:, 1].sum() / counts.sum()
         results[name] = {"average_precision": _plain(found), "prevalence": _plain(Interval(share, np.nan, np.nan))}

@@ -30,9 +30,9 @@ UNDEFINED = "–"
 
 def write_report(workdir: Path, config: ConfigDict) -> None:
     """Draw `figures/` and write `report.html` from the files of a finished evaluation."""
-    table = pd.read_csv(workdir / "scores.csv", index_col="index")
+    table = manifest.read_table(workdir / "scores.csv")
     results, thresholds = read_json(workdir / "metrics.json"), read_json(workdir / "thresholds.json")
-    rows = manifest.read(workdir / "manifest.csv")
+    rows = manifest.read_table(workdir / "manifest.csv")
     drawn = _draw(workdir, config, table, thresholds)
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("report.html.jinja").read_text()
@@ -46,7 +46,7 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
         thresholds=thresholds["slice"][config.score.headline],
         counts=_counts(rows),
         exclusions=rows[rows.split == "excluded"][["patient", "exclusion"]].to_dict("records"),
-        left_out=int(rows.drop_duplicates("store").slices_left_out.sum()),
+        left_out=int(rows[rows.split != "excluded"].drop_duplicates("store").slices_left_out.sum()),
         gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),
         environment=read_json(workdir / "environment.json"),
         overrides=read_json(workdir / "overrides.json"),

@@ -54,12 +54,16 @@ def trivial_scores(batch: Arrays) -> Arrays:
     image from its mirror image where both are brain.
     """
     image, brain = batch["image"][..., 0], batch["brain"][..., 0] > 0
-    both = brain & mirror_batch(brain)
-    difference = np.abs(image - mirror_batch(image))
+    both = (brain & mirror_batch(brain)).sum((1, 2))
     return {
         "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
-        "baseline_mirror": np.array([x[m].mean() if m.any() else 0 for x, m in zip(difference, both, strict=True)]),
+        "baseline_mirror": mirror_difference(image, brain).sum((1, 2)) / np.maximum(both, 1),
     }
+
+
+def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Absolute difference `[B, *S]` of images from their mirror images where both are brain, zero elsewhere."""
+    return np.abs(image - mirror_batch(image)) * (brain & mirror_batch(brain))
 
 
 def _pictures(batch: Arrays, out: dict) -> Arrays:

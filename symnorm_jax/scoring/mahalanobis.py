@@ -166,8 +166,16 @@ def estimate(z: np.ndarray, patients: np.ndarray, shrinkage: str | float = "auto
     moments = stream(z, batch)
     if shrinkage == "auto":
         return fit(moments, choose_shrinkage(z, patients, batch=batch))
-    rules = {"oas": oas, "ledoit_wolf": ledoit_wolf}
-    return fit(moments, rules[shrinkage](moments) if shrinkage in rules else _number(shrinkage))
+    return fit(moments, RULES[shrinkage](moments) if shrinkage in RULES else _number(shrinkage))
+
+
+RULES = {"oas": oas, "ledoit_wolf": ledoit_wolf}
+
+
+def check_shrinkage(shrinkage: str | float) -> None:
+    """Raise EmbeddingError unless `estimate` knows this shrinkage."""
+    if shrinkage != "auto" and shrinkage not in RULES:
+        _number(shrinkage)
 
 
 def distance(gaussian: Gaussian, z: jax.Array) -> jax.Array:
@@ -244,12 +252,15 @@ def _sample(moments: Moments) -> tuple[int, np.ndarray, np.ndarray]:
     return n, mean, covariance
 
 
-def _number(shrinkage) -> float:
+def _number(shrinkage: str | float) -> float:
     try:
-        return float(shrinkage)
+        number = float(shrinkage)
     except ValueError:
+        number = np.nan
+    if not 0 <= number <= 1:
         allowed = "oas, ledoit_wolf, auto or a number from 0 to 1"
-        raise EmbeddingError(f"The shrinkage is {shrinkage!r}; {allowed} is allowed.") from None
+        raise EmbeddingError(f"The shrinkage is {shrinkage!r}; {allowed} is allowed.")
+    return number
 
 
 def _sphere(covariance: np.ndarray) -> np.ndarray:

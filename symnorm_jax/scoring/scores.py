@@ -34,6 +34,11 @@ def score_table(manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: G
     return _with_baselines(table)
 
 
+def names_of(scores: tuple[str, ...]) -> list[str]:
+    """The columns that a system with these scores has in a score table, baselines apart."""
+    return [*scores, "mahalanobis", *(f"{name}+mahalanobis" for name in scores)]
+
+
 def score_names(table: pd.DataFrame, baselines: bool = False) -> list[str]:
     """The columns of a score table that are scores of the system or, with `baselines`, the trivial ones."""
     return [name for name in table if name not in ABOUT and name.startswith(BASELINE) == baselines]

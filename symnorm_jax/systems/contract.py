@@ -53,6 +53,7 @@ class System(NamedTuple):
     init: Callable[[jax.Array, Batch], Variables]
     stages: dict[str, Stage]
     embed: Callable[[Variables, Batch], Embedding]
+    scores: tuple[str, ...] = ()  # the names of the embedding's scalars
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:

@@ -28,6 +28,8 @@ def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> No
     path = workdir / "config.json"
     if path.exists():
         _refuse_other_config(path, config)
+        for stale in workdir.rglob(".partial.*"):  # of a run that was killed while it wrote
+            stale.unlink()
         return
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "overrides.json", overrides)

@@ -2,18 +2,17 @@
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from symnorm_jax.errors import NonFiniteError
+from symnorm_jax.errors import NonFiniteError, RunError
 from symnorm_jax.systems.contract import Batch, Stage, System, Variables
 from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.optim import make_optimizer
@@ -27,14 +26,17 @@ Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]  # (batch size, 
 def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -> Variables:
     """Train every stage in turn and return the whole model; stages and steps already in `workdir` are not repeated.
 
-    Raises NonFiniteError, with the last good checkpoint in place.
+    Raises NonFiniteError, with the last good checkpoint in place, and RunError where checkpoints contradict each other.
     """
     mesh = make_mesh()
     variables = initial_variables(system, config, next(batches(jax.device_count(), 0)), mesh)
+    names = list(system.stages)
     for name, stage in system.stages.items():
         settings = config.train[name]
         run = lambda start, size=settings.batch_size: batches(size, start)  # noqa: E731
         with Checkpoints(workdir / name / "ckpt") as checkpoints:
+            if (checkpoints.latest() or 0) < settings.steps:
+                _refuse_if_begun(names[names.index(name) + 1 :], name, workdir)
             variables = _train_stage(name, stage, config, variables, run, checkpoints, workdir / name, mesh)
     return variables
 
@@ -75,18 +77,15 @@ def make_step(name: str, stage: Stage, optimizer: optax.GradientTransformation, 
 
 
 def _train_stage(name, stage, config, variables, batches, checkpoints, folder, mesh) -> Variables:
-    settings, steps = config.train[name], config.train[name].steps
-    optimizer = make_optimizer(steps=steps, **settings.optimizer)
-    trained = {net: variables["params"][net] for net in stage.trains}
-    frozen = {net: params for net, params in variables["params"].items() if net not in stage.trains}
-    opt = jax.jit(optimizer.init, out_shardings=replicated(mesh))(trained)
-    start = checkpoints.latest() or 0
+    steps, start = config.train[name].steps, checkpoints.latest() or 0
+    optimizer = make_optimizer(steps=steps, **config.train[name].optimizer)
+    opt = jax.jit(optimizer.init, out_shardings=replicated(mesh))(_part(variables["params"], stage.trains))
     if start:
         variables, opt = checkpoints.restore(start, variables, opt)
-        trained = {net: variables["params"][net] for net in stage.trains}
-        logging.info("%s: resuming at step %d of %d", name, start, steps)
     if start >= steps:
         return variables
+    trained = _part(variables["params"], stage.trains)
+    frozen = _part(variables["params"], variables["params"].keys() - trained.keys())
     state = {"params": trained, "stats": variables["stats"], "opt": opt}
     state["step"] = jax.device_put(np.int32(start), replicated(mesh))
     step = make_step(name, stage, optimizer, config.seed, steps, mesh)
@@ -104,6 +103,17 @@ def _train_stage(name, stage, config, variables, batches, checkpoints, folder, m
                 checkpoints.save(t, whole(), state["opt"])
         checkpoints.wait()
     return whole()
+
+
+def _part(params: dict[str, Any], nets: Iterable[str]) -> dict[str, Any]:
+    return {net: params[net] for net in nets}
+
+
+def _refuse_if_begun(stages: list[str], before: str, workdir: Path) -> None:
+    """Raise RunError where a stage has checkpoints that an unfinished stage before it would belie."""
+    for name in stages:
+        if any((workdir / name / "ckpt").glob("[0-9]*")):
+            raise RunError(f"{workdir}: {name} has checkpoints, but {before} before it is not finished; remove {name}.")
 
 
 class _Log:

@@ -111,6 +111,10 @@ def _people(root: Path) -> dict[str, Path]:
 
 def _assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[str, str]:
     """The lesion file of each person who receives one; only as many files are read as are needed."""
+    if not folder.is_dir():
+        raise ScanError(
+            f"{folder}: not a folder; data.options.lesion_masks must name one, from data.root, or be empty."
+        )
     rng = np.random.default_rng(seed)
     chosen = [people[i] for i in rng.permutation(len(people))[: round(planted * len(people))]]
     files = sorted(folder.glob("*_lesion.nii.gz"))
@@ -126,7 +130,11 @@ def _assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[
 
 
 def _is_suitable(path: Path) -> bool:
-    drawn, affine = read_nifti(path)
+    try:
+        drawn, affine = read_nifti(path)
+    except ScanError as error:
+        logging.warning("a lesion mask is left out: %s", error)
+        return False
     millilitres = (drawn > 0).sum() * voxel_sizes(affine).prod() / 1000
     return LESION_ML[0] <= millilitres <= LESION_ML[1]
 

@@ -9,13 +9,15 @@ import csv
 from functools import partial
 from pathlib import Path
 
+from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.volumes import Scan, read_volume
 from symnorm_jax.errors import ScanError
 
 NEEDED = ("path", "patient", "label")
 KNOWN = (*NEEDED, "session", "brain_path", "lesion_path")
 LABELS = ("healthy", "abnormal")
-RESERVED = ("slice", "split", "store", "record", "sha256", "source", "exclusion")  # the manifest's own
+RESERVED = tuple(sorted(set(COLUMNS) - set(KNOWN)))
+FORMAT = 1  # raise it when the same files would give other voxels
 
 
 def records(root: str) -> list[Scan]:
@@ -47,5 +49,6 @@ def _scan(table: Path, number: int, line: dict[str, str]) -> Scan:
         load=partial(read_volume, image, lesion, brain),
         files=(image,),
         extras=tuple(mask for mask in (lesion, brain) if mask),
+        recipe=f"table format {FORMAT}, lesion {bool(lesion)}, brain {bool(brain)}",
         groups={column: value for column, value in line.items() if column not in KNOWN},
     )
