@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
@@ -126,30 +127,40 @@ def start_run(workdir: Path, store: Path) -> subprocess.Popen:
     command = [sys.executable, "launch/train.py", "--config=configs/demo.py:tiny", f"--workdir={workdir}"]
     command += [f"--config.data.store={store}", "--config.train.unet.steps=60", "--config.train.vae.steps=60"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(store.parent / "xla")}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with (store.parent / "stderr").open("w") as stderr:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
-def finish(run: subprocess.Popen) -> None:
-    _, errors = run.communicate(timeout=300)
-    assert run.returncode == 0, errors.decode()
+def finish(workdir: Path, store: Path) -> None:
+    assert start_run(workdir, store).wait(timeout=300) == 0, (store.parent / "stderr").read_text()
 
 
 def kill_after(workdir: Path, store: Path, sign: str) -> None:
-    """Start the run and kill it, as a power cut would, once `sign` stands in its directory."""
+    """Start the run and kill it, without a chance to clean up, once `sign` stands in its directory."""
     run = start_run(workdir, store)
     while not (workdir / sign).exists():
-        assert run.poll() is None, run.stderr.read().decode()
+        assert run.poll() is None, (store.parent / "stderr").read_text()
         time.sleep(0.01)
     run.send_signal(signal.SIGKILL)
-    run.communicate()
+    run.wait()
+
+
+def final_state(workdir: Path) -> tuple:
+    """Weights and measured statistics of the whole model, and the optimizer, as the last checkpoint has them."""
+    with ocp.CheckpointManager((workdir / "vae" / "ckpt").absolute()) as manager:
+        items = ocp.args.Composite(variables=ocp.args.StandardRestore(), opt=ocp.args.StandardRestore())
+        found = manager.restore(manager.latest_step(), args=items)
+    return found["variables"]["params"], found["variables"]["stats"], found["opt"]
 
 
 def test_killed_in_both_stages_the_same_command_ends_in_the_same_bits(tmp_path):
-    finish(start_run(tmp_path / "whole", tmp_path / "store"))
+    finish(tmp_path / "whole", tmp_path / "store")
     for sign in ("unet/ckpt/20", "vae/ckpt/20"):
         kill_after(tmp_path / "killed", tmp_path / "store", sign)
         assert not (tmp_path / "killed" / "metrics.json").exists()
-    finish(start_run(tmp_path / "killed", tmp_path / "store"))
+    finish(tmp_path / "killed", tmp_path / "store")
+    whole, killed = (final_state(tmp_path / run) for run in ("whole", "killed"))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, killed))
     for name in ("embeddings/train.npz", "embeddings/test.npz", "gaussian.npz"):
         whole, killed = (load_arrays(tmp_path / run / name) for run in ("whole", "killed"))
         assert all((whole[key] == killed[key]).all() for key in whole), name

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from absl import logging
+from joblib.externals.loky import get_reusable_executor
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest, slices, store
@@ -36,6 +37,7 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
     work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
     run = joblib.Parallel(n_jobs=config.workers or -1, return_as="generator")
     rows = [row for rows in progress(run(work), "preparing", len(work)) for row in rows]
+    get_reusable_executor().shutdown(wait=True)  # workers would idle beside the training, and outlive a killed run
     table = pd.DataFrame(rows).rename_axis("index")
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
