@@ -1,6 +1,6 @@
 """Judge a run anew from its `scores.csv`, `thresholds.json` and embeddings, and write its report again.
 
-python launch/evaluate.py --run=runs/mets
+python launch/evaluate.py --run=runs/demo
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Fit the healthy Gaussian of a run anew from its embeddings, whatever wrote them, and judge the scores that follow.
 
-python launch/score.py --run=runs/mets
+python launch/score.py --run=runs/demo
 """
 
 from pathlib import Path

@@ -139,6 +139,21 @@ def test_the_command_refuses_in_one_sentence(arguments, sentence, tmp_path):
     assert re.search(sentence.format(empty=tmp_path), done.stderr) and "Traceback" not in done.stderr
 
 
+def test_the_command_refuses_to_train_on_a_leak(tmp_path):
+    """One scan under the names of twenty people: whatever the split, it stands on both sides."""
+    scans = write_table(tmp_path / "table")
+    for image in sorted((tmp_path / "table" / "t1").iterdir())[1:]:
+        image.write_bytes((tmp_path / "table" / "t1" / "0.nii.gz").read_bytes())
+    given = [
+        f"--config.data.root={scans}",
+        f"--config.data.store={tmp_path / 'store'}",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    done = command("--config=configs/table.py:tiny", *given)
+    assert done.returncode == 1 and "error: source file with SHA-256" in done.stderr
+    assert not (tmp_path / "run" / "manifest.csv").exists() and not (tmp_path / "run" / "unet").exists()
+
+
 def test_strict_stops_at_the_first_unusable_scan_with_its_name(tmp_path):
     root = write_ixi(tmp_path / "ixi", people=20)
     write_lesion_masks(tmp_path / "stroke_masks", 12)
