@@ -1,6 +1,8 @@
 """The embedded default: synthetic people, made on the spot, so that everything runs without a download.
 
 python launch/train.py --config=configs/demo.py
+
+Four minutes on two CPU cores, seed 0: Mahalanobis AUROC within position 0.616 (0.518-0.694 over patients).
 """
 
 from configs.base import base, finish
