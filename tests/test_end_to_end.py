@@ -76,6 +76,15 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
     assert (rows.groupby("patient").split.nunique() == 1).all()
 
 
+def test_a_cohort_without_lesions_ends_in_a_report_that_says_so(releases, tmp_path):
+    run = run_of("ixi", releases, tmp_path / "run", **{"data.options.lesion_masks": ""})
+    run.everything()
+    results = json.loads((run.workdir / "metrics.json").read_text())
+    assert set(results) == {"slice", "patient"} and results["slice"]["mse"]["auroc"]["value"] is None
+    assert results["slice"]["mse"]["prevalence"]["value"] == 0
+    assert "one class only" in (run.workdir / "report.html").read_text()
+
+
 def test_full_configs_build_and_presets_apply():
     for name in CONFIGS:
         assert config_of(name, "full").train.unet.steps > config_of(name, "tiny").train.unet.steps

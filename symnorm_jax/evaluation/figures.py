@@ -22,11 +22,15 @@ def roc(cases: pd.DataFrame, names: list[str], baseline: str) -> Figure:
     """ROC curves of slices; baselines, whose names begin with `baseline`, are dashed."""
     figure = Figure(figsize=(5.2, 5))
     axes = figure.add_subplot(xlabel="1 - specificity", ylabel="sensitivity", title="Slices of the test split")
-    for name in names if cases.positive.nunique() == 2 else ():
+    if cases.positive.nunique() < 2:
+        axes.text(0.5, 0.55, "undefined: one class only", ha="center")
+        names = []
+    for name in names:
         fpr, tpr, _ = roc_curve(cases.positive, cases[name])
         axes.plot(fpr, tpr, "--" if name.startswith(baseline) else "-", lw=1.5, label=name.replace("_", " "))
     axes.plot([0, 1], [0, 1], color="0.8", lw=1, zorder=0)
-    axes.legend(fontsize=8, frameon=False)
+    if names:
+        axes.legend(fontsize=8, frameon=False)
     axes.set_aspect("equal")
     return figure
 
@@ -38,7 +42,8 @@ def histograms(cases: pd.DataFrame, names: list[str], thresholds: dict, rule: st
         bins = np.linspace(*np.quantile(cases[name], (0, 0.995)), 40)
         for positive, colour, label in ((False, HEALTHY, "healthy"), (True, ABNORMAL, "abnormal")):
             values = cases[name][cases.positive == positive].clip(upper=bins[-1])
-            axes.hist(values, bins, density=True, alpha=0.6, color=colour, label=label)
+            if len(values):
+                axes.hist(values, bins, density=True, alpha=0.6, color=colour, label=label)
         if thresholds[name][rule]["value"] is not None:
             axes.axvline(thresholds[name][rule]["value"], color="0.2", lw=1, label=f"threshold ({rule})")
         axes.set(title=name, yticks=[])
