@@ -128,6 +128,13 @@ def test_the_residual_is_remembered_where_pixels_were_hidden():
     np.testing.assert_allclose(after["weight"], before["weight"] * 0.99 + hidden.sum((0, -1)), rtol=1e-5)
 
 
+def test_dissimilarity_is_added_at_its_weight():
+    model, variables, batch = built(**{"loss.ssim": 0.5})
+    value, aux = model.unet_loss(variables, batch, jax.random.key(0))
+    np.testing.assert_allclose(value, aux.metrics["reconstruction"] + 0.5 * aux.metrics["ssim"], rtol=1e-5)
+    assert aux.metrics["ssim"] > 0
+
+
 def test_kl_divergence_is_warmed_up():
     model, variables, batch = built(**{"loss.warmup": 0.5})
     total = {}

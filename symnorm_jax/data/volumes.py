@@ -16,7 +16,6 @@ import numpy as np
 
 from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.errors import ScanError
-from symnorm_jax.files import whole
 
 MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20
@@ -87,13 +86,6 @@ def read_volume(image: str | Path, lesion: str | Path | None = None, brain: str 
     if voxels.min() == voxels.max():
         raise ScanError(f"{image}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
     return Volume(voxels, affine, _read_mask(lesion, image, voxels, affine), _read_mask(brain, image, voxels, affine))
-
-
-def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    """Write an RAS+ array as NIfTI; booleans become 0 and 1. Nothing but geometry goes into the header."""
-    voxels = voxels.astype(np.uint8) if voxels.dtype == bool else voxels
-    with whole(path) as partial:
-        nib.save(nib.Nifti1Image(voxels, affine), partial)
 
 
 def _check_header(path, image) -> None:

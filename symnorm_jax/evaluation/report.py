@@ -23,8 +23,6 @@ COLUMNS = {
     "patient": ("auroc", "average_precision", "accuracy", "sensitivity", "specificity"),
     "pixel": ("average_precision",),
 }
-
-
 UNDEFINED = "–"
 
 
