@@ -10,7 +10,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from PIL import Image
 from scipy import ndimage
 
-from symnorm_jax.data.sources import ixi, lgg, table
+from symnorm_jax.data.sources import ixi, lgg, pictures, table
 from symnorm_jax.data.volumes import digest
 from symnorm_jax.errors import ConfigError, ScanError
 
@@ -103,7 +103,7 @@ class TestLgg:
         ],
     )
     def test_too_large_is_refused(self, lgg_root, monkeypatch, bound, value, message):
-        monkeypatch.setattr(lgg, bound, value)
+        monkeypatch.setattr(pictures, bound, value)
         with pytest.raises(ScanError, match=message):
             lgg.records(str(lgg_root))[0].load()
 
@@ -119,7 +119,7 @@ class TestLgg:
         path = first_file(lgg_root, "*_7.tif")
         path.write_bytes(path.read_bytes()[:2000] if damage is None else damage)
         scan = lgg.records(str(lgg_root), channel="t1_pre")[0]
-        with pytest.raises(ScanError, match="20010100_7.tif: cannot be read as a TIFF picture"):
+        with pytest.raises(ScanError, match="20010100_7.tif: cannot be read as a picture"):
             scan.load()
 
     @pytest.mark.parametrize("name", ["*_3.tif", "*_3_mask.tif"])

@@ -16,6 +16,7 @@ import numpy as np
 
 from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.errors import ScanError
+from symnorm_jax.files import whole
 
 MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20
@@ -29,6 +30,7 @@ class Volume(NamedTuple):
     affine: np.ndarray  # [4, 4] voxel index to mm
     lesion: np.ndarray | None = None  # [X, Y, Z] bool; None where nobody has drawn lesions
     brain: np.ndarray | None = None  # [X, Y, Z] bool; None where there is no mask file
+    stack: bool = False  # slices kept as pictures: their distance is a guess, and each may be turned by itself
 
 
 class Scan(NamedTuple):
@@ -42,6 +44,8 @@ class Scan(NamedTuple):
     extras: tuple[str, ...] = ()  # masks and the like, hashed for the store's key only
     recipe: str = ""  # what else decides the voxels: a seed, a channel, how lesions were planted
     groups: dict[str, str] = {}  # age, sex, site, scanner...
+    labelled: bool = True  # False where nobody knows: the scan is scored, and neither trained on nor judged
+    split: str = ""  # train or test where the release's own division was asked for
 
     @property
     def name(self) -> str:
@@ -64,20 +68,15 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size.
     """
+    image = _open(path)
     try:
-        image = nib.load(path)
-        _check_header(path, image)
         voxels = np.asarray(image.dataobj, dtype=np.float32)
-    except ScanError:
-        raise
-    except FileNotFoundError:
-        raise ScanError(f"{path}: no such file.") from None
-    except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
-        raise ScanError(f"{path}: cannot be read as a NIfTI image ({_one_line(error)}).") from None
+    except Exception as error:
+        raise _unreadable(path, error) from None
     bad = int(voxels.size - np.isfinite(voxels).sum())
     if bad:
         raise ScanError(f"{path}: {bad} of {voxels.size} voxels are NaN or infinite; all must be finite.")
-    return _to_ras(voxels.reshape(voxels.shape[:3]), image.affine)
+    return to_ras(voxels.reshape(voxels.shape[:3]), image.affine)
 
 
 def read_volume(image: str | Path, lesion: str | Path | None = None, brain: str | Path | None = None) -> Volume:
@@ -86,6 +85,49 @@ def read_volume(image: str | Path, lesion: str | Path | None = None, brain: str 
     if voxels.min() == voxels.max():
         raise ScanError(f"{image}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
     return Volume(voxels, affine, _read_mask(lesion, image, voxels, affine), _read_mask(brain, image, voxels, affine))
+
+
+def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray, axes: str = "RAS") -> None:
+    """Write an RAS+ array `[X, Y, Z]` of any dtype, stored in the order `axes`; the file is whole or not there.
+
+    `path` ends in .nii or .nii.gz.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
+    with whole(path) as partial:
+        nib.save(nib.Nifti1Image(voxels, affine).as_reoriented(turn), partial)
+
+
+def stored_axes(path: str | Path) -> str:
+    """The order that a file's axes are stored in, such as `LPS`. Raises ScanError, see `read_nifti`."""
+    return "".join(nib.aff2axcodes(_open(path).affine))
+
+
+def to_ras(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An array in any order of axes as an RAS+ one, and its affine."""
+    orientation = nib.io_orientation(affine)
+    reoriented = nib.apply_orientation(voxels, orientation)
+    return np.ascontiguousarray(reoriented), affine @ nib.orientations.inv_ornt_aff(orientation, voxels.shape)
+
+
+def _open(path):
+    """The image, its header checked, its voxels not yet read."""
+    try:
+        image = nib.load(path)
+        _check_header(path, image)
+    except ScanError:
+        raise
+    except FileNotFoundError:
+        raise ScanError(f"{path}: no such file.") from None
+    except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
+        raise _unreadable(path, error) from None
+    return image
+
+
+def _unreadable(path, error: Exception) -> ScanError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ScanError(f"{path}: cannot be read as a NIfTI image ({reason}).")
 
 
 def _check_header(path, image) -> None:
@@ -110,12 +152,6 @@ def _check_header(path, image) -> None:
         raise ScanError(f"{path}: voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
 
 
-def _to_ras(voxels, affine):
-    orientation = nib.io_orientation(affine)
-    reoriented = nib.apply_orientation(voxels, orientation)
-    return np.ascontiguousarray(reoriented), affine @ nib.orientations.inv_ornt_aff(orientation, voxels.shape)
-
-
 def _read_mask(path, image, voxels, affine) -> np.ndarray | None:
     if path is None:
         return None
@@ -125,7 +161,3 @@ def _read_mask(path, image, voxels, affine) -> np.ndarray | None:
     if not np.allclose(mask_affine, affine, atol=0.1):
         raise ScanError(f"{path}: the mask's affine differs from that of its image {image} by more than 0.1 mm.")
     return mask > 0
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,51 @@
+"""What every source does when it lists a release: folders that must be there, and the tables beside the images."""
+
+import csv
+import re
+from pathlib import Path
+
+from symnorm_jax.errors import ConfigError, ScanError
+
+MAX_TABLE_BYTES = 1 << 28
+
+
+def folder(root: str | Path, layout: str) -> Path:
+    """`root` as a path. Raises ScanError, with the layout that was expected, where it is no folder."""
+    path = Path(root)
+    if not path.is_dir():
+        raise ScanError(f"{path}: not a folder; one that holds {layout} is needed.")
+    return path
+
+
+def nothing_found(root: str | Path, what: str, layout: str) -> ScanError:
+    """The error for a folder that holds none of `what`."""
+    return ScanError(f"{root}: 0 {what}; the layout must be {layout}.")
+
+
+def one_of(key: str, value: str, allowed) -> None:
+    """Raise ConfigError unless the source's option `key` has one of the allowed values."""
+    if value not in allowed:
+        raise ConfigError(f"data.options.{key}={value!r}; one of {sorted(allowed)} is allowed.")
+
+
+def numeric(name: str) -> list:
+    """Sort key under which `slice_9` comes before `slice_10`."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
+    """The lines of a table with a header, its cells stripped. Raises ScanError where columns `needed` are missing."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise ScanError(f"{path}: {path.stat().st_size} bytes; at most {MAX_TABLE_BYTES} are allowed.")
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            table = csv.DictReader(stream, delimiter=delimiter)
+            columns = [column.strip() for column in table.fieldnames or ()]
+            if not set(needed) <= set(columns):
+                raise ScanError(f"{path}: columns {columns}; {', '.join(needed)} are needed.")
+            return [{key.strip(): (cell or "").strip() for key, cell in row.items() if key} for row in table]
+    except FileNotFoundError:
+        raise ScanError(f"{path}: no such file; a table with the columns {', '.join(needed)} is needed.") from None
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ScanError(f"{path}: cannot be read as a table ({error}).") from None
