@@ -20,16 +20,23 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.system = "symnorm"
     config.seed = 0
+    config.init_from = placeholder(str)  # a finished run whose networks this one starts from; else from scratch
 
     config.data = ConfigDict()
     config.data.source = placeholder(str)  # one of symnorm_jax/data/sources
     config.data.root = placeholder(str)  # the folder of the release
     config.data.options = ConfigDict()  # what the source can be asked for
     config.data.store = "runs/store"  # prepared slices, shared by runs
-    config.data.brain = "file"  # where the brain mask comes from: file, nonzero or head
+    config.data.brain = "file"  # where the brain mask comes from: file, nonzero, extract or head
+    config.data.extractor = "deepbet"  # for extract; or synthstrip, hd-bet
+    config.data.midline = "straight"  # tilt and shift are taken out; "centred" only shifts, as an ablation
+    config.data.min_similarity = (
+        0.7  # correlation of a brain with its mirror image that is expected of a sound mid-line
+    )
+    config.data.poor_midline = "flag"  # in the manifest, or "exclude": what is done with a scan below it
     config.data.size = (64, 64)  # pixels, left-right by back-front
     config.data.spacing = 3.0  # mm between pixels
-    config.data.slice_spacing = 4.0  # mm between slices; 0 keeps the slices of the scan
+    config.data.slice_spacing = 4.0  # mm between slices; 0, or a stack of pictures, keeps the slices of the scan
     config.data.percentiles = (1.0, 99.0)  # of the brain's intensities, which become 0 and 1
     config.data.min_brain = 4000.0  # mm2 of brain that a slice must show
     config.data.min_lesion = 78.0  # mm2 of lesion from which a slice is abnormal: 10 mm across, measurable by RANO-BM
@@ -70,12 +77,20 @@ def base() -> ConfigDict:
     config.train.unet = _stage(steps=10_000, batch_size=8, learning_rate=2e-3)
     config.train.vae = _stage(steps=1000, batch_size=16, learning_rate=1e-3)
 
+    config.finetune = ConfigDict()  # of what comes from init_from
+    config.finetune.kind = "gaussian"  # what is fitted anew: none, gaussian, vae (and the Gaussian), or all
+    config.finetune.patients = 0  # to train on, drawn from the training split; 0 for all
+    config.finetune.unet = _stage(steps=500, batch_size=8, learning_rate=2e-4)
+    config.finetune.vae = _stage(steps=300, batch_size=16, learning_rate=2e-4)
+
     config.score = ConfigDict()
     config.score.batch_size = 64
     config.score.shrinkage = "auto"  # oas, ledoit_wolf, a number from 0 to 1, or auto: leave-patients-out likelihood
     config.score.headline = "mahalanobis"  # the score that the report leads with
     config.score.threshold = "roc"  # roc, max_accuracy, healthy_quantile
     config.score.quantile = 0.95  # of healthy validation cases, for healthy_quantile
+    config.score.thresholds = "target"  # fitted on the own validation split; "source" keeps those of init_from
+    config.score.patient = "max"  # a patient's score is that of the most abnormal slice; or the mean of all
 
     config.evaluation = ConfigDict()
     config.evaluation.replicates = 1000  # of the bootstrap over patients
@@ -107,10 +122,11 @@ def shrink(config: ConfigDict) -> None:
             "evaluation.replicates": 100,
         }
     )
-    for stage in ("unet", "vae"):
-        config.train[stage].steps = 20
-        config.train[stage].batch_size = 16
-        config.train[stage].optimizer.warmup_steps = 5
+    for section in (config.train, config.finetune):
+        for stage in ("unet", "vae"):
+            section[stage].steps = 20
+            section[stage].batch_size = 16
+            section[stage].optimizer.warmup_steps = 5
 
 
 def finish(config: ConfigDict, size: str) -> ConfigDict:

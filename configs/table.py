@@ -1,9 +1,12 @@
-"""Your own scans, listed in a CSV file: see symnorm_jax/data/sources/table.py for its columns.
+"""Your own scans, listed in a CSV file: one line each, with the columns `path`, `patient` and `label`.
 
-    python launch/train.py --config=configs/table.py --config.data.root=/my/scans.csv
+    python launch/train.py --config=configs/table.py --config.data.root=/my/manifest.csv
 
-Without brain masks, skull-stripped scans need `--config.data.brain=nonzero`, whole heads `--config.data.brain=head`;
-without healthy people, `--config.data.train_on=lesion_free_slices`.
+`label` is healthy, abnormal or unlabelled (scored, and neither trained on nor judged); `path` is a NIfTI file or a
+folder of pictures. The columns `session`, `lesion_path`, `brain_path` and `spacing_mm` are optional, and every other
+column is a group, such as age or site: see symnorm_jax/data/sources/table.py. Without brain masks, skull-stripped scans
+need `--config.data.brain=nonzero`, whole heads `--config.data.brain=head`; without healthy people,
+`--config.data.train_on=lesion_free_slices`.
 """
 
 from configs.base import base, finish

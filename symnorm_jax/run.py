@@ -11,25 +11,30 @@ from pathlib import Path
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import manifest, slices
+from symnorm_jax.data import brain, manifest, slices
 from symnorm_jax.data.pipeline import training_batches
 from symnorm_jax.data.prepare import prepare
 from symnorm_jax.data.store import SliceSource, holds
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.evaluation.cases import LEVELS
+from symnorm_jax.evaluation.cases import AGGREGATES, LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
-from symnorm_jax.scoring import mahalanobis
+from symnorm_jax.scoring import mahalanobis, takeover
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
-from symnorm_jax.scoring.scores import names_of, score_names, score_table
+from symnorm_jax.scoring.mahalanobis import Gaussian
+from symnorm_jax.scoring.scores import healthy_moments, names_of, score_names, score_table
+from symnorm_jax.scoring.takeover import THRESHOLDS, ZERO_SHOT
 from symnorm_jax.scoring.thresholds import RULES, fit_thresholds
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.contract import System
+from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.runlog import progress
 from symnorm_jax.training.sharding import check_batch_size
 from symnorm_jax.training.train import train
+from symnorm_jax.training.transfer import check_source, restored, schedule
 
+JUDGED = ("val", "test")
+PICTURED = ("test", manifest.UNLABELLED)  # splits whose maps are kept
 FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json")
 FROM_METRICS = ("metrics.json", "report.html")
 
@@ -67,10 +72,9 @@ class Run:
         write_text(path, text)
 
     def train_and_embed(self) -> None:
-        """Every training stage, then `embeddings/{train,val,test}.npz`."""
+        """Every training stage, then `embeddings/<split>.npz`; those of the run started from in `embeddings/source`."""
         folder = self.workdir / "embeddings"
-        missing = [split for split in manifest.SPLITS if not (folder / f"{split}.npz").exists()]
-        if not missing:
+        if all((folder / f"{split}.npz").exists() for split in self._splits):
             return
         source = SliceSource(self.config.data.store, self._training_rows)
         variables = train(
@@ -79,13 +83,9 @@ class Run:
             lambda size, start: training_batches(source, self.config, size, start),
             self.workdir,
         )
-        folder.mkdir(exist_ok=True)
-        embed = make_embed(self._system)
-        for split in missing:
-            rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
-            source, size = SliceSource(self.config.data.store, rows), self.config.score.batch_size
-            arrays = embed_split(embed, variables, source, size, split, pictures=split == "test")
-            save_arrays(folder / f"{split}.npz", arrays)
+        if self.config.init_from and schedule(self.config, self._system):
+            self._embed(restored(self.config.init_from, self._system, variables), folder / "source", JUDGED)
+        self._embed(variables, folder, self._splits)
 
     def score(self, anew: bool = False) -> None:
         """Embeddings to `gaussian.npz`, `scores.csv` and `thresholds.json`; with `anew` though they are there."""
@@ -93,17 +93,17 @@ class Run:
             self._forget(*FROM_SCORES, *FROM_METRICS)
         if all((self.workdir / name).exists() for name in FROM_SCORES):
             return
-        healthy = self._embedded("train")
-        patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
-        gaussian = mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
+        config, source = self.config, self.config.init_from
+        gaussian = self._gaussian()
         mahalanobis.save(self.workdir / "gaussian.npz", gaussian)
-        embedded = {split: self._embedded(split) for split in ("val", "test")}
-        table = score_table(self.manifest, embedded, gaussian)
+        moments = takeover.moments_of(source) if config.score.thresholds == "source" else None
+        table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
+        if source:  # where no network was trained, the run's embeddings are the source's
+            theirs = self._embedded(JUDGED, "source" if schedule(config, self._system) else "")
+            table[ZERO_SHOT] = takeover.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / "scores.csv", table.to_csv())
-        names = score_names(table) + score_names(table, baselines=True)
-        cases = {level: of_split(table, "val") for level, of_split in LEVELS.items()}
-        fitted = {level: fit_thresholds(case, names, self.config.score.quantile) for level, case in cases.items()}
-        write_json(self.workdir / "thresholds.json", fitted)
+        fitted = {level: self._thresholds(level, table) for level in LEVELS}
+        write_json(self.workdir / "thresholds.json", fitted | {"moments": moments or healthy_moments(table)})
 
     def evaluate(self, anew: bool = False) -> None:
         """Scores to `metrics.json`, `figures/` and `report.html`; with `anew` though they are there."""
@@ -119,11 +119,49 @@ class Run:
 
     @cached_property
     def _training_rows(self) -> pd.DataFrame:
-        return self.manifest[manifest.trainable(self.manifest, self.config.data.train_on)]
+        rows = self.manifest[manifest.trainable(self.manifest, self.config.data.train_on)]
+        return manifest.few(rows, self.config.finetune.patients, self.config.seed) if self.config.init_from else rows
 
-    def _embedded(self, split: str) -> Arrays:
-        """The embeddings and scores of a split, without its pictures."""
-        return load_arrays(self.workdir / "embeddings" / f"{split}.npz", "index", "z", "score.")
+    @cached_property
+    def _splits(self) -> tuple[str, ...]:
+        """The splits that are embedded; what is unlabelled only where there is any."""
+        unlabelled = (self.manifest.split == manifest.UNLABELLED).any()
+        return (*manifest.SPLITS, manifest.UNLABELLED) if unlabelled else manifest.SPLITS
+
+    def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        embed, size = make_embed(self._system), self.config.score.batch_size
+        for split in splits:
+            if (folder / f"{split}.npz").exists():
+                continue
+            rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
+            source = SliceSource(self.config.data.store, rows)
+            pictures = split in PICTURED and folder.name != "source"
+            save_arrays(folder / f"{split}.npz", embed_split(embed, variables, source, size, split, pictures))
+
+    def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, Arrays]:
+        """The embeddings and scores of each split, without pictures."""
+        files = {split: self.workdir / "embeddings" / folder / f"{split}.npz" for split in splits}
+        return {split: load_arrays(file, "index", "z", "score.") for split, file in files.items()}
+
+    def _gaussian(self) -> Gaussian:
+        """Fitted on healthy training slices; that of the source where nothing is to be fine-tuned."""
+        if self.config.init_from and self.config.finetune.kind == "none":
+            return takeover.gaussian_of(self.config.init_from)
+        healthy = self._embedded(("train",))["train"]
+        patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
+        return mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
+
+    def _thresholds(self, level: str, table: pd.DataFrame) -> dict[str, dict]:
+        """`{score: {rule: fit}}`, fitted on validation or, if so configured, taken over from the source."""
+        config, own = self.config, score_names(table)
+        cases = cases_at(level, table, "val", config.score.patient)
+        fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score.quantile)
+        if config.init_from:
+            theirs = takeover.thresholds_of(config.init_from, level)
+            kept = own if config.score.thresholds == "source" else []
+            fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
+        return fitted
 
     def _forget(self, *names: str) -> None:
         """Remove files, last first, so that what is left at any moment is a run cut off at an earlier step."""
@@ -138,10 +176,16 @@ def _checked(config: ConfigDict) -> System:
     _refuse_unless_one_of("score.threshold", config.score.threshold, RULES)
     _refuse_unless_one_of("score.headline", config.score.headline, names_of(system.scores))
     _refuse_unless_one_of("data.train_on", config.data.train_on, manifest.TRAIN_ON)
-    _refuse_unless_one_of("data.brain", config.data.brain, slices.BRAIN)
+    _refuse_unless_one_of("data.midline", config.data.midline, slices.MIDLINE)
+    _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, slices.POOR_MIDLINE)
+    _refuse_unless_one_of("score.patient", config.score.patient, AGGREGATES)
+    _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
+    brain.check(config.data.brain, config.data.extractor)
     mahalanobis.check_shrinkage(config.score.shrinkage)
-    for name in system.stages:
-        check_batch_size(f"train.{name}.batch_size", config.train[name].batch_size)
+    for name, settings in schedule(config, system).items():
+        check_batch_size(f"{'finetune' if config.init_from else 'train'}.{name}.batch_size", settings.batch_size)
+    if config.init_from:
+        check_source(config, system)
     check_batch_size("score.batch_size", config.score.batch_size)
     return system
 

@@ -1,6 +1,7 @@
 """Two simulated devices, no silent broadcasting, and what several tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -10,6 +11,10 @@ from absl import flags
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Every run compiles its own copies of the same functions: a cache for this process alone spares most of the time.
+CACHE = tempfile.TemporaryDirectory(prefix="symnorm-xla-")
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 flags.FLAGS.mark_as_parsed()  # Grain asks absl for flags
 
 

@@ -20,7 +20,7 @@ from symnorm_jax.training.runlog import open_run
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
-BASELINES = {"baseline_position", "baseline_area", "baseline_brightness", "baseline_mirror"}
+BASELINES = {f"baseline_{name}" for name in ("position", "area", "brightness", "fluid", "mirror")}
 
 
 def config_of(name, size="tiny"):

@@ -9,7 +9,8 @@ ROOMS = (
     ("data.geometry",),
     ("masking", "losses"),
     ("data.volumes", "data.midline", "data.manifest", "data.store"),
-    ("data.slices", "data.sources", "data.pipeline"),
+    ("data.extractors", "data.brain", "data.frame"),
+    ("data.slices", "data.sources", "data.layouts", "data.pipeline"),
     ("data.prepare",),
     ("models",),
     ("systems",),
@@ -26,7 +27,13 @@ FREE_OF = {  # what a room must do without
     "models": ("ml_collections", "losses", "data"),
     "data": ("jax", "flax"),
 }
-ALLOWED = {("data.pipeline", "jax")}  # for the number of this host among the hosts
+ALLOWED = {
+    ("data.pipeline", "jax"),  # for the number of this host among the hosts
+    ("data.midline", "jax"),  # registers volumes
+    ("data.midline", "jax.numpy"),
+    ("data.midline", "jax.scipy.ndimage.map_coordinates"),
+    ("data.prepare", "jax"),  # keeps workers off the accelerator
+}
 
 
 def imports(path: Path) -> set[str]:

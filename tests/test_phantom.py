@@ -10,7 +10,7 @@ from symnorm_jax.data.sources import lesions, phantom
 SPACING = 5.0
 
 
-def cohort(healthy=1, patients=1, seed=3, contrast="t1", spacing=SPACING, atrophy=False):
+def cohort(healthy=1, patients=1, seed=3, contrast="t1", spacing=SPACING, disease="metastases"):
     scans = phantom.records(
         None,
         healthy=healthy,
@@ -18,7 +18,7 @@ def cohort(healthy=1, patients=1, seed=3, contrast="t1", spacing=SPACING, atroph
         seed=seed,
         contrast=contrast,
         spacing=spacing,
-        atrophy=atrophy,
+        disease=disease,
     )
     return {scan.patient: scan for scan in scans}
 
@@ -44,7 +44,7 @@ def test_people_and_seeds_differ():
 
 
 def test_the_recipe_names_everything_that_decides_the_voxels():
-    variants = [{}, {"seed": 4}, {"contrast": "flair"}, {"spacing": 4.0}, {"atrophy": True}]
+    variants = [{}, {"seed": 4}, {"contrast": "flair"}, {"spacing": 4.0}, {"disease": "atrophy"}]
     recipes = {cohort(**variant)["phantom-p0000"].recipe for variant in variants}
     assert len(recipes) == len(variants)
 
@@ -223,6 +223,7 @@ def test_atrophy_widens_the_fluid_spaces_within_the_same_skull():
 
 
 def test_healthy_people_have_bright_vessels(monkeypatch):
+    monkeypatch.setattr(phantom, "_anatomy", phantom._anatomy.__wrapped__)  # nothing is kept from before, or for later
     bright = 1.3 * phantom.INTENSITIES["t1_gd"][1]
     with_vessels = person("phantom-h0000", contrast="t1_gd", spacing=3.0).voxels > bright
     monkeypatch.setattr(phantom, "_vessel_share", lambda rng, places, spacing: np.zeros(places.shape[1]))

@@ -33,7 +33,7 @@ def scored(rng):
 
     def arrays(split):
         rows = manifest[manifest.split == split]
-        names = ("mse", "baseline_brightness", "baseline_mirror")
+        names = ("mse", "baseline_brightness", "baseline_fluid", "baseline_mirror")
         scores = {f"score.{name}": rng.random(len(rows)) for name in names}
         return {"index": rows.index.to_numpy(), "z": rng.normal(size=(len(rows), 5)), **scores}
 
@@ -45,7 +45,7 @@ def test_the_table_has_every_score_and_baseline(scored):
     manifest, embedded, gaussian = scored
     table = score_table(manifest, embedded, gaussian)
     assert score_names(table) == ["mse", "mahalanobis", "mse+mahalanobis"]
-    baselines = {"baseline_brightness", "baseline_mirror", "baseline_position", "baseline_area"}
+    baselines = {f"baseline_{name}" for name in ("area", "brightness", "fluid", "mirror", "position")}
     assert set(score_names(table, baselines=True)) == baselines
     expected = mahalanobis.distance(gaussian, embedded["test"]["z"])
     np.testing.assert_allclose(table[table.split == "test"].mahalanobis, expected, rtol=1e-5)

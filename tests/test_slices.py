@@ -5,17 +5,21 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.base import base
-from symnorm_jax.data import midline, slices
+from symnorm_jax.data import slices
 from symnorm_jax.data.geometry import centred_affine
 from symnorm_jax.data.volumes import Volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ScanError
 
 
 def settings(**changes) -> ConfigDict:
     config = base().data
     config.update(size=(24, 24), spacing=4.0, slice_spacing=4.0, min_brain=200.0, min_lesion=60.0, margin=1)
-    config.update(brain="nonzero", **changes)
+    config.update({"midline": "centred"} | changes)  # a ball has no mid-line of its own
     return config
+
+
+def cut(volume, healthy, config):
+    return slices.cut(volume, volume.voxels != 0, healthy, config)
 
 
 def ball(shape=(40, 48, 36), centre=(20, 24, 18), radius=14.0, spacing=2.0):
@@ -33,8 +37,22 @@ def with_lesion(volume, low, high):
     return volume._replace(lesion=lesion)
 
 
+def turned_box(degrees):
+    """A box longer from back to front than wide, in a volume turned about the axis that runs up."""
+    x, y, z = np.indices((48, 56, 36)) - np.array([23.5, 27.5, 17.5]).reshape(3, 1, 1, 1)
+    turn = np.deg2rad(degrees)
+    across, along = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+    inside = (abs(across) < 12) & (abs(along) < 20) & (abs(z) < 12)
+    voxels = np.where(inside, 100 + 20 * np.cos(across / 3) + along, 0).astype(np.float32)
+    return Volume(voxels, centred_affine(voxels.shape, (2.0,) * 3))
+
+
+def middle(made):
+    return made.arrays[len(made.rows) // 2, :, :, 1].astype(float)
+
+
 def test_shapes_ranges_and_masks_agree():
-    made = slices.cut(ball(), healthy=True, config=settings())
+    made = cut(ball(), healthy=True, config=settings())
     image, brain, lesion = np.moveaxis(made.arrays.astype(np.float32), -1, 0)
     assert made.arrays.shape == (len(made.rows), 24, 24, 3)
     assert image.min() == 0 and image.max() <= slices.BRIGHTEST and set(np.unique(brain)) == {0, 1}
@@ -45,38 +63,48 @@ def test_shapes_ranges_and_masks_agree():
 
 def test_voxel_size_is_respected():
     """Twice the voxel size makes the same ball twice as large in mm, four times in area."""
-    small = slices.cut(ball(spacing=1.0), True, settings(size=(48, 48), spacing=2.0, slice_spacing=2.0))
-    large = slices.cut(ball(spacing=2.0), True, settings(size=(48, 48), spacing=2.0, slice_spacing=2.0))
+    small = cut(ball(spacing=1.0), True, settings(size=(48, 48), spacing=2.0, slice_spacing=2.0))
+    large = cut(ball(spacing=2.0), True, settings(size=(48, 48), spacing=2.0, slice_spacing=2.0))
     areas = [max(row["brain_mm2"] for row in made.rows) for made in (small, large)]
     assert areas[0] == pytest.approx(np.pi * 14**2, rel=0.05) and areas[1] == pytest.approx(4 * areas[0], rel=0.05)
 
 
 def test_the_head_is_centred_on_its_mid_line():
-    made = slices.cut(ball(centre=(15, 24, 18)), True, settings())
+    made = cut(ball(centre=(15, 24, 18)), True, settings())
     brain = made.arrays[len(made.rows) // 2, :, :, 1].astype(float)
     profile = brain.sum(1)
     assert abs((profile * np.arange(24)).sum() / profile.sum() - 11.5) < 0.3
 
 
-def test_midline_finds_the_plane_and_says_how_well():
-    symmetric = ball(centre=(15, 24, 18)).voxels > 0
-    found = midline.find(symmetric.astype(float))
-    assert found.voxel == 15 and found.similarity == pytest.approx(1)
-    lopsided = symmetric * np.linspace(0.2, 1, 40).reshape(-1, 1, 1)
-    assert midline.find(lopsided).similarity < 0.9
+def test_a_tilted_head_is_straightened_unless_it_is_only_to_be_centred():
+    """A box of distinct halves, turned by 8 degrees about the axis that runs up: straight slices are mirror images."""
+    tilted = turned_box(degrees=8.0)
+    straight, centred = (cut(tilted, True, settings(midline=kind)) for kind in ("straight", "centred"))
+    assert straight.rows[0]["yaw"] == pytest.approx(8, abs=0.7) and centred.rows[0]["yaw"] == 0
+    unlike = [np.abs(brain - brain[::-1]).mean() for brain in (middle(straight), middle(centred))]
+    assert unlike[0] < 0.4 * unlike[1]
+    assert straight.rows[0]["mirror_similarity"] > centred.rows[0]["mirror_similarity"]
+
+
+def test_a_brain_unlike_its_mirror_image_is_flagged_or_excluded():
+    config = settings(min_similarity=0.999)
+    assert "0.999 is asked for" in cut(ball(), True, config).rows[0]["flag"]
+    assert cut(ball(), True, settings(min_similarity=-1.0)).rows[0]["flag"] == ""
+    with pytest.raises(ScanError, match="0.999 is asked for; lower data.min_similarity"):
+        cut(ball(), True, settings(min_similarity=0.999, poor_midline="exclude"))
 
 
 def test_intensity_does_not_depend_on_the_scanner_scale():
     volume = ball()
-    one = slices.cut(volume, True, settings())
-    other = slices.cut(volume._replace(voxels=volume.voxels * 37), True, settings())
+    one = cut(volume, True, settings())
+    other = cut(volume._replace(voxels=volume.voxels * 37), True, settings())
     np.testing.assert_allclose(one.arrays.astype(float), other.arrays.astype(float), atol=2e-3)
 
 
 def test_labels_abnormal_neither_and_healthy():
     """Slices every 2 mm: four show the lesion, one on either side is in the margin, the rest is healthy."""
     config = settings(slice_spacing=2.0, spacing=2.0, size=(48, 48), min_lesion=100.0)
-    made = slices.cut(with_lesion(ball(), 16, 20), healthy=False, config=config)
+    made = cut(with_lesion(ball(), 16, 20), healthy=False, config=config)
     labels = [row["label"] for row in made.rows]
     first = labels.index("abnormal")
     assert labels[first - 1 : first + 5] == ["neither", *["abnormal"] * 4, "neither"]
@@ -84,7 +112,7 @@ def test_labels_abnormal_neither_and_healthy():
 
 
 def test_a_trace_of_lesion_is_neither():
-    made = slices.cut(with_lesion(ball(), 16, 20), False, settings(min_lesion=1e6, margin=0))
+    made = cut(with_lesion(ball(), 16, 20), False, settings(min_lesion=1e6, margin=0))
     labels = {(row["lesion_mm2"] > 0): row["label"] for row in made.rows}
     assert labels == {True: "neither", False: "healthy"}
 
@@ -93,34 +121,18 @@ def test_a_lesion_too_small_for_the_grid_still_makes_its_slice_neither():
     volume = ball(spacing=1.0, radius=18.0)
     lesion = np.zeros(volume.voxels.shape, bool)
     lesion[19:22, 23:26, 17:20] = True
-    made = slices.cut(volume._replace(lesion=lesion), False, settings(margin=0, slice_spacing=2.0))
+    made = cut(volume._replace(lesion=lesion), False, settings(margin=0, slice_spacing=2.0))
     assert all(row["lesion_mm2"] == 0 for row in made.rows)
     assert {row["label"] for row in made.rows} == {"neither", "healthy"}
 
 
 def test_without_drawn_lesions_a_slice_is_what_its_person_is():
     for healthy, label in ((True, "healthy"), (False, "abnormal")):
-        assert {row["label"] for row in slices.cut(ball(), healthy, settings()).rows} == {label}
+        assert {row["label"] for row in cut(ball(), healthy, settings()).rows} == {label}
 
 
 def test_slices_with_little_brain_are_left_out_and_counted():
-    few, many = (slices.cut(ball(), True, settings(min_brain=area)) for area in (1000.0, 100.0))
+    few, many = (cut(ball(), True, settings(min_brain=area)) for area in (1000.0, 100.0))
     assert few.left_out > many.left_out and len(few.rows) + few.left_out == len(many.rows) + many.left_out
     with pytest.raises(ScanError, match="no slice shows 1e"):
-        slices.cut(ball(), True, settings(min_brain=1e9))
-
-
-def test_the_head_outline_is_filled_and_excludes_specks():
-    volume = ball()
-    hollow = volume.voxels.copy()
-    hollow[17:23, 21:27, 15:21] = 0
-    hollow[:2, :2, :2] = 100
-    mask = slices.brain_mask(volume._replace(voxels=hollow), "head")
-    assert mask[20, 24, 18] and not mask[0, 0, 0]
-
-
-def test_brain_mask_settings_that_cannot_be_met():
-    with pytest.raises(ScanError, match="no brain mask file"):
-        slices.brain_mask(ball(), "file")
-    with pytest.raises(ConfigError, match="data.brain='skull'; one of"):
-        slices.brain_mask(ball(), "skull")
+        cut(ball(), True, settings(min_brain=1e9))

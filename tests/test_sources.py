@@ -10,7 +10,7 @@ from nilearn.datasets import load_mni152_brain_mask
 from PIL import Image
 from scipy import ndimage
 
-from symnorm_jax.data.sources import ixi, lgg, pictures, table
+from symnorm_jax.data.sources import ixi, lgg, pictures, planting
 from symnorm_jax.data.volumes import digest
 from symnorm_jax.errors import ConfigError, ScanError
 
@@ -187,6 +187,36 @@ class TestIxi:
             [scan] = ixi.records(path)
             assert scan.groups == {"site": "HH"} and scan.extras == () and scan.load().brain is None
 
+    def test_demographics_of_the_release_itself(self, tmp_path):
+        root = layouts.write_ixi(tmp_path, people=3, participants=False)  # IXI012, IXI015, IXI018
+        table = ['IXI_ID,"SEX_ID (1=m, 2=f)",HEIGHT,AGE', "12,2,160,35.8", "12,0,0,", "15,1,0,40.1", "15,2,0,60.2"]
+        (root / "IXI.csv").write_text("\n".join([*table, "18,0,0,"]) + "\n")
+        groups = [scan.groups for scan in ixi.records(str(root))]
+        assert groups == [{"site": "HH", "age": "35.8", "sex": "F"}, {"site": "Guys"}, {"site": "IOP"}]
+
+    @pytest.mark.parametrize("flat", [True, False])
+    def test_other_channels_have_no_label_maps_and_nothing_planted(self, ixi_root, lesion_masks, tmp_path, flat):
+        folder = tmp_path if flat else tmp_path / "IXI-T2"
+        folder.mkdir(exist_ok=True)
+        for path in (ixi_root / "IXI-T1").iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+            (folder / path.name.replace("-T1.", "-T2.")).write_bytes(path.read_bytes())
+        (tmp_path / "DLMUSE").symlink_to(ixi_root / "DLMUSE")
+        scans = ixi.records(str(tmp_path), channel="t2")
+        assert len(scans) == 6 and all(scan.files[0].endswith("-T2.nii.gz") for scan in scans)
+        assert scans[0].patient == "IXI012" and scans[0].extras == () and scans[0].load().brain is None
+        assert "t2" in scans[0].recipe
+        with pytest.raises(ConfigError, match="with channel='t2' only '' is allowed"):
+            ixi.records(str(tmp_path), channel="t2", lesion_masks=lesion_masks)
+        with pytest.raises(ConfigError, match="channel='mra'; one of .*'pd', 't1', 't2'"):
+            ixi.records(str(tmp_path), channel="mra")
+        with pytest.raises(ScanError, match="0 heads; the layout must be IXI-PD/IXI<number>"):
+            ixi.records(str(tmp_path), channel="pd")
+
+    def test_recipes_keep_stores_valid(self, ixi_root, lesion_masks):
+        scans = ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5, seed=3)
+        assert {scan.recipe for scan in scans} == {"ixi format 1", "ixi format 1, lesion painted with seed 3"}
+
     def test_second_head_of_a_person_is_left_out(self, tmp_path):
         root = layouts.write_ixi(tmp_path, people=2)
         first = first_file(root, "*-T1.nii.gz")
@@ -203,7 +233,7 @@ class TestIxi:
     def test_participants_without_the_columns_are_refused(self, tmp_path):
         root = layouts.write_ixi(tmp_path, people=1)
         (root / "participants.tsv").write_text("id,age\n1,2\n")
-        with pytest.raises(ScanError, match="participant_id, age and sex, tab-separated, are needed"):
+        with pytest.raises(ScanError, match="participants.tsv: columns .*; participant_id, age, sex are needed"):
             ixi.records(str(root))
 
     def test_labels_on_another_grid_are_refused(self, tmp_path):
@@ -248,7 +278,7 @@ class TestPlantedLesions:
         affine = np.diag([3.0, 3.0, 3.0, 1.0])
         affine[:3, 3] = [-60, -60, -20]  # from the middle of the MNI brain to its right, front and top
         nib.save(nib.Nifti1Image(right_front_top, affine), tmp_path / "lesion.nii.gz")
-        lesion = ixi.warp_lesion(tmp_path / "lesion.nii.gz", brain)
+        lesion = planting.warp_lesion(tmp_path / "lesion.nii.gz", brain)
         middle = np.argwhere(brain).mean(0)
         assert (np.argwhere(lesion).mean(0) > middle + 1).all()
 
@@ -256,7 +286,7 @@ class TestPlantedLesions:
         template = load_mni152_brain_mask(resolution=1)
         inside = np.argwhere(template.get_fdata() > 0)
         edges = nib.affines.apply_affine(template.affine, [inside.min(0) - 0.5, inside.max(0) + 0.5])
-        np.testing.assert_array_equal(ixi.MNI_BRAIN, edges)
+        np.testing.assert_array_equal(planting.MNI_BRAIN, edges)
 
     def test_without_labels_the_lesion_still_lies_in_the_head(self, tmp_path, lesion_masks):
         labelled = layouts.write_ixi(tmp_path / "labelled", people=3)
@@ -268,7 +298,7 @@ class TestPlantedLesions:
             assert lesion[volume.brain].sum() > 0.9 * lesion.sum() > 0
 
     def test_impossible_plantings_are_refused(self, ixi_root, lesion_masks, monkeypatch):
-        monkeypatch.setattr(ixi, "LESION_ML", (200, 300))
+        monkeypatch.setattr(planting, "LESION_ML", (200, 300))
         with pytest.raises(ScanError, match="0 of 8 .* hold 200 to 300 ml; planted=0.5 of 6 people needs 3"):
             ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5)
         with pytest.raises(ConfigError, match="planted=1.5; a fraction from 0 to 1"):
@@ -281,9 +311,9 @@ class TestPlantedLesions:
         path = tmp_path / "x_lesion.nii.gz"
         nib.save(nib.Nifti1Image(np.pad(np.ones((4, 4, 4), np.uint8), 2), affine), path)
         with pytest.raises(ScanError, match="0 of .* voxels lie in the brain; 30% must"):
-            ixi.warp_lesion(path, brain)
+            planting.warp_lesion(path, brain)
         with pytest.raises(ScanError, match="the head has 0 voxels of brain"):
-            ixi.warp_lesion(path, np.zeros_like(brain))
+            planting.warp_lesion(path, np.zeros_like(brain))
 
     def test_real_release(self, real_data):
         root, masks = str(real_data / "ixi"), str(real_data / "stroke_masks")
@@ -293,29 +323,3 @@ class TestPlantedLesions:
         for scan in carriers:
             volume = scan.load()
             assert 0.5 < volume.lesion.sum() * 0.008 < 150 and 900 < volume.brain.sum() * 0.008 < 2000
-
-
-def test_a_table_lists_scans_with_masks_and_groups(tmp_path):
-    scans = table.records(str(layouts.write_table(tmp_path, people=3)))
-    assert [scan.patient for scan in scans] == ["person0", "person1", "person2"]
-    assert [scan.healthy for scan in scans] == [True, True, False] and scans[0].groups == {"site": "here"}
-    healthy, ill = scans[0].load(), scans[2].load()
-    assert healthy.lesion is None and healthy.brain.any() and (ill.lesion & ill.brain).any()
-    assert ill.voxels[ill.lesion].mean() > 1.2 * ill.voxels[ill.brain & ~ill.lesion].mean()
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("path,patient\na,b\n", "columns .'path', 'patient'.; path, patient, label are needed"),
-        ("path,patient,label,split\na,b,healthy,train\n", "split.*taken"),
-        ("path,patient,label\na,b,healthy\nc,d,sick\n", "line 3: .*'sick'.*'healthy', 'abnormal'"),
-        ("path,patient,label\n,b,healthy\n", "line 2: .*a path, a patient"),
-    ],
-)
-def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, sentence):
-    (tmp_path / "scans.csv").write_text(text)
-    with pytest.raises(ScanError, match=sentence):
-        table.records(str(tmp_path / "scans.csv"))
-    with pytest.raises(ScanError, match="no such file"):
-        table.records(str(tmp_path / "absent.csv"))

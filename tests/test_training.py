@@ -29,7 +29,7 @@ OPTIMIZER = {"learning_rate": 0.1, "warmup_steps": 2, "weight_decay": 0.0, "clip
 
 def config(**changes) -> ConfigDict:
     stages = {name: {**STAGE, "optimizer": OPTIMIZER} for name in ("first", "second")}
-    settings = ConfigDict({"seed": 0, "train": {"log_every": 3, "checkpoint_every": 4, **stages}})
+    settings = ConfigDict({"seed": 0, "init_from": None, "train": {"log_every": 3, "checkpoint_every": 4, **stages}})
     settings.update_from_flattened_dict(changes)
     return settings
 

@@ -12,10 +12,11 @@ import pandas as pd
 from symnorm_jax.errors import ConfigError, LeakageError
 
 SPLITS = ("train", "val", "test")
-TEXTS = ("patient", "session", "source", "sha256", "store", "label", "split", "exclusion")
+UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
+TEXTS = ("patient", "session", "source", "sha256", "store", "label", "split", "exclusion", "flag")
 NUMBERS = (
     *("slice", "position", "record", "records_in_scan", "slices_left_out"),
-    *("brain_mm2", "lesion_mm2", "midline_voxel", "mirror_similarity"),
+    *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),
 )
 COLUMNS = ("index", "healthy_person", *TEXTS, *NUMBERS)  # a source's groups must have other names
 THUMBNAIL = 24  # pixels a side: fine enough to tell people apart, coarse enough to see through re-encoding
@@ -34,34 +35,53 @@ def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], tra
     """The split of every row: whole patients, drawn from `seed` within those with and those without disease.
 
     With `train_on="healthy_people"` diseased people are of no use in training and are shared between the other two
-    splits. Raises ConfigError where a choice is unknown or a split would be empty.
+    splits. Rows that are excluded or unlabelled stay so. Rows whose `split` is the release's own `test` stay, and those
+    of its own `train` are shared between train and val. Raises ConfigError where a choice is unknown or a split would
+    be empty.
     """
     if train_on not in TRAIN_ON:
         raise ConfigError(f"data.train_on={train_on!r}; one of {sorted(TRAIN_ON)} is allowed.")
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
-    rng, of_patient = np.random.default_rng(seed), {}
-    usable = rows[rows.split != "excluded"]
-    diseased = ~usable.groupby("patient").healthy_person.all()
+    rng, split = np.random.default_rng(seed), rows.split.copy()
+    for own, shares in (("", fractions), ("train", (*fractions[:2], 0))):
+        part = rows[rows.split == own]
+        split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng))
+    for name in SPLITS:
+        if not (split == name).any():
+            patients = rows.patient[split.isin(SPLITS)].nunique()
+            raise ConfigError(f"the {name} split is empty: {patients} patients cannot be shared {tuple(fractions)}.")
+    return split
+
+
+def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, rng) -> dict[str, str]:
+    """The split of each patient, the diseased and the others each shared by `fractions`."""
+    of_patient, diseased = {}, ~rows.groupby("patient").healthy_person.all()
     for group in (False, True):
         patients = rng.permutation(sorted(diseased.index[diseased == group]))
         shares = (0, *fractions[1:]) if group and train_on == "healthy_people" else fractions
         ends = np.cumsum(np.asarray(shares) / sum(shares))
         places = np.searchsorted(ends, (np.arange(len(patients)) + 0.5) / max(len(patients), 1))
         of_patient |= {patient: SPLITS[place] for patient, place in zip(patients, places, strict=True)}
-    split = rows.patient.map(of_patient).where(rows.split != "excluded", "excluded")
-    for name in SPLITS:
-        if not (split == name).any():
-            raise ConfigError(
-                f"the {name} split is empty: {len(of_patient)} patients cannot be shared {tuple(fractions)}."
-            )
-    return split
+    return of_patient
 
 
 def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
     """Which rows of the table a network may learn from, bool."""
     healthy = (rows.split == "train") & (rows.label == "healthy")
     return healthy & rows.healthy_person if train_on == "healthy_people" else healthy
+
+
+def few(rows: pd.DataFrame, patients: int, seed: int) -> pd.DataFrame:
+    """The rows of `patients` of a table's patients, drawn from `seed`; of all for 0.
+
+    Fewer patients are always among more. Raises ConfigError where there are not as many.
+    """
+    everyone = sorted(rows.patient.unique())
+    if not 0 <= patients <= len(everyone):
+        raise ConfigError(f"finetune.patients={patients}; 0 to {len(everyone)}, all those to train on, are allowed.")
+    chosen = np.random.default_rng(seed).permutation(everyone)[: patients or None]
+    return rows[rows.patient.isin(chosen)]
 
 
 def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], limit: float) -> None:

@@ -2,24 +2,30 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+import jax
 import joblib
 import numpy as np
 import pandas as pd
 from absl import logging
 from joblib.externals.loky import get_reusable_executor
 from ml_collections import ConfigDict
+from threadpoolctl import threadpool_limits
 
 from symnorm_jax.data import manifest, slices, store
+from symnorm_jax.data.brain import brain_mask
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 
-FORMAT = "slices 2"  # a new value makes every store stale: change it when the same settings give other slices
-PREPARING = ("brain", "margin", "min_brain", "min_lesion", "percentiles", "size", "slice_spacing", "spacing")
+FORMAT = "slices 3"  # a new value makes every store stale: change it when the same settings give other slices
+PREPARING = (
+    *("brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"),
+    *("poor_midline", "size", "slice_spacing", "spacing"),
+)
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
@@ -35,9 +41,7 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     settings = json.dumps({key: config[key] for key in PREPARING} | {"format": FORMAT}, sort_keys=True)
     work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
-    run = joblib.Parallel(n_jobs=config.workers or -1, return_as="generator")
-    rows = [row for rows in progress(run(work), "preparing", len(work)) for row in rows]
-    get_reusable_executor().shutdown(wait=True)  # workers would idle beside the training, and outlive a killed run
+    rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]
     table = pd.DataFrame(rows).rename_axis("index")
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
@@ -50,6 +54,24 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
                 f"the {split} split holds no healthy slice with data.train_on={config.train_on!r}; add scans."
             )
     return table
+
+
+def in_parallel(work: list, workers: int) -> Iterator:
+    """The results of joblib's delayed calls in their order, from `workers` processes, or one a core for 0."""
+    cache = jax.config.jax_compilation_cache_dir
+    # One thread each, in this process too: sums in another order would make the result depend on the workers.
+    alone = {"inner_max_num_threads": 1, "initializer": _on_cpu, "initargs": (cache,)}
+    with threadpool_limits(1), joblib.parallel_config("loky", **alone):
+        try:
+            yield from joblib.Parallel(n_jobs=workers or -1, return_as="generator")(work)
+        finally:  # workers would idle beside the training, and outlive a killed run
+            get_reusable_executor().shutdown(wait=True)
+
+
+def _on_cpu(cache: str | None) -> None:
+    """Keep a worker process off the accelerator, whose memory the training is to have."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_compilation_cache_dir", cache)
 
 
 def find_scans(config: ConfigDict) -> list[Scan]:
@@ -67,27 +89,35 @@ def find_scans(config: ConfigDict) -> list[Scan]:
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:
     """The manifest rows of one scan, cut and stored unless they were before; one row with the reason if unusable."""
     shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
-    shared |= {"source": os.path.commonpath(scan.files) if scan.files else "", "split": "", "exclusion": ""}
+    shared |= {"source": os.path.commonpath(scan.files) if scan.files else "", "exclusion": "", "flag": ""}
     try:
         sha256 = digest(scan.files, "" if scan.files else scan.name + scan.recipe)
         key = digest([*scan.files, *scan.extras], scan.recipe, str(scan.healthy), settings)[:24]
         about = store.read_about(folder, key)
-        made = about or slices.cut(scan.load(), scan.healthy, config)
+        made = about or _cut(scan, config, folder)
     except (ScanError, OSError) as error:
         if config.strict:
             raise ScanError(f"{scan.name}: {error}") from None
         logging.warning("%s is left out: %s", scan.name, error)
         return [shared | {"split": "excluded", "exclusion": str(error), "label": "", "sha256": "", "store": ""}]
     if about is None:  # outside the try: a full disk is no fault of the scan
-        about = {"rows": made.rows, "left_out": made.left_out}
+        about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
         store.write(folder, key, made.arrays, about)
     shared |= {
         "sha256": sha256,
         "store": key,
         "records_in_scan": len(about["rows"]),
         "slices_left_out": about["left_out"],
+        "split": scan.split if scan.labelled else manifest.UNLABELLED,
     }
-    return [shared | row | {"record": record} for record, row in enumerate(about["rows"])]
+    labels = {} if scan.labelled else {"label": manifest.UNLABELLED}
+    return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
+
+
+def _cut(scan: Scan, config: ConfigDict, folder: Path) -> slices.Slices:
+    volume, name = scan.load(), digest(scan.files, scan.name, scan.recipe)[:24]
+    brain = brain_mask(volume, config.brain, config.extractor, folder / f"{name}.{config.extractor}.npz")
+    return slices.cut(volume, brain, scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import ndimage
 
-from symnorm_jax.data import midline
+from symnorm_jax.data import frame, midline
 from symnorm_jax.data.geometry import AXIAL, voxel_sizes
 from symnorm_jax.data.volumes import Volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ScanError
 
-BRAIN = ("file", "nonzero", "head")
+MIDLINE = ("centred", "straight")
+POOR_MIDLINE = ("exclude", "flag")
 TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a trace of one
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
 
@@ -22,22 +22,22 @@ class Slices(NamedTuple):
     arrays: np.ndarray  # [N, X, Y, 3] float16: image, brain (0 or 1), lesion (0 or 1)
     rows: list[dict]  # N manifest entries
     left_out: int  # slices with too little brain
+    frame: frame.Frame  # where they lie in the volume
 
 
-def cut(volume: Volume, healthy: bool, config: ConfigDict) -> Slices:
-    """The slices of a volume on the grid of `config` (the `data` section), centred on the mid-line.
+def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) -> Slices:
+    """The slices of a volume with the mask `brain` `[X, Y, Z]`, on the grid of `config` (the `data` section).
 
-    Raises ScanError where no brain mask can be had, or no slice shows enough brain.
+    Raises ScanError where the brain has no contrast, no slice shows enough of it, or it is too unlike its mirror image.
     """
-    brain = brain_mask(volume, config.brain)
-    inside = volume.voxels[brain]
+    inside, voxel = volume.voxels[brain], voxel_sizes(volume.affine)
     if inside.size == 0 or inside.min() == inside.max():
         raise ScanError(f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed.")
-    image = np.where(brain, normalise(volume.voxels, inside, config.percentiles), 0)
-    plane = midline.find(image)
+    image = np.where(brain, normalise(volume.voxels, inside, config.percentiles), 0).astype(np.float32)
+    shared, plane = _find_midline(image, voxel, volume.stack, config)
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
-    grids = _grids(volume, brain, plane.voxel, config)
-    image, brain, lesion = (_resample(volume, array, grids, config) for array in (image, brain, lesion))
+    grid = frame.lay(brain, voxel, plane, config, volume.stack)
+    image, brain, lesion = (frame.resample(array, grid, voxel) for array in (image, brain, lesion))
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, (lesion >= 0.5) & (brain >= 0.5)
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
@@ -46,9 +46,8 @@ def cut(volume: Volume, healthy: bool, config: ConfigDict) -> Slices:
     kept = [i for i, row in enumerate(rows) if row["brain_mm2"] >= config.min_brain]
     if not kept:
         raise ScanError(f"no slice shows {config.min_brain:g} mm2 of brain; lower data.min_brain or check the mask.")
-    shared = {"midline_voxel": plane.voxel, "mirror_similarity": round(plane.similarity, 4)}
     rows = [rows[i] | shared | {"position": rank} for i, rank in zip(kept, _ranks(len(kept)), strict=True)]
-    return Slices(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept))
+    return Slices(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid)
 
 
 def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
@@ -57,49 +56,24 @@ def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, 
     return np.clip((voxels - low) / max(high - low, np.finfo(np.float32).tiny), 0, BRIGHTEST)
 
 
-def brain_mask(volume: Volume, kind: str) -> np.ndarray:
-    """The brain `[X, Y, Z]` bool, from the mask `file`, the `nonzero` voxels, or the outline of the `head`."""
-    if kind == "file":
-        if volume.brain is None:
-            raise ScanError("there is no brain mask file; data.brain='nonzero' or 'head' does without one.")
-        return volume.brain
-    if kind == "nonzero":
-        return volume.voxels != 0
-    if kind == "head":
-        return _head(volume.voxels)
-    raise ConfigError(f"data.brain={kind!r}; one of {sorted(BRAIN)} is allowed.")
-
-
-def _head(voxels: np.ndarray) -> np.ndarray:
-    """The largest connected bright region with its holes filled slice by slice."""
-    smooth = ndimage.gaussian_filter(voxels, 1.0)
-    regions, count = ndimage.label(smooth > 0.15 * np.percentile(smooth, 98))
-    if count == 0:
-        return np.zeros(voxels.shape, bool)
-    largest = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
-    filled = [ndimage.binary_fill_holes(one) for one in np.moveaxis(largest, AXIAL, 0)]
-    return np.moveaxis(np.stack(filled), 0, AXIAL)
-
-
-def _grids(volume: Volume, brain: np.ndarray, plane: float, config: ConfigDict) -> list[np.ndarray]:
-    """For each axis, the voxel coordinates at which to sample; in plane, centred on the mid-line and the brain."""
-    sizes = voxel_sizes(volume.affine)
-    back, front = np.flatnonzero(brain.any((0, AXIAL)))[[0, -1]]
-    axes = [
-        centre + (np.arange(side) - (side - 1) / 2) * config.spacing / size
-        for centre, side, size in zip((plane, (back + front) / 2), config.size, sizes[:2], strict=True)
-    ]
-    step = config.slice_spacing / sizes[AXIAL] if config.slice_spacing else 1.0
-    low, high = np.flatnonzero(brain.any((0, 1)))[[0, -1]]
-    return [*axes, np.arange(low, high + 0.5, step)]
-
-
-def _resample(volume: Volume, array: np.ndarray, grids: list[np.ndarray], config: ConfigDict) -> np.ndarray:
-    """Linear interpolation on a grid, after a blur where the grid is coarser than the voxels, lest detail alias."""
-    sizes, target = voxel_sizes(volume.affine), (config.spacing, config.spacing, config.slice_spacing)
-    sigma = [0.42 * np.sqrt(max((new / old) ** 2 - 1, 0)) for new, old in zip(target, sizes, strict=True)]
-    array = ndimage.gaussian_filter(array.astype(np.float32), sigma) if max(sigma) > 0 else array.astype(np.float32)
-    return ndimage.map_coordinates(array, np.meshgrid(*grids, indexing="ij"), order=1)
+def _find_midline(image: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict):
+    """What the manifest says of the mid-line, and the Midline. Raises ScanError where a poor one is to be excluded."""
+    straight = config.midline == "straight"
+    plane = midline.find(image, voxel, stack) if straight else midline.centre(image, voxel)
+    flag = ""
+    if plane.similarity < config.min_similarity:
+        flag = f"brain and mirror image correlate by {plane.similarity:.3f}; {config.min_similarity:g} is asked for"
+        if config.poor_midline == "exclude":
+            raise ScanError(f"{flag}; lower data.min_similarity or choose data.poor_midline='flag'.")
+    middle = plane.normal @ ((np.array(image.shape) - 1) / 2 * voxel)
+    measured = {
+        "roll": plane.roll,
+        "yaw": plane.yaw,
+        "tilt_error": plane.error,
+        "off_centre_mm": plane.offset - middle,
+        "mirror_similarity": plane.similarity,
+    }
+    return {name: round(float(value), 4) for name, value in measured.items()} | {"flag": flag}, plane
 
 
 def _describe(brain: np.ndarray, lesion: np.ndarray, config: ConfigDict) -> list[dict]:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data.manifest import read_table
 from symnorm_jax.evaluation import metrics
-from symnorm_jax.evaluation.cases import LEVELS
+from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.intervals import Interval, Metric, difference, interval, patient_weights
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.scoring.embed import Arrays, mirror_difference
@@ -29,8 +29,8 @@ def evaluate(workdir: Path, config: ConfigDict) -> Results:
     table = read_table(workdir / "scores.csv")
     thresholds = read_json(workdir / "thresholds.json")
     results = {}
-    for level, of_split in LEVELS.items():
-        cases = of_split(table, "test")
+    for level in LEVELS:
+        cases = cases_at(level, table, "test", config.score.patient)
         if level == "slice":
             edges = np.linspace(0, 1, config.evaluation.position_strata + 1)[1:-1]
             cases["stratum"] = np.digitize(cases.position, edges)

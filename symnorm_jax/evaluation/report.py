@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 import jinja2
+import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -17,6 +18,7 @@ from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.scores import BASELINE, score_names
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.runlog import read_metrics
+from symnorm_jax.training.transfer import schedule
 
 COLUMNS = {
     "slice": ("auroc_within_position", "auroc", "average_precision", "accuracy", "sensitivity", "specificity"),
@@ -43,6 +45,7 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
         prevalence=results["slice"][config.score.headline]["prevalence"]["value"],
         thresholds=thresholds["slice"][config.score.headline],
         counts=_counts(rows),
+        midline=_midline(rows),
         exclusions=rows[rows.split == "excluded"][["patient", "exclusion"]].to_dict("records"),
         left_out=int(rows[rows.split != "excluded"].drop_duplicates("store").slices_left_out.sum()),
         gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),
@@ -106,21 +109,34 @@ def _counts(rows: pd.DataFrame) -> list[list]:
     return [["split", "patients", *(f"{label} slices" for label in labels)], *body]
 
 
+def _midline(rows: pd.DataFrame) -> str:
+    """What was taken out of the scans, and how many were flagged."""
+    scans = rows[rows.split != "excluded"].drop_duplicates("store")
+    tilt = np.hypot(scans.roll, scans.yaw)
+    return (
+        f"; tilt {tilt.median():.1f} degrees at the median and {tilt.max():.1f} at most, likeness to the mirror image "
+        f"{scans.mirror_similarity.median():.3f}; {int((scans.flag != '').sum())} of {len(scans)} scans flagged"
+    )
+
+
 def _draw(workdir: Path, config: ConfigDict, table: pd.DataFrame, thresholds: dict) -> dict[str, Path]:
     """Every figure, by name, as a PNG file."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
     cases, headline = slice_cases(table, "test"), config.score.headline
     names = score_names(table) + score_names(table, baselines=True)
-    logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in BUILD[config.system](config).stages}
+    logs = {
+        stage: read_metrics(workdir / stage / "metrics.jsonl")
+        for stage in schedule(config, BUILD[config.system](config))
+    }
     chosen = _gallery_rows(cases, headline)
     arrays = load_arrays(workdir / "embeddings" / "test.npz")
     made = {
         "roc": figures.roc(cases, names, BASELINE),
         "scores": figures.histograms(cases, score_names(table), thresholds["slice"], config.score.threshold),
-        "training": figures.training(logs),
         "gallery": figures.gallery(chosen, arrays, headline),
     }
+    made |= {"training": figures.training(logs)} if logs else {}  # of a run that trains no network, nothing to draw
     return {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
 
 

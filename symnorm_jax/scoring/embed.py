@@ -14,6 +14,7 @@ from symnorm_jax.training.runlog import progress
 from symnorm_jax.training.sharding import by_example, make_mesh, put_batch, replicated
 
 Arrays = dict[str, np.ndarray]
+FLUID = 0.35  # between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9
 
 
 def make_embed(system: System) -> Callable:
@@ -51,12 +52,14 @@ def trivial_scores(batch: Arrays) -> Arrays:
     """What an image gives away without any learning, `{name: [B]}`.
 
     `baseline_brightness` is the 99.5th percentile in the brain, `baseline_mirror` the mean absolute difference of the
-    image from its mirror image where both are brain.
+    image from its mirror image where both are brain, `baseline_fluid` the dark share of the brain, which is
+    cerebrospinal fluid on T1 and FLAIR.
     """
     image, brain = batch["image"][..., 0], batch["brain"][..., 0] > 0
     both = (brain & mirror_batch(brain)).sum((1, 2))
     return {
         "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
+        "baseline_fluid": (brain & (image < FLUID)).sum((1, 2)) / np.maximum(brain.sum((1, 2)), 1),
         "baseline_mirror": mirror_difference(image, brain).sum((1, 2)) / np.maximum(both, 1),
     }
 

@@ -14,9 +14,15 @@ ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "
 BASELINE = "baseline_"
 
 
-def score_table(manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: Gaussian) -> pd.DataFrame:
+Moments = dict[str, dict[str, float]]  # {score: {"mean", "sd"}} of healthy validation slices
+
+
+def score_table(
+    manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
+) -> pd.DataFrame:
     """The scores of the slices in `embedded`, `{split: arrays}`, with what the manifest says of them.
 
+    Scores are summed in deviations from the healthy, by `moments` or else by those of the table's own validation split.
     Columns: those of `ABOUT`, each score of the system, `mahalanobis`, their sums such as `mse+mahalanobis`, and the
     trivial baselines `baseline_*`.
     """
@@ -28,10 +34,19 @@ def score_table(manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: G
         part["mahalanobis"] = _distances(gaussian, arrays["z"])
         parts.append(part)
     table = pd.concat(parts)
-    for name in score_names(table):
-        if name != "mahalanobis":
-            table[f"{name}+mahalanobis"] = _standardised(table, name) + _standardised(table, "mahalanobis")
+    moments = moments or healthy_moments(table)
+    deviation = {name: (table[name] - m["mean"]) / m["sd"] for name, m in moments.items()}
+    for name in (name for name in moments if name != "mahalanobis"):
+        table[f"{name}+mahalanobis"] = deviation[name] + deviation["mahalanobis"]
     return _with_baselines(table)
+
+
+def healthy_moments(table: pd.DataFrame) -> Moments:
+    """Mean and deviation of each of the system's scores, sums apart, over the healthy validation slices."""
+    healthy = validation(table, "healthy")
+    names = [name for name in score_names(table) if "+" not in name]
+    tiny = np.finfo(np.float32).tiny
+    return {name: {"mean": float(healthy[name].mean()), "sd": float(max(healthy[name].std(), tiny))} for name in names}
 
 
 def names_of(scores: tuple[str, ...]) -> list[str]:
@@ -49,12 +64,6 @@ def validation(table: pd.DataFrame, label: str) -> pd.DataFrame:
     return table[(table.split == "val") & (table.label == label)]
 
 
-def _standardised(table: pd.DataFrame, name: str) -> pd.Series:
-    """A score in deviations of the healthy validation slices from their mean."""
-    healthy = validation(table, "healthy")[name]
-    return (table[name] - healthy.mean()) / max(healthy.std(), np.finfo(np.float32).tiny)
-
-
 def _with_baselines(table: pd.DataFrame) -> pd.DataFrame:
     """Adds slice position and brain area; what is free in a baseline is chosen in its favour, on validation."""
     centre = validation(table, "abnormal").position.median()
@@ -63,7 +72,7 @@ def _with_baselines(table: pd.DataFrame) -> pd.DataFrame:
     labelled = table[(table.split == "val") & (table.label != "neither")]
     if labelled.label.nunique() == 2:
         auroc = partial(roc_auc_score, labelled.label == "abnormal")
-        for name in ("baseline_area", "baseline_brightness"):
+        for name in ("baseline_area", "baseline_brightness", "baseline_fluid"):
             table[name] *= 1.0 if auroc(labelled[name]) >= 0.5 else -1.0
     return table
 

@@ -54,6 +54,7 @@ class System(NamedTuple):
     stages: dict[str, Stage]
     embed: Callable[[Variables, Batch], Embedding]
     scores: tuple[str, ...] = ()  # the names of the embedding's scalars
+    meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:

@@ -20,6 +20,10 @@ from symnorm_jax.models.vae import BetaVAE
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
 
 RESIDUAL_MEMORY = 0.99  # of the running mean of the healthy residual: about the last hundred batches
+MEANING = (
+    *("data.size", "data.spacing", "data.percentiles", "data.midline"),
+    *("mask", "unet", "vae", "difference", "loss.scale"),
+)
 
 DIFFERENCE = {
     "absolute": jnp.abs,
@@ -38,7 +42,7 @@ def build(config: ConfigDict) -> System:
     _check(config)
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
-    return System(model.init, stages, model.embed, scores=("mse",))
+    return System(model.init, stages, model.embed, scores=("mse",), meaning=MEANING)
 
 
 class Symnorm:

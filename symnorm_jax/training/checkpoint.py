@@ -37,9 +37,16 @@ class Checkpoints:
     def restore(self, step: int, variables: Any, opt: Any = None) -> tuple[Any, Any]:
         """Variables and optimizer as saved at `step`, laid out like those given; `opt=None` leaves the optimizer."""
         wanted = {"variables": variables} if opt is None else {"variables": variables, "opt": opt}
-        like = {
-            name: ocp.args.StandardRestore(jax.tree.map(ocp.tree.to_shape_dtype_struct, item))
-            for name, item in wanted.items()
-        }
-        found = self._manager.restore(step, args=ocp.args.Composite(**like))
+        found = self._manager.restore(step, args=_like(wanted))
         return found["variables"], None if opt is None else found["opt"]
+
+
+def restore_last(folder: Path, variables: Any) -> Any:
+    """The variables of the last whole checkpoint in a folder that is only read, laid out like those given."""
+    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        return manager.restore(manager.latest_step(), args=_like({"variables": variables}))["variables"]
+
+
+def _like(items: dict[str, Any]) -> ocp.args.Composite:
+    shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in items.items()}
+    return ocp.args.Composite(**{name: ocp.args.StandardRestore(shape) for name, shape in shapes.items()})

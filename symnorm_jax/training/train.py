@@ -4,7 +4,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.runlog import MetricsLog, progress
 from symnorm_jax.training.sharding import by_example, make_mesh, put_batch, replicated
+from symnorm_jax.training.transfer import restored, schedule
 
 State = dict[str, Any]  # "step", "params" of the nets in training, "stats", "opt"
 Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]  # (batch size, first step) -> batches
@@ -26,18 +27,22 @@ Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]  # (batch size, 
 def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -> Variables:
     """Train every stage in turn and return the whole model; stages and steps already in `workdir` are not repeated.
 
+    With `init_from` the networks are those of that run, and the stages those that `finetune` asks for.
     Raises NonFiniteError, with the last good checkpoint in place, and RunError where checkpoints contradict each other.
     """
     mesh = make_mesh()
     variables = initial_variables(system, config, next(batches(jax.device_count(), 0)), mesh)
-    names = list(system.stages)
-    for name, stage in system.stages.items():
-        settings = config.train[name]
+    if config.init_from:
+        variables = restored(config.init_from, system, variables)
+    stages = schedule(config, system)
+    names = list(stages)
+    for name, settings in stages.items():
         run = lambda start, size=settings.batch_size: batches(size, start)  # noqa: E731
         with Checkpoints(workdir / name / "ckpt") as checkpoints:
             if (checkpoints.latest() or 0) < settings.steps:
                 _refuse_if_begun(names[names.index(name) + 1 :], name, workdir)
-            variables = _train_stage(name, stage, config, variables, run, checkpoints, workdir / name, mesh)
+            task = _Task(name, system.stages[name], settings, workdir / name)
+            variables = _train_stage(task, config, variables, run, checkpoints, mesh)
     return variables
 
 
@@ -76,9 +81,17 @@ def make_step(name: str, stage: Stage, optimizer: optax.GradientTransformation, 
     )
 
 
-def _train_stage(name, stage, config, variables, batches, checkpoints, folder, mesh) -> Variables:
-    steps, start = config.train[name].steps, checkpoints.latest() or 0
-    optimizer = make_optimizer(steps=steps, **config.train[name].optimizer)
+class _Task(NamedTuple):
+    name: str
+    stage: Stage
+    settings: ConfigDict  # steps, batch_size, optimizer
+    folder: Path
+
+
+def _train_stage(task: _Task, config, variables, batches, checkpoints, mesh) -> Variables:
+    name, stage, settings, folder = task
+    steps, start = settings.steps, checkpoints.latest() or 0
+    optimizer = make_optimizer(steps=steps, **settings.optimizer)
     opt = jax.jit(optimizer.init, out_shardings=replicated(mesh))(_part(variables["params"], stage.trains))
     if start:
         variables, opt = checkpoints.restore(start, variables, opt)

@@ -15,6 +15,17 @@ RADII = (3.0, 12.0)
 OEDEMA = {"t1": (-0.22, -0.12), "flair": (0.15, 0.40), "t1_gd": (-0.22, -0.12)}
 GRAIN = 0.10
 
+# A glioma, each part against what lies around it: oedema brighter than cortex on FLAIR, in it living tumour, in that a
+# dead core.
+INFILTRATED = {"t1": (-0.22, -0.12), "flair": (0.25, 0.60), "t1_gd": (-0.22, -0.12)}
+TUMOUR = {"t1": (-0.20, -0.10), "flair": (-0.25, -0.10), "t1_gd": (0.40, 0.80)}
+NECROSIS = {"t1": (-0.40, -0.20), "flair": (-0.40, -0.15), "t1_gd": (-0.70, -0.50)}
+GLIOMA_RADII = (14.0, 26.0)  # mm, 11 to 74 ml without the oedema
+RIM = (2.5, 6.0)  # mm, thickness of the living tumour around the dead core
+
+LABELS = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}  # of the label maps below: what is drawn as what
+CORE, SWELLING, ENHANCING = 1, 2, 3
+
 
 def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=None) -> np.ndarray:
     """A random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
@@ -91,19 +102,48 @@ def metastases(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Plant 1 to 5 metastases, some with oedema, at the border of grey and white matter.
 
-    `grey` and `white` are tissue fractions `[X, Y, Z]`. Returns the head and the mask of all that is planted.
+    `grey` and `white` are tissue fractions `[X, Y, Z]`. Returns the head and a label map `[X, Y, Z]` uint8 of all that
+    is planted: SWELLING and, in the tumours, ENHANCING.
     """
-    lesions = np.zeros(brain.shape, bool)
+    labels = np.zeros(brain.shape, np.uint8)
     for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
         if radius > 5 and rng.random() < 0.6:
             swelling = blob(rng, centre, radius * rng.uniform(1.3, 1.7), brain, spacing)
-            swelling &= (white > 0.5) & ~lesions
+            swelling &= (white > 0.5) & (labels == 0)
             voxels = paint(voxels, swelling, brain, spacing, rng, OEDEMA[contrast], hollow=0.0)
-            lesions |= swelling
+            labels[swelling] = SWELLING
         tumour = blob(rng, centre, radius, brain, spacing)
         voxels = paint(voxels, tumour, brain, spacing, rng)
-        lesions |= tumour
-    return voxels, lesions
+        labels[tumour] = ENHANCING
+    return voxels, labels
+
+
+def glioma(
+    voxels: np.ndarray,
+    brain: np.ndarray,
+    grey: np.ndarray,
+    white: np.ndarray,
+    spacing,
+    contrast: str,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plant one large tumour with a dead core in the white matter, and oedema around it; nothing is pushed aside.
+
+    Arguments as for `metastases`. Returns the head and a label map of CORE, SWELLING and ENHANCING, all three in it.
+    """
+    spacing = np.asarray(spacing, float)
+    places = np.argwhere(brain & (white > 0.5))
+    centre, radius = places[rng.integers(len(places))], float(np.exp(rng.uniform(*np.log(GLIOMA_RADII))))
+    tumour = blob(rng, centre, radius, brain, spacing)
+    swelling = blob(rng, centre, radius * rng.uniform(1.4, 2.0), brain, spacing) & (white > 0.5) | tumour
+    depth = ndimage.distance_transform_edt(tumour, sampling=spacing)
+    dead = depth > max(rng.uniform(*RIM), spacing.max())
+    parts = ((swelling, INFILTRATED, SWELLING), (tumour, TUMOUR, ENHANCING), (dead, NECROSIS, CORE))
+    labels = np.zeros(brain.shape, np.uint8)
+    for part, contrasts, label in parts:
+        voxels = paint(voxels, part, brain, spacing, rng, contrasts[contrast], hollow=0.0)
+        labels[part] = label
+    return voxels, labels
 
 
 def _sites(rng, border, spacing) -> list[tuple[np.ndarray, float]]:

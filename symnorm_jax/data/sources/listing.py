@@ -30,7 +30,7 @@ def one_of(key: str, value: str, allowed) -> None:
 
 def numeric(name: str) -> list:
     """Sort key under which `slice_9` comes before `slice_10`."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", name)]
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 A head is made of the mirror-symmetric MNI152 tissue maps that nilearn ships: bent by a random uneven warp,
 scaled, tilted, given tissue proportions of its own, crossed by vessels, seen by an imperfect scanner.
-Patients carry metastases, or atrophy. A head depends on the seed and the person's name alone: it is the same
+Patients carry metastases, a glioma, or atrophy. A head depends on the seed and the person's name alone: it is the same
 in a larger cohort, has the same anatomy and lesions in another contrast, and the same anatomy at
 another voxel size.
 """
@@ -17,7 +17,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data.geometry import centred_affine
-from symnorm_jax.data.sources.lesions import metastases, smooth_noise
+from symnorm_jax.data.sources.lesions import LABELS, glioma, metastases, smooth_noise
+from symnorm_jax.data.sources.listing import one_of
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ConfigError
 
@@ -30,6 +31,8 @@ INTENSITIES = {  # of grey matter, white matter, cerebrospinal fluid and vessels
 FIELD_OF_VIEW = np.array([184.0, 216.0, 184.0])  # mm
 BRAIN_CENTRE = np.array([0.0, -18.0, 8.0])  # mm in MNI space, at the centre of the field of view
 SPACINGS = (0.8, 8.0)  # mm
+NOISE = (0.0, 5.0)  # times that of the scanners below
+DISEASES = ("atrophy", "glioma", "metastases")
 
 _noise = functools.partial(smooth_noise, extent=FIELD_OF_VIEW)
 
@@ -42,56 +45,117 @@ def records(
     seed: int,
     contrast: str = "t1",
     spacing: float = 2.0,
-    atrophy: bool = False,
+    disease: str = "metastases",
+    labels: str = "whole",
+    noise: float = 1.0,
+    visits: int = 1,
 ) -> list[Scan]:
-    """Healthy people, then patients with metastases or, if `atrophy`, with wide sulci and ventricles.
+    """Healthy people, then patients with metastases, one glioma each or, with `atrophy`, wide sulci and ventricles.
 
-    `spacing` is the edge of a voxel in mm; `root` is not used. Patients with atrophy have no lesion mask.
+    `spacing` is the edge of a voxel in mm; `root` is not used. `labels` says how much of a lesion the mask holds:
+    the whole, its core without the oedema, or what takes up gadolinium; patients with atrophy have no mask. `noise`
+    multiplies the scanner's. At every one of `visits` the same head is seen by the scanner anew.
     """
     if contrast not in INTENSITIES:
         raise ConfigError(f"contrast {contrast!r} is unknown; allowed: {', '.join(INTENSITIES)}")
-    if not SPACINGS[0] <= spacing <= SPACINGS[1]:
-        raise ConfigError(f"spacing {spacing} mm is outside the allowed {SPACINGS[0]} to {SPACINGS[1]} mm")
-    if min(healthy, patients, seed) < 0:
-        raise ConfigError(f"healthy={healthy}, patients={patients} and seed={seed} must not be negative")
+    one_of("disease", disease, DISEASES)
+    one_of("labels", labels, LABELS)
+    _within("spacing", spacing, SPACINGS, " mm")
+    _within("noise", noise, NOISE)
+    if min(healthy, patients, seed) < 0 or visits < 1:
+        raise ConfigError(
+            f"healthy={healthy}, patients={patients} and seed={seed} must not be negative, visits={visits} not below 1"
+        )
     people = [(f"phantom-h{k:04d}", None) for k in range(healthy)]
-    people += [(f"phantom-p{k:04d}", "atrophy" if atrophy else "metastases") for k in range(patients)]
-    return [_scan(person, disease, seed, contrast, float(spacing)) for person, disease in people]
+    people += [(f"phantom-p{k:04d}", disease) for k in range(patients)]
+    look = Look(seed, contrast, float(spacing), labels, float(noise))
+    sessions = [f"visit{k}" for k in range(visits)] if visits > 1 else [""]
+    return [_scan(*person, look, visit, name) for person in people for visit, name in enumerate(sessions)]
 
 
-def _scan(person: str, disease: str | None, seed: int, contrast: str, spacing: float) -> Scan:
+class Look(NamedTuple):
+    """What decides how a person is seen."""
+
+    seed: int
+    contrast: str = "t1"
+    spacing: float = 2.0
+    labels: str = "whole"
+    noise: float = 1.0
+
+
+def _within(key: str, value: float, bounds: tuple[float, float], unit: str = "") -> None:
+    if not bounds[0] <= value <= bounds[1]:
+        raise ConfigError(f"{key} {value}{unit} is outside the allowed {bounds[0]} to {bounds[1]}{unit}")
+
+
+def _scan(person: str, disease: str | None, look: Look, visit: int, session: str) -> Scan:
     what = disease or "healthy"
-    recipe = f"phantom format {FORMAT}: {person}, {what}, seed {seed}, {contrast}, {spacing!r} mm"
-    load = functools.partial(_person, person, disease, seed, contrast, spacing)
-    return Scan(person, "", disease is None, load, recipe=recipe)
+    recipe = f"phantom format {FORMAT}: {person}, {what}, seed {look.seed}, {look.contrast}, {look.spacing!r} mm"
+    recipe += f", {look.labels}" * (look.labels != "whole") + f", noise {look.noise!r}" * (look.noise != 1)
+    recipe += f", visit {visit}" * (visit > 0)
+    load = functools.partial(_person, person, disease, *look, visit)
+    return Scan(person, session, disease is None, load, recipe=recipe)
 
 
-def _person(person: str, disease: str | None, seed: int, contrast: str, spacing: float) -> Volume:
-    # One generator per topic, so that a disease changes nothing but what it harms.
-    streams = np.random.default_rng([seed, int.from_bytes(person.encode())]).spawn(5)
-    anatomy, tissue, vessels, illness, scanner = streams
-    spacings = np.full(3, spacing)
-    shape = tuple(np.round(FIELD_OF_VIEW / spacing).astype(int))
-    affine = centred_affine(shape, tuple(spacings))
-
-    places = _places(anatomy, shape, affine)
-    brain = _sample(_template(spacing).brain, places.reshape(3, -1)).reshape(shape) > 0.5
-    places = places[:, brain]
-    drift = _atrophy_drift(illness, places, brain, spacings) if disease == "atrophy" else 0.0
-    fractions = _tissue_fractions(tissue, _template(spacing), places + drift, brain, spacings)
-    means = np.array(INTENSITIES[contrast]) * (1 + tissue.uniform(-0.04, 0.04, 4))
+def _person(
+    person: str,
+    disease: str | None,
+    seed: int,
+    contrast: str,
+    spacing: float,
+    labels: str = "whole",
+    noise: float = 1.0,
+    visit: int = 0,
+) -> Volume:
+    anatomy = _anatomy(person, disease == "atrophy", seed, spacing)
+    brain, shape, spacings = anatomy.brain, anatomy.brain.shape, np.full(3, spacing)
+    *_, illness, scanner = _streams(person, seed)
+    means = np.array(INTENSITIES[contrast]) * anatomy.levels
     head = np.zeros(shape, np.float32)
-    head[brain] = means[:3] @ fractions
-    head *= 1 + 0.025 * _noise(tissue, shape, spacings, 8.0) + 0.02 * _noise(tissue, shape, spacings, 4.0)
-    flow = _vessel_share(vessels, places, spacing)
-    head[brain] += flow * (means[3] - head[brain])
+    head[brain] = means[:3] @ anatomy.fractions
+    head *= anatomy.texture
+    head[brain] += anatomy.flow * (means[3] - head[brain])
 
     lesion = None if disease == "atrophy" else np.zeros(shape, bool)
-    if disease == "metastases":
+    if disease in ("glioma", "metastases"):
         grey, white = np.zeros((2, *shape), np.float32)
-        grey[brain], white[brain] = fractions[:2]
-        head, lesion = metastases(head, brain, grey, white, spacings, contrast, illness)
-    return Volume(_acquire(scanner, head, brain, means[1], spacings), affine, lesion, brain)
+        grey[brain], white[brain] = anatomy.fractions[:2]
+        plant = glioma if disease == "glioma" else metastases
+        head, planted = plant(head, brain, grey, white, spacings, contrast, illness)
+        lesion = np.isin(planted, LABELS[labels])
+    scanner = scanner.spawn(visit)[-1] if visit else scanner
+    voxels = _acquire(scanner, head, brain, means[1], spacings, noise)
+    return Volume(voxels, centred_affine(shape, tuple(spacings)), lesion, brain.copy())
+
+
+def _streams(person: str, seed: int) -> list[np.random.Generator]:
+    """Generators for anatomy, tissue, vessels, illness and scanner, so that a disease changes only what it harms."""
+    return np.random.default_rng([seed, int.from_bytes(person.encode())]).spawn(5)
+
+
+class Anatomy(NamedTuple):
+    """What a head is made of, in whatever contrast it is seen; `N` voxels lie in the brain."""
+
+    brain: np.ndarray  # [X, Y, Z] bool
+    fractions: np.ndarray  # [3, N] of grey matter, white matter and fluid
+    levels: np.ndarray  # [4] factors of the four intensities
+    texture: np.ndarray  # [X, Y, Z] factor
+    flow: np.ndarray  # [N] share of vessels
+
+
+@functools.lru_cache(maxsize=1)  # a person is often wanted in several contrasts, one after the other
+def _anatomy(person: str, atrophied: bool, seed: int, spacing: float) -> Anatomy:
+    anatomy, tissue, vessels, illness, _ = _streams(person, seed)
+    spacings = np.full(3, spacing)
+    shape = tuple(np.round(FIELD_OF_VIEW / spacing).astype(int))
+    places = _places(anatomy, shape, centred_affine(shape, tuple(spacings)))
+    brain = _sample(_template(spacing).brain, places.reshape(3, -1)).reshape(shape) > 0.5
+    places = places[:, brain]
+    drift = _atrophy_drift(illness, places, brain, spacings) if atrophied else 0.0
+    fractions = _tissue_fractions(tissue, _template(spacing), places + drift, brain, spacings)
+    levels = 1 + tissue.uniform(-0.04, 0.04, 4)
+    texture = 1 + 0.025 * _noise(tissue, shape, spacings, 8.0) + 0.02 * _noise(tissue, shape, spacings, 4.0)
+    return Anatomy(brain, fractions, levels, texture, _vessel_share(vessels, places, spacing))
 
 
 class Template(NamedTuple):
@@ -218,9 +282,9 @@ def _on_surface(angles: np.ndarray, depth: float) -> np.ndarray:
     return BRAIN_CENTRE + (rays * reach).T
 
 
-def _acquire(rng, head, brain, white_mean: float, spacings) -> np.ndarray:
+def _acquire(rng, head, brain, white_mean: float, spacings, noisier: float) -> np.ndarray:
     """The head as a scanner shows it: blurred across slices, unevenly lit, noisy (Rician), skull-stripped."""
     seen = ndimage.gaussian_filter1d(head, rng.uniform(0.4, 1.0) / spacings[2], axis=2)
     seen *= np.exp(0.08 * _noise(rng, head.shape, spacings, 70.0))
-    noise = rng.uniform(0.025, 0.035) * white_mean * rng.standard_normal((2, *head.shape), dtype=np.float32)
+    noise = rng.uniform(0.025, 0.035) * noisier * white_mean * rng.standard_normal((2, *head.shape), dtype=np.float32)
     return np.where(brain, np.hypot(seen + noise[0], noise[1]), 0).astype(np.float32)

@@ -1,0 +1,24 @@
+"""Alzheimer's disease (ADNI, in any of the layouts that symnorm_jax/data/sources/adni.py reads): the second transfer.
+
+python launch/train.py --config=configs/alz.py --config.data.root=/data/ADNI
+python launch/train.py --config=configs/alz.py --config.data.root=/data/AD_NC --config.init_from='' --workdir=runs/alz_scratch
+
+Whole heads, as LONI and Clinica have them, need `--config.data.brain=extract`.
+
+Healthy controls are trained on; nobody draws an atrophy, so every slice is what its person is, and a patient's score is
+the mean over slices. ADNI's T1 has no contrast agent: a source that was trained on T1 without it transfers better.
+"""
+
+from configs.base import base, finish
+
+
+def get_config(size: str = "full"):
+    config = base()
+    config.init_from = "runs/mets_tiny" if size.startswith("tiny") else "runs/mets"
+    config.data.source = "adni"
+    config.data.options.layout = "auto"  # or loni, caps, slices
+    config.data.options.mci = "drop"  # mild cognitive impairment: or keep, scored and not judged, or abnormal
+    config.data.options.use_folders = False  # slices: take the release's own division into train and test
+    config.data.brain = "nonzero"
+    config.score.patient = "mean"
+    return finish(config, size)

@@ -1,0 +1,140 @@
+"""DICOM series, one folder each, listed in a CSV file: `root` is that file, or a folder with `scans.csv` in it.
+
+Columns: `folder`, `patient` and `label` (healthy, abnormal or unlabelled) are needed; `session`, `lesion_path` and
+`brain_path` (NIfTI masks on the grid of the series) are optional, every other column is a group, as in `table.py`. Who
+is who stands in that file alone: no name, number, date or identifier of a DICOM header reaches a scan, path, log or
+error.
+
+A folder holds the files of one series, one slice each, named anyhow; their order is that of their positions along the
+normal of the slices. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced
+multi-frame files are refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
+"""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from symnorm_jax.data.geometry import voxel_sizes
+from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
+from symnorm_jax.data.sources.listing import numeric
+from symnorm_jax.data.sources.table import Line, read_lines
+from symnorm_jax.data.volumes import MAX_VOXELS, Scan, Volume, read_nifti, to_ras
+from symnorm_jax.errors import ConfigError, ScanError
+
+FORMAT = 1  # raise it when the same files would give other voxels
+TABLE = "scans.csv"
+MAX_FILES = 2048
+SIZES_MM = (0.05, 50.0)
+TOLERANCE = 0.1  # of the slice distance, by which distances may differ; a missing slice is off by 1
+SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
+
+
+def records(root: str, *, table: str | None = None) -> list[Scan]:
+    """One Scan a line of `table`, a path from `root`; of scans.csv if it is not given.
+
+    Raises ConfigError where pydicom is missing, and ScanError that names the line of the table.
+    """
+    if importlib.util.find_spec("pydicom") is None:
+        raise ConfigError(
+            "data.source='dicom' needs pydicom, which is missing; pip install 'symnorm_jax[dicom]' gets it."
+        )
+    path = Path(root)
+    if table or path.is_dir():
+        path = path / (table or TABLE)
+    return [_scan(line) for line in read_lines(path, "folder")]
+
+
+def load(folder: str, files: tuple[str, ...], lesion: str | None, brain: str | None) -> Volume:
+    """The series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
+    if not 2 <= len(files) <= MAX_FILES:
+        raise ScanError(f"{folder}: {len(files)} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed.")
+    slices = [read_header(path) for path in files]
+    _check_alike(folder, slices)
+    slices, affine = _in_order(folder, slices)
+    voxels = np.empty((slices[0].columns, slices[0].rows, len(slices)), np.float32)
+    for k, one in enumerate(slices):
+        voxels[:, :, k] = decode(one).T
+    if voxels.min() == voxels.max():
+        raise ScanError(f"{folder}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
+    voxels, affine = to_ras(voxels, affine)
+    masks = (_read_mask(path, folder, voxels, affine) if path else None for path in (lesion, brain))
+    return Volume(voxels, affine, *masks)
+
+
+def _scan(line: Line) -> Scan:
+    if not line.image.is_dir():
+        raise ScanError(f"{line.where}: folder={line.cells['folder']!r} is a file; the folder of one series is needed.")
+    files = tuple(
+        str(path) for path in sorted(line.image.iterdir(), key=lambda path: numeric(path.name)) if is_dicom(path)
+    )
+    lesion, brain = (str(path) if path else None for path in (line.lesion, line.brain))
+    return Scan(
+        **line.person,
+        load=partial(load, str(line.image), files, lesion, brain),
+        files=files,
+        extras=tuple(mask for mask in (lesion, brain) if mask),
+        recipe=f"dicom format {FORMAT}, lesion {bool(lesion)}, brain {bool(brain)}",
+    )
+
+
+def _check_alike(folder: str, slices: list[Slice]) -> None:
+    first = slices[0]
+    if (series := len({one.series for one in slices})) > 1:
+        raise ScanError(f"{folder}: {series} series in one folder; 1 is allowed.")
+    if (sizes := len({(one.rows, one.columns) for one in slices})) > 1:
+        raise ScanError(f"{folder}: slices of {sizes} sizes; all must have the same.")
+    if not all(np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices):
+        raise ScanError(f"{folder}: the pixel spacing differs between slices; all must have {first.spacing} mm.")
+    if not all(np.allclose(one.along, first.along, atol=1e-3) for one in slices):
+        raise ScanError(
+            f"{folder}: the slices lie in different directions, as those of a localizer do; one is allowed."
+        )
+    if (claimed := first.rows * first.columns * len(slices)) > MAX_VOXELS:
+        raise ScanError(f"{folder}: the headers claim {claimed} voxels; at most {MAX_VOXELS} are allowed.")
+
+
+def _in_order(folder: str, slices: list[Slice]) -> tuple[list[Slice], np.ndarray]:
+    """The slices along their normal, and the affine `[4, 4]` from (column, row, slice) to mm in RAS+."""
+    normal = np.cross(*slices[0].along)
+    slices = sorted(slices, key=lambda one: one.position @ normal)
+    places = np.array([one.position @ normal for one in slices])
+    _check_places(folder, places)
+    offsets = np.array([one.position - slices[0].position for one in slices])
+    off = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1).max()
+    if off > SHEAR_MM:
+        raise ScanError(f"{folder}: slices lie up to {off:.2f} mm off one normal; at most {SHEAR_MM} mm is allowed.")
+    between_rows, between_columns = slices[0].spacing
+    step = (places[-1] - places[0]) / (len(places) - 1)
+    across, down = slices[0].along
+    affine = np.eye(4)
+    affine[:3] = np.stack([across * between_columns, down * between_rows, normal * step, slices[0].position], axis=1)
+    sizes, (low, high) = voxel_sizes(affine), SIZES_MM
+    if not ((sizes > low) & (sizes < high)).all():
+        raise ScanError(f"{folder}: voxel sizes {sizes.round(3).tolist()} mm; {low:g} to {high:g} mm are allowed.")
+    return slices, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS
+
+
+def _check_places(folder: str, places: np.ndarray) -> None:
+    """Raise ScanError unless the sorted `places` `[N]`, in mm along the normal, are evenly spaced."""
+    steps = np.diff(places)
+    usual = np.percentile(steps, 50, method="lower")
+    if steps.min() < TOLERANCE * usual or usual <= 0:
+        where = places[steps.argmin()]
+        raise ScanError(f"{folder}: two slices lie at {where:.2f} mm along their normal; each place may come once.")
+    odd = np.abs(steps - usual).argmax()
+    if abs(steps[odd] - usual) > TOLERANCE * usual:
+        raise ScanError(
+            f"{folder}: {steps[odd]:.2f} mm lie between the slices at {places[odd]:.2f} and {places[odd + 1]:.2f} mm, "
+            f"{usual:.2f} mm between most; all distances must be the same."
+        )
+
+
+def _read_mask(path: str, folder: str, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    mask, mask_affine = read_nifti(path)
+    if mask.shape != voxels.shape or not np.allclose(mask_affine, affine, atol=0.1):
+        raise ScanError(
+            f"{path}: the mask lies on another grid than the series {folder}; it must be the same within 0.1 mm."
+        )
+    return mask > 0

@@ -1,0 +1,158 @@
+"""One DICOM file, one slice: its header checked before anything is decoded. The only file that imports pydicom.
+
+A header is never believed, and never quoted: of a patient's name, number, dates and identifiers nothing leaves this
+file, not even in an error. None but the tags in TAGS and the pixels are looked at, and what pydicom says of a damaged
+file is not passed on, for it may quote a tag.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from symnorm_jax.errors import ScanError
+
+MAX_FILE_BYTES = 1 << 25  # of one slice; 2048 x 2048 pixels of 32 bits are half of it
+DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom would inflate it without a bound
+GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+SCALE = ("RescaleSlope", "RescaleIntercept")
+KIND = ("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence")
+PIXELS = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation")
+TAGS = (*KIND, *GEOMETRY, *SCALE, *PIXELS)
+
+
+class Slice(NamedTuple):
+    """What the header of one file says of its slice; lengths in mm, directions and position in DICOM's LPS."""
+
+    path: str
+    series: str
+    rows: int
+    columns: int
+    spacing: tuple[float, float]  # between rows, between columns
+    along: np.ndarray  # [2, 3]: where columns go, and where rows go
+    position: np.ndarray  # [3], of the first pixel
+    slope: float
+    intercept: float
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do; the index of a disc, DICOMDIR, is no image."""
+    if not path.is_file() or path.name.upper() == "DICOMDIR":
+        return False
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def read_header(path: str) -> Slice:
+    """The slice of a file, without its pixels. Raises ScanError that names the file and what was allowed."""
+    with _reading(path, "its DICOM header cannot be read"):
+        header = _dataset(path, TAGS, pixels=False)
+        if int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header:
+            raise ScanError(
+                f"{path}: an enhanced multi-frame file; one slice a file is allowed (dcm2niix makes NIfTI)."
+            )
+        missing = [tag for tag in (*GEOMETRY, "SeriesInstanceUID", "BitsAllocated") if header.get(tag) in (None, "")]
+        if missing:
+            raise ScanError(f"{path}: the header lacks {', '.join(missing)}; every slice of an MR series has them.")
+        one = Slice(
+            path,
+            str(header.SeriesInstanceUID),
+            int(header.Rows),
+            int(header.Columns),
+            tuple(_numbers(header.PixelSpacing, 2).tolist()),
+            _numbers(header.ImageOrientationPatient, 6).reshape(2, 3),
+            _numbers(header.ImagePositionPatient, 3),
+            *_numbers([header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)], 2).tolist(),
+        )
+        _check_header(one, header)
+    return one
+
+
+def decode(one: Slice) -> np.ndarray:
+    """The pixels `[rows, columns]` float32 of a slice, rescaled. Raises ScanError."""
+    with _reading(one.path, "its pixels cannot be decoded"):
+        pixels = _dataset(one.path, (*TAGS, "PixelData"), pixels=True).pixel_array
+        if pixels.shape != (one.rows, one.columns):
+            raise ScanError(
+                f"{one.path}: decodes to shape {pixels.shape}; the header claims {(one.rows, one.columns)}."
+            )
+        rescaled = (pixels * one.slope + one.intercept).astype(np.float32)
+        if not np.isfinite(rescaled).all():
+            raise ScanError(f"{one.path}: rescaled by {one.slope:g} its values are infinite; they must be finite.")
+    return rescaled
+
+
+@contextmanager
+def _reading(path: str, what: str) -> Iterator[None]:
+    """Errors in here end as one sentence without their text, and warnings not at all: either may quote a header."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ScanError:
+        raise
+    except Exception as error:  # pydicom raises a dozen types for damaged files
+        raise ScanError(f"{path}: {what} ({type(error).__name__}).") from None
+    finally:
+        logger.setLevel(level)
+
+
+def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
+    """The given tags of a file of bounded size, whose transfer syntax can be read."""
+    import pydicom
+
+    size = os.path.getsize(path)
+    if size > MAX_FILE_BYTES:
+        raise ScanError(f"{path}: {size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice.")
+    _check_syntax(path, pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID)
+    data = BytesIO(Path(path).read_bytes())  # a length that a header claims cannot ask for more than this
+    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
+
+
+def _check_syntax(path: str, syntax) -> None:
+    from pydicom.pixels import get_decoder
+
+    if syntax == DEFLATED:
+        raise ScanError(f"{path}: the file is deflated as a whole; uncompressed DICOM is needed.")
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ScanError(f"{path}: its transfer syntax is unknown to pydicom; uncompressed DICOM is needed.") from None
+    if not decoder.is_available:
+        raise ScanError(
+            f"{path}: compressed as {syntax.name}, for which pydicom finds no decoder; install pylibjpeg with its "
+            f"plugins, or decompress the files."
+        )
+
+
+def _numbers(values, count: int) -> np.ndarray:
+    numbers = np.array([float(value) for value in values])
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise ValueError
+    return numbers
+
+
+def _check_header(one: Slice, header) -> None:
+    """Refuse what would decode to something other than one grey slice of the size and the directions claimed."""
+    if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation", "MONOCHROME2") != "MONOCHROME2":
+        raise ScanError(f"{one.path}: not a grey image with bright high values (MONOCHROME2), which is needed.")
+    if header.BitsAllocated not in (8, 16, 32):
+        raise ScanError(f"{one.path}: {int(header.BitsAllocated)} bits a pixel; 8, 16 or 32 are allowed.")
+    claimed, held = one.rows * one.columns * header.BitsAllocated // 8, os.path.getsize(one.path)
+    if claimed < 1 or claimed > held and not header.file_meta.TransferSyntaxUID.is_compressed:
+        raise ScanError(
+            f"{one.path}: the header claims {one.rows} x {one.columns} pixels, {claimed} bytes; the file has {held}."
+        )
+    if not np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01):
+        raise ScanError(
+            f"{one.path}: rows and columns run along {one.along.tolist()}; two unit vectors at right angles must."
+        )

@@ -1,0 +1,32 @@
+"""The flags that begin a run, for every launcher that does: a config, and the directory of the run."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, perhaps with :tiny.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; runs/<config name> unless given.")
+flags.mark_flags_as_required(["config"])
+
+
+def begin() -> tuple[ConfigDict, Path, dict[str, Any]]:
+    """The config, the run directory and what was overridden, from the flags; quiet logs, and XLA's cache beside it."""
+    logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every save
+    flag = flags.FLAGS["config"]
+    path, _, size = config_flags.get_config_filename(flag).partition(":")
+    workdir = Path(_WORKDIR.value or Path("runs") / "_".join(filter(None, (Path(path).stem, size))))
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute().parent / ".xla"))
+    return _CONFIG.value, workdir, config_flags.get_override_values(flag)
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """The flags, or a sentence for a config key that does not exist, for which ml_collections has a traceback."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except AttributeError as error:
+        sys.exit(f"error: no such config key: {' '.join(str(error).split())}")

@@ -1,0 +1,150 @@
+"""A run that starts from another: what it may take over, what it trains, and what it says of it."""
+
+import json
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from test_end_to_end import config_of
+
+from symnorm_jax.data import manifest
+from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.run import Run
+from symnorm_jax.systems import BUILD
+from symnorm_jax.training.runlog import open_run
+from symnorm_jax.training.sharding import make_mesh
+from symnorm_jax.training.train import initial_variables
+from symnorm_jax.training.transfer import restored, schedule
+
+SMALL = {"data.options.healthy": 14, "data.options.patients": 8, "data.workers": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("transfer")
+
+
+def run_in(folder, name, **changes) -> Run:
+    config = config_of("demo")
+    config.update_from_flattened_dict(SMALL | {"data.store": str(folder / "store")} | changes)
+    open_run(folder / name, config.lock(), {})
+    return Run(config, folder / name)
+
+
+@pytest.fixture(scope="module")
+def source(folder) -> Run:
+    run = run_in(folder, "source")
+    run.everything()
+    return run
+
+
+def target(folder, source, kind, **changes) -> Run:
+    """Other people, seen in another contrast."""
+    other = {"data.options.seed": 1, "data.options.contrast": "flair", "init_from": str(source.workdir)}
+    name = "_".join([source.workdir.name, kind, *(str(value) for value in changes.values())])
+    return run_in(folder, name, **other | {"finetune.kind": kind} | changes)
+
+
+def variables_of(run):
+    system = BUILD["symnorm"](run.config)
+    size = (*run.config.data.size, 1)
+    batch = {"image": np.zeros((2, *size), np.float32)}
+    return restored(str(run.workdir), system, initial_variables(system, run.config, batch, make_mesh()))
+
+
+def same(one, other) -> dict[str, bool]:
+    """Which networks are equal in every bit."""
+    equal = jax.tree.map(lambda a, b: bool((a == b).all()), one["params"], other["params"])
+    return {net: all(jax.tree.leaves(tree)) for net, tree in equal.items()}
+
+
+@pytest.mark.parametrize(
+    "kind, kept", [("none", {"unet", "vae"}), ("gaussian", {"unet", "vae"}), ("vae", {"unet"}), ("all", set())]
+)
+def test_fine_tuning_changes_what_was_asked_for_and_no_more(folder, source, kind, kept):
+    run = target(folder, source, kind)
+    run.everything()
+    assert {net for net, equal in same(variables_of(run), variables_of(source)).items() if equal} == kept
+    gaussians = [(one.workdir / "gaussian.npz").read_bytes() for one in (run, source)]
+    assert (gaussians[0] == gaussians[1]) == (kind == "none")
+    scores = manifest.read_table(run.workdir / "scores.csv")
+    zero_shot, own = scores.baseline_zero_shot.to_numpy(), scores.mahalanobis.to_numpy()
+    if kind == "none":
+        np.testing.assert_allclose(zero_shot, own, rtol=1e-5)
+    else:
+        assert np.abs(zero_shot - own).max() > 1e-3
+    page = (run.workdir / "report.html").read_text()
+    assert f"started from {source.workdir}, fine-tuned: {kind}" in page and "baseline zero shot" in page
+
+
+def test_zero_shot_is_the_same_whatever_is_fine_tuned(folder, source):
+    runs = [target(folder, source, kind) for kind in ("none", "vae")]
+    for run in runs:
+        run.everything()
+    one, other = (manifest.read_table(run.workdir / "scores.csv").baseline_zero_shot for run in runs)
+    np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
+def test_thresholds_are_the_target_s_or_the_source_s(folder, source):
+    theirs = json.loads((source.workdir / "thresholds.json").read_text())["slice"]["mahalanobis"]["healthy_quantile"]
+    for choice, run in (
+        ("target", target(folder, source, "gaussian")),
+        ("source", target(folder, source, "gaussian", **{"score.thresholds": "source"})),
+    ):
+        run.everything()
+        fitted = json.loads((run.workdir / "thresholds.json").read_text())["slice"]
+        chosen = fitted["mahalanobis"]["healthy_quantile"]
+        assert (chosen["value"] == theirs["value"]) == (choice == "source")
+        assert chosen["origin"] == ("val" if choice == "target" else f"{source.workdir}: val")
+        assert fitted["baseline_zero_shot"]["healthy_quantile"]["value"] == theirs["value"]
+        assert f"thresholds of the {choice}" in (run.workdir / "report.html").read_text()
+
+
+def test_few_patients_are_a_part_of_more():
+    rows = run_rows(patients=6)
+    few = [set(manifest.few(rows, n, seed=3).patient) for n in (2, 4, 0)]
+    assert [len(patients) for patients in few] == [2, 4, 6] and few[0] < few[1] < few[2]
+    assert set(manifest.few(rows, 2, seed=4).patient) != few[0]
+    with pytest.raises(ConfigError, match="finetune.patients=7; 0 to 6"):
+        manifest.few(rows, 7, seed=3)
+
+
+def run_rows(patients):
+    return pd.DataFrame({"patient": [f"p{i // 3}" for i in range(3 * patients)]})
+
+
+def test_only_few_patients_are_trained_on(folder, source):
+    run = target(folder, source, "gaussian", **{"finetune.patients": 3})
+    run.prepare()
+    run.train_and_embed()
+    index = np.load(run.workdir / "embeddings" / "train.npz")["index"]
+    assert run.manifest.patient.loc[index].nunique() == 3
+
+
+def test_networks_that_mean_something_else_are_refused_key_by_key(folder, source):
+    with pytest.raises(ConfigError, match=r"mask.patch \(there 4, here 8\), vae.latent \(there 32, here 16\)"):
+        target(folder, source, "gaussian", **{"mask.patch": 8, "vae.latent": 16})
+
+
+def test_what_cannot_be_started_from_is_refused(folder, source):
+    with pytest.raises(RunError, match="init_from=.*absent: not a finished run"):
+        run_in(folder, "from_nothing", init_from=str(folder / "absent"))
+    with pytest.raises(ConfigError, match="finetune.kind='some'; one of"):
+        target(folder, source, "some")
+    with pytest.raises(ConfigError, match="score.thresholds='source'; one of"):
+        run_in(folder, "no_source", **{"score.thresholds": "source"})
+
+
+def test_stages_have_steps_and_rates_of_their_own(folder, source):
+    run = target(folder, source, "all")
+    found = schedule(run.config, BUILD["symnorm"](run.config))
+    assert list(found) == ["unet", "vae"] and found["unet"] == run.config.finetune.unet
+
+
+def test_a_run_can_start_from_one_that_trained_nothing_itself(folder, source):
+    middle = target(folder, source, "gaussian")
+    middle.everything()
+    last = target(folder, middle, "none")
+    last.everything()
+    assert all(same(variables_of(last), variables_of(source)).values())
