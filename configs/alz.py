@@ -1,9 +1,8 @@
 """Alzheimer's disease (ADNI, in any of the layouts that symnorm_jax/data/sources/adni.py reads): the second transfer.
 
 python launch/train.py --config=configs/alz.py --config.data.root=/data/ADNI
-python launch/train.py --config=configs/alz.py --config.data.root=/data/AD_NC --config.init_from='' --workdir=runs/alz_scratch
 
-Whole heads, as LONI and Clinica have them, need `--config.data.brain=extract`.
+Whole heads, as LONI and Clinica have them, need `--config.data.brain=extract`; from scratch: `--config.init_from=''`.
 
 Healthy controls are trained on; nobody draws an atrophy, so every slice is what its person is, and a patient's score is
 the mean over slices. ADNI's T1 has no contrast agent: a source that was trained on T1 without it transfers better.

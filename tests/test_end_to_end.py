@@ -1,6 +1,7 @@
 """Every config's tiny size from scans to report, and what happens to bad input on the way."""
 
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from layouts import write_ixi, write_lesion_masks, write_lgg, write_table
 
-from symnorm_jax.data import manifest
+from symnorm_jax.data import layouts, manifest
+from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.evaluation.report import print_results
 from symnorm_jax.run import Run
 from symnorm_jax.training.runlog import open_run
@@ -53,7 +55,7 @@ def run_of(name, releases, workdir, **changes) -> Run:
     return Run(config, workdir)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["demo", "ixi", "lgg", "table"])
 def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
     run = run_of(name, releases, tmp_path / name)
     assert not run.finished
@@ -85,9 +87,39 @@ def test_a_cohort_without_lesions_ends_in_a_report_that_says_so(releases, tmp_pa
     assert "one class only" in (run.workdir / "report.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def phantom_releases(tmp_path_factory) -> dict[str, Path]:
+    """Phantoms in the trees of the three data sets of the paper."""
+    folder, quiet = tmp_path_factory.mktemp("phantoms"), lambda items, what, total: items
+    names = {"mets": "brainmetshare", "ssa": "brats", "alz": "adni"}
+    return {
+        name: layouts.write(layout, folder / name, people=16, spacing=6.0, seed=0, progress=quiet, workers=1)
+        for name, layout in names.items()
+    }
+
+
+def test_from_the_source_set_to_both_transfers(phantom_releases, tmp_path):
+    """The three runs of the paper, each from the one before; those without a label are scored and not judged."""
+    source = None
+    for name in ("mets", "ssa", "alz"):
+        config = {"init_from": source, "data.split": (0.5, 0.25, 0.25)}
+        run = run_of(name, phantom_releases, tmp_path / name, **config)
+        run.everything()
+        source = str(run.workdir)
+        scores = manifest.read_table(run.workdir / "scores.csv")
+        assert ("baseline_zero_shot" in scores) == (name != "mets")
+        assert (manifest.UNLABELLED in set(scores.split)) == (name == "mets")
+        assert scores.mahalanobis.notna().all()
+    found = json.loads((run.workdir / "metrics.json").read_text())
+    assert found["patient"]["baseline_zero_shot"]["auroc"]["value"] is not None
+
+
 def test_full_configs_build_and_presets_apply():
     for name in CONFIGS:
-        assert config_of(name, "full").train.unet.steps > config_of(name, "tiny").train.unet.steps
+        config = config_of(name, "full")
+        assert config.train.unet.steps > config_of(name, "tiny").train.unet.steps
+        assert set(config.data.options) <= set(inspect.signature(SOURCES[config.data.source]).parameters)
+    assert {config_of(name).data.source for name in CONFIGS} == set(SOURCES)  # a source nobody can run is no source
     preset = config_of("demo", "full,AB1+MSE")
     assert (preset.mask.kind, preset.score.headline) == ("checkerboard", "mse")
     with pytest.raises(ValueError, match="config size 'small'; full or tiny is allowed"):
@@ -172,9 +204,9 @@ def test_strict_stops_at_the_first_unusable_scan_with_its_name(tmp_path):
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: IXI")
 
 
-@pytest.mark.parametrize("name, root", [("lgg", "lgg/kaggle_3m"), ("ixi", "ixi")])
+@pytest.mark.parametrize("name, root", [("lgg", "lgg/kaggle_3m"), ("ixi", "ixi"), ("alz", "oasis")])
 def test_real_scans_prepare(name, root, real_data, tmp_path):
-    run = run_of(name, {name: real_data / root}, tmp_path / "run", **{"data.workers": 2})
+    run = run_of(name, {name: real_data / root}, tmp_path / "run", **{"data.workers": 2, "init_from": None})
     run.prepare()
     rows = run.manifest
     assert not (rows.split == "excluded").any() and {"healthy", "abnormal"} <= set(rows.label)

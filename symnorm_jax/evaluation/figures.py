@@ -11,6 +11,7 @@ from symnorm_jax.data.geometry import picture
 from symnorm_jax.scoring.embed import Arrays
 
 HEALTHY, ABNORMAL = "#3b6fb6", "#c8553d"
+PACE = ["steps_per_second", "waited", "gradient_norm"]  # logged, and not drawn
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -56,7 +57,7 @@ def training(logs: dict[str, list[dict[str, float]]]) -> Figure:
     """Loss and its parts over the steps of each stage."""
     figure = Figure(figsize=(4.6 * len(logs), 2.8))
     for axes, (stage, lines) in zip(figure.subplots(1, len(logs), squeeze=False)[0], logs.items(), strict=True):
-        log = pd.DataFrame(lines).set_index("step").drop(columns=["steps_per_second", "gradient_norm"])
+        log = pd.DataFrame(lines).set_index("step").drop(columns=PACE, errors="ignore")
         for metric in log:
             axes.plot(log[metric], lw=1.5, label=metric)
         axes.set(title=stage, xlabel="step", yscale="log")

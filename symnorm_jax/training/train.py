@@ -3,6 +3,7 @@
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +108,9 @@ def _train_stage(task: _Task, config, variables, batches, checkpoints, mesh) -> 
     with jax.transfer_guard("disallow"):
         stream = batches(start)
         for t in progress(range(start + 1, steps + 1), f"training {name}", steps, start):
-            state, metrics = step(state, frozen, put_batch(next(stream), mesh))
+            with log.waiting():
+                batch = next(stream)
+            state, metrics = step(state, frozen, put_batch(batch, mesh))
             log.add(t, metrics)
             last = t == steps
             if last or t % config.train.log_every == 0 or t % config.train.checkpoint_every == 0:
@@ -134,7 +137,14 @@ class _Log:
 
     def __init__(self, file: MetricsLog, name: str, start: int):
         self._file, self._name, self._pending = file, name, []
-        self._since, self._time = start, time.perf_counter()
+        self._since, self._time, self._waited = start, time.perf_counter(), 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time in which the loop waits for a batch."""
+        begun = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - begun
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         self._pending.append((step, metrics))
@@ -150,6 +160,7 @@ class _Log:
                     )
         now, step = time.perf_counter(), fetched[-1][0]
         means = {metric: float(np.mean([m[metric] for _, m in fetched])) for metric in fetched[0][1]}
-        rate = (step - self._since) / max(now - self._time, 1e-9)
-        self._file.write(step, means | {"steps_per_second": round(rate, 3)})
-        self._pending, self._since, self._time = [], step, now
+        seconds = max(now - self._time, 1e-9)
+        pace = {"steps_per_second": (step - self._since) / seconds, "waited": self._waited / seconds}
+        self._file.write(step, means | {name: round(value, 4) for name, value in pace.items()})
+        self._pending, self._since, self._time, self._waited = [], step, now, 0.0

@@ -65,7 +65,7 @@ def load_pictures(folder: str, images: tuple[str, ...], masks: tuple[str, ...] |
     if voxels.min() == voxels.max():
         raise ScanError(f"{folder}: the slices are {voxels.flat[0]:g} everywhere; they must have contrast.")
     lesion = None if masks is None else _lesion(folder, images, masks, voxels.shape)
-    return Volume(voxels, centred_affine(voxels.shape, SPACING_MM), lesion, stack=True)
+    return Volume(voxels, centred_affine(voxels.shape, SPACING_MM), lesion)
 
 
 def _lesion(folder: str, images, masks, shape) -> np.ndarray:

@@ -1,0 +1,18 @@
+"""Any data set in BIDS, with `participants.tsv` to say who is healthy and masks, where there are any, in `derivatives`.
+
+python launch/train.py --config=configs/bids.py --config.data.root=/data/ds000001
+
+Without brain masks, skull-stripped scans need `--config.data.brain=nonzero`, whole heads `extract`.
+"""
+
+from configs.base import base, finish
+
+
+def get_config(size: str = "full"):
+    config = base()
+    config.data.source = "bids"
+    config.data.options.suffix = "T1w"
+    config.data.options.masks = "derivatives"  # the folder of masks, from root
+    config.data.options.group_column = "group"  # of participants.tsv; '' leaves everybody unlabelled
+    config.data.options.healthy = "control,controls,healthy,hc"  # its values, whatever their case
+    return finish(config, size)

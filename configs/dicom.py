@@ -1,0 +1,16 @@
+"""DICOM series, one folder each, listed in a CSV file with the columns `folder`, `patient` and `label`.
+
+python launch/train.py --config=configs/dicom.py --config.data.root=/my/scans.csv
+
+Needs `pip install -e ".[dicom]"`. Nothing that a header says of the person is kept or shown. Whole heads need an
+extractor, `pip install -e ".[bet]"`, or masks: `--config.data.brain=file`.
+"""
+
+from configs.base import base, finish
+
+
+def get_config(size: str = "full"):
+    config = base()
+    config.data.source = "dicom"
+    config.data.brain = "extract"
+    return finish(config, size)
