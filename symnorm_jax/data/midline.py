@@ -21,7 +21,7 @@ from symnorm_jax.data.geometry import AXIAL, LEFT_RIGHT
 
 BLOCK = 1 << 22  # voxels transformed at a time, which bounds the memory
 UNKNOWN = 90.0  # degrees: the error of a plane that was not found
-UNLIKE = 0.1  # a similarity that anything may have by chance
+UNLIKE = 0.2  # a similarity that noise may reach
 MIN_VOXELS, MIN_SLICES = 200, 8  # of brain, along the thinnest axis: less shows no plane
 SIDE = 64  # voxels along each edge of the cube
 BATCH = 8  # scans fitted at a time
@@ -260,7 +260,7 @@ def _jackknife(matrices, sides, angles: int) -> jax.Array:
 def _blur(image, sigma) -> jax.Array:
     ticks = jnp.arange(SIDE)
     kernel = jnp.exp(-0.5 * ((ticks[:, None] - ticks[None]) / sigma) ** 2)
-    kernel = kernel / kernel.sum(1).max()
+    kernel = kernel / kernel.sum(1, keepdims=True)  # what lies beyond the cube is not known
     for _ in range(3):
         image = jnp.tensordot(image, kernel, axes=(0, 1))
     return image

@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,7 @@ from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 
-FORMAT = "slices 3"  # a new value makes every store stale: change it when the same settings give other slices
+FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other slices
 PREPARING = (
     *("brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"),
     *("poor_midline", "size", "slice_spacing", "spacing"),
@@ -60,7 +62,7 @@ def in_parallel(work: list, workers: int) -> Iterator:
     """The results of joblib's delayed calls in their order, from `workers` processes, or one a core for 0."""
     cache = jax.config.jax_compilation_cache_dir
     # One thread each, in this process too: sums in another order would make the result depend on the workers.
-    alone = {"inner_max_num_threads": 1, "initializer": _on_cpu, "initargs": (cache,)}
+    alone = {"inner_max_num_threads": 1, "initializer": _begin_worker, "initargs": (cache, os.getpid())}
     with threadpool_limits(1), joblib.parallel_config("loky", **alone):
         try:
             yield from joblib.Parallel(n_jobs=workers or -1, return_as="generator")(work)
@@ -68,10 +70,18 @@ def in_parallel(work: list, workers: int) -> Iterator:
             get_reusable_executor().shutdown(wait=True)
 
 
-def _on_cpu(cache: str | None) -> None:
-    """Keep a worker process off the accelerator, whose memory the training is to have."""
+def _begin_worker(cache: str | None, parent: int) -> None:
+    """Keep a worker process off the accelerator, whose memory the training is to have, and from outliving `parent`."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", cache)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone: a killed one cannot tell its workers, which would work on and idle."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def find_scans(config: ConfigDict) -> list[Scan]:

@@ -4,7 +4,6 @@ Files are named by the hash of the scan and of the settings that made them, so r
 stale. A scan's JSON is written last: where it stands, the scan is whole.
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,7 @@ def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
     with whole(folder / f"{key}.array_record") as partial:
         writer = ArrayRecordWriter(str(partial), "group_size:1")
         for array in arrays:
-            buffer = io.BytesIO()
-            np.save(buffer, array, allow_pickle=False)
-            writer.write(buffer.getvalue())
+            writer.write(_packed(array))
         writer.close()
     write_json(folder / f"{key}.json", about)
 
@@ -40,6 +37,20 @@ def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
 
 def _has(folder: Path, key: str) -> bool:
     return (folder / f"{key}.json").exists() and (folder / f"{key}.array_record").exists()
+
+
+# Not numpy.save: numpy.load reads a header with Python's parser, which fails now and then in CPython 3.11 when several
+# threads of the loader enter it together.
+
+
+def _packed(array: np.ndarray) -> bytes:
+    """A slice `[X, Y, 3]` float16 as its two sides and its values."""
+    return np.array(array.shape[:2], "<u2").tobytes() + array.astype("<f2").tobytes()
+
+
+def _unpacked(record: bytes) -> np.ndarray:
+    sides = np.frombuffer(record, "<u2", 2)
+    return np.frombuffer(record, "<f2", offset=sides.nbytes).reshape(*sides, -1)
 
 
 class SliceSource:
@@ -61,7 +72,7 @@ class SliceSource:
         return len(self._index)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        array = np.load(io.BytesIO(self._records[int(self._place[i])]), allow_pickle=False)
+        array = _unpacked(self._records[int(self._place[i])])
         image, brain, lesion = np.moveaxis(array.astype(np.float32), -1, 0)
         return {
             "image": image[..., None],
