@@ -115,7 +115,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
-        return manifest.read_table(self.workdir / "manifest.csv")
+        return manifest.read_manifest(self.workdir / "manifest.csv")
 
     @cached_property
     def _training_rows(self) -> pd.DataFrame:

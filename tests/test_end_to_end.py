@@ -74,7 +74,7 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
     assert "Research use only" in page and page.count("data:image/png;base64,") == 4 and "http" not in page
     print_results(run.workdir)
     assert "report.html" in capsys.readouterr().out
-    rows = manifest.read_table(run.workdir / "manifest.csv")
+    rows = manifest.read_manifest(run.workdir / "manifest.csv")
     assert (rows.groupby("patient").split.nunique() == 1).all()
 
 

@@ -8,10 +8,10 @@ ROOMS = (
     ("errors", "files"),
     ("data.geometry",),
     ("masking", "losses"),
-    ("data.volumes", "data.midline", "data.manifest", "data.store"),
+    ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
     ("data.extractors", "data.brain", "data.frame"),
     ("data.slices", "data.sources", "data.layouts", "data.pipeline"),
-    ("data.prepare",),
+    ("data.prepare", "data.check"),
     ("models",),
     ("systems",),
     ("training",),
@@ -32,7 +32,7 @@ ALLOWED = {
     ("data.midline", "jax"),  # registers volumes
     ("data.midline", "jax.numpy"),
     ("data.midline", "jax.scipy.ndimage.map_coordinates"),
-    ("data.prepare", "jax"),  # keeps workers off the accelerator
+    ("data.parallel", "jax"),  # keeps workers off the accelerator
 }
 
 

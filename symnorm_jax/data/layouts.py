@@ -11,8 +11,8 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
 
+from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import phantom
 from symnorm_jax.data.sources.lesions import CORE, ENHANCING, SWELLING
 from symnorm_jax.data.volumes import Scan, Volume, write_nifti
@@ -42,7 +42,7 @@ Job = Callable[[], None]
 
 
 def write(
-    layout: str, root: str | Path, people: int, spacing: float, seed: int, progress: Progress, workers: int = -1
+    layout: str, root: str | Path, people: int, spacing: float, seed: int, progress: Progress, workers: int = 0
 ) -> Path:
     """Write `people` phantoms with voxels of `spacing` mm to a new or empty folder `root`; returns that of the release.
 
@@ -58,10 +58,9 @@ def write(
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{root}: is there and not empty; a new or empty folder is allowed.")
     release, jobs = LAYOUTS[layout](root, people, spacing, SEEDS * (1 + sorted(LAYOUTS).index(layout)) + seed)
-    run = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-    for _ in progress(run(map(joblib.delayed(_call), jobs)), "writing phantoms", len(jobs)):
+    written = in_parallel([joblib.delayed(_call)(job) for job in jobs], workers)
+    for _ in progress(written, "writing phantoms", len(jobs)):
         pass
-    get_reusable_executor().shutdown(wait=True)
     return release
 
 

@@ -3,7 +3,7 @@
 One row per slice; a scan that could not be used has one row with `split="excluded"` and the reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,18 @@ THUMBNAIL = 24  # pixels a side: fine enough to tell people apart, coarse enough
 TRAIN_ON = ("healthy_people", "lesion_free_slices")
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A manifest, or a table made from one: names stay text, however they look, and blank numbers are NaN."""
+def read_table(path: Path, texts: Iterable[str] = TEXTS) -> pd.DataFrame:
+    """A table made from a manifest: names, the columns `texts`, stay text however they look; blank numbers are NaN."""
     numbers = dict.fromkeys(NUMBERS, [""])
     return pd.read_csv(
-        path, index_col="index", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=numbers
+        path, index_col="index", dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=numbers
     )
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """A manifest; groups stay text too, so that the site `002` does not become 2."""
+    columns = pd.read_csv(path, nrows=0).columns
+    return read_table(path, [name for name in columns if name in TEXTS or name not in COLUMNS])
 
 
 def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int) -> pd.Series:

@@ -29,11 +29,11 @@ CUT = 0.02  # of the thickest: with more brain than this an end of the scan cuts
 MARGIN = 1.15  # by which the cube and the points reach beyond the brain
 FAINTEST = 0.05  # of the brightest: what is darker is not brain
 STEEPEST = 0.8  # slope of the plane, either way
-STARTS = np.stack([*np.meshgrid(np.linspace(-0.4, 0.4, 5), np.linspace(-0.4, 0.4, 5)), np.zeros((5, 5))], -1)
-LEVELS = np.array(
-    [(4.0, 6.0), (2.0, 3.0), (0.8, 2.0)]
-)  # blur in voxels; soft limit in standard deviations of the residual
-STEPS = 10
+SLOPES = (-0.4, -0.2, 0.0, 0.2, 0.4)  # to start from, of the plane along y and z
+STARTS = np.array([(y, z, 0) for y in SLOPES for z in SLOPES], np.float32)
+BLURS = (4.0, 2.0, 0.8)  # voxels, level by level
+LIMITS = (6.0, 3.0, 2.0)  # standard deviations of the differences from which on they are cut off
+STEPS = 10  # in each level
 JUDGED = 1  # the level whose residuals give the error: on the finest, what brains are bent by is cut off as outlying
 
 
@@ -64,6 +64,9 @@ def find(voxels: np.ndarray, spacing: Sequence[float], stack: bool = False) -> M
     smallest rotation. With `stack` the distance between slices is taken for a guess: they are turned in their own plane
     by one angle and moved along it in proportion to their height, and z stays slice index times spacing. Where there is
     no plane to be seen the answer is `centre`, with similarity 0 and error UNKNOWN.
+
+    The tilt that is left in phantoms is, in root mean square, half of `error` where they are straight and uneven in
+    intensity alone, and 1.5 times it where they are bent, as people are. In a stack `error` is that of the yaw.
     """
     return _find_all([(voxels, spacing)], stack)[0]
 
@@ -267,20 +270,25 @@ def _blur(image, sigma) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames="stack")
-def _register_all(cubes: _Cube, points, blocks, starts, levels, stack: bool):
+def _register_all(cubes: _Cube, points, blocks, starts, levels: jax.Array, stack: bool):
     """Of each cube: its plane `[B, 3]` and frame, its standard error in radians `[B]`, and its similarity `[B]`."""
 
     def register(cube):
-        images = jax.vmap(partial(_blur, cube.image))(levels[:, 0])
+        images = jax.vmap(partial(_blur, cube.image))(levels[0])
         few = cube, points[::8], stack
         alike = jax.vmap(lambda start: _similarity(start, images[0], *few))(starts)
 
         def descend(theta, level):
             return _fit(theta, level[1], blocks, level[0], cube, points, stack)
 
-        theta, equations = jax.lax.scan(descend, starts[alike.argmax()], (images, levels[:, 1]))
-        error = _jackknife(*(one[JUDGED] for one in equations), angles=1 if stack else 2)
-        return theta, *_frame(theta, stack), error, _similarity(theta, images[-1], cube, points, stack)
+        def fit(start):
+            theta, equations = jax.lax.scan(descend, start, (images, levels[1]))
+            error = _jackknife(*(one[JUDGED] for one in equations), angles=1 if stack else 2)
+            return theta, *_frame(theta, stack), error, _similarity(theta, images[-1], cube, points, stack)
+
+        # What looks best on the coarsest level can be a trap; most heads lie nearly straight.
+        fits = jax.vmap(fit)(jnp.stack([starts[alike.argmax()], jnp.zeros(3)]))
+        return jax.tree.map(lambda fit: fit[fits[-1].argmax()], fits)
 
     return jax.vmap(register)(cubes)
 
@@ -293,7 +301,7 @@ def _find_all(volumes: Sequence, stack: bool) -> list[Midline]:
     points = _points()
     with jax.default_device(jax.devices("cpu")[0]):
         together = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-        constants = points, _blocks(points), STARTS.reshape(-1, 3).astype(np.float32), LEVELS.astype(np.float32)
+        constants = points, _blocks(points), STARTS, np.array([BLURS, LIMITS], np.float32)
         fits = jax.device_get(_register_all(together, *constants, stack=stack))
     fits = zip(volumes, middles, units, *fits, strict=False)  # the fits are padded
     return [_midline(*fit, stack) for fit in fits]

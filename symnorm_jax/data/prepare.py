@@ -2,23 +2,19 @@
 
 import json
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-import jax
 import joblib
 import numpy as np
 import pandas as pd
 from absl import logging
-from joblib.externals.loky import get_reusable_executor
 from ml_collections import ConfigDict
-from threadpoolctl import threadpool_limits
 
 from symnorm_jax.data import manifest, slices, store
 from symnorm_jax.data.brain import brain_mask
+from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
@@ -56,32 +52,6 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
                 f"the {split} split holds no healthy slice with data.train_on={config.train_on!r}; add scans."
             )
     return table
-
-
-def in_parallel(work: list, workers: int) -> Iterator:
-    """The results of joblib's delayed calls in their order, from `workers` processes, or one a core for 0."""
-    cache = jax.config.jax_compilation_cache_dir
-    # One thread each, in this process too: sums in another order would make the result depend on the workers.
-    alone = {"inner_max_num_threads": 1, "initializer": _begin_worker, "initargs": (cache, os.getpid())}
-    with threadpool_limits(1), joblib.parallel_config("loky", **alone):
-        try:
-            yield from joblib.Parallel(n_jobs=workers or -1, return_as="generator")(work)
-        finally:  # workers would idle beside the training, and outlive a killed run
-            get_reusable_executor().shutdown(wait=True)
-
-
-def _begin_worker(cache: str | None, parent: int) -> None:
-    """Keep a worker process off the accelerator, whose memory the training is to have, and from outliving `parent`."""
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process once its parent is gone: a killed one cannot tell its workers, which would work on and idle."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def find_scans(config: ConfigDict) -> list[Scan]:

@@ -32,7 +32,7 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     """Draw `figures/` and write `report.html` from the files of a finished evaluation."""
     table = manifest.read_table(workdir / "scores.csv")
     results, thresholds = read_json(workdir / "metrics.json"), read_json(workdir / "thresholds.json")
-    rows = manifest.read_table(workdir / "manifest.csv")
+    rows = manifest.read_manifest(workdir / "manifest.csv")
     drawn = _draw(workdir, config, table, thresholds)
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("report.html.jinja").read_text()

@@ -1,0 +1,37 @@
+"""Work spread over processes that keep to themselves: one thread each, off the accelerator, gone with their parent."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import jax
+import joblib
+from joblib.externals.loky import get_reusable_executor
+from threadpoolctl import threadpool_limits
+
+
+def in_parallel(work: list, workers: int) -> Iterator:
+    """The results of joblib's delayed calls in their order, from `workers` processes, or one a core for 0."""
+    cache = jax.config.jax_compilation_cache_dir
+    # One thread each, in this process too: sums in another order would make the result depend on the workers.
+    alone = {"inner_max_num_threads": 1, "initializer": _begin_worker, "initargs": (cache, os.getpid())}
+    with threadpool_limits(1), joblib.parallel_config("loky", **alone):
+        try:
+            yield from joblib.Parallel(n_jobs=workers or -1, return_as="generator")(work)
+        finally:  # workers would idle beside the training, and outlive a killed run
+            get_reusable_executor().shutdown(wait=True)
+
+
+def _begin_worker(cache: str | None, parent: int) -> None:
+    """Keep a worker process off the accelerator, whose memory the training is to have, and from outliving `parent`."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_compilation_cache_dir", cache)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone: a killed one cannot tell its workers, which would work on and idle."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,79 @@
+"""Difference maps carried back from the grid of slices to the voxels of the scan, one NIfTI file a scan."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from symnorm_jax.data.frame import Frame, carry_back
+from symnorm_jax.data.store import read_about
+from symnorm_jax.data.volumes import Scan, digest, write_nifti
+from symnorm_jax.errors import RunError
+from symnorm_jax.scoring.embed import Arrays
+
+LONGEST = 100  # letters of a file name without its ending; file systems allow about 255 bytes
+ENDING = "_map.nii.gz"
+
+
+def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
+    """Values `[N, X, Y]` of the slices of one scan, `rows` of a manifest, in its RAS+ voxels `[*shape]`, float32.
+
+    `about` is what the store knows of the scan. Zero where no slice was kept. `order` is that of `carry_back`.
+    """
+    count = len(about["rows"]) + about["left_out"]
+    grid = np.zeros((*values.shape[1:], count), np.float32)
+    grid[..., rows.slice.to_numpy(int)] = np.moveaxis(values, 0, -1)
+    return carry_back(grid, Frame(np.array(about["to_voxel"]), grid.shape), shape, order)
+
+
+def file_names(rows: pd.DataFrame) -> pd.Series:
+    """A file name for every patient and session of a manifest, by both; no two are one, even in lower case.
+
+    Patients are named by files and tables, so a name is no path: of other characters than A-Z, a-z, 0-9, `.`, `_` and
+    `-`, and of a leading dot, nothing is left.
+    """
+    visits = rows.drop_duplicates(["patient", "session"])[["patient", "session"]]
+    names, taken = [], set()
+    for patient, session in visits.itertuples(index=False):
+        plain = start = _plain("_".join(filter(None, (patient, session))))
+        number = 2
+        while plain.lower() in taken:
+            plain, number = f"{start}-{number}", number + 1
+        taken.add(plain.lower())
+        names.append(plain + ENDING)
+    return pd.Series(names, pd.MultiIndex.from_frame(visits), dtype=str)
+
+
+def write_maps(
+    scans: Iterable[Scan],
+    rows: pd.DataFrame,
+    arrays: Arrays,
+    store: Path,
+    output: Path,
+    axes: Callable[[Scan], str | None],
+) -> Iterator[Path]:
+    """Write the map of each of `scans`, one after the other; `axes` tells how the scan is stored, None for no NIfTI.
+
+    `rows` is the run's manifest, whose slices are in `store`, and `arrays` has `index` `[N]` and `map` `[N, X, Y]`.
+    Raises RunError where a scan is no longer the one that was prepared.
+    """
+    names = file_names(rows)
+    place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
+    for scan in scans:
+        own = rows[(rows.patient == scan.patient) & (rows.session == scan.session) & rows.index.isin(place.index)]
+        about = read_about(store, own.store.iloc[0])
+        if about is None or digest(scan.files, "" if scan.files else scan.name + scan.recipe) != own.sha256.iloc[0]:
+            raise RunError(f"{scan.name}: the scan, or what {store} holds of it, is not the one that was prepared.")
+        native = scan.load()
+        values = arrays["map"][place[own.index].to_numpy()]
+        path = output / names[scan.patient, scan.session]
+        carried = volume(values, own, about, native.voxels.shape)
+        write_nifti(path, carried, native.affine, axes(scan) or "RAS")
+        yield path
+
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:LONGEST]
+    return re.sub(r"^\.+", "_", plain) or "_"

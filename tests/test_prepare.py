@@ -1,0 +1,251 @@
+"""Preparing without training: the same whatever the workers, resumed where it was killed, and told as it is."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from layouts import write_table
+from PIL import Image
+
+from configs import demo
+from configs import table as table_config
+from symnorm_jax.data import manifest
+from symnorm_jax.data.sources import SOURCES
+from symnorm_jax.data.store import SliceSource
+from symnorm_jax.evaluation import cohort, sheet
+from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.run import JUDGED, Run
+from symnorm_jax.training.runlog import open_run
+
+ROOT = Path(__file__).parents[1]
+PHANTOMS = {"data.options.healthy": 8, "data.options.patients": 4, "data.options.spacing": 3.0}
+
+
+def run_of(module, workdir, **changes) -> Run:
+    """A run that has begun; mid-lines are only centred unless asked for, which needs no compilation."""
+    config = module.get_config("tiny")
+    settings = {"data.store": str(workdir.parent / "store"), "data.workers": 1, "data.midline": "centred"}
+    config.update_from_flattened_dict(settings | changes)
+    open_run(workdir, config.lock(), {})
+    return Run(config, workdir)
+
+
+def run_of_table(root, workdir, **changes) -> Run:
+    return run_of(table_config, workdir, **{"data.root": str(root)} | changes)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    """A table of 20 people, two of them of unknown health, with ages."""
+    path = write_table(tmp_path_factory.mktemp("table"))
+    lines = path.read_text().splitlines()
+    lines = [f"{line},{'age' if i == 0 else 40 + i}" for i, line in enumerate(lines)]
+    lines[1:3] = [line.replace("healthy", "unlabelled") for line in lines[1:3]]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(scans, tmp_path_factory) -> Run:
+    run = run_of_table(scans, tmp_path_factory.mktemp("prepared") / "run")
+    run.prepare()
+    return run
+
+
+@pytest.fixture
+def compilations(tmp_path, monkeypatch):
+    """What this process compiles is not compiled again by workers, for which the devices must be as many."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(jax.config.jax_num_cpu_devices))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "xla"))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
+def test_the_manifest_does_not_depend_on_the_number_of_workers(tmp_path, compilations):
+    scans, written = write_table(tmp_path / "table", people=8), []
+    for workers in (1, 2):
+        workdir = tmp_path / str(workers) / "run"
+        workdir.parent.mkdir()
+        run_of_table(scans, workdir, **{"data.workers": workers, "data.midline": "straight"}).prepare()
+        written.append((workdir / "manifest.csv").read_bytes())
+    assert written[0] == written[1]
+
+
+def begin_command(folder: Path) -> list[str]:
+    given = PHANTOMS | {"data.store": folder / "store", "data.workers": 2, "data.midline": "centred"}
+    command = [sys.executable, "launch/prepare.py", "--config=configs/demo.py:tiny", f"--workdir={folder / 'run'}"]
+    return command + [f"--config.{key}={value}" for key, value in given.items()]
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a process group that still run."""
+    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, leads, state in lines if int(leads) == leader and not state.startswith("Z")]
+
+
+def kill_midway(folder: Path) -> dict[Path, int]:
+    """Begin to prepare, kill the command once two scans are done; the files of finished scans and their dates."""
+    with subprocess.Popen(
+        begin_command(folder), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as command:
+        end = time.monotonic() + 120
+        while len(list((folder / "store").glob("*.json"))) < 2 and command.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        os.kill(command.pid, signal.SIGKILL)
+    end = time.monotonic() + 15
+    while group(command.pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not group(command.pid), "a worker outlives the command"
+    done = {path.stem for path in (folder / "store").glob("*.json")}
+    return {path: path.stat().st_mtime_ns for path in (folder / "store").iterdir() if path.stem in done}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process group")
+def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path):
+    finished = kill_midway(tmp_path)
+    people = PHANTOMS["data.options.healthy"] + PHANTOMS["data.options.patients"]
+    assert 2 <= len(finished) // 2 < people and not (tmp_path / "run" / "manifest.csv").exists()
+    done = subprocess.run(begin_command(tmp_path), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    whole = run_of(demo, tmp_path / "whole" / "run", **PHANTOMS)
+    whole.prepare()
+    workdir = tmp_path / "run"
+    assert (workdir / "manifest.csv").read_bytes() == (whole.workdir / "manifest.csv").read_bytes()
+    page = (workdir / "cohort.md").read_text()
+    assert f"of {people - len(finished) // 2} scans in" in page and "slices a second" in page
+    assert f"| all | {people} | {people} |" in page and "Splits" in done.stdout
+    assert (workdir / "figures" / "contact_test.png").exists()
+
+
+def made_up() -> pd.DataFrame:
+    """Two people who train, one of them twice, one each in val and test, one unlabelled and one excluded."""
+    columns = ("patient", "session", "split", "label", "sex", "age", "flag", "exclusion")
+    lines = [
+        ("a|b", "1", "train", "healthy", "F", "61", "", ""),
+        ("a|b", "1", "train", "healthy", "F", "61", "", ""),
+        ("a|b", "2", "train", "neither", "F", "63", "poor", ""),
+        ("c", "", "train", "abnormal", "M", "70", "", ""),
+        ("d", "", "val", "healthy", "", "", "", ""),
+        ("e", "", "test", "abnormal", "M", "55", "", ""),
+        ("f", "", "unlabelled", "unlabelled", "M", "56.5", "", ""),
+        ("g", "", "excluded", "", "M", "20", "", "no brain"),
+    ]
+    rows = pd.DataFrame(lines, columns=columns)
+    numbers = dict.fromkeys(("roll", "yaw", "off_centre_mm", "mirror_similarity"), 0.5)
+    return rows.assign(slices_left_out=3, healthy_person=rows.patient.isin(["a|b", "d"]), **numbers)
+
+
+def test_the_cohort_has_the_right_numbers(monkeypatch):
+    monkeypatch.setattr(cohort, "VALUES", 4)  # five ages are many
+    made = cohort.tables(made_up(), "lesion_free_slices")
+    assert made["Scans"][1] == [7, 6, 1, 1, 5, 7, 18]
+    assert made["Splits"] == [
+        ["split", "patients", "scans", *(f"{x} slices" for x in cohort.LABELS), "trained on"],
+        ["train", 2, 3, 2, 1, 1, 0, 2],
+        ["val", 1, 1, 1, 0, 0, 0, 0],
+        ["test", 1, 1, 0, 1, 0, 0, 0],
+        ["unlabelled", 1, 1, 0, 0, 0, 1, 0],
+        ["all", 5, 6, 3, 2, 1, 1, 2],
+    ]
+    assert made["Groups"][1:] == [
+        ["sex", "F 1, M 1", "unknown 1", "M 1", "M 1"],
+        ["age", "63 (61–70)", "unknown 1", "55 (55–55)", "56.5 (56.5–56.5)"],
+    ]
+    assert made["Flagged mid-lines"][1:] == [["a|b", "2", "poor"]] and made["Exclusions"][1:] == [["g", "", "no brain"]]
+    page = cohort.markdown("Cohort", made, ["A note."])
+    assert "| a\\|b | 2 | poor |" in page and page.startswith("# Cohort\n\nA note.\n\n## Scans")
+
+
+def test_names_steer_neither_the_page_nor_the_terminal(capsys):
+    rows = made_up()
+    rows.loc[7, "patient"] = "\x1b[31m<b>[red]x\n"
+    made = cohort.tables(rows, "lesion_free_slices")
+    assert "| ?\\[31m&lt;b>\\[red]x? |" in cohort.markdown("Cohort", made, [])
+    cohort.show(made, [])
+    assert "?[31m<b>[red]x?" in capsys.readouterr().out
+
+
+def test_the_cohort_of_a_run_agrees_with_its_manifest(prepared):
+    rows, made = prepared.manifest, cohort.tables(prepared.manifest, "healthy_people")
+    for split, patients, scans, *counts, learned in made["Splits"][1:-1]:
+        part = rows[rows.split == split]
+        assert (patients, scans) == (part.patient.nunique(), part.store.nunique()) and sum(counts) == len(part)
+        assert learned == len(part) * (split == "train")
+    assert [line[0] for line in made["Groups"][1:]] == ["site", "age"]
+
+
+def test_contact_sheets_show_something(prepared):
+    sheets = sheet.write_sheets(prepared.workdir, prepared.manifest, prepared.config.data.store)
+    assert [path.name for path in sheets] == [f"contact_{x}.png" for x in (*manifest.SPLITS, manifest.UNLABELLED)]
+    for path in sheets:
+        shown = np.asarray(Image.open(path).convert("RGB"), np.float32)
+        grey = (shown.max(-1) - shown.min(-1) < 8) & (shown.mean(-1) > 40) & (shown.mean(-1) < 240)
+        red = (shown[..., 0] > 150) & (shown[..., 2] < 120)
+        assert grey.mean() > 0.1 and red.any() == ("test" in path.name or "val" in path.name)
+
+
+def test_a_contact_sheet_takes_any_name_and_few_slices(prepared):
+    rows = prepared.manifest.query("split == 'test'").groupby("patient").head(2)
+    named = rows.assign(patient="$\\frac{" + rows.patient + "_" * 40, flag="poor")
+    figure = sheet.contact_sheet(named, prepared.config.data.store, "$test")
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert len(names) == min(sheet.PATIENTS, rows.patient.nunique())
+    assert all(name.endswith("…\nflagged") for name in names)
+    figure.canvas.draw()
+
+
+def test_unlabelled_scans_are_a_split_that_is_neither_learned_nor_judged(prepared):
+    rows = prepared.manifest
+    unknown = rows[rows.split == "unlabelled"]
+    assert set(unknown.patient) == {"person0", "person1"} and set(unknown.label) == {"unlabelled"}
+    for train_on in manifest.TRAIN_ON:
+        assert not manifest.trainable(rows, train_on)[unknown.index].any()
+    assert "unlabelled" not in JUDGED
+    assert not slice_cases(rows, "test").index.intersection(unknown.index).any()
+    assert len(SliceSource(prepared.config.data.store, unknown)) == len(unknown)
+
+
+def divided(root):
+    """The table, with the last six people for testing, as a release would have it."""
+    listed = SOURCES["table"](root)
+    return [scan._replace(split="test" if int(scan.patient[6:]) >= 14 else "train") for scan in listed]
+
+
+def test_the_division_of_a_release_is_honoured(scans, prepared, tmp_path, monkeypatch):
+    monkeypatch.setitem(SOURCES, "divided", divided)
+    store = {"data.source": "divided", "data.store": prepared.config.data.store}
+    run = run_of_table(scans, tmp_path / "run", **store)
+    run.prepare()
+    people = run.manifest.drop_duplicates("patient").set_index("patient").split
+    assert set(people.index[people == "test"]) == {f"person{i}" for i in range(14, 20)}
+    assert set(people[[f"person{i}" for i in range(2, 14)]]) == {"train", "val"}
+    assert set(people[["person0", "person1"]]) == {"unlabelled"}
+
+
+def test_a_poor_mid_line_is_flagged_or_excluded_with_the_reason(scans, prepared, tmp_path):
+    found = prepared.manifest.drop_duplicates("patient").set_index("patient").mirror_similarity
+    worst, limit = set(found.nsmallest(3).index), float(found.nsmallest(4).iloc[2:].mean())
+    given = {"data.min_similarity": limit, "data.store": str(tmp_path / "store")}
+    flagged, excluded = (
+        run_of_table(scans, tmp_path / what, **given, **{"data.poor_midline": what}) for what in ("flag", "exclude")
+    )
+    flagged.prepare()
+    rows = flagged.manifest
+    assert set(rows.patient[rows.flag != ""]) == worst and not (rows.split == "excluded").any()
+    assert rows.flag[rows.flag != ""].str.contains("brain and mirror image correlate by").all()
+    excluded.prepare()
+    gone = excluded.manifest.query("split == 'excluded'")
+    assert set(gone.patient) == worst and gone.exclusion.str.contains("choose data.poor_midline='flag'").all()
