@@ -1,8 +1,9 @@
 """Alzheimer's disease (ADNI, in any of the layouts that symnorm_jax/data/sources/adni.py reads): the second transfer.
 
-python launch/train.py --config=configs/alz.py --config.data.root=/data/ADNI
+python launch/train.py --config=configs/alz.py --config.data.root=/data/AD_NC
+python launch/train.py --config=configs/alz.py --config.data.root=/data/ADNI --config.data.brain=extract
 
-Whole heads, as LONI and Clinica have them, need `--config.data.brain=extract`; from scratch: `--config.init_from=''`.
+The second is for whole heads, as LONI and Clinica have them. From scratch: `--config.init_from=''`.
 
 Healthy controls are trained on; nobody draws an atrophy, so every slice is what its person is, and a patient's score is
 the mean over slices. ADNI's T1 has no contrast agent: a source that was trained on T1 without it transfers better.
@@ -17,6 +18,8 @@ def get_config(size: str = "full"):
     config.data.source = "adni"
     config.data.options.layout = "auto"  # or loni, caps, slices
     config.data.options.mci = "drop"  # mild cognitive impairment: or keep, scored and not judged, or abnormal
+    config.data.options.prefer = "corrected"  # loni: of several images of a day; or original
+    config.data.options.description = ""  # loni: only images whose description holds this
     config.data.options.use_folders = False  # slices: take the release's own division into train and test
     config.data.brain = "nonzero"
     config.score.patient = "mean"

@@ -12,5 +12,6 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "dicom"
+    config.data.options.table = "scans.csv"  # from root, where root is a folder
     config.data.brain = "extract"
     return finish(config, size)

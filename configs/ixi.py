@@ -14,6 +14,7 @@ def get_config(size: str = "full"):
     config = base()
     config.data.source = "ixi"
     config.data.options.lesion_masks = "../stroke_masks"  # a folder of *_lesion.nii.gz in MNI space, from root
+    config.data.options.channel = "t1"  # or t2, pd, without lesions
     config.data.options.planted = 0.35
     config.data.options.seed = 0
     return finish(config, size)

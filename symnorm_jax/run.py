@@ -28,10 +28,10 @@ from symnorm_jax.scoring.takeover import THRESHOLDS, ZERO_SHOT
 from symnorm_jax.scoring.thresholds import RULES, fit_thresholds
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
-from symnorm_jax.training.runlog import progress
+from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import check_batch_size
 from symnorm_jax.training.train import train
-from symnorm_jax.training.transfer import check_source, restored, schedule
+from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
 
 JUDGED = ("val", "test")
 PICTURED = ("test", manifest.UNLABELLED)  # splits whose maps are kept
@@ -53,6 +53,8 @@ class Run:
 
     def everything(self) -> None:
         """All steps, from wherever the run stands."""
+        if self.config.init_from:
+            check_source(self.config, self._system)
         self.prepare()
         self.train_and_embed()
         self.score()
@@ -76,6 +78,10 @@ class Run:
         folder = self.workdir / "embeddings"
         if all((folder / f"{split}.npz").exists() for split in self._splits):
             return
+        for run in lineage(self.config.init_from):
+            theirs, data = manifest.read_manifest(Path(run) / "manifest.csv"), read_config(Path(run)).data
+            same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
+            manifest.audit_source(self.manifest, theirs, run, same)
         source = SliceSource(self.config.data.store, self._training_rows)
         variables = train(
             self._system,
@@ -158,7 +164,7 @@ class Run:
         cases = cases_at(level, table, "val", config.score.patient)
         fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score.quantile)
         if config.init_from:
-            theirs = takeover.thresholds_of(config.init_from, level)
+            theirs = takeover.thresholds_of(config.init_from, level, config.score.patient)
             kept = own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
         return fitted
@@ -180,12 +186,10 @@ def _checked(config: ConfigDict) -> System:
     _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, slices.POOR_MIDLINE)
     _refuse_unless_one_of("score.patient", config.score.patient, AGGREGATES)
     _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
-    brain.check(config.data.brain, config.data.extractor)
+    brain.check_choice(config.data.brain, config.data.extractor)
     mahalanobis.check_shrinkage(config.score.shrinkage)
     for name, settings in schedule(config, system).items():
         check_batch_size(f"{'finetune' if config.init_from else 'train'}.{name}.batch_size", settings.batch_size)
-    if config.init_from:
-        check_source(config, system)
     check_batch_size("score.batch_size", config.score.batch_size)
     return system
 

@@ -56,7 +56,7 @@ def test_a_folder_of_pictures_with_masks(folder, images):
     volume = pickle.loads(pickle.dumps(scan)).load()
     voxels, brain, lesion = layouts_lesion.person(0)
     assert [Path(path).stem for path in scan.files][:3] == ["s_8", "s_9", "s_10"] and len(scan.extras) == 32
-    assert volume.stack and "(2.0, 3.0, 5.0)" in scan.recipe
+    assert not volume.stack and "(2.0, 3.0, 5.0)" in scan.recipe
     if images == "png":
         np.testing.assert_array_equal(volume.voxels, voxels)
     assert volume.voxels[volume.lesion].min() > 150 and np.argwhere(volume.lesion)[:, 0].max() < 10

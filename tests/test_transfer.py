@@ -9,8 +9,9 @@ import pytest
 from test_end_to_end import config_of
 
 from symnorm_jax.data import manifest
-from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.errors import ConfigError, LeakageError, RunError
 from symnorm_jax.run import Run
+from symnorm_jax.scoring.takeover import thresholds_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.runlog import open_run
 from symnorm_jax.training.sharding import make_mesh
@@ -124,16 +125,31 @@ def test_only_few_patients_are_trained_on(folder, source):
 
 def test_networks_that_mean_something_else_are_refused_key_by_key(folder, source):
     with pytest.raises(ConfigError, match=r"mask.patch \(there 4, here 8\), vae.latent \(there 32, here 16\)"):
-        target(folder, source, "gaussian", **{"mask.patch": 8, "vae.latent": 16})
+        target(folder, source, "gaussian", **{"mask.patch": 8, "vae.latent": 16}).everything()
 
 
 def test_what_cannot_be_started_from_is_refused(folder, source):
     with pytest.raises(RunError, match="init_from=.*absent: not a finished run"):
-        run_in(folder, "from_nothing", init_from=str(folder / "absent"))
+        run_in(folder, "from_nothing", init_from=str(folder / "absent")).everything()
     with pytest.raises(ConfigError, match="finetune.kind='some'; one of"):
         target(folder, source, "some")
     with pytest.raises(ConfigError, match="score.thresholds='source'; one of"):
         run_in(folder, "no_source", **{"score.thresholds": "source"})
+
+
+def test_what_the_source_has_learned_from_is_not_judged(folder, source):
+    """The people of the source, shared out anew."""
+    people = {"data.options.seed": 0, "data.options.contrast": "t1_gd", "seed": 1}
+    with pytest.raises(LeakageError, match="sha256 .* stands in the .* split of init_from"):
+        target(folder, source, "gaussian", **people).everything()
+
+
+def test_a_threshold_for_another_sum_over_slices_is_none_for_patients(folder, source):
+    taken = [thresholds_of(str(source.workdir), level, "mean") for level in ("slice", "patient")]
+    values = [of["mahalanobis"]["healthy_quantile"]["value"] for of in taken]
+    assert values[0] is not None and values[1] is None
+    same = thresholds_of(str(source.workdir), "patient", "max")
+    assert same["mahalanobis"]["healthy_quantile"]["value"] is not None
 
 
 def test_stages_have_steps_and_rates_of_their_own(folder, source):

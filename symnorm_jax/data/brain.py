@@ -20,10 +20,16 @@ STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot h
 FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum is larger, stray specks are smaller
 
 
+def check_choice(kind: str, extractor: str) -> None:
+    """Raises ConfigError where the choice is unknown."""
+    for key, value, allowed in (("brain", kind, BRAIN), ("extractor", extractor, EXTRACTORS)):
+        if value not in allowed:
+            raise ConfigError(f"data.{key}={value!r}; one of {sorted(allowed)} is allowed.")
+
+
 def check(kind: str, extractor: str) -> None:
     """Raises ConfigError where the choice is unknown, or the extractor it needs is not installed."""
-    _check_choice("brain", kind, BRAIN)
-    _check_choice("extractor", extractor, EXTRACTORS)
+    check_choice(kind, extractor)
     if kind == "extract":
         check_installed(extractor)
 
@@ -34,8 +40,7 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
     `cache` names a file that keeps an extracted mask; where it holds one of this shape by this extractor, nothing is
     extracted. Raises ScanError where no mask can be had, ConfigError as `check` does.
     """
-    _check_choice("brain", kind, BRAIN)
-    _check_choice("extractor", extractor, EXTRACTORS)
+    check_choice(kind, extractor)
     if kind == "file":
         if volume.brain is None:
             raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
@@ -43,11 +48,6 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
     if kind == "extract":
         return _extracted(volume, extractor, cache)
     return _nonzero(volume) if kind == "nonzero" else _head(volume.voxels)
-
-
-def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"data.{key}={value!r}; one of {sorted(allowed)} is allowed.")
 
 
 def _nonzero(volume: Volume) -> np.ndarray:

@@ -18,7 +18,7 @@ from symnorm_jax.data.volumes import Scan, Volume, digest, stored_axes
 from symnorm_jax.errors import ScanError
 
 COLUMNS = (
-    *("patient", "session", "source", "stored_axes", "shape", "spacing_mm", "brain_share", "lesion_ml"),
+    *("patient", "session", "person", "source", "stored_axes", "shape", "spacing_mm", "brain_share", "lesion_ml"),
     *("sha256", "same_as", "problem"),
 )
 NIFTI = (".nii", ".nii.gz", ".img", ".hdr")
@@ -33,7 +33,7 @@ def check(config: ConfigDict, progress: Progress) -> pd.DataFrame:
     `same_as` names the first scan made of the same bytes. Raises ConfigError for an unknown choice, ScanError where
     nothing is found.
     """
-    brain.check(config.brain, config.extractor)
+    brain.check_choice(config.brain, config.extractor)
     work = [joblib.delayed(_check_scan)(scan, config.brain) for scan in find_scans(config)]
     rows = list(progress(in_parallel(work, config.workers), "checking", len(work)))
     table = pd.DataFrame([dict.fromkeys(COLUMNS, UNKNOWN) | row for row in rows])
@@ -61,6 +61,7 @@ def stored_axes_of(scan: Scan) -> str | None:
 def _check_scan(scan: Scan, kind: str) -> dict:
     source = os.path.commonpath(scan.files) if scan.files else ""
     row = {"patient": scan.patient, "session": scan.session, "source": source}
+    row["person"] = ("healthy" if scan.healthy else "abnormal") if scan.labelled else "unlabelled"
     try:
         row["sha256"] = digest(scan.files, "" if scan.files else scan.name + scan.recipe)
         row["stored_axes"] = stored_axes_of(scan) or ""

@@ -53,6 +53,8 @@ def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], tra
     for own, shares in (("", fractions), ("train", (*fractions[:2], 0))):
         part = rows[rows.split == own]
         split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng))
+    if not split.isin(SPLITS).any():
+        raise ConfigError(f"nobody is labelled: all {rows.patient.nunique()} patients are {UNLABELLED} or excluded.")
     for name in SPLITS:
         if not (split == name).any():
             patients = rows.patient[split.isin(SPLITS)].nunique()
@@ -107,6 +109,23 @@ def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], 
     for later, earlier in (("val", ("train",)), ("test", ("train", "val"))):
         here, there = np.flatnonzero(used.split == later), np.flatnonzero(used.split.isin(earlier))
         _refuse_duplicates(used, vectors, here, there, limit)
+
+
+def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people: bool) -> None:
+    """Raise LeakageError where what the run `run`, started from, has learned or tuned on is to be judged here.
+
+    `theirs` is its manifest. Files are known by their hash and, with `same_people`, patients by their names.
+    """
+    for used, judged in (("train", ("val", "test")), ("val", ("test",))):
+        learned, mine = theirs[theirs.split == used], rows[rows.split.isin(judged)]
+        for column in ("sha256", "patient") if same_people else ("sha256",):
+            shared = mine[mine[column].isin(learned[column])]
+            if len(shared):
+                first = shared.iloc[0]
+                raise LeakageError(
+                    f"{column} {first[column]} stands in the {first.split} split and in the {used} split of "
+                    f"init_from={run}; what a source has seen must not be judged."
+                )
 
 
 def _refuse_duplicates(used, vectors, here, there, limit, block: int = 2048) -> None:

@@ -8,6 +8,7 @@ cube of one size first, so that one compilation serves them all.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ STEEPEST = 0.8  # slope of the plane, either way
 SLOPES = (-0.4, -0.2, 0.0, 0.2, 0.4)  # to start from, of the plane along y and z
 STARTS = np.array([(y, z, 0) for y in SLOPES for z in SLOPES], np.float32)
 BLURS = (4.0, 2.0, 0.8)  # voxels, level by level
-LIMITS = (6.0, 3.0, 2.0)  # standard deviations of the differences from which on they are cut off
+LIMITS = (6.0, 4.0, 4.0)  # standard deviations of the differences from which on they are cut off
 STEPS = 10  # in each level
 JUDGED = 1  # the level whose residuals give the error: on the finest, what brains are bent by is cut off as outlying
 
@@ -293,13 +294,21 @@ def _register_all(cubes: _Cube, points, blocks, starts, levels: jax.Array, stack
     return jax.vmap(register)(cubes)
 
 
+def _on_cpu():
+    """Keep to the CPU, which has the scan already; where JAX was told to do without it, to what there is."""
+    try:
+        return jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:
+        return nullcontext()
+
+
 def _find_all(volumes: Sequence, stack: bool) -> list[Midline]:
     volumes = [(np.asarray(voxels, np.float32), np.asarray(spacing, float)) for voxels, spacing in volumes]
     cubes, middles, units = zip(*(_cube(*volume, stack) for volume in volumes), strict=True)
     size = 1 if len(cubes) == 1 else BATCH  # so that few sizes are ever compiled
     padded = [*cubes, *[cubes[-1]] * (size - len(cubes))]
     points = _points()
-    with jax.default_device(jax.devices("cpu")[0]):
+    with _on_cpu():
         together = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         constants = points, _blocks(points), STARTS, np.array([BLURS, LIMITS], np.float32)
         fits = jax.device_get(_register_all(together, *constants, stack=stack))

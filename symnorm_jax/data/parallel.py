@@ -1,4 +1,4 @@
-"""Work spread over processes that keep to themselves: one thread each, off the accelerator, gone with their parent."""
+"""Work spread over processes: one BLAS thread each, off the accelerator, gone with their parent."""
 
 import os
 import threading

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,7 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import manifest, slices, store
-from symnorm_jax.data.brain import brain_mask
+from symnorm_jax.data import brain, manifest, slices, store
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
@@ -34,6 +34,7 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
     Raises ScanError where the source finds nothing or, with `strict`, at the first unusable scan; ConfigError where
     a choice is unknown; LeakageError where the splits share a patient, a file or a slice.
     """
+    brain.check(config.brain, config.extractor)
     scans = find_scans(config)
     folder = Path(config.store)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,9 @@ def find_scans(config: ConfigDict) -> list[Scan]:
     scans = SOURCES[config.source](config.root, **config.options)
     if not scans:
         raise ScanError(f"data.root={config.root}: no scan of the source {config.source!r} was found there.")
+    (name, _), count = Counter((scan.name, scan.split) for scan in scans).most_common(1)[0]
+    if count > 1:
+        raise ScanError(f"data.root={config.root}: the scan {name} is there {count} times; once is allowed.")
     return scans
 
 
@@ -95,9 +99,9 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
 
 
 def _cut(scan: Scan, config: ConfigDict, folder: Path) -> slices.Slices:
-    volume, name = scan.load(), digest(scan.files, scan.name, scan.recipe)[:24]
-    brain = brain_mask(volume, config.brain, config.extractor, folder / f"{name}.{config.extractor}.npz")
-    return slices.cut(volume, brain, scan.healthy, config)
+    volume, name = scan.load(), digest([*scan.files, *scan.extras], scan.name, scan.recipe)[:24]
+    mask = brain.brain_mask(volume, config.brain, config.extractor, folder / f"{name}.{config.extractor}.npz")
+    return slices.cut(volume, mask, scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

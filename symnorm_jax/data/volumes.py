@@ -6,7 +6,9 @@ allowed.
 """
 
 import hashlib
+import io
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,9 @@ from symnorm_jax.files import whole
 
 MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20
+MAX_EXTENT_MM = 2000.0  # along an edge of the volume: slices are cut every few mm
+MAX_VALUE = 1e15  # either side of 0; float32 holds sums and squares of what is smaller
+FORMATS = (".nii", ".hdr", ".img")  # nibabel reads others too, whose sizes nothing here bounds
 DEFLATE_RATIO = 1032  # deflate cannot expand by more than this, so a smaller .gz cannot hold what its header claims
 
 
@@ -70,12 +75,15 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """
     image = _open(path)
     try:
-        voxels = np.asarray(image.dataobj, dtype=np.float32)
+        with np.errstate(all="ignore"):  # what becomes infinite is refused below
+            voxels = np.asarray(image.dataobj, dtype=np.float32)
     except Exception as error:
         raise _unreadable(path, error) from None
-    bad = int(voxels.size - np.isfinite(voxels).sum())
-    if bad:
-        raise ScanError(f"{path}: {bad} of {voxels.size} voxels are NaN or infinite; all must be finite.")
+    if not (voxels.min() >= -MAX_VALUE and voxels.max() <= MAX_VALUE):  # NaN neither
+        bad = voxels.size - np.count_nonzero(abs(voxels) <= MAX_VALUE)
+        raise ScanError(
+            f"{path}: {bad} of {voxels.size} voxels are NaN or infinite, or beyond {MAX_VALUE:g}; all must be finite."
+        )
     return to_ras(voxels.reshape(voxels.shape[:3]), image.affine)
 
 
@@ -113,13 +121,17 @@ def to_ras(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _open(path):
     """The image, its header checked, its voxels not yet read."""
+    if not str(path).lower().removesuffix(".gz").endswith(FORMATS):
+        raise ScanError(f"{path}: no NIfTI image by its name; {', '.join(FORMATS)}, and .gz behind it, are allowed.")
     try:
-        image = nib.load(path)
+        with warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or that are refused here
+            _check_extensions(path)
+            image = nib.load(path)
         _check_header(path, image)
     except ScanError:
         raise
-    except FileNotFoundError:
-        raise ScanError(f"{path}: no such file.") from None
+    except FileNotFoundError as error:  # of a pair, either
+        raise ScanError(f"{error.filename or path}: no such file.") from None
     except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
         raise _unreadable(path, error) from None
     return image
@@ -130,6 +142,20 @@ def _unreadable(path, error: Exception) -> ScanError:
     return ScanError(f"{path}: cannot be read as a NIfTI image ({reason}).")
 
 
+def _check_extensions(path) -> None:
+    """Raise an error where header extensions do not end within MAX_DATA_OFFSET: nibabel would read all they claim."""
+    single = str(path).lower().removesuffix(".gz").endswith(".nii")
+    for kind in (nib.Nifti1Image, nib.Nifti2Image) if single else (nib.Nifti1Pair, nib.Nifti2Pair):
+        name = kind.filespec_to_file_map(path)["image" if single else "header"].filename
+        with nib.openers.ImageOpener(name) as file:
+            head = file.read(MAX_DATA_OFFSET + 1)
+        if kind.header_class.may_contain_header(head):
+            stream = io.BytesIO(head)
+            kind.header_class.from_fileobj(stream, check=False)
+            if stream.tell() > MAX_DATA_OFFSET:
+                raise ScanError(f"{path}: the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed.")
+
+
 def _check_header(path, image) -> None:
     shape = image.shape
     if len(shape) > 3 and set(shape[3:]) != {1} or len(shape) < 3 or min(shape) < 1:
@@ -137,19 +163,26 @@ def _check_header(path, image) -> None:
     claimed = int(np.prod(shape, dtype=object))
     if claimed > MAX_VOXELS:
         raise ScanError(f"{path}: the header claims {claimed} voxels {shape}; at most {MAX_VOXELS} are allowed.")
-    offset, itemsize = int(image.dataobj.offset), image.get_data_dtype().itemsize
+    dtype = image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise ScanError(f"{path}: the voxels are stored as {dtype}; integers or real numbers are allowed.")
+    offset, itemsize = int(image.dataobj.offset), dtype.itemsize
     held = os.path.getsize(image.file_map["image"].filename)
-    holds = held * (DEFLATE_RATIO if str(path).endswith(".gz") else 1)
+    holds = held * (DEFLATE_RATIO if str(path).lower().endswith(".gz") else 1)
     if offset > MAX_DATA_OFFSET or claimed * itemsize > holds:
         raise ScanError(
             f"{path}: the header claims {claimed * itemsize} bytes of voxels at offset {offset}, "
             f"more than the file's {held} bytes can hold."
         )
-    if np.isnan(image.affine).any() or np.isnan(nib.io_orientation(image.affine)).any():
+    if not np.isfinite(image.affine).all() or np.isnan(nib.io_orientation(image.affine)).any():
         raise ScanError(f"{path}: the affine {image.affine[:3].tolist()} does not span three directions; it must.")
     sizes = voxel_sizes(image.affine)
     if not ((sizes > 0.05) & (sizes < 50)).all():  # NaN fails too
         raise ScanError(f"{path}: voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
+    if max(extents := shape[:3] * sizes) > MAX_EXTENT_MM:
+        raise ScanError(
+            f"{path}: the edges are {extents.round().tolist()} mm long; at most {MAX_EXTENT_MM:g} mm are allowed."
+        )
 
 
 def _read_mask(path, image, voxels, affine) -> np.ndarray | None:

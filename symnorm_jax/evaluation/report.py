@@ -101,10 +101,11 @@ def _gaps(found: dict) -> list[tuple[str, str]]:
 
 def _counts(rows: pd.DataFrame) -> list[list]:
     """Patients and slices of each label by split, with a header."""
-    labels = ["healthy", "abnormal", "neither"]
+    labels = ["healthy", "abnormal", "neither", manifest.UNLABELLED]
     body = [
         [split, part.patient.nunique(), *(int((part.label == label).sum()) for label in labels)]
-        for split, part in ((split, rows[rows.split == split]) for split in manifest.SPLITS)
+        for split, part in ((split, rows[rows.split == split]) for split in (*manifest.SPLITS, manifest.UNLABELLED))
+        if len(part)
     ]
     return [["split", "patients", *(f"{label} slices" for label in labels)], *body]
 

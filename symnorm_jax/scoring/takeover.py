@@ -10,7 +10,7 @@ from symnorm_jax.scoring.mahalanobis import Gaussian, load
 from symnorm_jax.scoring.scores import Moments, score_table
 
 THRESHOLDS = ("source", "target")
-ZERO_SHOT = "baseline_zero_shot"  # the headline score of the source as it is
+ZERO_SHOT = "baseline_zero_shot"  # the score that this run calls headline, by the source as it is
 
 
 def gaussian_of(run: str) -> Gaussian:
@@ -23,11 +23,16 @@ def moments_of(run: str) -> Moments:
     return read_json(Path(run) / "thresholds.json")["moments"]
 
 
-def thresholds_of(run: str, level: str) -> dict[str, dict]:
-    """`{score: {rule: fit}}` of a run at a level, the run named as their origin."""
+def thresholds_of(run: str, level: str, aggregate: str) -> dict[str, dict]:
+    """`{score: {rule: fit}}` of a run at a level, the run named as their origin.
+
+    Values are None for patients whose scores that run makes otherwise than by this `aggregate` of their slices.
+    """
     fitted = read_json(Path(run) / "thresholds.json")[level]
+    other = level == "patient" and read_json(Path(run) / "config.json")["score"]["patient"] != aggregate
+    changes = {"value": None} if other else {}
     return {
-        score: {rule: fit | {"origin": f"{run}: {fit['origin']}"} for rule, fit in rules.items()}
+        score: {rule: fit | changes | {"origin": f"{run}: {fit['origin']}"} for rule, fit in rules.items()}
         for score, rules in fitted.items()
     }
 

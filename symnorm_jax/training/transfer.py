@@ -42,15 +42,21 @@ def check_source(config: ConfigDict, system: System) -> None:
         raise ConfigError(f"init_from={config.init_from}: its networks were trained with another {differences}.")
 
 
+def lineage(run: str | None) -> list[str]:
+    """The run that one starts from, the one before that, and so on."""
+    found = []
+    while run and run not in found:
+        found.append(run)
+        run = read_json(Path(run) / "config.json")["init_from"]
+    return found
+
+
 def restored(run: str, system: System, variables: Variables) -> Variables:
     """The networks of a finished run, laid out like `variables`; of the run before it if it trained none itself."""
-    for name in reversed(system.stages):
-        if any((Path(run) / name / "ckpt").glob("[0-9]*")):
-            return restore_last(Path(run) / name / "ckpt", variables)
-    earlier = read_json(Path(run) / "config.json")["init_from"]
-    if not earlier:
-        raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
-    return restored(earlier, system, variables)
+    for folder in (Path(one) / name / "ckpt" for one in lineage(run) for name in reversed(system.stages)):
+        if any(folder.glob("[0-9]*")):
+            return restore_last(folder, variables)
+    raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
 
 
 def _leaves(config: ConfigDict, key: str) -> dict[str, None]:

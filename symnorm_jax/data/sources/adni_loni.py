@@ -30,7 +30,7 @@ _PERSON = re.compile(r"\d{3}_S_\d{4,5}")
 _FILE = re.compile(r".*?(?:_I(\d+))?\.nii(?:\.gz)?")
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_.*)?")
 _T1 = re.compile(r"MP[-_ ]?RAGE|MPR|SPGR|T1", re.IGNORECASE)
-_NO_HEAD = re.compile(r"scout|localizer|hippocamp", re.IGNORECASE)
+_NO_HEAD = re.compile(r"scout|localizer|hippocamp|mask|flair|T2", re.IGNORECASE)
 _CORRECTIONS = ("gradwarp", "b1", "n3", "scaled")
 
 
@@ -62,7 +62,7 @@ def records(root: Path, mci: str, prefer: str, description: str) -> list[Scan]:
     left_out(root, len(images) - len(chosen), f"further images of a day; prefer={prefer!r}")
     of_person = defaultdict(set)
     for row in rows.values():
-        of_person[row["subject"]] |= {kind_of(row["group"])} - {None}
+        of_person[row["subject"]] |= {kind_of(row["group"]) or row["group"]} - {""}
     scans = [_scan(image, rows[image.number], of_person[image.patient], mci) for image in chosen]
     left_out(root, scans.count(None), f"scans of people listed neither as CN throughout nor as AD (mci={mci!r})")
     return [scan for scan in scans if scan]
@@ -142,7 +142,11 @@ def _one_a_day(images: list[Image], prefer: str) -> list[Image]:
     def rank(image):
         text = image.description.lower()
         corrections = sum(word in text for word in _CORRECTIONS)
-        return corrections * (-1 if prefer == "corrected" else 1), "repeat" in text, int(image.number)
+        return (
+            corrections * (-1 if prefer == "corrected" else 1),
+            bool(re.search("repeat|mpr-r", text)),
+            int(image.number),
+        )
 
     chosen = {}
     for image in sorted(images, key=rank):

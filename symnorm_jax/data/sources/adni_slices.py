@@ -39,8 +39,8 @@ LAYOUT = "AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg"
 
 _NAMELESS = re.compile(r"(very_?)?(mild|moderate|non)_?demented", re.IGNORECASE)
 _NUMBER = r"_(?:slice_)?(\d+)\.(?:jpe?g|png)"
-_SUBJECT = re.compile(r".*?(\d{3}_S_\d{4,5}|OAS1_\d{4})(?:_(.+?))??" + _NUMBER, re.IGNORECASE)
-_PERSON = re.compile(r"([A-Za-z-]*\d[\w-]*?)()" + _NUMBER, re.IGNORECASE)
+_SUBJECT = re.compile(r".*?(\d{3}_S_\d{4,5}|OAS1_\d{4}|sub-[A-Za-z0-9]+)(?:_(.+?))??" + _NUMBER, re.IGNORECASE)
+_PERSON = re.compile(r"([A-Za-z-]*\d[A-Za-z0-9-]*)()" + _NUMBER, re.IGNORECASE)
 
 
 class Picture(NamedTuple):

@@ -11,6 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from symnorm_jax.data.sources.cases import one_each
 from symnorm_jax.data.sources.listing import folder as existing
 from symnorm_jax.data.sources.listing import nothing_found, numeric
 from symnorm_jax.data.volumes import Scan, read_volume
@@ -28,7 +29,7 @@ def records(root: str) -> list[Scan]:
     images = sorted((path for path in found if _NAME.fullmatch(path.name)), key=lambda path: numeric(path.name))
     if not images:
         raise nothing_found(root, "heads", LAYOUT)
-    return [_scan(path) for path in images]
+    return [_scan(path) for path in one_each(root, images, lambda path: _NAME.fullmatch(path.name).groups(), str)]
 
 
 def _scan(image: Path) -> Scan:

@@ -82,7 +82,7 @@ def _images(root: Path, suffix: str) -> dict[tuple[str, str], Path]:
         for anat in sorted([*subject.glob("anat"), *subject.glob("ses-*/anat")], key=lambda path: numeric(str(path))):
             session = "" if anat.parent == subject else anat.parent.name
             ends = (f"_{suffix}.nii", f"_{suffix}.nii.gz")
-            runs = [path for path in anat.iterdir() if path.name.startswith(f"{subject.name}_")]
+            runs = [path for path in anat.glob("*") if path.name.startswith(f"{subject.name}_")]
             runs = sorted((run for run in runs if run.name.endswith(ends)), key=lambda path: numeric(path.name))
             if runs:
                 images[subject.name, session] = runs[0]

@@ -77,6 +77,8 @@ def load(image: str, seg: str | None, labels: str) -> Volume:
     other = np.setdiff1d(drawn, (0, 1, 2, 3, 4))
     if other.size:
         raise ScanError(f"{seg}: holds the label {other[0]:g}; 0, 1, 2, 3 and 4 are allowed.")
+    if {3, 4} <= set(np.unique(drawn).tolist()):
+        raise ScanError(f"{seg}: holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read.")
     return volume._replace(lesion=np.isin(drawn, LABELS[labels]))
 
 

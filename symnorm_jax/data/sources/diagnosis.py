@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import logging
 
 from symnorm_jax.data.sources.listing import read_rows
+from symnorm_jax.errors import ScanError
 
 CHOICES = ("abnormal", "drop", "keep")  # what becomes of MCI; kept, it is scored and not judged
 WORDS = {
@@ -47,13 +48,15 @@ def read_tables(paths: Iterable[Path], needed: tuple[str, ...], delimiter: str =
     """The rows of those tables whose header has the columns `needed`, each with the table's path.
 
     Columns are known by their lower-case letters and digits: `Image Data ID` and R's `Image_Data_ID` are `imagedataid`.
+    Raises ScanError where such a header goes on in a second line.
     """
-    tables = [path for path in sorted(set(paths)) if set(needed) <= set(_header(path, delimiter))]
-    return [
-        (path, {plain(column): cell for column, cell in row.items()})
-        for path in tables
-        for row in read_rows(path, (), delimiter)
-    ]
+    tables, found = [path for path in sorted(set(paths)) if set(needed) <= set(_header(path, delimiter))], []
+    for path in tables:
+        rows = [{plain(column): cell for column, cell in row.items()} for row in read_rows(path, (), delimiter)]
+        if rows and not set(needed) <= set(rows[0]):
+            raise ScanError(f"{path}: the header does not end with its line; check its quotation marks.")
+        found += [(path, row) for row in rows]
+    return found
 
 
 def left_out(root: Path, count: int, what: str) -> None:

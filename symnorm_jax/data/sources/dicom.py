@@ -20,19 +20,18 @@ from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
 from symnorm_jax.data.sources.listing import numeric
 from symnorm_jax.data.sources.table import Line, read_lines
-from symnorm_jax.data.volumes import MAX_VOXELS, Scan, Volume, read_nifti, to_ras
+from symnorm_jax.data.volumes import MAX_EXTENT_MM, MAX_VOXELS, Scan, Volume, read_nifti, to_ras
 from symnorm_jax.errors import ConfigError, ScanError
 
 FORMAT = 1  # raise it when the same files would give other voxels
-TABLE = "scans.csv"
 MAX_FILES = 2048
 SIZES_MM = (0.05, 50.0)
 TOLERANCE = 0.1  # of the slice distance, by which distances may differ; a missing slice is off by 1
 SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
 
 
-def records(root: str, *, table: str | None = None) -> list[Scan]:
-    """One Scan a line of `table`, a path from `root`; of scans.csv if it is not given.
+def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
+    """One Scan a line of `root`, or of its `table` where `root` is a folder.
 
     Raises ConfigError where pydicom is missing, and ScanError that names the line of the table.
     """
@@ -41,8 +40,8 @@ def records(root: str, *, table: str | None = None) -> list[Scan]:
             "data.source='dicom' needs pydicom, which is missing; pip install 'symnorm_jax[dicom]' gets it."
         )
     path = Path(root)
-    if table or path.is_dir():
-        path = path / (table or TABLE)
+    if path.is_dir():
+        path = path / table
     return [_scan(line) for line in read_lines(path, "folder")]
 
 
@@ -113,6 +112,9 @@ def _in_order(folder: str, slices: list[Slice]) -> tuple[list[Slice], np.ndarray
     sizes, (low, high) = voxel_sizes(affine), SIZES_MM
     if not ((sizes > low) & (sizes < high)).all():
         raise ScanError(f"{folder}: voxel sizes {sizes.round(3).tolist()} mm; {low:g} to {high:g} mm are allowed.")
+    if max(extents := sizes * (slices[0].columns, slices[0].rows, len(slices))) > MAX_EXTENT_MM:
+        edges = extents.round().tolist()
+        raise ScanError(f"{folder}: the edges are {edges} mm long; at most {MAX_EXTENT_MM:g} mm are allowed.")
     return slices, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS
 
 

@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from symnorm_jax.data.volumes import MAX_VALUE
 from symnorm_jax.errors import ScanError
 
+MAX_MM = 1e5  # of spacings and positions
 MAX_FILE_BYTES = 1 << 25  # of one slice; 2048 x 2048 pixels of 32 bits are half of it
 DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom would inflate it without a bound
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
@@ -83,8 +85,11 @@ def decode(one: Slice) -> np.ndarray:
                 f"{one.path}: decodes to shape {pixels.shape}; the header claims {(one.rows, one.columns)}."
             )
         rescaled = (pixels * one.slope + one.intercept).astype(np.float32)
-        if not np.isfinite(rescaled).all():
-            raise ScanError(f"{one.path}: rescaled by {one.slope:g} its values are infinite; they must be finite.")
+        if not (rescaled.min() >= -MAX_VALUE and rescaled.max() <= MAX_VALUE):
+            raise ScanError(
+                f"{one.path}: rescaled by {one.slope:g} its values are infinite or beyond {MAX_VALUE:g}; "
+                "they must be finite."
+            )
     return rescaled
 
 
@@ -113,8 +118,11 @@ def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
     size = os.path.getsize(path)
     if size > MAX_FILE_BYTES:
         raise ScanError(f"{path}: {size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice.")
-    _check_syntax(path, pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID)
     data = BytesIO(Path(path).read_bytes())  # a length that a header claims cannot ask for more than this
+    pydicom.filereader.read_preamble(data, force=False)
+    meta = pydicom.filereader.read_dataset(data, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    _check_syntax(path, meta.TransferSyntaxUID)
+    data.seek(0)
     return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
 
 
@@ -152,6 +160,8 @@ def _check_header(one: Slice, header) -> None:
         raise ScanError(
             f"{one.path}: the header claims {one.rows} x {one.columns} pixels, {claimed} bytes; the file has {held}."
         )
+    if max(*one.spacing, *abs(one.position)) > MAX_MM:
+        raise ScanError(f"{one.path}: a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed.")
     if not np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01):
         raise ScanError(
             f"{one.path}: rows and columns run along {one.along.tolist()}; two unit vectors at right angles must."

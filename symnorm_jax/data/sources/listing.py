@@ -7,6 +7,7 @@ from pathlib import Path
 from symnorm_jax.errors import ConfigError, ScanError
 
 MAX_TABLE_BYTES = 1 << 28
+MAX_CELL = 2000  # letters; a path may have as many, and a message may repeat it
 
 
 def folder(root: str | Path, layout: str) -> Path:
@@ -44,8 +45,15 @@ def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -
             columns = [column.strip() for column in table.fieldnames or ()]
             if not set(needed) <= set(columns):
                 raise ScanError(f"{path}: columns {columns}; {', '.join(needed)} are needed.")
-            return [{key.strip(): (cell or "").strip() for key, cell in row.items() if key} for row in table]
+            return [{key.strip(): _clean(path, cell or "") for key, cell in row.items() if key} for row in table]
     except FileNotFoundError:
         raise ScanError(f"{path}: no such file; a table with the columns {', '.join(needed)} is needed.") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise ScanError(f"{path}: cannot be read as a table ({error}).") from None
+
+
+def _clean(path: Path, cell: str) -> str:
+    """A cell on one line. Raises ScanError where it is too long."""
+    if len(cell) > MAX_CELL:
+        raise ScanError(f"{path}: a cell of {len(cell)} letters; at most {MAX_CELL} are allowed.")
+    return " ".join(line.strip() for line in re.split(r"[\r\n]+", cell.strip()))

@@ -71,7 +71,7 @@ def _scan(folder: Path, channel: str, space: str, known: dict[str, dict[str, str
 
 def _find(folder: Path, pattern: str) -> str | None:
     name = re.compile(rf"(?:{folder.name}_)?{pattern}\.nii\.gz")
-    found = sorted(str(path) for path in folder.iterdir() if name.fullmatch(path.name))
+    found = sorted(str(path) for path in folder.glob("*") if name.fullmatch(path.name))
     return found[0] if found else None
 
 

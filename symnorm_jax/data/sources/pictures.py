@@ -4,6 +4,7 @@ Size and mode are checked against a picture's header before Pillow decodes anyth
 anterior is taken to be at the top, and the picture's left for the person's left.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from symnorm_jax.errors import ScanError
 
 MAX_SIDE = 2048
 MAX_SLICES = 512
+FORMATS = ("JPEG", "PNG", "TIFF")  # whatever the name says: Pillow would start other programs for some of the others
 GREY_MODES = ("L", "RGB")  # grey pictures are at times stored as RGB with three equal channels
 
 
@@ -54,7 +56,7 @@ def _one_channel(rows: np.ndarray, channel: int) -> np.ndarray:
 
 def _read(path, modes, shape: tuple[int, int] | None = None) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
             _check_header(path, image, modes, shape)
             return np.asarray(image)
     except ScanError:

@@ -64,7 +64,7 @@ def load_pictures(
     for paths, mask in zip((lesion, brain), masks, strict=True):
         if mask is not None and mask.shape != voxels.shape:
             raise ScanError(f"{Path(paths[0]).parent}: the masks have shape {mask.shape}, {folder} {voxels.shape}.")
-    return Volume(voxels, centred_affine(voxels.shape, spacing), *masks, stack=True)
+    return Volume(voxels, centred_affine(voxels.shape, spacing), *masks)
 
 
 def read_lines(table: Path, column: str, optional: Sequence[str] = ()) -> list[Line]:
@@ -117,7 +117,7 @@ def _line(table: Path, number: int, column: str, row: dict[str, str], groups: di
 def _existing(where: str, column: str, folder: Path, name: str) -> Path:
     path = folder / name
     try:
-        there = path.exists()
+        there = path.is_file() or path.is_dir()  # a device has no end
     except (OSError, ValueError):  # a name too long, or one that holds a null byte
         there = False
     if not there:
