@@ -7,6 +7,9 @@ The second is for whole heads, as LONI and Clinica have them. From scratch: `--c
 
 Healthy controls are trained on; nobody draws an atrophy, so every slice is what its person is, and a patient's score is
 the mean over slices. ADNI's T1 has no contrast agent: a source that was trained on T1 without it transfers better.
+
+From scratch on 100 people of OASIS-1 in the AD_NC layout, two CPU cores, seed 0: patients' Mahalanobis AUROC 0.796
+(0.653-0.923), the share of fluid alone 0.911 (0.802-1.000); docs/results.md.
 """
 
 from configs.base import base, finish
