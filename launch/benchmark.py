@@ -169,7 +169,7 @@ def compare(name: str, heads: Iterable[Head], few: int) -> list[str]:
     for method in OURS.values():
         method([head for _, head, _ in turned[: midline.BATCH]])  # compiles
     rows = [_row(f"{name} | {title}", turned, method) for title, method in OURS.items()]
-    return rows + [_row(f"{name} | SimpleITK Euler3D", turned[:few], library)] * (few > 0)
+    return [*rows, _row(f"{name} | SimpleITK Euler3D", turned[:few], library)] if few else rows
 
 
 def _row(title: str, turned: list, method: Callable) -> str:
