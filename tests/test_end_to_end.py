@@ -204,9 +204,33 @@ def test_strict_stops_at_the_first_unusable_scan_with_its_name(tmp_path):
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: IXI")
 
 
-@pytest.mark.parametrize("name, root", [("lgg", "lgg/kaggle_3m"), ("ixi", "ixi"), ("alz", "oasis")])
-def test_real_scans_prepare(name, root, real_data, tmp_path):
-    run = run_of(name, {name: real_data / root}, tmp_path / "run", **{"data.workers": 2, "init_from": None})
+def part_of(release: Path, people: int, name_of, folder: Path) -> Path:
+    """The files of some people of a real release, evenly by name, as links in the same tree."""
+    files = sorted(path for path in release.rglob("*") if path.is_file() and name_of(path))
+    names = sorted({name_of(path) for path in files})
+    chosen = set(names[:: len(names) // people][:people])
+    for path in (path for path in files if name_of(path) in chosen):
+        link = folder / path.relative_to(release)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, root, name_of",
+    [
+        ("lgg", "lgg/kaggle_3m", lambda path: path.parent.name),
+        ("ixi", "ixi", lambda path: path.name.split("-")[0] if path.name.startswith("IXI") else None),
+        ("alz", "oasis", lambda path: path.name.split("_")[0] if path.suffix == ".jpeg" else None),
+    ],
+)
+def test_real_scans_prepare(name, root, name_of, real_data, tmp_path):
+    release = part_of(real_data / root, 16, name_of, tmp_path / name)
+    changes = {"data.workers": 2, "init_from": None, "data.split": (0.5, 0.25, 0.25)}
+    if name == "ixi":
+        changes["data.options.lesion_masks"] = str(real_data / "stroke_masks")
+    run = run_of(name, {name: release}, tmp_path / "run", **changes)
     run.prepare()
     rows = run.manifest
+    assert rows.patient.nunique() == 16
     assert not (rows.split == "excluded").any() and {"healthy", "abnormal"} <= set(rows.label)
