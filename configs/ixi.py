@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/ixi.py --config.data.root=/data/ixi
 
 The lesion shapes are read from /data/stroke_masks, see `lesion_masks`; `--config.data.options.lesion_masks=''` leaves
-everybody healthy. Under 20 minutes on two CPU cores for 120 of the people, seed 0, with `--config.data.midline=centred`:
+everybody healthy. Under 20 minutes on two CPU cores for 120 people, seed 0, with `--config.data.midline=centred`:
 Mahalanobis AUROC within position 0.602 (0.502-0.694 over patients), average precision of pixels 0.087 (0.041-0.144).
 """
 

@@ -8,6 +8,7 @@ ROOMS = (
     ("errors", "files"),
     ("data.geometry",),
     ("masking", "losses"),
+    ("data.registration",),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
     ("data.extractors", "data.brain", "data.frame"),
     ("data.slices", "data.sources", "data.layouts", "data.pipeline"),
@@ -29,9 +30,10 @@ FREE_OF = {  # what a room must do without
 }
 ALLOWED = {
     ("data.pipeline", "jax"),  # for the number of this host among the hosts
-    ("data.midline", "jax"),  # registers volumes
-    ("data.midline", "jax.numpy"),
-    ("data.midline", "jax.scipy.ndimage.map_coordinates"),
+    ("data.midline", "jax"),
+    ("data.registration", "jax"),  # registers volumes
+    ("data.registration", "jax.numpy"),
+    ("data.registration", "jax.scipy.ndimage.map_coordinates"),
     ("data.parallel", "jax"),  # keeps workers off the accelerator
 }
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from symnorm_jax.data import midline
+from symnorm_jax.data import midline, registration
 from symnorm_jax.data.geometry import mirror, voxel_sizes
 from symnorm_jax.data.sources import ixi, lesions, phantom
 
@@ -139,9 +139,9 @@ def test_the_error_is_smaller_the_more_symmetric_the_brain():
 def test_a_batch_of_different_grids_equals_one_by_one_and_compiles_once():
     scans = [brain(5, -5)[:2], brain(-3, 8, 5, (4.0, 3.0, 3.5))[:2], brain(2, 2, 0, (2.5, 2.5, 5.0))[:2]]
     alone = [midline.find(*scan) for scan in scans]
-    compiled = midline._register_all._cache_size()
+    compiled = registration.register_all._cache_size()
     together = midline.find_all([*scans, *scans, *scans])
-    assert midline._register_all._cache_size() <= compiled + 1
+    assert registration.register_all._cache_size() <= compiled + 1
     for k, found in enumerate(together):
         np.testing.assert_allclose(found.normal, alone[k % 3].normal, atol=1e-3)
         assert found.offset == pytest.approx(alone[k % 3].offset, abs=0.1)
@@ -263,10 +263,10 @@ def test_a_brain_that_touches_every_edge():
 
 def test_the_jacobian_is_finite_and_points_downhill():
     voxels, spacing, _ = brain(3, -2, 0)
-    cube, _, unit = midline._cube(voxels, spacing, False)
-    points = midline._points()
-    blocks = midline._blocks(points)
-    evaluate = jax.jit(lambda theta: midline._equations(theta, 0.2, blocks, cube.image, cube, points, False))
+    cube, _, unit = registration.cube_of(voxels, spacing, False)
+    points = registration.sample_points()
+    blocks = registration.jackknife_blocks(points)
+    evaluate = jax.jit(lambda theta: registration.normal_equations(theta, 0.2, blocks, cube.image, cube, points, False))
     wrong = np.array([0.1, -0.1, 5 / unit], np.float32)
     cost, matrices, sides = evaluate(wrong)
     assert np.isfinite(matrices).all() and np.isfinite(sides).all()
