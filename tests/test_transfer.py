@@ -18,7 +18,7 @@ from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import restored, schedule
 
-SMALL = {"data.options.healthy": 14, "data.options.patients": 8, "data.workers": 1}
+SMALL = {"data.options.healthy": 14, "data.options.patients": 8, "data.workers": 1, "data.midline": "centred"}
 
 
 @pytest.fixture(scope="module")
