@@ -34,7 +34,7 @@ from symnorm_jax.training.train import train
 from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
 
 JUDGED = ("val", "test")
-PICTURED = ("test", manifest.UNLABELLED)  # splits whose maps are kept
+PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
 FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json")
 FROM_METRICS = ("metrics.json", "report.html")
 
