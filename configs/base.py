@@ -7,18 +7,20 @@ but that it does. Either may be followed by a preset, as in `--config=configs/de
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs import baselines
+
 # Interpretations: the paper names these two configurations in its abstract and does not define them.
 PRESETS = {
     # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.
     "AB1+MSE": {"mask.kind": "checkerboard", "score.headline": "mse", "score.threshold": "max_accuracy"},
     # Masks that respect the mirror, decided by Mahalanobis distance at the ROC-optimised threshold.
     "Symmetry ROC": {"mask.kind": "exclusive", "score.headline": "mahalanobis", "score.threshold": "roc"},
-}
+} | baselines.PRESETS
 
 
 def base() -> ConfigDict:
     config = ConfigDict()
-    config.system = "symnorm"
+    config.system = "symnorm"  # or a learned baseline: ae, vae, context_encoder, dae, padim, pddpm
     config.seed = 0
     config.init_from = placeholder(str)  # a finished run whose networks this one starts from; else from scratch
 
@@ -83,6 +85,8 @@ def base() -> ConfigDict:
     config.finetune.unet = _stage(steps=500, batch_size=8, learning_rate=2e-4)
     config.finetune.vae = _stage(steps=300, batch_size=16, learning_rate=2e-4)
 
+    baselines.add(config, _stage)
+
     config.score = ConfigDict()
     config.score.batch_size = 64
     config.score.shrinkage = "auto"  # oas, ledoit_wolf, a number from 0 to 1, or auto: leave-patients-out likelihood
@@ -116,6 +120,10 @@ def shrink(config: ConfigDict) -> None:
             "mask.covers": 1,
             "vae.widths": (8, 16),
             "vae.latent": 32,
+            "autoencoder.widths": (8, 16),
+            "autoencoder.latent": 16,
+            "padim.features": 12,
+            "diffusion.steps": 2,
             "train.log_every": 5,
             "train.checkpoint_every": 10,
             "score.batch_size": 32,
@@ -123,10 +131,10 @@ def shrink(config: ConfigDict) -> None:
         }
     )
     for section in (config.train, config.finetune):
-        for stage in ("unet", "vae"):
-            section[stage].steps = 20
-            section[stage].batch_size = 16
-            section[stage].optimizer.warmup_steps = 5
+        for stage in section.values():
+            if isinstance(stage, ConfigDict):
+                stage.update({"steps": 20, "batch_size": 16})
+                stage.optimizer.warmup_steps = 5
 
 
 def finish(config: ConfigDict, size: str) -> ConfigDict:

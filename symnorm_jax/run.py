@@ -12,7 +12,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, slices
-from symnorm_jax.data.pipeline import training_batches
+from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.prepare import prepare
 from symnorm_jax.data.store import SliceSource, holds
 from symnorm_jax.errors import ConfigError, RunError
@@ -21,6 +21,7 @@ from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.scoring import mahalanobis, takeover
+from symnorm_jax.scoring.cost import cost
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
 from symnorm_jax.scoring.mahalanobis import Gaussian
 from symnorm_jax.scoring.scores import healthy_moments, names_of, score_names, score_table
@@ -29,8 +30,8 @@ from symnorm_jax.scoring.thresholds import RULES, fit_thresholds
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.runlog import progress, read_config
-from symnorm_jax.training.sharding import check_batch_size
-from symnorm_jax.training.train import train
+from symnorm_jax.training.sharding import check_batch_size, make_mesh
+from symnorm_jax.training.train import initial_variables, train
 from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
 
 JUDGED = ("val", "test")
@@ -57,6 +58,7 @@ class Run:
             check_source(self.config, self._system)
         self.prepare()
         self.train_and_embed()
+        self.measure_cost()
         self.score()
         self.evaluate()
 
@@ -92,6 +94,17 @@ class Run:
         if self.config.init_from and schedule(self.config, self._system):
             self._embed(restored(self.config.init_from, self._system, variables), folder / "source", JUDGED)
         self._embed(variables, folder, self._splits)
+
+    def measure_cost(self, anew: bool = False) -> None:
+        """What a slice costs the trained system, to `cost.json`; with `anew` though it is there."""
+        if (self.workdir / "cost.json").exists() and not anew:
+            return
+        config, rows = self.config, self.manifest[self.manifest.split == "test"]
+        batch = next(scoring_batches(SliceSource(config.data.store, rows), config.score.batch_size))
+        batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
+        fresh = initial_variables(self._system, config, batch, make_mesh())
+        variables = restored(str(self.workdir), self._system, fresh)
+        write_json(self.workdir / "cost.json", cost(self._system, variables, batch))
 
     def score(self, anew: bool = False) -> None:
         """Embeddings to `gaussian.npz`, `scores.csv` and `thresholds.json`; with `anew` though they are there."""

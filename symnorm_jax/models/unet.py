@@ -67,7 +67,8 @@ class UNet(nn.Module):
     """One resolution level per width, the first at 1 / stem of the input's: `[B, *S, C] -> [B, *S, channels]`.
 
     A `stem` above 1 folds that many pixels a side into channels and unfolds them at the end, which loses nothing and
-    saves most of the time, spent at full resolution. Sides divide by `stem * 2 ** (len(widths) - 1)`.
+    saves most of the time, spent at full resolution. Sides divide by `stem * 2 ** (len(widths) - 1)`. What the encoder
+    makes of each level is sown as the intermediate `encoder`.
     """
 
     widths: Sequence[int]
@@ -83,6 +84,7 @@ class UNet(nn.Module):
             x = nn.avg_pool(x, (2,) * (x.ndim - 2), (2,) * (x.ndim - 2)) if level else x
             x = ConvBlock(width, self.depth)(x)
             skips.append(x)
+        self.sow("intermediates", "encoder", skips)
         for width, skip in zip(self.widths[-2::-1], skips[-2::-1], strict=True):
             x = ConvBlock(width, self.depth)(jnp.concatenate([Upsample(width)(x), skip], -1))
         rank = x.ndim - 2

@@ -1,5 +1,13 @@
-"""The published systems by name; each file's `build(config)` gives a `System`."""
+"""The published systems and the learned baselines by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import symnorm
+from symnorm_jax.systems import baselines, padim, pddpm, symnorm
 
-BUILD = {"symnorm": symnorm.build}
+BUILD = {
+    "symnorm": symnorm.build,
+    "ae": baselines.autoencoder,
+    "vae": baselines.variational_autoencoder,
+    "context_encoder": baselines.context_encoder,
+    "dae": baselines.denoising_autoencoder,
+    "padim": padim.padim,
+    "pddpm": pddpm.pddpm,
+}

@@ -54,6 +54,7 @@ class System(NamedTuple):
     stages: dict[str, Stage]
     embed: Callable[[Variables, Batch], Embedding]
     scores: tuple[str, ...] = ()  # the names of the embedding's scalars
+    passes: int = 1  # through a network that `embed` takes for a sample
     meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
 
 

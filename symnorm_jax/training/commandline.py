@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, perhaps with :tiny.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; runs/<config name> unless given.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; runs/<config name>, as runs/lgg_dae, unless given.")
 flags.mark_flags_as_required(["config"])
 
 
@@ -18,7 +18,8 @@ def begin() -> tuple[ConfigDict, Path, dict[str, Any]]:
     logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every save
     flag = flags.FLAGS["config"]
     path, _, size = config_flags.get_config_filename(flag).partition(":")
-    workdir = Path(_WORKDIR.value or Path("runs") / "_".join(filter(None, (Path(path).stem, size))))
+    words = [word for word in size.split(",") if word != "full"]
+    workdir = Path(_WORKDIR.value or Path("runs") / "_".join(filter(None, (Path(path).stem, *words))))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(workdir.absolute().parent / ".xla"))
     return _CONFIG.value, workdir, config_flags.get_override_values(flag)
