@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from symnorm_jax.evaluation.cases import patient_cases, slice_cases
+from symnorm_jax.evaluation.cases import AGGREGATES, LEVELS, cases_at
 from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.scores import score_names, score_table
-from symnorm_jax.scoring.thresholds import RULES, fit_thresholds, healthy_quantile, max_accuracy, roc
+from symnorm_jax.scoring.thresholds import Settings, fit_thresholds
 
 
 def manifest_of(count, split, start=0):
@@ -66,8 +66,11 @@ def test_the_test_split_has_no_say_in_any_score_or_threshold(scored):
     tables = [score_table(manifest, arrays, gaussian) for arrays in (embedded, other)]
     val = [table[table.split == "val"].sort_index() for table in tables]
     pd.testing.assert_frame_equal(*val)
-    fitted = [fit_thresholds(slice_cases(table, "val"), score_names(table), 0.95) for table in tables]
-    assert fitted[0] == fitted[1]
+    for level in LEVELS:
+        for aggregate in AGGREGATES:
+            cases = [cases_at(level, table, "val", aggregate) for table in tables]
+            fitted = [fit_thresholds(one, score_names(tables[0]), Settings()) for one in cases]
+            assert fitted[0] == fitted[1]
 
 
 def test_position_baseline_is_centred_where_validation_lesions_are(scored):
@@ -75,44 +78,3 @@ def test_position_baseline_is_centred_where_validation_lesions_are(scored):
     table = score_table(manifest, embedded, gaussian)
     centre = table[(table.split == "val") & (table.label == "abnormal")].position.median()
     assert table.loc[table.baseline_position.idxmax()].position == pytest.approx(centre, abs=0.02)
-
-
-def test_cases_leave_out_what_is_neither_and_patients_take_their_worst_slice(scored):
-    table = score_table(*scored)
-    slices, patients = slice_cases(table, "test"), patient_cases(table, "test")
-    assert "neither" not in set(slices.label) and (slices.positive == (slices.label == "abnormal")).all()
-    assert len(patients) == 15 and patients.positive.all()
-    for _, patient in patients.iterrows():
-        assert patient.mahalanobis == table[table.patient == patient.patient].mahalanobis.max()
-
-
-def everywhere(score):
-    return np.concatenate([score, (np.sort(score)[1:] + np.sort(score)[:-1]) / 2, [score.min() - 1, score.max() + 1]])
-
-
-def test_rules_are_optimal_by_brute_force(rng):
-    score, positive = np.round(rng.normal(size=80), 1), rng.random(80) < 0.3
-    score[positive] += 1
-    youden = lambda t: (score[positive] >= t).mean() - (score[~positive] >= t).mean()  # noqa: E731
-    accuracy = lambda t: ((score >= t) == positive).mean()  # noqa: E731
-    for rule, quality in ((roc, youden), (max_accuracy, accuracy)):
-        best = max(quality(t) for t in everywhere(score))
-        assert quality(rule(score, positive, 0.95)) == pytest.approx(best)
-
-
-def test_max_accuracy_may_call_nothing_abnormal():
-    score, positive = np.array([0.0, 1.0, 2.0, 3.0]), np.array([True, False, False, False])
-    assert max_accuracy(score, positive, 0.95) > 3 and np.isfinite(max_accuracy(score, positive, 0.95))
-
-
-def test_healthy_quantile_keeps_its_share_of_the_healthy_below(rng):
-    score, positive = rng.normal(size=1000), np.arange(1000) >= 900
-    threshold = healthy_quantile(score, positive, 0.95)
-    assert (score[~positive] < threshold).mean() == pytest.approx(0.95, abs=0.002)
-
-
-def test_thresholds_tell_where_they_come_from_and_what_is_undefined():
-    cases = pd.DataFrame({"a": [0.1, 0.2, 0.9], "positive": [False, False, False]})
-    fitted = fit_thresholds(cases, ["a"], 0.9)["a"]
-    assert set(fitted) == set(RULES) and fitted["roc"]["value"] is None
-    assert fitted["healthy_quantile"] == {"value": 0.9, "origin": "val", "healthy": 3, "abnormal": 0, "quantile": 0.9}

@@ -1,17 +1,26 @@
 """The cases that are judged at each level: slices, and patients."""
 
+import numpy as np
 import pandas as pd
 
-from symnorm_jax.errors import ConfigError
-from symnorm_jax.scoring.scores import ABOUT
+from symnorm_jax.errors import ConfigError, InputError
+from symnorm_jax.scoring.scores import ABOUT, validation
 
-AGGREGATES = ("max", "mean")
+AGGREGATES = ("max", "mean", "top_k", "calibrated")
 LEVELS = ("slice", "patient")
+BANDS = 10  # of slice position, from 0 to 1
+ENOUGH = 20  # healthy validation slices that a band needs; it is merged with its neighbour until it has them
 
 
-def cases_at(level: str, table: pd.DataFrame, split: str, aggregate: str) -> pd.DataFrame:
-    """The cases of a split at one of LEVELS; `aggregate` says how slices make a patient's score."""
-    return slice_cases(table, split) if level == "slice" else patient_cases(table, split, aggregate)
+def cases_at(
+    level: str, table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """The cases of a split at one of LEVELS; `aggregate`, `k` and `about` as in `patient_cases`.
+
+    Columns: `patient`, `positive`, every score, and those of `about` that say something else of a case, such as its
+    site; slices keep all others too.
+    """
+    return slice_cases(table, split) if level == "slice" else patient_cases(table, split, aggregate, k, about)
 
 
 def slice_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -20,11 +29,89 @@ def slice_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
     return cases.assign(positive=cases.label == "abnormal")
 
 
-def patient_cases(table: pd.DataFrame, split: str, aggregate: str = "max") -> pd.DataFrame:
-    """One row per patient of a split: each score is that of the most abnormal slice (`max`), or the mean of all."""
+def patient_cases(
+    table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """One row per patient of a split, its scores made of all its slices as one of AGGREGATES says.
+
+    `max` and `mean` speak for themselves; `top_k` is the mean of the k highest slices, of all where there are fewer.
+    `calibrated` is the mean of -log p, p being each slice's conformal p-value among the healthy validation slices of
+    other patients at its height: see `p_values`. Columns `about` take the patient's first value.
+
+    Raises ConfigError for an unknown aggregate, a k below 1, an `about` that is not there, a column that is neither
+    named there nor a number, and `calibrated` without healthy validation slices; InputError for scores that are NaN.
+    """
+    _check(table, aggregate, k, about)
+    rows = table[table.split == split]
+    names = [name for name in rows if name not in ABOUT and name not in about]
+    scores = _numbers(rows, names)
+    if aggregate == "calibrated":
+        scores = -np.log(p_values(table, rows, names))
+    patients, index = np.unique(rows.patient.to_numpy(object), return_inverse=True)
+    parts = [_combined(scores[index == one], aggregate, k) for one in range(len(patients))]
+    cases = pd.DataFrame(np.reshape(parts, (len(patients), len(names))), pd.Index(patients, name="patient"), names)
+    people = rows.groupby("patient")
+    cases = cases.assign(**{name: people[name].first() for name in about})
+    return cases.assign(positive=~people.healthy_person.all()).reset_index()
+
+
+def p_values(table: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Conformal p-values `[N, S]` of scores `names` of the slices `rows` among healthy validation slices of `table`.
+
+    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those of other patients in
+    the same band of slice position (Vovk et al. 2005). Were a validation patient compared with its own slices too, it
+    would look healthier than a new one, and thresholds fitted on it would be too low.
+    """
+    healthy = validation(table, "healthy")
+    edges = position_edges(healthy.position.to_numpy())
+    theirs, ours = _numbers(healthy, names), _numbers(rows, names)
+    codes, _ = pd.factorize(np.concatenate([healthy.patient.to_numpy(object), rows.patient.to_numpy(object)]))
+    them, us = codes[: len(healthy)], codes[len(healthy) :]
+    their_band, our_band = np.digitize(healthy.position, edges), np.digitize(rows.position, edges)
+    found = np.ones(ours.shape)
+    for band in np.unique(our_band):
+        one, other = our_band == band, their_band == band
+        foreign = them[other] != us[one][:, None]
+        for score in range(len(names)):
+            as_high = foreign & (theirs[other, score] >= ours[one, score][:, None])
+            found[one, score] = (1 + as_high.sum(1)) / (1 + foreign.sum(1))
+    return found
+
+
+def position_edges(position: np.ndarray) -> np.ndarray:
+    """Ascending edges between bands of slice position, each with ENOUGH of `position` `[N]`, if N is not below it."""
+    edges, start = [], -np.inf
+    for edge in np.arange(1, BANDS) / BANDS:
+        if ((start <= position) & (position < edge)).sum() >= ENOUGH and (position >= edge).sum() >= ENOUGH:
+            edges.append(edge)
+            start = edge
+    return np.array(edges)
+
+
+def _combined(scores: np.ndarray, aggregate: str, k: int) -> np.ndarray:
+    """One value `[S]` of the slices' scores `[N, S]`."""
+    if aggregate == "max":
+        return scores.max(0)
+    return (np.sort(scores, 0)[-k:] if aggregate == "top_k" else scores).mean(0)
+
+
+def _numbers(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
+    scores = rows[names].to_numpy(float)
+    for name, bad in zip(names, np.isnan(scores).sum(0), strict=True):
+        if bad:
+            raise InputError(f"{bad} of {len(rows)} scores {name!r} are NaN; every slice needs a score.")
+    return scores
+
+
+def _check(table: pd.DataFrame, aggregate: str, k: int, about: tuple[str, ...]) -> None:
     if aggregate not in AGGREGATES:
         raise ConfigError(f"score.patient={aggregate!r}; one of {sorted(AGGREGATES)} is allowed.")
-    rows = table[table.split == split]
-    scores = [name for name in rows if name not in ABOUT]
-    cases = rows.groupby("patient")[scores].agg(aggregate)
-    return cases.assign(positive=~rows.groupby("patient").healthy_person.all()).reset_index()
+    if k < 1:
+        raise ConfigError(f"A patient's score is to be made of its {k} highest slices; 1 or more is allowed.")
+    for name in (*table.columns, *about):
+        if name not in table:
+            raise ConfigError(f"The group {name!r} is no column of the scores; one of {sorted(table)} is allowed.")
+        if name not in (*ABOUT, *about) and not pd.api.types.is_numeric_dtype(table[name]):
+            raise ConfigError(f"The column {name!r} is text and no score; a group must be named as one.")
+    if aggregate == "calibrated" and validation(table, "healthy").empty:
+        raise ConfigError("score.patient='calibrated' needs healthy validation slices, and there are none.")

@@ -4,7 +4,10 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
@@ -65,7 +68,10 @@ def validation(table: pd.DataFrame, label: str) -> pd.DataFrame:
 
 
 def _with_baselines(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds slice position and brain area; what is free in a baseline is chosen in its favour, on validation."""
+    """Adds slice position, brain area and both in a logistic regression, which needs abnormal slices in validation.
+
+    What is free in a baseline is chosen in its favour, on validation.
+    """
     centre = validation(table, "abnormal").position.median()
     table["baseline_position"] = -(table.position - (0.5 if np.isnan(centre) else centre)).abs()
     table["baseline_area"] = table.brain_mm2
@@ -74,7 +80,15 @@ def _with_baselines(table: pd.DataFrame) -> pd.DataFrame:
         auroc = partial(roc_auc_score, labelled.label == "abnormal")
         for name in ("baseline_area", "baseline_brightness", "baseline_fluid"):
             table[name] *= 1.0 if auroc(labelled[name]) >= 0.5 else -1.0
+        model = make_pipeline(StandardScaler(), LogisticRegression())
+        model.fit(_place(labelled), labelled.label == "abnormal")
+        table["baseline_position_and_area"] = model.decision_function(_place(table))
     return table
+
+
+def _place(table: pd.DataFrame) -> np.ndarray:
+    """Slice position, its square, for lesions are most frequent half-way up, and brain area, `[N, 3]`."""
+    return np.column_stack([table.position, table.position**2, table.brain_mm2])
 
 
 def _distances(gaussian: Gaussian, z: np.ndarray, block: int = 1024) -> np.ndarray:

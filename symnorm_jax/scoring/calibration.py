@@ -1,0 +1,155 @@
+"""From scores to probabilities, fitted on the validation split alone, and how far the probabilities are right.
+
+A patient counts as much as any other in a fit, however many slices or sessions it has: slices of one patient say much
+the same thing, so the number of patients is what there is to learn from. A probability is that of a case of a patient
+drawn at random, at the prevalence of the validation split; at another prevalence it is off.
+
+A metric takes probability `[N]`, positive `[N]` bool and weight `[..., N]` like those of `evaluation.metrics`.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from symnorm_jax.errors import InputError
+from symnorm_jax.scoring.thresholds import proportion
+
+BINS = 10
+
+
+def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, float]:
+    """Logistic regression without penalty on the standardised score `[N]`, towards the targets of Platt (1999).
+
+    The targets, (n1 + 1) / (n1 + 2) for the abnormal and 1 / (n0 + 2) for the healthy, keep the slope finite where the
+    score separates the classes; n1 and n0 are sums of `weight` `[N]`, that is patients. Each case enters as one of
+    either class, weighted by its target, which is the same likelihood. The slope may come out negative.
+    """
+    centre = np.average(score, weights=weight)
+    scale = np.sqrt(np.average((score - centre) ** 2, weights=weight))
+    abnormal, healthy = weight[positive].sum(), weight[~positive].sum()
+    target = np.where(positive, (abnormal + 1) / (abnormal + 2), 1 / (healthy + 2))
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-9).fit(
+        np.tile((score - centre) / scale, 2)[:, None],
+        np.repeat([True, False], len(score)),
+        np.concatenate([weight * target, weight * (1 - target)]),
+    )
+    found = {"centre": centre, "scale": scale, "slope": model.coef_[0, 0], "intercept": model.intercept_[0]}
+    return {name: float(value) for name, value in found.items()}
+
+
+def isotonic(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, list[float]]:
+    """The non-decreasing curve nearest to the labels (Zadrozny & Elkan 2002), as its corners; constant beyond them."""
+    model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, positive.astype(float), weight)
+    return {"score": model.X_thresholds_.tolist(), "probability": model.y_thresholds_.tolist()}
+
+
+METHODS = {"platt": platt, "isotonic": isotonic}
+
+
+def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str, dict]]:
+    """`{score: {method: fit}}` from validation cases with the columns `patient`, `positive` and the scores.
+
+    A fit is plain JSON: `method`, `parameters`, or None with a `reason` where there is one class or one score value,
+    `origin`, and the numbers of `healthy` and `abnormal` cases and of `patients`. Raises InputError for scores that are
+    not finite.
+    """
+    return {name: {method: _fit(method, cases, name) for method in METHODS} for name in names}
+
+
+def apply(fit: dict, score: np.ndarray) -> np.ndarray:
+    """The probability `[N]` of each score `[N]` by a fit, also one that was read from JSON; NaN where it has none."""
+    score, found = _finite(score, "scores"), fit["parameters"]
+    if found is None:
+        return np.full(len(score), np.nan)
+    if fit["method"] == "platt":
+        return expit(found["intercept"] + found["slope"] * (score - found["centre"]) / found["scale"])
+    return np.interp(score, found["score"], found["probability"])
+
+
+def brier(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Mean squared difference of probability and outcome (Brier 1950), `[...]`; NaN where the weights sum to 0."""
+    probability, positive, weight = _checked(probability, positive, weight)
+    return _mean(weight @ (probability - positive) ** 2, weight)
+
+
+def expected_calibration_error(
+    probability: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
+) -> np.ndarray:
+    """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
+
+    Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. The
+    error of perfect probabilities is above 0 by what chance does in bins of this size. Returns `[...]`.
+    """
+    probability, positive, weight = _checked(probability, positive, weight)
+    member = _bin(probability, bins)[:, None] == np.arange(bins)
+    gaps = weight @ ((probability - positive)[:, None] * member)
+    return _mean(np.abs(gaps).sum(-1), weight)
+
+
+def reliability(probability: np.ndarray, positive: np.ndarray, bins: int = BINS) -> list[dict]:
+    """A row for each bin of `expected_calibration_error` that holds a case, for a reliability diagram.
+
+    `from` and `to` are the least and greatest probability in the bin, `predicted` their mean; `positive` of `cases`
+    are positive, `observed` is their share and `low` to `high` its exact binomial 95 % interval. The interval takes
+    cases for independent: at slice level it is too narrow.
+    """
+    probability, positive, _ = _checked(probability, positive, None)
+    index = _bin(probability, bins)
+    return [_row(probability[index == one], positive[index == one]) for one in np.unique(index)]
+
+
+def patient_weight(patients: np.ndarray) -> np.ndarray:
+    """Weights `[N]` of cases of patients `[N]` that sum to 1 over each patient."""
+    _, index, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    return 1 / counts[index]
+
+
+def _fit(method: str, cases: pd.DataFrame, name: str) -> dict:
+    score, positive = _finite(cases[name], f"scores {name!r}"), cases.positive.to_numpy(bool)
+    counts = {"healthy": int((~positive).sum()), "abnormal": int(positive.sum())}
+    about = {"method": method, "origin": "val", **counts, "patients": int(cases.patient.nunique())}
+    if not min(counts.values()):
+        reason = f"validation has {counts['healthy']} healthy and {counts['abnormal']} abnormal cases; both are needed"
+        return about | {"parameters": None, "reason": reason}
+    if np.ptp(score) == 0:
+        return about | {"parameters": None, "reason": f"all {len(score)} scores are {score[0]:g}; they must vary"}
+    return about | {"parameters": METHODS[method](score, positive, patient_weight(cases.patient.to_numpy()))}
+
+
+def _row(probability: np.ndarray, positive: np.ndarray) -> dict:
+    share = proportion(positive)
+    edges = {"from": float(probability.min()), "to": float(probability.max()), "predicted": float(probability.mean())}
+    counts = {"cases": share["of"], "positive": share["called"], "observed": share["share"]}
+    return edges | counts | {"low": share["low"], "high": share["high"]}
+
+
+def _bin(probability: np.ndarray, bins: int) -> np.ndarray:
+    """The bin `[N]` of each case, a number below `bins`; like scikit-learn's, bins are open below and closed above."""
+    if len(probability) == 0:
+        return np.zeros(0, int)
+    return np.searchsorted(np.quantile(probability, np.arange(1, bins) / bins), probability)
+
+
+def _checked(probability, positive, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    probability, positive = _finite(probability, "probabilities"), np.asarray(positive, bool)
+    weight = np.ones(probability.shape) if weight is None else np.asarray(weight, float)
+    if probability.ndim != 1 or positive.shape != probability.shape or weight.shape[-1:] != probability.shape:
+        shapes = f"{probability.shape}, {positive.shape} and {weight.shape}"
+        raise InputError(f"Probabilities, labels and weights have shapes {shapes}; [N], [N] and [..., N] are needed.")
+    if outside := int(((probability < 0) | (probability > 1)).sum()):
+        raise InputError(f"{outside} of {len(probability)} probabilities lie outside 0 to 1.")
+    return probability, positive, weight
+
+
+def _finite(values, what: str) -> np.ndarray:
+    values = np.asarray(values, float)
+    if bad := int((~np.isfinite(values)).sum()):
+        raise InputError(f"{bad} of {values.size} {what} are NaN or infinite; finite numbers are needed.")
+    return values
+
+
+def _mean(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    whole = weight.sum(-1)
+    return np.divide(total, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
