@@ -91,14 +91,26 @@ def base() -> ConfigDict:
     config.score.batch_size = 64
     config.score.shrinkage = "auto"  # oas, ledoit_wolf, a number from 0 to 1, or auto: leave-patients-out likelihood
     config.score.headline = "mahalanobis"  # the score that the report leads with
-    config.score.threshold = "roc"  # roc, max_accuracy, healthy_quantile
+    config.score.threshold = "roc"  # roc, max_accuracy, healthy_quantile, mean_plus_k_sd, conformal
     config.score.quantile = 0.95  # of healthy validation cases, for healthy_quantile
+    config.score.k = 2.0  # standard deviations above the mean of healthy validation cases, for mean_plus_k_sd
+    config.score.alpha = 0.1  # share of healthy patients that may be called abnormal, for conformal
+    config.score.groups = ()  # columns of the manifest whose values have conformal thresholds of their own
+    config.score.calibration = "platt"  # or isotonic: how the headline score becomes a probability
     config.score.thresholds = "target"  # fitted on the own validation split; "source" keeps those of init_from
-    config.score.patient = "max"  # a patient's score is that of the most abnormal slice; or the mean of all
+    config.score.patient = "max"  # how slices make a patient's score: max, mean, top_k, calibrated
+    config.score.top_k = 5  # slices whose mean is top_k
 
     config.evaluation = ConfigDict()
-    config.evaluation.replicates = 1000  # of the bootstrap over patients
-    config.evaluation.position_strata = 10  # bands of slice height within which AUROC is also taken
+    config.evaluation.replicates = 2000  # of the bootstrap over patients
+    config.evaluation.interval = "percentile"  # or bca
+    config.evaluation.strata = 10  # bands of slice position, and of brain area, within which AUROC is also taken
+    config.evaluation.margin = 0.05  # AUROC that a method may lose and still be called non-inferior
+    config.evaluation.postprocess = ()  # of maps: erode, median, components, in this order
+    config.evaluation.erosion = 3.0  # mm off the rim of the brain
+    config.evaluation.median = 3  # pixels a side of the median filter; odd
+    config.evaluation.smallest = 5  # voxels of the least component that stays
+    config.evaluation.smallest_lesion = 3  # voxels of the least lesion that is to be found
     return config
 
 

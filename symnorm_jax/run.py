@@ -18,9 +18,12 @@ from symnorm_jax.data.store import SliceSource, holds
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.evaluation.cases import AGGREGATES, LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.intervals import KINDS
+from symnorm_jax.evaluation.maps import chain
 from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.scoring import mahalanobis, takeover
+from symnorm_jax.scoring.calibration import METHODS, fit_calibration
 from symnorm_jax.scoring.cost import cost
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
 from symnorm_jax.scoring.mahalanobis import Gaussian
@@ -36,7 +39,7 @@ from symnorm_jax.training.transfer import check_source, lineage, restored, sched
 
 JUDGED = ("val", "test")
 PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
-FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json")
+FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json", "calibration.json")
 FROM_METRICS = ("metrics.json", "report.html")
 
 
@@ -121,8 +124,11 @@ class Run:
             theirs = self._embedded(JUDGED, "source" if schedule(config, self._system) else "")
             table[ZERO_SHOT] = takeover.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / "scores.csv", table.to_csv())
-        fitted = {level: self._thresholds(level, table) for level in LEVELS}
+        validation = {level: self._validation(level, table) for level in LEVELS}
+        fitted = {level: self._thresholds(level, cases, table) for level, cases in validation.items()}
         write_json(self.workdir / "thresholds.json", fitted | {"moments": moments or healthy_moments(table)})
+        probable = {level: fit_calibration(cases, score_names(table)) for level, cases in validation.items()}
+        write_json(self.workdir / "calibration.json", probable)
 
     def evaluate(self, anew: bool = False) -> None:
         """Scores to `metrics.json`, `figures/` and `report.html`; with `anew` though they are there."""
@@ -171,11 +177,16 @@ class Run:
         patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
         return mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
 
-    def _thresholds(self, level: str, table: pd.DataFrame) -> dict[str, dict]:
-        """`{score: {rule: fit}}`, fitted on validation or, if so configured, taken over from the source."""
+    def _validation(self, level: str, table: pd.DataFrame) -> pd.DataFrame:
+        """The validation cases of a level, with the groups that have thresholds of their own."""
+        score = self.config.score
+        grouped = table.join(self.manifest[list(score.groups)])
+        return cases_at(level, grouped, "val", score.patient, score.top_k, score.groups)
+
+    def _thresholds(self, level: str, cases: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict]:
+        """`{score: {rule: fit}}`, fitted on validation cases or, if so configured, taken over from the source."""
         config, own = self.config, score_names(table)
-        cases = cases_at(level, table, "val", config.score.patient)
-        fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score.quantile)
+        fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score)
         if config.init_from:
             theirs = takeover.thresholds_of(config.init_from, level, config.score.patient)
             kept = own if config.score.thresholds == "source" else []
@@ -198,6 +209,9 @@ def _checked(config: ConfigDict) -> System:
     _refuse_unless_one_of("data.midline", config.data.midline, slices.MIDLINE)
     _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, slices.POOR_MIDLINE)
     _refuse_unless_one_of("score.patient", config.score.patient, AGGREGATES)
+    _refuse_unless_one_of("score.calibration", config.score.calibration, METHODS)
+    _refuse_unless_one_of("evaluation.interval", config.evaluation.interval, KINDS)
+    chain(config)
     _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
     brain.check_choice(config.data.brain, config.data.extractor)
     mahalanobis.check_shrinkage(config.score.shrinkage)

@@ -1,20 +1,16 @@
 """A look through a data root finds what is wrong with it, and nothing where nothing is."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from launching import launch
 from layouts import write_table
 
 from configs.table import get_config
 from symnorm_jax.data import check
 from symnorm_jax.errors import ConfigError, ScanError
-
-ROOT = Path(__file__).parents[1]
 
 
 def silent(items, what, total):
@@ -27,15 +23,9 @@ def settings(root, **changes):
     return config
 
 
-def command(root: Path, workdir: Path) -> subprocess.CompletedProcess:
+def command(root: Path, workdir: Path):
     given = [f"--config.data.root={root}", f"--workdir={workdir}", "--config.data.workers=1", "--check_only"]
-    return subprocess.run(
-        [sys.executable, "launch/prepare.py", "--config=configs/table.py:tiny", *given],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "200"},
-    )
+    return launch("prepare", "--config=configs/table.py:tiny", *given)
 
 
 @pytest.fixture
@@ -56,14 +46,16 @@ def spoil(folder: Path) -> None:
     (folder / "t1" / "6.nii.gz").write_bytes(whole[: len(whole) // 2])
 
 
-def test_a_clean_root_exits_0(scans, tmp_path):
+def test_a_clean_root_exits_0(scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     done = command(scans, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "RAS" in done.stdout and "24 x 24 x 24" in done.stdout and "8.33 x 8.33 x 8.33" in done.stdout
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["check.csv"]
 
 
-def test_everything_that_is_wrong_is_found_and_exits_1(scans, tmp_path):
+def test_everything_that_is_wrong_is_found_and_exits_1(scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     spoil(scans.parent)
     done = command(scans, tmp_path / "run")
     assert done.returncode == 1 and "Traceback" not in done.stderr

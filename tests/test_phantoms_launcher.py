@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launching import launch
 from scipy import ndimage
 
 from symnorm_jax.data import layouts
@@ -250,7 +251,6 @@ class TestWriting:
 
     def test_the_launcher_refuses_in_one_sentence(self, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
-        command = [sys.executable, "launch/phantoms.py", "--layout=adni", f"--output={tmp_path}"]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        done = launch("phantoms", "--layout=adni", f"--output={tmp_path}")
         assert done.returncode == 1 and "Traceback" not in done.stderr
         assert re.search("error: .*: is there and not empty", done.stderr)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from launching import launch
 from layouts import write_table
 from PIL import Image
 
@@ -117,7 +118,7 @@ def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path):
     finished = kill_midway(tmp_path)
     people = PHANTOMS["data.options.healthy"] + PHANTOMS["data.options.patients"]
     assert 2 <= len(finished) // 2 < people and not (tmp_path / "run" / "manifest.csv").exists()
-    done = subprocess.run(begin_command(tmp_path), cwd=ROOT, capture_output=True, text=True)
+    done = launch("prepare", *begin_command(tmp_path)[2:])
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     whole = run_of(demo, tmp_path / "whole" / "run", **PHANTOMS)

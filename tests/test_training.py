@@ -27,6 +27,11 @@ STAGE = {"steps": 12, "batch_size": 4}
 OPTIMIZER = {"learning_rate": 0.1, "warmup_steps": 2, "weight_decay": 0.0, "clip_norm": 1.0}
 
 
+# Of the runs that are killed: steps enough to be killed midway, and few people whose mid-lines need not be sought.
+QUICK = {"train.unet.steps": 60, "train.vae.steps": 60, "data.midline": "centred", "data.workers": 1}
+QUICK |= {"data.options.healthy": 14, "data.options.patients": 8}
+
+
 def config(**changes) -> ConfigDict:
     stages = {name: {**STAGE, "optimizer": OPTIMIZER} for name in ("first", "second")}
     settings = ConfigDict({"seed": 0, "init_from": None, "train": {"log_every": 3, "checkpoint_every": 4, **stages}})
@@ -125,8 +130,9 @@ def test_a_batch_that_devices_cannot_share_is_refused():
 
 def start_run(workdir: Path, store: Path) -> subprocess.Popen:
     command = [sys.executable, "launch/train.py", "--config=configs/demo.py:tiny", f"--workdir={workdir}"]
-    command += [f"--config.data.store={store}", "--config.train.unet.steps=60", "--config.train.vae.steps=60"]
+    command += [f"--config.{key}={value}" for key, value in QUICK.items()] + [f"--config.data.store={store}"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(store.parent / "xla")}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
     with (store.parent / "stderr").open("w") as stderr:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
 

@@ -7,109 +7,94 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.manifest import read_table
-from symnorm_jax.evaluation import metrics
+from symnorm_jax.data.manifest import COLUMNS, read_manifest, read_table
+from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
-from symnorm_jax.evaluation.intervals import Interval, Metric, difference, interval, patient_weights
-from symnorm_jax.files import load_arrays, read_json
-from symnorm_jax.scoring.embed import Arrays, mirror_difference
+from symnorm_jax.evaluation.groups import of_groups
+from symnorm_jax.evaluation.intervals import interval
+from symnorm_jax.evaluation.levels import of_cases, plain, resamples
+from symnorm_jax.evaluation.maps import of_maps
+from symnorm_jax.files import read_json
+from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
-from symnorm_jax.training.runlog import progress
+from symnorm_jax.scoring.thresholds import realised
 
-Results = dict[str, dict[str, dict[str, dict[str, float | None]]]]
-WITHIN = "auroc_within_position"
+TABLES = ("slice", "patient", "pixel", "lesion")  # the parts of the results that are `{score: {metric: values}}`
 
 
-def evaluate(workdir: Path, config: ConfigDict) -> Results:
-    """`{"slice" | "patient" | "pixel": {score: {metric: {"value", "low", "high"}}}}` of the test split.
+def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
+    """Everything that is measured on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    Baselines are named `baseline_*`. Intervals are 95 %, from a bootstrap over patients; what is undefined, such as
-    the AUROC where everybody is diseased, is None. `<metric>_minus_<baseline>` is a paired difference.
+    `slice` and `patient` are `{score: {metric: {"value", "low", "high"}}}`, see `levels.of_cases`; `pixel`, `lesion`,
+    `froc` and `steps` are described in `maps.of_maps`, and left out without maps or lesions. `thresholds`, `groups` and
+    `calibration` are of the headline score by level. `notes` are sentences on what is undefined. Raises RunError for
+    scores that are not those of the manifest's test split.
     """
-    table = read_table(workdir / "scores.csv")
-    thresholds = read_json(workdir / "thresholds.json")
-    results = {}
+    rows = read_manifest(workdir / "manifest.csv")
+    table = read_scores(workdir, rows)
+    names, groups = score_names(table) + score_names(table, baselines=True), group_columns(rows)
+    table = table.join(rows[groups])
+    fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
+    headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}, "notes": []}
     for level in LEVELS:
-        cases = cases_at(level, table, "test", config.score.patient)
-        if level == "slice":
-            edges = np.linspace(0, 1, config.evaluation.position_strata + 1)[1:-1]
-            cases["stratum"] = np.digitize(cases.position, edges)
-        chosen = {name: rules[config.score.threshold]["value"] for name, rules in thresholds[level].items()}
-        results[level] = _of_cases(cases, table, chosen, config)
-    arrays = load_arrays(workdir / "embeddings" / "test.npz")
-    rows = table.loc[arrays["index"]]
-    drawn = ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()  # elsewhere the truth is not known
-    if "map" in arrays and arrays["lesion"][drawn].any():
-        arrays = {name: x[drawn] for name, x in arrays.items()}
-        results["pixel"] = _of_pixels(arrays, rows.patient.to_numpy()[drawn], config)
-    return results
+        cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
+        results[level] = of_cases(cases, names, fitted[level], config)
+        rules = fitted[level][headline]
+        results["thresholds"][level] = {rule: realised(fit, cases, headline) for rule, fit in rules.items()}
+        results["groups"][level] = of_groups(cases, headline, rules[config.score.threshold], groups, config)
+        fit = calibrated[level][headline][config.score.calibration]
+        results["calibration"][level] = _calibration(cases, headline, fit, config)
+        results["notes"] += _notes(cases, level)
+    return results | of_maps(workdir, table, config)
 
 
-def _of_cases(cases: pd.DataFrame, table: pd.DataFrame, chosen: dict[str, float | None], config: ConfigDict) -> dict:
-    weights = patient_weights(cases.patient.to_numpy(), config.evaluation.replicates, config.seed).weight
-    baselines = score_names(table, baselines=True)
-    names = score_names(table) + baselines
-    separation = {name: _separation(cases, name) for name in names}
-    results = {}
-    for name in progress(names, "evaluating", len(names)):
-        found = {metric: interval(of, weights) for metric, of in separation[name].items()}
-        if chosen[name] is not None:
-            found |= {metric: interval(of, weights) for metric, of in _operation(cases, name, chosen[name]).items()}
-        if name not in baselines:
-            metric = WITHIN if WITHIN in separation[name] else "auroc"
-            for other in baselines:
-                gap = difference(separation[name][metric], separation[other][metric], weights)
-                found[f"{metric}_minus_{other}"] = gap
-        results[name] = {metric: _plain(value) for metric, value in found.items()}
-    return results
+def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """`scores.csv`, checked against the manifest `rows`. Raises RunError where test slices are missing or a score is
+    not finite."""
+    path = workdir / "scores.csv"
+    table = read_table(path)
+    test = rows[rows.split == "test"]
+    missing = test[~test.index.isin(table.index)]
+    if len(missing):
+        raise RunError(
+            f"{path}: {len(missing)} slices of the test split are missing, the first of patient "
+            f"{missing.patient.iloc[0]}; score the run again with launch/score.py."
+        )
+    for name in score_names(table) + score_names(table, baselines=True):
+        bad = table.index[~np.isfinite(table[name].astype(float))]
+        if len(bad):
+            raise RunError(
+                f"{path}: the score {name!r} of {len(bad)} slices is NaN or infinite, the first in row {bad[0]}; "
+                f"every slice needs a finite score."
+            )
+    return table
 
 
-def _separation(cases: pd.DataFrame, name: str) -> dict[str, Metric]:
-    """Metrics that need no threshold."""
-    score, positive = cases[name].to_numpy(float), cases.positive.to_numpy()
-    found = {
-        "auroc": partial(metrics.auroc, score, positive),
-        "average_precision": partial(metrics.average_precision, score, positive),
-        "prevalence": partial(metrics.prevalence, positive),
-    }
-    if "stratum" in cases:
-        found[WITHIN] = partial(metrics.auroc_within, score, positive, cases.stratum.to_numpy())
-    return found
+def group_columns(rows: pd.DataFrame) -> list[str]:
+    """The columns of a manifest that the source gave as groups of people."""
+    return [name for name in rows if name not in COLUMNS]
 
 
-def _operation(cases: pd.DataFrame, name: str, threshold: float) -> dict[str, Metric]:
-    """Metrics at the threshold from validation."""
-    score, positive = cases[name].to_numpy(float), cases.positive.to_numpy()
-    return {
-        "accuracy": partial(metrics.accuracy, score, positive, threshold),
-        "sensitivity": partial(metrics.sensitivity, score, positive, threshold),
-        "specificity": partial(metrics.specificity, score, positive, threshold),
-    }
+def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
+    """How far the probabilities that a `fit` makes of a score are right."""
+    if fit["parameters"] is None:
+        return {"reason": fit["reason"]}
+    positive, weights = cases.positive.to_numpy(), resamples(cases, config).weight
+    probability = calibration.apply(fit, cases[name].to_numpy())
+    measures = {"brier": calibration.brier, "expected_calibration_error": calibration.expected_calibration_error}
+    found = {metric: plain(interval(partial(of, probability, positive), weights)) for metric, of in measures.items()}
+    return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
 
 
-def _of_pixels(arrays: Arrays, patients: np.ndarray, config: ConfigDict) -> dict:
-    """Average precision over all brain pixels of all test slices, of the system's map and of two trivial ones."""
-    image, brain = arrays["image"].astype(np.float32), arrays["brain"]
-    maps = {
-        "map": arrays["map"].astype(np.float32),
-        "baseline_brightness": image,
-        "baseline_mirror": mirror_difference(image, arrays["brain"]),
-    }
-    resamples = patient_weights(patients, config.evaluation.replicates, config.seed)
-    results = {}
-    for name, values in progress(maps.items(), "evaluating pixels", len(maps)):
-        edges = metrics.pixel_edges(values[brain])
-        counts = [
-            metrics.pixel_counts(values[rows][brain[rows]], arrays["lesion"][rows][brain[rows]], edges)
-            for rows in (patients == patient for patient in resamples.patients)
-        ]
-        counts = np.stack(counts)
-        found = interval(partial(metrics.average_precision_from_counts, counts), resamples.patient_weight)
-        share = counts[:, 1].sum() / counts.sum()
-        results[name] = {"average_precision": _plain(found), "prevalence": _plain(Interval(share, np.nan, np.nan))}
-    return results
-
-
-def _plain(found: Interval) -> dict[str, float | None]:
-    """An interval as JSON, which has no NaN."""
-    return {bound: None if np.isnan(value) else round(float(value), 6) for bound, value in found._asdict().items()}
+def _notes(cases: pd.DataFrame, level: str) -> list[str]:
+    """Sentences on what cannot be told from the cases of a level."""
+    notes = []
+    if not len(cases):
+        return [f"The test split has no labelled {level}: nothing is defined at {level} level."]
+    for kind, there in (("abnormal", cases.positive.any()), ("healthy", not cases.positive.all())):
+        if not there:
+            undefined = "what compares abnormal with healthy is undefined"
+            notes.append(f"The test split has no {kind} {level}: at {level} level {undefined}.")
+    if cases.patient.nunique() == 1:
+        notes.append(f"The test split has one patient: at {level} level no interval over patients is defined.")
+    return notes

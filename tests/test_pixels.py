@@ -1,0 +1,273 @@
+"""Metrics of pixels equal what counting every brain pixel gives, and thresholds see nothing but validation."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation import pixels
+from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, processed
+
+NONE = PostProcessing((), erosion=3.0, median=3, smallest=3, spacing=3.0)
+ALL = NONE._replace(steps=STEPS)
+NO_WEIGHTS = np.zeros((0, 3), int)
+PATIENTS = np.array(["a", "b", "c"])
+
+
+def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> Volume:
+    """A scan with ties in the map, lesions in and out of the brain, and a healthy first slice."""
+    lesion, brain = rng.random(shape) < lesions, rng.random(shape) < 0.8
+    lesion[0] = False
+    values = np.round(rng.standard_normal(shape) + effect * lesion, 1).astype(np.float32)
+    healthy = np.arange(shape[0]) == 0
+    return Volume(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
+
+
+def cohort(seed=0, **kind) -> list[Volume]:
+    rng = np.random.default_rng(seed)
+    return [
+        scan(rng, patient, lesions=share, **kind) for patient, share in zip("abca", (0.05, 0.1, 0.0, 0.2), strict=True)
+    ]
+
+
+def flat(volumes):
+    """Map values and lesions of every brain pixel, in no order, as sums over scans would have them."""
+    brain = [x.brain for x in volumes]
+    values, lesion = ([getattr(x, name)[x.brain] for x in volumes] for name in ("values", "lesion"))
+    assert sum(x.sum() for x in brain) == sum(map(len, values))
+    return np.concatenate(values), np.concatenate(lesion)
+
+
+def measured(test, val, settings=NONE, weights=NO_WEIGHTS, patients=PATIENTS):
+    test, val = ([processed(volume, settings) for volume in x] for x in (test, val))
+    return pixels.of_pixels(test, pixels.fit_pixel_thresholds(val, settings), settings, patients, weights)
+
+
+def test_metrics_without_a_threshold_equal_scikit_learn_on_all_pixels():
+    test = cohort(0)
+    values, lesion = flat(test)
+    found = measured(test, cohort(1))
+    assert found["average_precision"]["value"] == pytest.approx(average_precision_score(lesion, values), abs=1e-6)
+    assert found["auroc"]["value"] == pytest.approx(roc_auc_score(lesion, values), abs=1e-6)
+    assert found["prevalence"]["value"] == pytest.approx(lesion.mean(), abs=1e-6)
+    oracle = max(f1_score(lesion, values >= threshold) for threshold in np.unique(values))
+    assert found["dice_oracle"]["value"] == pytest.approx(oracle, abs=1e-6)
+
+
+def test_no_slice_has_a_mean_of_its_own():
+    test = cohort(0)
+    slices = [(x.values[z][x.brain[z]], (x.lesion & x.brain)[z][x.brain[z]]) for x in test for z in range(3)]
+    by_slice = np.mean([average_precision_score(lesion, values) for values, lesion in slices if lesion.any()])
+    assert abs(measured(test, cohort(1))["average_precision"]["value"] - by_slice) > 0.02
+
+
+def test_the_dice_threshold_is_the_best_of_validation():
+    test, val = cohort(0), cohort(1)
+    values, lesion = flat(val)
+    dice = [f1_score(lesion, values >= threshold) for threshold in np.unique(values)]
+    threshold = pixels.fit_pixel_thresholds(val, NONE)["dice"]["value"]
+    assert f1_score(lesion, values >= np.float32(threshold)) == pytest.approx(max(dice))
+    values, lesion = flat(test)
+    expected = f1_score(lesion, values >= np.float32(threshold))
+    found = measured(test, val)
+    assert found["dice"]["value"] == pytest.approx(expected, abs=1e-6) and expected < found["dice_oracle"]["value"]
+
+
+def test_a_threshold_of_5_percent_false_positives_is_the_lowest_on_healthy_validation_slices():
+    test, val = cohort(0), cohort(1, shape=(3, 20, 20))
+    threshold = pixels.fit_pixel_thresholds(val, NONE)["fpr_5"]["value"]
+    healthy = np.concatenate([x.values[0][x.brain[0]] for x in val])
+    assert (healthy >= threshold).mean() <= 0.05
+    assert (healthy >= np.nextafter(np.float32(threshold), np.float32(-np.inf))).mean() > 0.05
+    found = measured(test, val)
+    values, lesion = flat(test)
+    assert found["dice_at_5_fpr"]["value"] == pytest.approx(f1_score(lesion, values >= threshold), abs=1e-6)
+    healthy = np.concatenate([x.values[0][x.brain[0]] for x in test])
+    assert found["fpr_at_5_fpr"]["value"] == pytest.approx((healthy >= threshold).mean(), abs=1e-6)
+
+
+def test_lesions_of_the_test_split_move_no_threshold():
+    val = cohort(1)
+    blind = [x._replace(lesion=np.zeros_like(x.lesion)) for x in val]
+    fitted, without = pixels.fit_pixel_thresholds(val, NONE), pixels.fit_pixel_thresholds(blind, NONE)
+    assert fitted["fpr_5"] == without["fpr_5"]  # needs none
+    assert fitted["dice"]["value"] is not None and without["dice"]["value"] is None
+
+
+def test_nothing_outside_the_brain_counts():
+    test, val = cohort(0), cohort(1)
+    spoilt = [x._replace(values=np.where(x.brain, x.values, 99), lesion=x.lesion | ~x.brain) for x in test]
+    for settings in (NONE, ALL):
+        assert measured(spoilt, val, settings) == measured(test, val, settings)
+
+
+def test_the_eroded_rim_is_judged_and_never_called():
+    test = [x._replace(brain=np.ones_like(x.brain)) for x in cohort(0)]
+    found = measured(test, test, NONE._replace(steps=("erode",)))
+    kept = np.zeros((8, 8), bool)
+    kept[1:7, 1:7] = True
+    values = np.concatenate([np.where(kept, x.values, -100).ravel() for x in test])
+    lesion = np.concatenate([x.lesion.ravel() for x in test])
+    assert found["average_precision"]["value"] == pytest.approx(average_precision_score(lesion, values), abs=1e-6)
+    assert found["auroc"]["value"] == pytest.approx(roc_auc_score(lesion, values), abs=1e-6)
+    oracle = max(f1_score(lesion, values >= threshold) for threshold in np.unique(values)[1:])
+    assert found["dice_oracle"]["value"] == pytest.approx(oracle, abs=1e-6)
+
+
+def test_patients_are_counted_as_often_as_they_are_drawn():
+    test, weight = cohort(0), np.array([2, 0, 1])
+    copies = {"a": 2, "b": 0, "c": 1}
+    drawn = [x for x in test for _ in range(copies[x.patient])]
+    for settings in (NONE, ALL):
+        same = [processed(x, settings) for x in test]
+        fitted = pixels.fit_pixel_thresholds(same, settings)
+        found = pixels.of_pixels(same, fitted, settings, PATIENTS, np.stack([weight] * 4))
+        drawn_again = pixels.of_pixels([processed(x, settings) for x in drawn], fitted, settings, PATIENTS, NO_WEIGHTS)
+        for name, value in drawn_again.items():
+            assert found[name]["low"] == found[name]["high"] == pytest.approx(value["value"], abs=2e-6), name
+
+
+def test_a_single_patient_has_values_and_no_interval():
+    test = [x for x in cohort(0) if x.patient == "a"]
+    found = measured(test, cohort(1), weights=np.zeros((0, 1), int), patients=np.array(["a"]))
+    assert all(x["value"] is not None and x["low"] is None and x["high"] is None for x in found.values())
+
+
+def test_without_a_lesion_there_is_a_reason_and_no_number():
+    healthy = [x._replace(lesion=np.zeros_like(x.lesion)) for x in cohort(0)]
+    found = measured(healthy, cohort(1), weights=np.ones((20, 3), int))
+    for name in ("average_precision", "auroc", "dice_oracle", "dice", "dice_at_5_fpr"):
+        assert found[name] == {"value": None, "low": None, "high": None, "reason": pixels.NO_LESION}
+    assert found["prevalence"]["value"] == 0 and found["fpr_at_5_fpr"]["value"] > 0
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_validation_lacks_is_named():
+    test, val = cohort(0), cohort(1)
+    assert measured(test, [])["dice"] == measured(test, [])["fpr_at_5_fpr"]
+    assert measured(test, [])["dice"] == {"value": None, "low": None, "high": None, "reason": pixels.NO_MAPS}
+    assert measured(test, [])["average_precision"] == measured(test, val)["average_precision"]
+    ill = [x._replace(healthy=np.zeros_like(x.healthy)) for x in val]
+    assert measured(test, ill)["dice_at_5_fpr"]["reason"] == pixels.NO_HEALTHY
+    assert measured(test, ill)["dice"] == measured(test, val)["dice"]
+    assert measured(ill, val)["fpr_at_5_fpr"]["reason"] == pixels.NO_HEALTHY
+    assert measured(ill, val)["dice_at_5_fpr"]["value"] > 0
+
+
+def test_a_map_of_which_nothing_is_left_calls_nothing():
+    gone = NONE._replace(steps=("erode",), erosion=60.0)
+    found = measured(cohort(0), cohort(1), gone)
+    assert found["average_precision"]["value"] == pytest.approx(found["prevalence"]["value"])
+    assert found["dice_oracle"]["value"] == 0 == found["dice_at_5_fpr"]["value"]
+    assert (
+        found["dice"]["reason"]
+        == pixels.NO_VALUE
+        == measured(cohort(0), cohort(1), ALL._replace(erosion=60.0))["dice"]["reason"]
+    )
+
+
+def test_each_step_has_its_row_and_components_leave_average_precision_as_it_is():
+    test, val = cohort(0, shape=(4, 12, 12)), cohort(1, shape=(4, 12, 12))
+    found = pixels.of_steps(test, val, ALL, PATIENTS, NO_WEIGHTS)
+    assert tuple(found) == pixels.ROWS and all(tuple(row) == pixels.SHOWN for row in found.values())
+    for row, steps in zip(pixels.ROWS, ((), STEPS[:1], STEPS[:2], STEPS), strict=True):
+        expected = measured(test, val, NONE._replace(steps=steps))
+        assert found[row] == {name: expected[name] for name in pixels.SHOWN}
+    assert found["+components"]["average_precision"] == found["+median"]["average_precision"]
+    assert len({row["dice"]["value"] for row in found.values()}) == 4
+
+
+def test_small_components_are_dropped_before_dice_is_counted():
+    test = cohort(0)
+    kept = NONE._replace(steps=("components",))
+    lesion = [x.lesion & x.brain for x in test]
+    inside = [processed(x, NONE) for x in test]
+    shown = [called(x, 1.0, kept) for x in inside]
+    tables = pixels.confusion(inside, 1.0, kept)
+    healthy = sum(x.brain[0].sum() for x in test), sum(found[0].sum() for found in shown)
+    both = sum((a & b).sum() for a, b in zip(shown, lesion, strict=True))
+    assert tables.tolist() == [both, sum(x.sum() for x in shown), sum(x.sum() for x in lesion), healthy[1], healthy[0]]
+    assert tables[1] < pixels.confusion(inside, 1.0, NONE)[1]
+
+
+def test_with_components_dropped_the_threshold_is_the_best_and_the_oracle_a_bound():
+    test, val = ([processed(x, NONE) for x in cohort(seed, shape=(4, 12, 12))] for seed in (0, 1))
+    kept = NONE._replace(steps=("components",))
+
+    def dice(volumes, threshold):
+        both, found, lesion, *_ = pixels.confusion(volumes, threshold, kept)
+        return 2 * both / (found + lesion)
+
+    fitted = pixels.fit_pixel_thresholds(val, kept)
+    best = max(dice(val, level) for level in pixels.levels(val, 1.0))
+    assert (
+        dice(val, fitted["dice"]["value"]) == best > dice(val, pixels.fit_pixel_thresholds(val, NONE)["dice"]["value"])
+    )
+    found = pixels.of_pixels(test, fitted, kept, PATIENTS, NO_WEIGHTS)
+    tried = [*pixels.levels(test, 1.0), fitted["dice"]["value"], fitted["fpr_5"]["value"]]
+    assert found["dice"]["value"] == pytest.approx(dice(test, fitted["dice"]["value"]), abs=1e-6)
+    assert found["dice_oracle"]["value"] == pytest.approx(max(dice(test, x) for x in tried), abs=1e-6)
+    without = pixels.of_pixels(test, fitted, NONE, PATIENTS, NO_WEIGHTS)
+    for name in ("average_precision", "auroc", "prevalence"):
+        assert found[name] == without[name]
+
+
+def test_maps_are_the_systems_and_two_without_training():
+    image = np.arange(8, dtype=np.float16).reshape(1, 4, 2)
+    arrays = {"image": image, "map": image + 1, "brain": np.ones((1, 4, 2), bool)}
+    found = {name: pixels.map_values(name, arrays).tolist() for name in pixels.MAPS}
+    assert found["map"] == (image + 1).tolist() and found["baseline_brightness"] == image.tolist()
+    assert found["baseline_mirror"] == [[[6, 6], [2, 2], [2, 2], [6, 6]]]
+
+
+def gamma(patients=20, size=5000):
+    """Map values and lesions `[P, M]`: rare lesions, brighter in the mean, in patients of different brightness."""
+    rng = np.random.default_rng(0)
+    values = rng.gamma(2, rng.uniform(0.1, 0.3, (patients, 1)), (patients, size)).astype(np.float32)
+    lesion = rng.random(values.shape) < 0.02 * rng.random((patients, 1))
+    values[lesion] += rng.gamma(2, 0.5, lesion.sum())
+    values[:, :200] = 0  # ties
+    return values, lesion
+
+
+def test_histograms_keep_what_scikit_learn_finds_in_many_pixels():
+    values, lesion = gamma()
+    edges = pixels.pixel_edges(values)
+    counts = np.stack([pixels.pixel_counts(*patient, edges) for patient in zip(values, lesion, strict=True)])
+    assert counts.shape == (20, 2, len(edges) + 1) and counts.sum() == values.size and len(edges) <= 4096
+    weights = np.stack([np.ones(20, int), np.random.default_rng(1).integers(0, 3, 20)])
+    found = pixels.average_precision_from_counts(counts, weights), pixels.auroc_from_counts(counts, weights)
+    for place, weight in enumerate(weights):
+        repeated = np.repeat(weight, values.shape[1])
+        for metric, of in zip(found, (average_precision_score, roc_auc_score), strict=True):
+            expected = of(lesion.ravel(), values.ravel(), sample_weight=repeated)
+            assert 0.2 < expected < 0.95 and metric[place] == pytest.approx(expected, abs=1e-3)
+
+
+def test_histograms_resolve_the_top_where_even_bins_do_not():
+    values, lesion = gamma()
+    values[0, 1000:1010], lesion[0, 1000:1010] = np.linspace(90, 100, 10), np.arange(10) % 2 == 0
+    fine = pixels.pixel_counts(values, lesion, pixels.pixel_edges(values))
+    even = pixels.pixel_counts(values, lesion, np.unique(np.quantile(values, np.linspace(0, 1, 256))))
+    top = average_precision_score(lesion.ravel(), values.ravel())
+    first, second = (pixels.average_precision_from_counts(counts[None], np.ones(1)) for counts in (fine, even))
+    assert abs(first - top) < 1e-3 < 1e-2 < abs(second - top)
+
+
+def test_a_value_on_an_edge_lies_above_it_and_what_cannot_be_called_below_all():
+    counts = pixels.pixel_counts(np.array([0.1, 0.5, 0.9]), np.array([False, False, True]), np.array([0.5]))
+    assert counts.tolist() == [[1, 1], [0, 1]]
+    edges = pixels.pixel_edges(np.array([-np.inf, 3.0, -1.0, -np.inf, 2.0]))
+    assert edges.tolist() == [-1, 2, 3]
+    counts = pixels.pixel_counts(np.array([-np.inf, -1.0]), np.zeros(2, bool), edges)
+    assert counts[0].tolist() == [1, 1, 0, 0]
+    with pytest.raises(RunError, match="1 of 2 map pixels are NaN"):
+        pixels.pixel_counts(np.array([0.1, np.nan]), np.array([False, True]), edges)
+
+
+def test_replicates_in_blocks_are_the_same_replicates():
+    counts, weights = pixels.histograms(cohort(0), PATIENTS), np.random.default_rng(0).integers(0, 3, (150, 3))
+    found = pixels.in_blocks(pixels.average_precision_from_counts, counts, weights)
+    assert np.array_equal(found, pixels.average_precision_from_counts(counts, weights), equal_nan=True)
