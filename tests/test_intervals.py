@@ -73,7 +73,7 @@ def bounds(coverage: float, trials: int = COHORTS) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("patients", "slices", "coverage"),
     [
-        (80, 5, {"percentile": 0.94, "bca": 0.94}),
+        (80, 5, {"percentile": 0.94}),
         (20, 40, {"percentile": 0.92, "bca": 0.94}),  # below their nominal 0.95: twenty patients are few
     ],
 )
@@ -101,16 +101,16 @@ def test_intervals_by_slice_do_not_cover_the_truth():
     assert covered / 200 < 0.8
 
 
-@pytest.mark.parametrize("level", [0.5, 0.95])
-def test_bca_equals_scipy_on_the_same_replicates(level):
-    x = np.random.default_rng(0).lognormal(size=25)
+@pytest.mark.parametrize(("level", "digits"), [(0.5, 9), (0.95, 9), (0.5, 0)])
+def test_bca_equals_scipy_on_the_same_replicates(level, digits):
+    x = np.random.default_rng(0).lognormal(size=25).round(digits)  # whole numbers: many replicates equal the value
     drawn = patient_weights(np.arange(25), 2000)
     found = interval(mean_of(x), drawn.patient_weight, level, "bca")
     same = SimpleNamespace(bootstrap_distribution=mean_of(x)(drawn.patient_weight))
     expected = bootstrap((x,), np.mean, n_resamples=0, bootstrap_result=same, confidence_level=level, method="BCa")
     assert found == pytest.approx((x.mean(), *expected.confidence_interval), abs=1e-12)
     plain = interval(mean_of(x), drawn.patient_weight, level)
-    assert found.low > plain.low and found.high > plain.high  # a long tail to the right
+    assert digits == 0 or found.low > plain.low and found.high > plain.high  # a long tail to the right
 
 
 def test_bca_can_be_given_where_replicates_do_not_spread_or_lie_to_one_side():

@@ -140,6 +140,8 @@ def test_froc_reads_the_last_threshold_before_false_positives_exceed_the_point()
     sums = Sums(np.array([10]), found, np.array([1]), false, false)
     # at most 1: 2 of 10; 2: the same; 4: 3 of 10, for the 4 comes after a 5; 8: 5 of 10; never the 10 at the end
     assert froc(sums, np.ones((1, 1))).tolist() == [[0.2, 0.2, 0.3, 0.5]]
+    fewer = sums._replace(false=np.array([[0, 1, 3, 3, 2, 1, 0]]))  # the most is 3, reached with 4 of 10 found
+    assert froc(fewer, np.ones((1, 1))).tolist() == [[0.2, 0.2, 0.4, 0.4]]
 
 
 def test_froc_equals_a_walk_and_never_falls():

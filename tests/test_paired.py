@@ -34,10 +34,10 @@ def test_exact_mcnemar_is_a_toss_of_coins():
 
 
 def test_clustered_mcnemar_by_hand():
-    # gaps of a patient's slices: a 1 1 0 0, b -1 0, c 1; means 1/2, -1/2, 1: chi-squared 1 / (1/4 + 1/4 + 1)
-    first, second = np.array([1, 1, 0, 1, 0, 0, 1], bool), np.array([0, 0, 0, 1, 1, 0, 0], bool)
-    patient = np.array(list("aaaabbc"))
-    assert mcnemar(first, second, patient) == pytest.approx(2 * norm.sf((2 / 3) ** 0.5))
+    # gaps of the slices: a 1 1 0 0, b -1 0 0, c 1; means 1/2, -1/3, 1: chi-squared (7/6)^2 / (1/4 + 1/9 + 1) = 1
+    first, second = np.array([1, 1, 0, 1, 0, 0, 1, 1], bool), np.array([0, 0, 0, 1, 1, 0, 1, 0], bool)
+    patient = np.array(list("aaaabbbc"))
+    assert mcnemar(first, second, patient) == pytest.approx(2 * norm.sf(1))
     copied = (np.repeat(x, 30) for x in (first, second, patient))
     assert mcnemar(*copied) == pytest.approx(mcnemar(first, second, patient))
     assert mcnemar(first, first, patient) == 1
@@ -51,7 +51,7 @@ def test_the_difference_of_independent_proportions():
 
 
 def test_the_difference_of_clustered_proportions_by_hand():
-    # the patients above: difference 2/7; sums less their share 2 - 8/7, -1 - 4/7, 1 - 2/7, squared and summed
+    # gaps of the slices: a 1 1 0 0, b -1 0, c 1; difference 2/7; sums less their share 2 - 8/7, -1 - 4/7, 1 - 2/7
     first, second = np.array([1, 1, 0, 1, 0, 0, 1], bool), np.array([0, 0, 0, 1, 1, 0, 0], bool)
     patient = np.array(list("aaaabbc"))
     variance = 3 / 2 * ((6 / 7) ** 2 + (11 / 7) ** 2 + (5 / 7) ** 2) / 49

@@ -45,7 +45,9 @@ def test_the_table_has_every_score_and_baseline(scored):
     manifest, embedded, gaussian = scored
     table = score_table(manifest, embedded, gaussian)
     assert score_names(table) == ["mse", "mahalanobis", "mse+mahalanobis"]
-    baselines = {f"baseline_{name}" for name in ("area", "brightness", "fluid", "mirror", "position")}
+    baselines = {
+        f"baseline_{name}" for name in ("area", "brightness", "fluid", "mirror", "position", "position_and_area")
+    }
     assert set(score_names(table, baselines=True)) == baselines
     expected = mahalanobis.distance(gaussian, embedded["test"]["z"])
     np.testing.assert_allclose(table[table.split == "test"].mahalanobis, expected, rtol=1e-5)

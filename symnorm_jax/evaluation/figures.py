@@ -1,17 +1,25 @@
-"""The pictures of a report. Every function gives a Matplotlib figure that belongs to no window."""
+"""The curves of a report, one panel a picture, so that they can stand beside or below each other on any screen.
+
+Every function gives a Matplotlib figure that belongs to no window. Colours are those of Okabe & Ito, which people who
+are colour blind can tell apart; what matters also differs in width, dash or hatching.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
-from symnorm_jax.data.geometry import picture
-from symnorm_jax.scoring.embed import Arrays
+from symnorm_jax.evaluation import bands
+from symnorm_jax.evaluation.intervals import Resamples
+from symnorm_jax.scoring.scores import BASELINE
 
 HEALTHY, ABNORMAL = "#3b6fb6", "#c8553d"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6761d")
+DASHES = ((4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (8, 2), (2, 2))
 PACE = ["steps_per_second", "waited", "gradient_norm"]  # logged, and not drawn
+SIZE = (4.6, 3.9)  # inches
+MOST_FALSE = 10  # false positives a scan, where the FROC curve is cut off
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -19,75 +27,115 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def roc(cases: pd.DataFrame, names: list[str], baseline: str) -> Figure:
-    """ROC curves of slices; baselines, whose names begin with `baseline`, are dashed."""
-    figure = Figure(figsize=(5.2, 5))
-    axes = figure.add_subplot(xlabel="1 - specificity", ylabel="sensitivity", title="Slices of the test split")
-    if cases.positive.nunique() < 2:
-        axes.text(0.5, 0.55, "undefined: one class only", ha="center")
-        names = []
-    for name in names:
-        fpr, tpr, _ = roc_curve(cases.positive, cases[name])
-        axes.plot(fpr, tpr, "--" if name.startswith(baseline) else "-", lw=1.5, label=name.replace("_", " "))
-    axes.plot([0, 1], [0, 1], color="0.8", lw=1, zorder=0)
-    if names:
-        axes.legend(fontsize=8, frameon=False)
-    axes.set_aspect("equal")
+def roc(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
+    """ROC curves; the headline score has a pointwise 95 % band over patients, trivial baselines are dashed."""
+    figure, axes = _panel("false-positive rate (1 − specificity)", "sensitivity")
+    for name, look in _looks(names, headline).items():
+        found = _counts(cases, name, drawn)
+        if name == headline:
+            _fill(axes, bands.RATES, bands.band(bands.roc(found, drawn.patient_weight)))
+        fpr, tpr, _ = bands.rates(found, np.ones(len(drawn.patients)))
+        axes.plot(fpr, tpr, **look)
+    axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
     return figure
 
 
-def histograms(cases: pd.DataFrame, names: list[str], thresholds: dict, rule: str) -> Figure:
-    """Distribution of each score in healthy and abnormal slices, with the threshold from validation."""
-    figure = Figure(figsize=(3.4 * len(names), 2.8))
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        bins = np.linspace(*np.quantile(cases[name], (0, 0.995)), 40)
-        for positive, colour, label in ((False, HEALTHY, "healthy"), (True, ABNORMAL, "abnormal")):
-            values = cases[name][cases.positive == positive].clip(upper=bins[-1])
-            if len(values):
-                axes.hist(values, bins, density=True, alpha=0.6, color=colour, label=label)
-        if thresholds[name][rule]["value"] is not None:
-            axes.axvline(thresholds[name][rule]["value"], color="0.2", lw=1, label=f"threshold ({rule})")
-        axes.set(title=name, yticks=[])
-    axes.legend(fontsize=8, frameon=False)
-    figure.tight_layout()
+def precision_recall(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
+    """Precision-recall curves as average precision reads them, in steps; the grey line is the prevalence."""
+    figure, axes = _panel("sensitivity (recall)", "precision")
+    for name, look in _looks(names, headline).items():
+        found = _counts(cases, name, drawn)
+        if name == headline:
+            _fill(axes, bands.RECALLS, bands.band(bands.precision_recall(found, drawn.patient_weight)))
+        _, recall, precision = bands.rates(found, np.ones(len(drawn.patients)))
+        axes.plot(recall[1:], precision[1:], drawstyle="steps-pre", **look)
+    axes.axhline(cases.positive.mean(), color="0.75", lw=1, zorder=0)
+    axes.legend(fontsize=7, frameon=False, loc="upper right")
     return figure
 
 
-def training(logs: dict[str, list[dict[str, float]]]) -> Figure:
-    """Loss and its parts over the steps of each stage."""
-    figure = Figure(figsize=(4.6 * len(logs), 2.8))
-    for axes, (stage, lines) in zip(figure.subplots(1, len(logs), squeeze=False)[0], logs.items(), strict=True):
-        log = pd.DataFrame(lines).set_index("step").drop(columns=PACE, errors="ignore")
-        for metric in log:
-            axes.plot(log[metric], lw=1.5, label=metric)
-        axes.set(title=stage, xlabel="step", yscale="log")
-        axes.legend(fontsize=8, frameon=False)
-    figure.tight_layout()
+def froc(found: dict, points: dict[str, dict]) -> Figure:
+    """Sensitivity by lesion over false positives a scan; `points` `{false positives: interval}` have their bars."""
+    figure, axes = _panel("false positives a scan", "sensitivity by lesion")
+    axes.plot(found["curve"]["false_positives"], found["curve"]["sensitivity"], color=COLOURS[0], lw=1.8)
+    for rate, point in points.items():
+        if point["value"] is not None:
+            axes.plot(float(rate), point["value"], "o", color="black", ms=4)
+        if point["low"] is not None:
+            axes.plot([float(rate)] * 2, [point["low"], point["high"]], color="black", lw=1)
+    axes.set(xlim=(-0.2, MOST_FALSE))
     return figure
 
 
-def gallery(chosen: pd.DataFrame, arrays: Arrays, headline: str) -> Figure:
-    """Each chosen slice with what the system made of it, its difference map, and the truth."""
-    place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
-    panels = {name.removeprefix("panel."): arrays[name] for name in arrays if name.startswith("panel.")}
-    columns = {"slice": arrays["image"]} | panels
-    if "map" in arrays:
-        columns["difference map"] = arrays["map"]
-        strongest = float(np.quantile(arrays["map"][arrays["brain"]].astype(np.float32), 0.999))
-    columns["truth"] = arrays["image"]
-    figure = Figure(figsize=(1.9 * len(columns), 2.05 * len(chosen)))
-    grid = figure.subplots(len(chosen), len(columns), squeeze=False)
-    for line, (index, case) in zip(grid, chosen.iterrows(), strict=True):
-        first = index == chosen.index[0]
-        for axes, (title, images) in zip(line, columns.items(), strict=True):
-            look = (
-                {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": strongest}
-            )
-            axes.imshow(picture(images[place[index]].astype(np.float32)), interpolation="nearest", vmin=0, **look)
-            if title == "truth" and arrays["lesion"][place[index]].any():
-                axes.contour(picture(arrays["lesion"][place[index]]), [0.5], colors=[ABNORMAL], linewidths=1)
-            axes.set(xticks=[], yticks=[], title=title if first else "")
-        kind = "abnormal" if case.positive else "healthy"
-        line[0].set_ylabel(f"{kind}, {case.told}\n{headline} {case[headline]:.1f}", fontsize=8)
-    figure.tight_layout()
+def histogram(cases: pd.DataFrame, name: str, rules: dict[str, dict], used: str) -> Figure:
+    """Distribution of a score in healthy and abnormal cases, with the thresholds that validation gave; one is used."""
+    figure, axes = _panel(name.replace("_", " "), "density", limits=None)
+    low, high = np.quantile(cases[name], (0, 0.995))
+    bins = np.linspace(low, high if high > low else low + 1, 36)
+    looks = {False: {"color": HEALTHY, "alpha": 0.55}, True: {"histtype": "step", "color": ABNORMAL, "hatch": "////"}}
+    for positive, label in ((False, "healthy"), (True, "abnormal")):
+        values = cases[name][cases.positive == positive].clip(upper=bins[-1])
+        if len(values):
+            axes.hist(values, bins, density=True, label=label, **looks[positive])
+    for rule, fit in rules.items():
+        if fit["value"] is not None:
+            look = {"lw": 1.6, "label": f"threshold ({rule})"} if rule == used else {"lw": 0.8, "ls": ":"}
+            axes.axvline(fit["value"], color="0.15", **look)
+    axes.set(yticks=[])
+    axes.legend(fontsize=7, frameon=False)
     return figure
+
+
+def training(stage: str, lines: list[dict[str, float]]) -> Figure:
+    """Loss and its parts over the steps of a stage."""
+    figure, axes = _panel("step", "", limits=None)
+    log = pd.DataFrame(lines).set_index("step").drop(columns=PACE, errors="ignore")
+    for place, metric in enumerate(log):
+        look = {"dashes": DASHES[place % len(DASHES)]} if place else {}
+        axes.plot(log[metric], lw=1.5, color=COLOURS[place % len(COLOURS)], label=metric, **look)
+    axes.set(title=stage, yscale="log" if (log > 0).all(axis=None) else "linear")
+    axes.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def reliability(rows: list[dict], title: str) -> Figure:
+    """Share of abnormal cases by predicted probability, with exact binomial 95 % intervals; the diagonal is right."""
+    figure, axes = _panel("predicted probability", "share of abnormal cases")
+    axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
+    for row in rows:
+        axes.plot([row["predicted"]] * 2, [row["low"], row["high"]], color=COLOURS[0], lw=1.2)
+        axes.plot(row["predicted"], row["observed"], "o", color=COLOURS[0], ms=5)
+    axes.set(title=title)
+    return figure
+
+
+def _panel(x: str, y: str, limits: tuple[float, float] | None = (-0.02, 1.02)) -> tuple:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x, parse_math=False)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    if limits:
+        axes.set(xlim=limits, ylim=limits)
+    return figure, axes
+
+
+def _counts(cases: pd.DataFrame, name: str, drawn: Resamples) -> bands.Counts:
+    return bands.counts(cases[name].to_numpy(float), cases.positive.to_numpy(bool), drawn.index, len(drawn.patients))
+
+
+def _fill(axes, places: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> None:
+    if band:
+        axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
+
+
+def _looks(names: list[str], headline: str) -> dict[str, dict]:
+    """How the line of each score is drawn, the headline last and on top."""
+    others = [name for name in names if name != headline]
+    looks = {}
+    for place, name in enumerate(others):
+        dash = {"dashes": DASHES[place % len(DASHES)]} if name.startswith(BASELINE) else {}
+        colour = COLOURS[1 + place % (len(COLOURS) - 1)]
+        looks[name] = {"lw": 0.9, "color": colour, "label": name.replace("_", " "), **dash}
+    return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": headline.replace("_", " ")}}

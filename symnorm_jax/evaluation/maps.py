@@ -41,7 +41,7 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
     found = {"pixel": {}, "lesion": {}}
     for name, scans in progress(raw.items(), "evaluating maps", len(raw)):
         test, val = ([processed(volume, settings) for volume in part] for part in scans)
-        fitted = fit_pixel_thresholds(val)
+        fitted = fit_pixel_thresholds(val, settings)
         found["pixel"][name] = of_pixels(test, fitted, settings, drawn.patients, drawn.patient_weight)
         about = of_lesions(
             test, fitted["dice"], settings, config.evaluation.smallest_lesion, drawn.patients, drawn.patient_weight

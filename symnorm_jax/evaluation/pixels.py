@@ -60,17 +60,7 @@ def of_pixels(
         fitted = [at["value"] for at in thresholds.values() if at["value"] is not None]
         tables = _by_patient(partial(_confusions, np.append(levels(test, 1.0), fitted), settings), test, patients)
         found["dice_oracle"] = plain(interval(partial(_best_dice, tables), weights), NO_LESION)
-    for rule, measured in (
-        ("dice", {"dice": (_dice, NO_LESION)}),
-        ("fpr_5", {"dice_at_5_fpr": (_dice, NO_LESION), "fpr_at_5_fpr": (_false_positive_rate, NO_HEALTHY)}),
-    ):
-        at = thresholds[rule]
-        if at["value"] is None:
-            found |= dict.fromkeys(measured, plain(NOTHING, at["reason"]))
-            continue
-        tables = _by_patient(partial(confusion, threshold=at["value"], settings=settings), test, patients)
-        found |= {name: plain(interval(partial(of, tables), weights), why) for name, (of, why) in measured.items()}
-    return found
+    return found | _at_thresholds(test, thresholds, settings, patients, weights)
 
 
 def of_steps(
@@ -85,7 +75,10 @@ def of_steps(
     for taken, row in enumerate(ROWS):
         only = settings._replace(steps=STEPS[:taken])
         fitted = fit_pixel_thresholds([processed(volume, only) for volume in val], only)
-        found = of_pixels([processed(volume, only) for volume in test], fitted, only, patients, weights)
+        shown = [processed(volume, only) for volume in test]
+        average = partial(in_blocks, average_precision_from_counts, histograms(shown, patients))
+        found = _at_thresholds(shown, fitted, only, patients, weights)
+        found["average_precision"] = plain(interval(average, weights), NO_LESION)
         rows[row] = {name: found[name] for name in SHOWN}
     return rows
 
@@ -194,6 +187,23 @@ def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndar
     """Part by whole, `empty` where the whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(whole.shape, empty), where=whole > 0)
+
+
+def _at_thresholds(
+    test: list[Volume], thresholds: Thresholds, settings: PostProcessing, patients: np.ndarray, weights: np.ndarray
+) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    for rule, measured in (
+        ("dice", {"dice": (_dice, NO_LESION)}),
+        ("fpr_5", {"dice_at_5_fpr": (_dice, NO_LESION), "fpr_at_5_fpr": (_false_positive_rate, NO_HEALTHY)}),
+    ):
+        at = thresholds[rule]
+        if at["value"] is None:
+            found |= dict.fromkeys(measured, plain(NOTHING, at["reason"]))
+            continue
+        tables = _by_patient(partial(confusion, threshold=at["value"], settings=settings), test, patients)
+        found |= {name: plain(interval(partial(of, tables), weights), why) for name, (of, why) in measured.items()}
+    return found
 
 
 def _pixels(volumes: list[Volume]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,152 +1,167 @@
-"""A run as a page: `report.html`, one file that needs no network, and the same table for the terminal."""
+"""A run as a page: `report.html`, one file that needs no network; `MODEL_CARD.md`; and the terminal's short version."""
 
 import base64
+from functools import partial
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Drawn
+from rich.text import Text
 
-from symnorm_jax.data import manifest
-from symnorm_jax.evaluation import figures
-from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.evaluation import figures, gallery, report_decisions, report_files, report_tables
+from symnorm_jax.evaluation.card import card
+from symnorm_jax.evaluation.cases import LEVELS, cases_at
+from symnorm_jax.evaluation.evaluate import TABLES, group_columns
+from symnorm_jax.evaluation.lesions import POINTS
+from symnorm_jax.evaluation.levels import resamples
+from symnorm_jax.evaluation.report_files import Files, read_files
+from symnorm_jax.evaluation.templates import Table, cell, interval, rendered
 from symnorm_jax.files import load_arrays, read_json, write_text
-from symnorm_jax.scoring import mahalanobis
-from symnorm_jax.scoring.scores import BASELINE, score_names
+from symnorm_jax.scoring.embed import Arrays
+from symnorm_jax.scoring.scores import score_names
+from symnorm_jax.scoring.thresholds import threshold_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.runlog import read_metrics
 from symnorm_jax.training.transfer import schedule
 
-COLUMNS = {
-    "slice": ("auroc_within_position", "auroc", "average_precision", "accuracy", "sensitivity", "specificity"),
-    "patient": ("auroc", "average_precision", "accuracy", "sensitivity", "specificity"),
-    "pixel": ("average_precision",),
+PICTURES = ("index", "image", "map", "panel.", "brain", "lesion")
+TERMINAL = {  # the metrics of each level that fit on a screen
+    "slice": ("auroc_within_position", "auroc", "average_precision"),
+    "patient": ("auroc", "average_precision", "accuracy"),
+    "pixel": ("average_precision", "auroc", "dice"),
+    "lesion": ("froc_mean", "sensitivity", "false_positives"),
 }
-UNDEFINED = "–"
 
 
 def write_report(workdir: Path, config: ConfigDict) -> None:
-    """Draw `figures/` and write `report.html` from the files of a finished evaluation."""
-    table = manifest.read_table(workdir / "scores.csv")
-    results, thresholds = read_json(workdir / "metrics.json"), read_json(workdir / "thresholds.json")
-    rows = manifest.read_manifest(workdir / "manifest.csv")
-    drawn = _draw(workdir, config, table, thresholds)
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        Path(__file__).with_name("report.html.jinja").read_text()
-    )
-    html = page.render(
-        name=workdir.name,
+    """Draw `figures/`, then write `MODEL_CARD.md` and `report.html`, from the files of a finished evaluation."""
+    files = read_files(workdir, config)
+    folder = workdir / "figures"
+    folder.mkdir(exist_ok=True)
+    arrays = load_arrays(workdir / "embeddings" / "test.npz", *PICTURES)
+    shown = chosen(files)
+    made = curves(files) | galleries(shown, arrays) | losses(workdir, config)
+    drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
+    sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
+    write_text(workdir / "MODEL_CARD.md", card(files))
+    write_text(workdir / "report.html", page(files, shown, sources, list(gallery.panels(arrays))))
+
+
+def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str], panels: list[str]) -> str:
+    """The page, from a run's files, the slices to show, PNG files as base64 by name, and the gallery's columns."""
+    results, config, headline = files.results, files.config, files.config.score.headline
+    used, fitted = config.score.threshold, {level: files.thresholds[level][headline] for level in LEVELS}
+    names = score_names(files.table)
+    names = [headline, *(name for name in names if name != headline and name in results["slice"])]
+    listed = {what: gallery.listed(rows, names, what) for what, rows in shown.items() if len(rows)}
+    return rendered(
+        "report.html.jinja",
+        files=files,
         config=config,
-        tables={level: result_table(results, level) for level in COLUMNS if level in results},
-        gaps=_gaps(results["slice"][config.score.headline]),
-        prevalence=results["slice"][config.score.headline]["prevalence"]["value"],
-        thresholds=thresholds["slice"][config.score.headline],
-        counts=_counts(rows),
-        midline=_midline(rows),
-        exclusions=rows[rows.split == "excluded"][["patient", "exclusion"]].to_dict("records"),
-        left_out=int(rows[rows.split != "excluded"].drop_duplicates("store").slices_left_out.sum()),
-        gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),
-        environment=read_json(workdir / "environment.json"),
-        overrides=read_json(workdir / "overrides.json"),
-        figures={name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()},
+        verdict=report_files.verdict(files),
+        summary=report_tables.summary(results, files.cost, headline),
+        full={level: report_tables.full(results, level, headline) for level in TABLES if level in results},
+        differences=report_tables.differences(results, headline, config.evaluation.margin),
+        listed=listed,
+        panels=panels,
+        pictures=pictures,
+        cards=[report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in LEVELS],
+        by_group=[report_decisions.by_group(fitted[level][used], level) for level in LEVELS],
+        threshold=fitted["slice"][used]["value"],
+        calibration=report_decisions.calibration(results),
+        groups=report_tables.groups(results),
+        steps=report_tables.steps(results),
+        controls=None if files.controls is None else report_decisions.controls(files.controls),
+        counts=report_files.counts(files.rows),
+        trained_on=report_files.trained_on(files.rows, config),
+        midline=report_files.midline(files.rows),
+        left_out=report_files.left_out(files.rows),
+        exclusions=files.rows[files.rows.split == "excluded"][["patient", "exclusion"]].to_dict("records"),
     )
-    write_text(workdir / "report.html", html)
 
 
-def result_table(results: dict, level: str) -> list[list[str]]:
-    """Header and rows of one level's results, as text; a value stands before its 95 % interval.
+def chosen(files: Files) -> dict[str, pd.DataFrame]:
+    """The slices to show: `gallery` by percentile, `false_positives` and `false_negatives` of the threshold in use."""
+    cases, headline = cases_at("slice", files.table, "test"), files.config.score.headline
+    fit = files.thresholds["slice"][headline][files.config.score.threshold]
+    wrong = partial(gallery.failures, cases, headline, threshold_of(fit, cases))
+    return {
+        "gallery": gallery.by_percentile(cases, headline),
+        "false_positives": wrong(False),
+        "false_negatives": wrong(True),
+    }
 
-    Rows in which nothing is defined are left out: at patient level all of them, where everybody is diseased.
-    """
-    body = [
-        [name.replace("_", " "), *(_cell(found.get(metric)) for metric in COLUMNS[level])]
-        for name, found in results[level].items()
-    ]
-    defined = [row for row in body if set(row[1:]) != {UNDEFINED}]
-    return [["score", *(metric.replace("_", " ") for metric in COLUMNS[level])], *defined]
+
+def galleries(shown: dict[str, pd.DataFrame], arrays: Arrays) -> dict[str, Figure]:
+    """A figure for each choice that holds a slice."""
+    return {name: gallery.strips(rows, arrays) for name, rows in shown.items() if len(rows)}
+
+
+def losses(workdir: Path, config: ConfigDict) -> dict[str, Figure]:
+    """Training curves by stage; none of a run that trains no network."""
+    stages = schedule(config, BUILD[config.system](config))
+    logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}
+    return {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
+
+
+def curves(files: Files) -> dict[str, Figure]:
+    """ROC, precision-recall, histograms, reliability and FROC, as far as they are defined."""
+    made, config = {}, files.config
+    for level in LEVELS:
+        about = tuple(group_columns(files.rows))
+        cases = cases_at(level, files.table, "test", config.score.patient, config.score.top_k, about)
+        made |= _of_level(files, level, cases)
+    if "froc" in files.results:
+        found = files.results["lesion"]["map"]
+        points = {str(point): found[f"froc_{point}"] for point in POINTS}
+        made["froc"] = figures.froc(files.results["froc"], points)
+    return made
 
 
 def print_results(workdir: Path) -> None:
-    """The result tables, and where the report is, on the terminal."""
+    """The main columns of every level, the notes, and where the report is, on the terminal."""
     results, console = read_json(workdir / "metrics.json"), Console()
-    for level in results:
-        header, *body = result_table(results, level)
-        if not body:
+    for level in (one for one in TABLES if one in results):
+        found = result_table(results, level)
+        if not found.rows:
             continue
-        shown = Table(*header[:4], title=f"{level} level, test split")
-        for row in body:
-            shown.add_row(*row[:4])
-        console.print(shown)
-    console.print(f"report: {workdir / 'report.html'}", soft_wrap=True)
+        drawn = Drawn(*found.header, title=found.caption)
+        for row in found.rows:
+            drawn.add_row(*(Text(cell(one)) for one in row))
+        console.print(drawn)
+    for note in results["notes"]:
+        console.print(Text(note), soft_wrap=True)
+    for name in ("report.html", "MODEL_CARD.md"):
+        console.print(Text(f"{workdir / name}"), soft_wrap=True)
 
 
-def _cell(found: dict | None) -> str:
-    if not found or found["value"] is None:
-        return UNDEFINED
-    bounds = "" if found["low"] is None else f" ({found['low']:.3f}–{found['high']:.3f})"
-    return f"{found['value']:.3f}{bounds}"
-
-
-def _gaps(found: dict) -> list[tuple[str, str]]:
-    """Paired differences of the headline score from each baseline, as text."""
-    return [
-        (metric.split("_minus_")[1].replace("_", " "), _cell(value))
-        for metric, value in found.items()
-        if "_minus_" in metric
+def result_table(results: dict, level: str) -> Table:
+    """The TERMINAL columns of a level; rows in which none of them is defined are left out."""
+    columns = TERMINAL[level]
+    rows = [
+        [report_tables.label(name), *(interval(found.get(metric)) for metric in columns)]
+        for name, found in results[level].items()
+        if any((found.get(metric) or {}).get("value") is not None for metric in columns)
     ]
+    return Table(f"{level} level, test split", ["score", *map(report_tables.label, columns)], rows)
 
 
-def _counts(rows: pd.DataFrame) -> list[list]:
-    """Patients and slices of each label by split, with a header."""
-    labels = ["healthy", "abnormal", "neither", manifest.UNLABELLED]
-    body = [
-        [split, part.patient.nunique(), *(int((part.label == label).sum()) for label in labels)]
-        for split, part in ((split, rows[rows.split == split]) for split in (*manifest.SPLITS, manifest.UNLABELLED))
-        if len(part)
-    ]
-    return [["split", "patients", *(f"{label} slices" for label in labels)], *body]
-
-
-def _midline(rows: pd.DataFrame) -> str:
-    """What was taken out of the scans, and how many were flagged."""
-    scans = rows[rows.split != "excluded"].drop_duplicates("store")
-    tilt = np.hypot(scans.roll, scans.yaw)
-    return (
-        f"; tilt {tilt.median():.1f} degrees at the median and {tilt.max():.1f} at most, likeness to the mirror image "
-        f"{scans.mirror_similarity.median():.3f}; {int((scans.flag != '').sum())} of {len(scans)} scans flagged"
-    )
-
-
-def _draw(workdir: Path, config: ConfigDict, table: pd.DataFrame, thresholds: dict) -> dict[str, Path]:
-    """Every figure, by name, as a PNG file."""
-    folder = workdir / "figures"
-    folder.mkdir(exist_ok=True)
-    cases, headline = slice_cases(table, "test"), config.score.headline
-    names = score_names(table) + score_names(table, baselines=True)
-    logs = {
-        stage: read_metrics(workdir / stage / "metrics.jsonl")
-        for stage in schedule(config, BUILD[config.system](config))
-    }
-    chosen = _gallery_rows(cases, headline)
-    arrays = load_arrays(workdir / "embeddings" / "test.npz")
-    made = {
-        "roc": figures.roc(cases, names, BASELINE),
-        "scores": figures.histograms(cases, score_names(table), thresholds["slice"], config.score.threshold),
-        "gallery": figures.gallery(chosen, arrays, headline),
-    }
-    made |= {"training": figures.training(logs)} if logs else {}  # of a run that trains no network, nothing to draw
-    return {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
-
-
-def _gallery_rows(cases: pd.DataFrame, headline: str) -> pd.DataFrame:
-    """The best, median and worst told slice of each class, by the headline score."""
-    parts = []
-    for positive, names in ((True, ("best", "median", "worst")), (False, ("worst", "median", "best"))):
-        ordered = cases[cases.positive == positive].sort_values(headline, ascending=False)
-        if len(ordered):
-            places = [0, len(ordered) // 2, len(ordered) - 1]
-            parts.append(ordered.iloc[places].assign(told=names))
-    return pd.concat(parts)
+def _of_level(files: Files, level: str, cases: pd.DataFrame) -> dict[str, Figure]:
+    config, headline = files.config, files.config.score.headline
+    names = score_names(files.table) + score_names(files.table, baselines=True)
+    names = [name for name in names if name in files.results["slice"]]
+    made, drawn = {}, resamples(cases, config) if len(cases) else None
+    if cases.positive.nunique() == 2:
+        made[f"{level}_roc"] = figures.roc(cases, names, headline, drawn)
+        made[f"{level}_precision_recall"] = figures.precision_recall(cases, names, headline, drawn)
+    if len(cases) and level == "slice":
+        own = [name for name in names if name in score_names(files.table)]
+        rules = files.thresholds[level]
+        shown = {name: figures.histogram(cases, name, rules[name], config.score.threshold) for name in own}
+        made |= {f"scores_{place}": figure for place, figure in enumerate(shown.values())}
+    found = files.results["calibration"][level].get("reliability")
+    return made | ({f"{level}_reliability": figures.reliability(found, f"{level}s")} if found else {})

@@ -1,0 +1,37 @@
+"""Compare finished runs on the same test cases: paired differences, tests, non-inferiority; as tables and a figure.
+
+python launch/compare.py --runs=runs/lgg,runs/lgg_dae,runs/lgg_padim --output=runs/lgg_comparison
+
+The first run is the reference. The margin of non-inferiority is the one in its config, `evaluation.margin`, which was
+written down when the run was begun.
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+
+from symnorm_jax.errors import reported
+from symnorm_jax.evaluation import comparison_tables
+from symnorm_jax.evaluation.comparison import compare
+
+_RUNS = flags.DEFINE_list("runs", None, "Run directories, the reference first.", required=True)
+_OUTPUT = flags.DEFINE_string("output", "runs/comparison", "The folder to write to.")
+
+
+def main(_) -> None:
+    with reported():
+        compared = compare([Path(run) for run in _RUNS.value])
+        paths = comparison_tables.write(compared, Path(_OUTPUT.value))
+    quality = comparison_tables.quality_table(compared).iloc[:, [0, 1, 2, 3, -3, -2]]
+    for table in (quality, comparison_tables.paired_table(compared).iloc[:, :5]):
+        shown = Table(*table.columns)
+        for row in table.to_numpy():
+            shown.add_row(*row)
+        Console().print(shown)
+    print(f"comparison: {', '.join(map(str, paths))}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,68 @@
+"""ROC and precision-recall curves with pointwise bands from the bootstrap over patients.
+
+What each patient contributes at each threshold is counted once, `[P, T]`; a replicate is then a product of matrices.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+MOST = 512  # thresholds of a curve; more would not be seen
+RATES = np.linspace(0, 1, 101)  # at which sensitivity is read
+RECALLS = np.linspace(0.01, 1, 100)  # at which precision is read; at none nothing is called
+
+
+class Counts(NamedTuple):
+    """Cases of each patient at or above each threshold, from the highest down; at first nothing is called."""
+
+    positive: np.ndarray  # [P, 1 + T] int
+    negative: np.ndarray  # [P, 1 + T] int
+
+
+def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients: int) -> Counts:
+    """Counts of scores `[N]` with positive `[N]` bool and the number `index` `[N]` of each case's patient.
+
+    Thresholds are the scores themselves, or MOST of their quantiles where there are more.
+    """
+    values = np.unique(score)
+    if len(values) > MOST:
+        values = np.unique(np.quantile(score, np.linspace(0, 1, MOST), method="lower"))
+    place = np.searchsorted(-values[::-1], -score)  # the first threshold, from the highest, that is reached
+    return Counts(*(_reached(place[chosen], index[chosen], patients, len(values)) for chosen in (positive, ~positive)))
+
+
+def rates(found: Counts, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False-positive rate, sensitivity and precision `[..., 1 + T]` of patients that count `[..., P]` times.
+
+    NaN where there is nothing to divide by.
+    """
+    true, false = weight @ found.positive, weight @ found.negative
+    shares = (false, false[..., -1:]), (true, true[..., -1:]), (true, true + false)
+    return tuple(np.divide(x, n, out=np.full(x.shape, np.nan), where=n > 0) for x, n in shares)
+
+
+def roc(found: Counts, weights: np.ndarray) -> np.ndarray:
+    """Sensitivity `[R, 101]` at RATES in replicates with weights `[R, P]`, on straight lines between thresholds."""
+    fpr, tpr, _ = rates(found, weights)
+    return np.array([np.interp(RATES, x, y) for x, y in zip(fpr, tpr, strict=True)]).reshape(-1, len(RATES))
+
+
+def precision_recall(found: Counts, weights: np.ndarray) -> np.ndarray:
+    """Precision `[R, 100]` at the highest threshold that reaches each of RECALLS; nothing is interpolated."""
+    _, recall, precision = rates(found, weights)
+    reached = [np.minimum(np.searchsorted(row, RECALLS - 1e-9), len(row) - 1) for row in recall]
+    return np.array([row[at] for row, at in zip(precision, reached, strict=True)]).reshape(-1, len(RECALLS))
+
+
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pointwise 95 % bounds `[G]` of replicates `[R, G]`; None if half or more of them are undefined."""
+    defined = values[~np.isnan(values).any(1)]
+    if 2 * len(defined) <= len(values):
+        return None
+    return tuple(np.quantile(defined, (0.025, 0.975), axis=0))
+
+
+def _reached(place: np.ndarray, index: np.ndarray, patients: int, thresholds: int) -> np.ndarray:
+    table = np.zeros((patients, 1 + thresholds), int)
+    np.add.at(table, (index, 1 + place), 1)
+    return table.cumsum(1)

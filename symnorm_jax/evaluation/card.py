@@ -1,0 +1,45 @@
+"""A run as a model card: `MODEL_CARD.md`, with the headings of Mitchell et al., Model Cards for Model Reporting (2019).
+
+Nobody's name is in it: what it says of people are counts.
+"""
+
+import shlex
+
+from symnorm_jax.evaluation import report_decisions, report_files, report_tables
+from symnorm_jax.evaluation.cases import LEVELS
+from symnorm_jax.evaluation.report_files import Files
+from symnorm_jax.evaluation.templates import rendered
+
+
+def card(files: Files) -> str:
+    """The card in Markdown, under a hundred lines where there are few groups of people."""
+    results, config, headline = files.results, files.config, files.config.score.headline
+    used, fitted = config.score.threshold, {level: files.thresholds[level][headline] for level in LEVELS}
+    return rendered(
+        "model_card.md.jinja",
+        files=files,
+        config=config,
+        verdict=report_files.verdict(files),
+        summary=report_tables.summary(results, files.cost, headline),
+        thresholds={x: report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in LEVELS},
+        calibration=report_decisions.calibration(results),
+        groups=report_tables.groups(results),
+        controls=None if files.controls is None else report_decisions.controls(files.controls),
+        counts=report_files.counts(files.rows),
+        trained_on=report_files.trained_on(files.rows, config),
+        midline=report_files.midline(files.rows),
+        excluded=int((files.rows.split == "excluded").sum()),
+        command=command(files.overrides),
+    )
+
+
+def command(overrides: dict) -> str:
+    """The command that begins such a run, with what was overridden; on one line that a shell and a fence leave whole."""
+    given = [f"--config.{key}={shown(value)}" for key, value in overrides.items()]
+    line = " ".join(["python launch/train.py --config=CONFIG", *map(shlex.quote, given)])
+    return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in line)
+
+
+def shown(value) -> str:
+    """A setting as it is written on a command line; None is an empty text."""
+    return "" if value is None else str(tuple(value)) if isinstance(value, list) else str(value)

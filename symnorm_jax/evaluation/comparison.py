@@ -1,0 +1,182 @@
+"""Runs beside one another: each one's headline score, and the trivial baselines, paired against the first run.
+
+Everything is measured on the same test cases and the same bootstrap replicates of their patients.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from symnorm_jax.data.manifest import read_manifest
+from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation.cases import LEVELS, cases_at
+from symnorm_jax.evaluation.delong import auroc_difference
+from symnorm_jax.evaluation.evaluate import read_scores
+from symnorm_jax.evaluation.intervals import Interval, Metric, Resamples, difference, interval
+from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
+from symnorm_jax.evaluation.paired import holm, mcnemar, non_inferiority, proportion_difference
+from symnorm_jax.files import read_json
+from symnorm_jax.scoring.scores import BASELINE, score_names
+from symnorm_jax.scoring.thresholds import threshold_of
+from symnorm_jax.training.runlog import progress, read_config
+
+KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
+NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
+
+
+class Entry(NamedTuple):
+    """A line of the comparison: one score of one run."""
+
+    name: str
+    run: Path
+    score: str
+    cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS
+    validation: pd.DataFrame  # slices
+    fits: dict[str, dict]  # {level: the threshold in use}
+    cost: dict
+
+
+def compare(runs: list[Path]) -> dict:
+    """`{"reference", "metric", "margin", "lines": [...]}` as JSON; the first of the finished `runs` is the reference.
+
+    A line has `name`, `score`, `cost`, `slice` and `patient`, `{metric: values}`, and, but for the reference, `paired`,
+    see `_paired`. `best_on_validation` names the rival with the highest metric on validation slices: the one to be
+    beaten, chosen without the test split. Raises RunError unless the runs are finished and judge the same cases.
+    """
+    config, entries = _entries(runs)
+    first, *rivals = entries
+    for entry in rivals:
+        _refuse_other_cases(first, entry)
+    drawn = {level: resamples(cases, config) for level, cases in first.cases.items()}
+    lines = [_line(entry, drawn, config) for entry in progress(entries, "comparing", len(entries))]
+    for line, entry in zip(lines[1:], rivals, strict=True):
+        line["paired"] = _paired(first, entry, drawn, config)
+    p_values = [line["paired"]["p_value"] for line in lines[1:]]
+    defined = [p for p in p_values if p is not None]
+    adjusted = iter(holm(np.array(defined)))
+    for line, p in zip(lines[1:], p_values, strict=True):
+        line["paired"]["p_value_holm"] = None if p is None else float(next(adjusted))
+    best = max(rivals, key=lambda entry: _on_validation(entry, config), default=None)
+    about = {"reference": first.name, "metric": primary(first.cases["slice"]), "margin": config.evaluation.margin}
+    about |= {"patients": int(first.cases["slice"].patient.nunique()), "slices": len(first.cases["slice"])}
+    return about | {"best_on_validation": best.name if best else None, "lines": lines}
+
+
+def _entries(runs: list[Path]) -> tuple[ConfigDict, list[Entry]]:
+    """The config of the first run, and its headline, that of every other, and last the trivial baselines."""
+    if len({run.name for run in runs}) < len(runs):
+        raise RunError(f"--runs={','.join(map(str, runs))}: runs are told apart by their names, which must differ.")
+    for run in runs:
+        missing = [name for name in NEEDED if not (run / name).exists()]
+        if missing:
+            raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
+    configs = [read_config(run) for run in runs]
+    tables = [read_scores(run, read_manifest(run / "manifest.csv")) for run in runs]
+    entries = [
+        _entry(run.name, run, config.score.headline, table, config)
+        for run, config, table in zip(runs, configs, tables, strict=True)
+    ]
+    for score in score_names(tables[0], baselines=True):
+        name = score.removeprefix(BASELINE).replace("_", " ")
+        entries.append(_entry(name, runs[0], score, tables[0], configs[0]))
+    return configs[0], entries
+
+
+def _entry(name: str, run: Path, score: str, table: pd.DataFrame, config: ConfigDict) -> Entry:
+    how, fitted = (config.score.patient, config.score.top_k), read_json(run / "thresholds.json")
+    cases = {level: cases_at(level, table, "test", *how) for level in LEVELS}
+    ordered = {level: one.sort_values([key for key in KEYS if key in one]) for level, one in cases.items()}
+    fits = {level: fitted[level][score][config.score.threshold] for level in LEVELS}
+    trivial = {"passes": 0, "parameters": 0, "seconds_per_slice": None}
+    cost = trivial if score.startswith(BASELINE) else read_json(run / "cost.json")
+    return Entry(name, run, score, ordered, cases_at("slice", table, "val", *how), fits, cost)
+
+
+def _refuse_other_cases(first: Entry, other: Entry) -> None:
+    """Raise RunError unless both judge the same slices of the same patients with the same labels."""
+    for level in LEVELS[::-1]:  # patients first: they make the plainer sentence
+        keys = [key for key in KEYS if key in first.cases[level]]
+        ours, theirs = (
+            set(one.cases[level][[*keys, "positive"]].itertuples(index=False, name=None)) for one in (first, other)
+        )
+        if ours != theirs:
+            name = min(ours ^ theirs)[0]
+            raise RunError(
+                f"{other.run}: its test {level} cases are not those of {first.run}: patient {name} stands in one of "
+                f"them alone, or with other labels; only runs that judge the same people can be paired."
+            )
+
+
+def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict:
+    line = {"name": entry.name, "score": entry.score, "cost": entry.cost}
+    for level, cases in entry.cases.items():
+        found = separations(cases, entry.score, config, drawn[level])
+        values = {metric: interval(of, drawn[level].patient_weight) for metric, of in found.items()}
+        line[level] = {metric: plain(value) for metric, value in values.items()}
+    maps = read_json(entry.run / "metrics.json").get("pixel", {})
+    name = entry.score if entry.score.startswith(BASELINE) else "map"
+    return line | {"pixel": maps.get(name, {})}
+
+
+def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict:
+    """The reference minus a rival: what separates them, and whether it may be called at least as good.
+
+    `difference` is that of the primary metric of slices, `p_value` that it is none, from the same replicates, and
+    `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
+    difference with the test of DeLong, clustered by patient. `accuracy` is that at the two thresholds, with the test of
+    McNemar, clustered. `patient` is the difference of the AUROC of patients.
+    """
+    found = {}
+    for level, of in (("slice", primary(first.cases["slice"])), ("patient", "auroc")):
+        pair = [separations(one.cases[level], one.score, config, drawn[level])[of] for one in (first, other)]
+        found[level] = difference(*pair, drawn[level].patient_weight, kind=config.evaluation.interval)
+        if level == "slice":
+            p_value = _p_value(*pair, drawn[level].patient_weight)
+    ours, theirs = (one.cases["slice"][one.score].to_numpy(float) for one in (first, other))
+    cases = first.cases["slice"]
+    delong = auroc_difference(ours, theirs, cases.positive.to_numpy(), cases.patient.to_numpy())
+    return {
+        "difference": plain(found["slice"]),
+        "p_value": p_value,
+        "verdict": non_inferiority(found["slice"], config.evaluation.margin),
+        "patient": plain(found["patient"]),
+        "auroc": plain(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
+        "accuracy": _at_thresholds(first, other),
+    }
+
+
+def _at_thresholds(first: Entry, other: Entry) -> dict:
+    """Difference in accuracy at the thresholds in use, and the p-value of McNemar, by patient."""
+    right, patient = [], first.cases["slice"].patient.to_numpy()
+    for one in (first, other):
+        cases, fit = one.cases["slice"], one.fits["slice"]
+        if fit["value"] is None:
+            return {"value": None, "low": None, "high": None, "p_value": None}
+        right.append((cases[one.score].to_numpy() >= threshold_of(fit, cases)) == cases.positive.to_numpy())
+    return plain(proportion_difference(*right, patient)) | {"p_value": _number(mcnemar(*right, patient))}
+
+
+def _p_value(first: Metric, second: Metric, weights: np.ndarray) -> float | None:
+    """Two-sided, from how many replicates of the difference lie on the far side of none; never 0."""
+    gaps = first(weights) - second(weights)
+    gaps = gaps[~np.isnan(gaps)]
+    if not len(gaps):
+        return None
+    return float(min(1.0, 2 * (1 + min((gaps <= 0).sum(), (gaps >= 0).sum())) / (1 + len(gaps))))
+
+
+def _on_validation(entry: Entry, config: ConfigDict) -> float:
+    """The primary metric on validation slices; -inf where it is undefined."""
+    cases = entry.validation
+    if not len(cases):
+        return -np.inf
+    drawn = resamples(cases, config)
+    value = separations(cases, entry.score, config, drawn)[primary(cases)](np.ones((1, len(drawn.patients))))[0]
+    return -np.inf if np.isnan(value) else float(value)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,136 @@
+"""A comparison as people read it: Markdown, CSV, LaTeX and a figure, all from the one JSON."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from symnorm_jax.files import whole, write_json, write_text
+
+QUALITY = {  # column: where it stands in a line
+    "AUROC within position": ("slice", "auroc_within_position"),
+    "AUROC": ("slice", "auroc"),
+    "AUROC adjusted": ("slice", "auroc_adjusted"),
+    "AP": ("slice", "average_precision"),
+    "patients, AUROC": ("patient", "auroc"),
+    "pixels, AP": ("pixel", "average_precision"),
+}
+DASH = "–"
+ROUNDED = 3
+
+
+def write(compared: dict, folder: Path) -> list[Path]:
+    """Write `comparison.{json,md,csv,tex,png}` into a folder, and give their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"comparison.{kind}" for kind in ("json", "md", "csv", "tex", "png")]
+    quality, pairs = quality_table(compared), paired_table(compared)
+    write_json(paths[0], compared)
+    write_text(paths[1], "\n\n".join([_sentence(compared), markdown(quality), markdown(pairs)]) + "\n")
+    write_text(paths[2], numbers(compared).to_csv(index=False))
+    latex = [table.to_latex(index=False, escape=True) for table in (quality, pairs)]
+    write_text(paths[3], "\n".join(latex).replace(DASH, "--"))
+    with whole(paths[4]) as partial:
+        forest(compared).savefig(partial, dpi=120, bbox_inches="tight")
+    return paths
+
+
+def quality_table(compared: dict) -> pd.DataFrame:
+    """One line a method: its quality with 95 % intervals, and what a slice costs it."""
+    rows = []
+    for line in compared["lines"]:
+        cost, row = line["cost"], {"method": line["name"], "score": line["score"].removeprefix("baseline_")}
+        row |= {column: cell(_at(line, path)) for column, path in QUALITY.items()}
+        seconds = cost["seconds_per_slice"]
+        row |= {"passes": str(cost["passes"]), "ms a slice": DASH if seconds is None else f"{1000 * seconds:.1f}"}
+        rows.append(row | {"parameters": f"{cost['parameters'] / 1e6:.2f} M" if cost["parameters"] else DASH})
+    return pd.DataFrame(rows)
+
+
+def paired_table(compared: dict) -> pd.DataFrame:
+    """One line a rival: the reference minus it, with tests and the verdict on non-inferiority."""
+    columns = [
+        "difference",
+        "p",
+        "p, Holm",
+        "verdict",
+        "AUROC, DeLong",
+        "p, DeLong",
+        "accuracy",
+        "p, McNemar",
+        "patients",
+    ]
+    rows = []
+    for line in compared["lines"][1:]:
+        of, mark = line["paired"], " *" if line["name"] == compared["best_on_validation"] else ""
+        cells = [cell(of["difference"]), p_value(of["p_value"]), p_value(of["p_value_holm"]), of["verdict"]]
+        cells += [cell(of["auroc"]), p_value(of["auroc"]["p_value"])]
+        cells += [cell(of["accuracy"]), p_value(of["accuracy"]["p_value"]), cell(of["patient"])]
+        rows.append({f"{compared['reference']} minus": line["name"] + mark} | dict(zip(columns, cells, strict=True)))
+    return pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *columns])
+
+
+def numbers(compared: dict) -> pd.DataFrame:
+    """Every number of the two tables unrounded, a column each."""
+    return pd.json_normalize(compared["lines"], sep=".")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def cell(found: dict | None) -> str:
+    """A value before its interval; a dash where it is undefined."""
+    if not found or found["value"] is None:
+        return DASH
+    bounds = "" if found["low"] is None else f" ({found['low']:.{ROUNDED}f} to {found['high']:.{ROUNDED}f})"
+    return f"{found['value']:.{ROUNDED}f}{bounds}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to three decimals, `<0.001` below them."""
+    return DASH if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def forest(compared: dict) -> Figure:
+    """The primary metric of every method, and the paired differences from the reference, with the margin."""
+    lines = compared["lines"][::-1]
+    figure = Figure(figsize=(11, 0.36 * len(lines) + 1.6))
+    left, right = figure.subplots(1, 2, sharey=True)
+    _whiskers(left, [line["slice"][compared["metric"]] for line in lines])
+    none = {"value": None, "low": None, "high": None}
+    _whiskers(right, [line["paired"]["difference"] if "paired" in line else none for line in lines])
+    left.axvline(0.5, color="0.8", lw=1, zorder=0)
+    right.axvline(0, color="0.8", lw=1, zorder=0)
+    right.axvline(-compared["margin"], color="#c8553d", lw=1, ls="--", zorder=0)
+    left.set(yticks=range(len(lines)), yticklabels=[line["name"] for line in lines])
+    left.set_xlabel(compared["metric"].replace("_", " "))
+    right.set_xlabel(f"{compared['reference']} minus the other; dashed: margin of {compared['margin']:g}")
+    figure.suptitle(f"{compared['slices']} test slices of {compared['patients']} patients, 95 % intervals", fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def _whiskers(axes, values: list[dict]) -> None:
+    for place, found in enumerate(values):
+        if found["value"] is None:
+            continue
+        axes.plot(found["value"], place, "o", color="#3b6fb6")
+        if found["low"] is not None:
+            axes.plot([found["low"], found["high"]], [place, place], color="#3b6fb6", lw=1.5)
+
+
+def _at(line: dict, path: tuple[str, str]) -> dict | None:
+    part, metric = path
+    return line[part].get(metric)
+
+
+def _sentence(compared: dict) -> str:
+    metric = compared["metric"].replace("_", " ")
+    return (
+        f"{compared['slices']} test slices of {compared['patients']} patients; 95 % intervals from a bootstrap over "
+        f"patients. Differences are {compared['reference']} minus the other in {metric}; non-inferior means that a "
+        f"loss of {compared['margin']:g} is excluded. \\* is the best rival on validation: "
+        f"{compared['best_on_validation']}."
+    )

@@ -1,0 +1,116 @@
+"""What a run decides by: its thresholds and what they promise, its probabilities, and its negative controls, as tables."""
+
+from symnorm_jax.evaluation.cases import LEVELS
+from symnorm_jax.evaluation.report_tables import label, share
+from symnorm_jax.evaluation.templates import UNDEFINED, Table, interval, number
+from symnorm_jax.scoring.thresholds import PARAMETER
+
+DELIVERED = {
+    "healthy_patients": "healthy patients with a case called",
+    "healthy_cases": "healthy cases called (false-positive rate)",
+    "abnormal_cases": "abnormal cases called (sensitivity)",
+}
+
+
+def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
+    """The card of a level: what each rule was fitted on and did on the test split; sentences say what it promises.
+
+    `fitted` and `realised` are `{rule: ...}` as in `thresholds.json` and `metrics.json`; the rule `used` is marked.
+    """
+    header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", "parameter"]
+    header += [f"test split: {what}" for what in DELIVERED.values()]
+    rows, notes = [], []
+    for rule, fit in fitted.items():
+        name = rule_label(rule, used)
+        counts = [str(fit.get(kind, UNDEFINED)) for kind in ("healthy", "abnormal", "patients")]
+        delivered = [share((realised.get(rule) or {}).get(kind)) for kind in DELIVERED]
+        rows.append([name, value(fit), origin(fit), *counts, parameter(rule, fit), *delivered])
+        notes += promise(rule, fit, realised.get(rule))
+    return Table(f"Thresholds at {level} level", header, rows, (rule_label(used, used),), tuple(notes))
+
+
+def rule_label(rule: str, used: str) -> str:
+    """The rule's name, and whether it is the one that decides."""
+    return f"{label(rule)} (in use)" if rule == used else label(rule)
+
+
+def value(fit: dict) -> str:
+    """A threshold with four significant digits, for scores differ in scale."""
+    return UNDEFINED if fit["value"] is None else f"{fit['value']:.4g}"
+
+
+def origin(fit: dict) -> str:
+    """The split, or run and split, that a threshold was fitted on."""
+    return "validation" if fit["origin"] == "val" else fit["origin"]
+
+
+def parameter(rule: str, fit: dict) -> str:
+    """`alpha = 0.1`; a dash for a rule that takes none."""
+    name = PARAMETER.get(rule)
+    return f"{name} = {fit[name]:g}" if name in fit else UNDEFINED
+
+
+def promise(rule: str, fit: dict, realised: dict | None) -> list[str]:
+    """Sentences: why there is no threshold, or what conformal promises and what came of it."""
+    if fit["value"] is None:
+        reason = fit.get("reason") or "the run that it comes from makes a patient's score otherwise"
+        return [f"{label(rule)}: no threshold, for {reason}."]
+    if not fit.get("promise"):
+        return []
+    low, high = fit["rate_95"]
+    said = (
+        f"{label(rule)} promises: {fit['promise']}. Expected is a rate of {number(fit['expected_rate'])}; that of this "
+        f"very threshold lies between {number(low)} and {number(high)} with 95 % probability."
+    )
+    found = interval(share((realised or {}).get("healthy_patients")) or {}) if has_healthy(realised) else None
+    return [f"{said} On the test split it was {found}." if found else f"{said} The test split has nobody to try it on."]
+
+
+def has_healthy(realised: dict | None) -> bool:
+    """Whether there is a healthy patient on whom a promise could be tried."""
+    return bool(realised) and realised["healthy_patients"]["share"] is not None
+
+
+def by_group(fit: dict, level: str) -> Table | None:
+    """Conformal thresholds of groups of people; None where there are none."""
+    if not fit.get("by_group"):
+        return None
+    rows = [
+        [group, UNDEFINED if at is None else f"{at:.4g}", str(fit["group_patients"][group])]
+        + [fit["group_reasons"].get(group, "")]
+        for group, at in fit["by_group"].items()
+    ]
+    caption = f"Conformal thresholds at {level} level by {', '.join(fit['groups'])}"
+    return Table(caption, ["group", "value", "calibration patients", ""], rows)
+
+
+def calibration(results: dict) -> Table:
+    """How far the probabilities of the headline score are right, at each level."""
+    rows, notes = [], []
+    for level in LEVELS:
+        found = results["calibration"][level]
+        rows.append(
+            [f"{level}s", found.get("method", UNDEFINED)]
+            + [found.get(metric, UNDEFINED) for metric in ("brier", "expected_calibration_error")]
+        )
+        notes += [f"{level}s: no probabilities, for {found['reason']}."] if "reason" in found else []
+    header = ["", "method", "Brier score", "expected calibration error"]
+    return Table("Probabilities of the headline score on the test split", header, rows, notes=tuple(notes))
+
+
+def controls(found: dict) -> list[Table]:
+    """`controls.json` as tables, one for each of its entries that is a row or a list of rows."""
+    parts = {name: [entry] if isinstance(entry, dict) else entry for name, entry in found.items() if name != "notes"}
+    return [_control(name, [row for row in rows if isinstance(row, dict)]) for name, rows in parts.items()]
+
+
+def _control(name: str, rows: list[dict]) -> Table:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    return Table(f"Negative control: {label(name)}", [label(column) for column in columns], cells)
+
+
+def _cell(content) -> dict | str:
+    if isinstance(content, dict) and "value" in content:
+        return content
+    return UNDEFINED if content is None else str(content)

@@ -1,0 +1,185 @@
+"""The tables of scores that a report, a model card and the terminal show of a run's `metrics.json`."""
+
+import numpy as np
+
+from symnorm_jax.evaluation import lesions, levels
+from symnorm_jax.evaluation.cases import LEVELS
+from symnorm_jax.evaluation.intervals import Interval
+from symnorm_jax.evaluation.paired import non_inferiority
+from symnorm_jax.evaluation.templates import UNDEFINED, Table, number
+from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.takeover import ZERO_SHOT
+
+NAMES = {
+    "auroc": "AUROC",
+    "auroc_within_position": "AUROC within position",
+    "auroc_within_area": "AUROC within brain area",
+    "auroc_adjusted": "AUROC adjusted for position and area",
+    "partial_auroc": "partial AUROC",
+    "f1": "F1",
+    "froc_mean": "FROC, mean of the four",
+    "false_positives": "false positives a scan",
+    "dice_at_5_fpr": "Dice at 5 % FPR of validation",
+    "fpr_at_5_fpr": "FPR at that threshold",
+    "dice": "Dice",
+    "dice_oracle": "best Dice, chosen on test",
+    "map": "difference map",
+    "roc": "ROC (Youden)",
+    "mean_plus_k_sd": "mean + k SD",
+} | {f"froc_{point}": f"sensitivity at {point} false positives a scan" for point in lesions.POINTS}
+SUMMARY = (
+    ("slice", "auroc_within_position", "slices: AUROC within position"),
+    ("slice", "auroc", "slices: AUROC"),
+    ("slice", "auroc_adjusted", "slices: AUROC adjusted"),
+    ("slice", "average_precision", "slices: average precision"),
+    ("patient", "auroc", "patients: AUROC"),
+    ("pixel", "average_precision", "pixels: average precision"),
+)
+EXPENSE = ["passes a slice", "seconds a slice", "parameters"]
+AT_THRESHOLD = {*levels.OPERATION, *lesions.OPERATION, "dice", "dice_at_5_fpr", "fpr_at_5_fpr"}
+
+
+def label(name: str) -> str:
+    """A score, metric or rule as a reader names it."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def summary(results: dict, cost: dict, headline: str) -> Table:
+    """Every score and every trivial baseline, a row each: what it tells at each level, and what it costs."""
+    scores = [*results["slice"], *(name for name in results.get("pixel", {}) if name not in results["slice"])]
+    titles = [f"{title}{_prevalence(results, level, metric, headline)}" for level, metric, title in SUMMARY]
+    rows = [
+        [label(name), *(results.get(level, {}).get(name, {}).get(metric) or UNDEFINED for level, metric, _ in SUMMARY)]
+        + expense(name, cost)
+        for name in scores
+    ]
+    return Table("All scores on the test split", ["score", *titles, *EXPENSE], rows, (label(headline),))
+
+
+def expense(name: str, cost: dict) -> list[str]:
+    """EXPENSE of a score; a trivial baseline passes through no network, and the source's cost stands in its own run."""
+    if name.startswith(BASELINE):
+        return [UNDEFINED if name == ZERO_SHOT else "0", UNDEFINED, UNDEFINED]
+    seconds, parameters = cost.get("seconds_per_slice"), cost.get("parameters")
+    return [
+        str(cost.get("passes", UNDEFINED)),
+        UNDEFINED if seconds is None else f"{seconds:.2g}",
+        UNDEFINED if parameters is None else f"{parameters:,}",
+    ]
+
+
+def full(results: dict, level: str, headline: str) -> list[Table]:
+    """Every metric of a level but the paired differences, those that need no threshold first.
+
+    Rows in which nothing is defined are left out: at patient level all of them, where everybody is diseased.
+    """
+    found = {name: _metrics(metrics) for name, metrics in results[level].items()}
+    named = list(dict.fromkeys(metric for metrics in found.values() for metric in metrics if metric != "prevalence"))
+    parts = {
+        "without a threshold": [metric for metric in named if metric not in AT_THRESHOLD],
+        "at the threshold from validation": [metric for metric in named if metric in AT_THRESHOLD],
+    }
+    return [
+        _table(found, columns, f"{level.capitalize()} level, {part}", headline) for part, columns in parts.items()
+    ]
+
+
+def differences(results: dict, headline: str, margin: float) -> Table:
+    """The headline score minus each baseline on the same replicates, and what the interval says of it."""
+    pairs = {level: paired(results[level][headline]) for level in LEVELS}
+    others = list(dict.fromkeys(other for found in pairs.values() for other in found))
+    header = ["baseline"]
+    for level, metric in (("slice", levels.WITHIN), ("patient", "auroc")):
+        header += [f"{level}s: difference in {label(metric)}", "verdict"]
+    rows = []
+    for other in others:
+        row = [label(other)]
+        for level in LEVELS:
+            gap = pairs[level].get(other)
+            row += [gap or UNDEFINED, verdict(gap, margin)]
+        rows.append(row)
+    note = (
+        f"Superior: the interval lies above 0. Non-inferior: above −{margin:g}, the loss named in the config before "
+        f"anything was measured. Nothing is corrected for the number of comparisons."
+    )
+    return Table(f"{label(headline)} minus each baseline, paired", header, rows, notes=(note,) if rows else ())
+
+
+def paired(found: dict[str, dict]) -> dict[str, dict]:
+    """`{baseline: difference}` among the metrics of a score."""
+    return {metric.split("_minus_")[1]: gap for metric, gap in found.items() if "_minus_" in metric}
+
+
+def verdict(gap: dict | None, margin: float) -> str:
+    """What `non_inferiority` says of a difference; a dash where it has no interval."""
+    if not gap or gap["low"] is None:
+        return UNDEFINED
+    return non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin)
+
+
+def best_baseline(results: dict) -> tuple[str, dict] | None:
+    """The trivial baseline that is best by AUROC within position, and its interval; None where it is undefined."""
+    found = {
+        name: metrics[levels.WITHIN]
+        for name, metrics in results["slice"].items()
+        if name.startswith(BASELINE) and name != ZERO_SHOT and metrics[levels.WITHIN]["value"] is not None
+    }
+    return max(found.items(), key=lambda one: one[1]["value"]) if found else None
+
+
+def groups(results: dict) -> list[Table]:
+    """The headline score within each group of people, at its threshold, by level and column."""
+    return [
+        _groups(found, f"{level.capitalize()} level by {column}")
+        for level, columns in results["groups"].items()
+        for column, found in columns.items()
+    ]
+
+
+def steps(results: dict) -> Table | None:
+    """What each step of post-processing does to the difference map; None without a map or a lesion."""
+    if "steps" not in results:
+        return None
+    found = {row.removeprefix("+").join(("with ", "")) if row != "none" else row: x for row, x in results["steps"].items()}
+    columns = list(dict.fromkeys(metric for metrics in found.values() for metric in metrics))
+    return _table(found, columns, "Difference map after each step of post-processing, with all before it", "")
+
+
+def share(found: dict | None) -> dict | str:
+    """Counts of `thresholds.realised` as a cell."""
+    if not found or found["share"] is None:
+        return UNDEFINED
+    bounds = {"low": found.get("low"), "high": found.get("high")}
+    return {"value": found["share"], **bounds, "count": f"{found['called']} of {found['of']}"}
+
+
+def _table(found: dict[str, dict], columns: list[str], caption: str, headline: str) -> Table:
+    rows = [[label(name), *(metrics.get(metric) or UNDEFINED for metric in columns)] for name, metrics in found.items()]
+    defined = [row for row in rows if any(isinstance(x, dict) and x["value"] is not None for x in row)]
+    reasons = [x.get("reason") for metrics in found.values() for x in metrics.values() if x["value"] is None]
+    why = tuple(f"{UNDEFINED}: {reason}" for reason in dict.fromkeys(filter(None, reasons)))
+    return Table(caption, ["", *map(label, columns)], defined, (label(headline), label("map")), why)
+
+
+def _metrics(found: dict[str, dict]) -> dict[str, dict]:
+    return {metric: values for metric, values in found.items() if "_minus_" not in metric}
+
+
+def _prevalence(results: dict, level: str, metric: str, headline: str) -> str:
+    found = results.get(level, {}).get("map" if level == "pixel" else headline, {})
+    known = metric == "average_precision" and found.get("prevalence", {}).get("value") is not None
+    return f" (prevalence {number(found['prevalence']['value'])})" if known else ""
+
+
+def _groups(found: dict[str, dict], caption: str) -> Table:
+    header, rows = ["group", "patients", "cases", "abnormal"], []
+    about = ("patients", "cases", "abnormal", "realised")
+    for group, values in found.items():
+        metric = next(name for name in values if name not in about)
+        rates = values["realised"] or {}
+        rows.append(
+            [group, *(str(values[name]) for name in about[:3]), values[metric]]
+            + [share(rates.get(kind)) for kind in ("healthy_patients", "healthy_cases", "abnormal_cases")]
+        )
+    realised = ["healthy patients with a case called", "healthy cases called", "sensitivity"]
+    return Table(caption, [*header, label(metric), *realised], rows)

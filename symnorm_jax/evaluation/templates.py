@@ -1,0 +1,64 @@
+"""Templates filled with what stands in a run's files: numbers with three decimals, everything else escaped."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+
+UNDEFINED = "–"
+MARKUP = {"\\": "\\\\", "|": "\\|", "*": "\\*", "_": "\\_", "`": "\\`", "[": "\\[", "#": "\\#"}  # of Markdown
+
+
+class Table(NamedTuple):
+    """A table for a page or a card; a cell is text, or a mapping with `value` and perhaps `low`, `high` and `count`."""
+
+    caption: str
+    header: list[str]
+    rows: list[list]
+    marked: tuple[str, ...] = ()  # first cells of the rows that stand out
+    notes: tuple[str, ...] = ()  # sentences below it
+
+
+def rendered(name: str, **context) -> str:
+    """The template `name` of this folder with `context`; text is escaped for HTML, and a missing name is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": number, "bounds": bounds, "interval": interval, "cell": cell, "plain": plain}
+    return environment.get_template(name).render(**context)
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash for what is undefined."""
+    return UNDEFINED if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def bounds(found: dict) -> str:
+    """`(0.731–0.882)`, or nothing where there is no interval."""
+    low, high = found.get("low"), found.get("high")
+    if low is None or high is None or found.get("value") is None:
+        return ""
+    return f"({low:.3f} to {high:.3f})" if low < 0 else f"({low:.3f}–{high:.3f})"
+
+
+def interval(found: dict | None) -> str:
+    """`0.824 (0.731–0.882)`, with the count behind it where there is one."""
+    found = found or {}
+    return " ".join(filter(None, (number(found.get("value")), bounds(found), found.get("count"))))
+
+
+def cell(content) -> str:
+    """A cell of a Table as text."""
+    return interval(content) if isinstance(content, dict) else str(content)
+
+
+def plain(text) -> str:
+    """Text on one line that Markdown shows as it is, once it is escaped for HTML."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return "".join(MARKUP.get(letter, letter) for letter in shown)
