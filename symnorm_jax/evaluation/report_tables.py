@@ -79,9 +79,7 @@ def full(results: dict, level: str, headline: str) -> list[Table]:
         "without a threshold": [metric for metric in named if metric not in AT_THRESHOLD],
         "at the threshold from validation": [metric for metric in named if metric in AT_THRESHOLD],
     }
-    return [
-        _table(found, columns, f"{level.capitalize()} level, {part}", headline) for part, columns in parts.items()
-    ]
+    return [_table(found, columns, f"{level.capitalize()} level, {part}", headline) for part, columns in parts.items()]
 
 
 def differences(results: dict, headline: str, margin: float) -> Table:
@@ -140,7 +138,9 @@ def steps(results: dict) -> Table | None:
     """What each step of post-processing does to the difference map; None without a map or a lesion."""
     if "steps" not in results:
         return None
-    found = {row.removeprefix("+").join(("with ", "")) if row != "none" else row: x for row, x in results["steps"].items()}
+    found = {
+        row.removeprefix("+").join(("with ", "")) if row != "none" else row: x for row, x in results["steps"].items()
+    }
     columns = list(dict.fromkeys(metric for metrics in found.values() for metric in metrics))
     return _table(found, columns, "Difference map after each step of post-processing, with all before it", "")
 

@@ -1,0 +1,137 @@
+"""Negative controls of a run: what its evaluation says of labels that mean nothing, and what a leak would add.
+
+Only here are slices of one patient ever put on both sides of a split, to measure how much that flatters.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from symnorm_jax.data.manifest import read_manifest
+from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.evaluation.evaluate import read_scores
+from symnorm_jax.evaluation.intervals import difference, interval, patient_weights
+from symnorm_jax.evaluation.levels import Values, plain
+from symnorm_jax.evaluation.metrics import auroc
+from symnorm_jax.files import load_arrays
+from symnorm_jax.scoring.mahalanobis import distance, estimate
+from symnorm_jax.training.runlog import progress
+
+REPEATS = 1000
+FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
+
+
+def controls(workdir: Path, config: ConfigDict) -> dict:
+    """Every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
+
+    Raises RunError for a test split of one patient or without slices of both classes.
+    """
+    table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
+    test = slice_cases(table, "test")
+    if test.patient.nunique() < 2 or test.positive.nunique() < 2:
+        raise RunError(f"{workdir}: the controls need two test patients, and abnormal and healthy test slices.")
+    found = {"shuffled": shuffled(test, config.score.headline, config.seed)}
+    found |= {"leak": leak(workdir, table, config), "gaussian": gaussian(workdir, table, config)}
+    return found | {"notes": _notes(found)}
+
+
+def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
+    """AUROC of slices when patients are called ill by lot, all slices of one alike: 0.5 on the average.
+
+    `auroc` is the mean over `repeats` draws, with the range that holds 95 % of them; `error` is the standard error of
+    the mean.
+    """
+    rng, values = np.random.default_rng(seed), []
+    score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
+    for _ in progress(range(repeats), "shuffling labels", repeats):
+        ill = rng.permutation(len(names)) < len(names) // 2
+        values.append(float(auroc(score, ill[patient])))
+    low, high = np.quantile(values, [0.025, 0.975])
+    about = {"expected": 0.5, "repeats": repeats, "error": float(np.std(values) / np.sqrt(repeats))}
+    return {"auroc": {"value": float(np.mean(values)), "low": float(low), "high": float(high)}} | about
+
+
+def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
+    """A classifier of embeddings with folds of whole patients, and with folds of slices; true and shuffled labels.
+
+    Nearest neighbours remember, as a large network does: what they gain from folds of slices they owe to other slices
+    of the same patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
+    """
+    cases = pd.concat([slice_cases(table, split) for split in ("val", "test")])
+    z = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy()
+    names, patient = np.unique(cases.patient, return_inverse=True)
+    lot = np.random.default_rng(config.seed).permutation(len(names)) < len(names) // 2
+    weights = patient_weights(cases.patient.to_numpy(), config.evaluation.replicates, config.seed).patient_weight
+    found = []
+    for labels, positive in (("true", cases.positive.to_numpy()), ("shuffled", lot[patient])):
+        for split, folds in (
+            ("patient", GroupKFold),
+            ("slice", partial(KFold, shuffle=True, random_state=config.seed)),
+        ):
+            groups = patient if split == "patient" else None
+            score = _out_of_fold(z, positive, groups, folds(n_splits=min(FOLDS, len(names))))
+            of = interval(partial(auroc, score, positive, patient=patient), weights)
+            found.append({"labels": labels, "split": split, "auroc": plain(of)})
+    return found
+
+
+def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
+    """The run's own score, its Gaussian fitted as it should be, and with slices of test patients among the healthy.
+
+    Half of the healthy test slices take the place of as many training slices; both are judged on the other half
+    and the abnormal slices. The networks stay as they are, so this is the least that a leak would add.
+    """
+    test, rng = slice_cases(table, "test"), np.random.default_rng(config.seed)
+    healthy = rng.permutation(test.index[~test.positive])
+    leaked, judged = healthy[: len(healthy) // 2], test.drop(healthy[: len(healthy) // 2])
+    z, patients = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv").patient
+    own = z.index[: len(z) - len(table[table.split == "test"])]
+    kept = rng.permutation(own)[: max(len(own) - len(leaked), 0)]
+    names, patient = np.unique(judged.patient, return_inverse=True)
+    weights = patient_weights(judged.patient.to_numpy(), config.evaluation.replicates, config.seed).patient_weight
+    found, metrics = [], []
+    for split, rows in (("patient", own), ("slice", np.concatenate([kept, leaked]))):
+        fitted = estimate(z.loc[rows].to_numpy(), patients.loc[rows].to_numpy(), config.score.shrinkage)
+        score = np.asarray(distance(fitted, z.loc[judged.index].to_numpy()))
+        metrics.append(partial(auroc, score, judged.positive.to_numpy(), patient=patient))
+        found.append({"split": split, "auroc": plain(interval(metrics[-1], weights))})
+    return [*found, {"split": "slice minus patient", "auroc": plain(difference(*metrics[::-1], weights))}]
+
+
+def _out_of_fold(z: np.ndarray, positive: np.ndarray, groups: np.ndarray | None, folds) -> np.ndarray:
+    """Of each case, the share of positives among its nearest neighbours in the folds without it."""
+    components = min(COMPONENTS, z.shape[1], len(z) // 2)
+    model = make_pipeline(StandardScaler(), PCA(components, random_state=0), KNeighborsClassifier(NEIGHBOURS))
+    return cross_val_predict(model, z, positive, groups=groups, cv=folds, method="predict_proba")[:, -1]
+
+
+def _embeddings(workdir: Path, splits: tuple[str, ...]) -> pd.DataFrame:
+    """The embeddings of splits, one row a slice, with the index of the manifest."""
+    parts = [load_arrays(workdir / "embeddings" / f"{split}.npz", "index", "z") for split in splits]
+    return pd.concat([pd.DataFrame(part["z"], index=part["index"]) for part in parts])
+
+
+def _notes(found: dict) -> list[str]:
+    """What the numbers say, in sentences."""
+    of: Values = found["shuffled"]["auroc"]
+    sound = abs(of["value"] - 0.5) <= max(4 * found["shuffled"]["error"], 0.005)
+    verdict = "as it must be" if sound else "WHICH IS NOT 0.5: the evaluation itself is unsound"
+    leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}
+    notes = [f"With labels drawn by lot for each patient the AUROC is {of['value']:.3f} on the average, {verdict}."]
+    for labels, what in (("true", "the true labels"), ("shuffled", "labels drawn by lot")):
+        apart, mixed = leaks[labels, "patient"], leaks[labels, "slice"]
+        if apart is not None and mixed is not None:
+            notes.append(
+                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when slices of one patient "
+                f"stand on both sides of the split, and {apart:.3f} when they do not."
+            )
+    return notes
