@@ -4,36 +4,33 @@ scans -> manifest.csv -> <stage>/ckpt -> embeddings/ -> gaussian.npz, scores.csv
       -> metrics.json -> report.html
 """
 
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, manifest, slices
+from symnorm_jax.checks import check_groups, checked
+from symnorm_jax.data import manifest
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.prepare import prepare
 from symnorm_jax.data.store import SliceSource, holds
-from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.evaluation.cases import AGGREGATES, LEVELS, cases_at
+from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.intervals import KINDS
-from symnorm_jax.evaluation.maps import chain
 from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.scoring import mahalanobis, takeover
-from symnorm_jax.scoring.calibration import METHODS, fit_calibration
+from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.cost import cost
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
 from symnorm_jax.scoring.mahalanobis import Gaussian
-from symnorm_jax.scoring.scores import healthy_moments, names_of, score_names, score_table
-from symnorm_jax.scoring.takeover import THRESHOLDS, ZERO_SHOT
-from symnorm_jax.scoring.thresholds import RULES, fit_thresholds
-from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.contract import System, Variables
+from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
+from symnorm_jax.scoring.takeover import ZERO_SHOT
+from symnorm_jax.scoring.thresholds import fit_thresholds
+from symnorm_jax.systems.contract import Variables
 from symnorm_jax.training.runlog import progress, read_config
-from symnorm_jax.training.sharding import check_batch_size, make_mesh
+from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
 from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
 
@@ -48,7 +45,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
-        self._system = _checked(config)
+        self._system = checked(config)
 
     @property
     def finished(self) -> bool:
@@ -83,6 +80,7 @@ class Run:
         folder = self.workdir / "embeddings"
         if all((folder / f"{split}.npz").exists() for split in self._splits):
             return
+        check_groups(self.config.score.groups, self.manifest)
         for run in lineage(self.config.init_from):
             theirs, data = manifest.read_manifest(Path(run) / "manifest.csv"), read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
@@ -188,7 +186,7 @@ class Run:
         config, own = self.config, score_names(table)
         fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score)
         if config.init_from:
-            theirs = takeover.thresholds_of(config.init_from, level, config.score.patient)
+            theirs = takeover.thresholds_of(config.init_from, level, config.score)
             kept = own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
         return fitted
@@ -197,30 +195,3 @@ class Run:
         """Remove files, last first, so that what is left at any moment is a run cut off at an earlier step."""
         for name in names[::-1]:
             (self.workdir / name).unlink(missing_ok=True)
-
-
-def _checked(config: ConfigDict) -> System:
-    """The system of a config. Raises ConfigError, before anything is done, for a choice that would only fail later."""
-    _refuse_unless_one_of("system", config.system, BUILD)
-    system = BUILD[config.system](config)
-    _refuse_unless_one_of("score.threshold", config.score.threshold, RULES)
-    _refuse_unless_one_of("score.headline", config.score.headline, names_of(system.scores))
-    _refuse_unless_one_of("data.train_on", config.data.train_on, manifest.TRAIN_ON)
-    _refuse_unless_one_of("data.midline", config.data.midline, slices.MIDLINE)
-    _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, slices.POOR_MIDLINE)
-    _refuse_unless_one_of("score.patient", config.score.patient, AGGREGATES)
-    _refuse_unless_one_of("score.calibration", config.score.calibration, METHODS)
-    _refuse_unless_one_of("evaluation.interval", config.evaluation.interval, KINDS)
-    chain(config)
-    _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
-    brain.check_choice(config.data.brain, config.data.extractor)
-    mahalanobis.check_shrinkage(config.score.shrinkage)
-    for name, settings in schedule(config, system).items():
-        check_batch_size(f"{'finetune' if config.init_from else 'train'}.{name}.batch_size", settings.batch_size)
-    check_batch_size("score.batch_size", config.score.batch_size)
-    return system
-
-
-def _refuse_unless_one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value!r}; one of {sorted(allowed)} is allowed.")

@@ -18,6 +18,7 @@ ROOMS = (
     ("training",),
     ("scoring",),
     ("evaluation",),
+    ("checks",),
     ("run",),
 )
 FREE_OF = {  # what a room must do without

@@ -37,6 +37,11 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return read_table(path, [name for name in columns if name in TEXTS or name not in COLUMNS])
 
 
+def group_columns(rows: pd.DataFrame) -> list[str]:
+    """The columns of a manifest that its source gave as groups of people, such as site or age."""
+    return [name for name in rows if name not in COLUMNS]
+
+
 def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int) -> pd.Series:
     """The split of every row: whole patients, drawn from `seed` within those with and those without disease.
 

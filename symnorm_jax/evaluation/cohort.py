@@ -80,7 +80,7 @@ def _splits(used: pd.DataFrame, train_on: str) -> list[list]:
 def _groups(used: pd.DataFrame) -> list[list]:
     """Every column that a source has added: patients by value, or the median and range over scans of a measure."""
     splits = _names(used)
-    names = [name for name in used.columns if name not in manifest.COLUMNS]
+    names = manifest.group_columns(used)
     visits = {split: _visits(used[used.split == split]) for split in splits}
     body = [[name, *(_group(part, name, _measured(used[name])) for part in visits.values())] for name in names]
     return [["group", *splits], *body]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.manifest import COLUMNS, read_manifest, read_table
+from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.groups import of_groups
@@ -68,11 +68,6 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
                 f"every slice needs a finite score."
             )
     return table
-
-
-def group_columns(rows: pd.DataFrame) -> list[str]:
-    """The columns of a manifest that the source gave as groups of people."""
-    return [name for name in rows if name not in COLUMNS]
 
 
 def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:

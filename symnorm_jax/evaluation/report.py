@@ -4,7 +4,6 @@ import base64
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
@@ -55,8 +54,7 @@ def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str],
     """The page, from a run's files, the slices to show, PNG files as base64 by name, and the gallery's columns."""
     results, config, headline = files.results, files.config, files.config.score.headline
     used, fitted = config.score.threshold, {level: files.thresholds[level][headline] for level in LEVELS}
-    names = score_names(files.table)
-    names = [headline, *(name for name in names if name != headline and name in results["slice"])]
+    names = [headline, *(name for name in own(files) if name != headline)]
     listed = {what: gallery.listed(rows, names, what) for what, rows in shown.items() if len(rows)}
     return rendered(
         "report.html.jinja",
@@ -68,6 +66,7 @@ def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str],
         differences=report_tables.differences(results, headline, config.evaluation.margin),
         listed=listed,
         panels=panels,
+        scores={f"scores_{place}": report_tables.label(name) for place, name in enumerate(own(files))},
         pictures=pictures,
         cards=[report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in LEVELS],
         by_group=[report_decisions.by_group(fitted[level][used], level) for level in LEVELS],
@@ -94,6 +93,11 @@ def chosen(files: Files) -> dict[str, pd.DataFrame]:
         "false_positives": wrong(False),
         "false_negatives": wrong(True),
     }
+
+
+def own(files: Files) -> list[str]:
+    """The scores of the system, without the trivial ones."""
+    return [name for name in score_names(files.table) if name in files.results["slice"]]
 
 
 def galleries(shown: dict[str, pd.DataFrame], arrays: Arrays) -> dict[str, Figure]:
@@ -151,17 +155,14 @@ def result_table(results: dict, level: str) -> Table:
 
 
 def _of_level(files: Files, level: str, cases: pd.DataFrame) -> dict[str, Figure]:
-    config, headline = files.config, files.config.score.headline
-    names = score_names(files.table) + score_names(files.table, baselines=True)
-    names = [name for name in names if name in files.results["slice"]]
-    made, drawn = {}, resamples(cases, config) if len(cases) else None
+    config, made = files.config, {}
     if cases.positive.nunique() == 2:
-        made[f"{level}_roc"] = figures.roc(cases, names, headline, drawn)
-        made[f"{level}_precision_recall"] = figures.precision_recall(cases, names, headline, drawn)
+        about = list(files.results[level]), config.score.headline, resamples(cases, config)
+        made[f"{level}_roc"] = figures.roc(cases, *about)
+        made[f"{level}_precision_recall"] = figures.precision_recall(cases, *about)
     if len(cases) and level == "slice":
-        own = [name for name in names if name in score_names(files.table)]
-        rules = files.thresholds[level]
-        shown = {name: figures.histogram(cases, name, rules[name], config.score.threshold) for name in own}
-        made |= {f"scores_{place}": figure for place, figure in enumerate(shown.values())}
+        for place, name in enumerate(own(files)):
+            rules = files.thresholds[level][name]
+            made[f"scores_{place}"] = figures.histogram(cases, name, rules, config.score.threshold)
     found = files.results["calibration"][level].get("reliability")
     return made | ({f"{level}_reliability": figures.reliability(found, f"{level}s")} if found else {})

@@ -1,4 +1,4 @@
-"""What a run decides by: its thresholds and what they promise, its probabilities, and its negative controls, as tables."""
+"""What a run decides by, as tables: thresholds and what they promise, probabilities, and negative controls."""
 
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.report_tables import label, share
@@ -6,10 +6,11 @@ from symnorm_jax.evaluation.templates import UNDEFINED, Table, interval, number
 from symnorm_jax.scoring.thresholds import PARAMETER
 
 DELIVERED = {
-    "healthy_patients": "healthy patients with a case called",
-    "healthy_cases": "healthy cases called (false-positive rate)",
-    "abnormal_cases": "abnormal cases called (sensitivity)",
+    "healthy_patients": "healthy patients called",
+    "healthy_cases": "healthy cases called",
+    "abnormal_cases": "abnormal cases called",
 }
+NOBODY = "The test split has no healthy patient to try it on."
 
 
 def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
@@ -18,7 +19,7 @@ def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
     `fitted` and `realised` are `{rule: ...}` as in `thresholds.json` and `metrics.json`; the rule `used` is marked.
     """
     header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", "parameter"]
-    header += [f"test split: {what}" for what in DELIVERED.values()]
+    header += [f"test: {what}" for what in DELIVERED.values()]
     rows, notes = [], []
     for rule, fit in fitted.items():
         name = rule_label(rule, used)
@@ -54,7 +55,7 @@ def promise(rule: str, fit: dict, realised: dict | None) -> list[str]:
     """Sentences: why there is no threshold, or what conformal promises and what came of it."""
     if fit["value"] is None:
         reason = fit.get("reason") or "the run that it comes from makes a patient's score otherwise"
-        return [f"{label(rule)}: no threshold, for {reason}."]
+        return [f"{label(rule)} has no threshold: {reason}."]
     if not fit.get("promise"):
         return []
     low, high = fit["rate_95"]
@@ -62,13 +63,9 @@ def promise(rule: str, fit: dict, realised: dict | None) -> list[str]:
         f"{label(rule)} promises: {fit['promise']}. Expected is a rate of {number(fit['expected_rate'])}; that of this "
         f"very threshold lies between {number(low)} and {number(high)} with 95 % probability."
     )
-    found = interval(share((realised or {}).get("healthy_patients")) or {}) if has_healthy(realised) else None
-    return [f"{said} On the test split it was {found}." if found else f"{said} The test split has nobody to try it on."]
-
-
-def has_healthy(realised: dict | None) -> bool:
-    """Whether there is a healthy patient on whom a promise could be tried."""
-    return bool(realised) and realised["healthy_patients"]["share"] is not None
+    found = (realised or {}).get("healthy_patients")
+    tried = found and found["share"] is not None
+    return [f"{said} {f'On the test split it was {interval(share(found))}.' if tried else NOBODY}"]
 
 
 def by_group(fit: dict, level: str) -> Table | None:
@@ -93,7 +90,7 @@ def calibration(results: dict) -> Table:
             [f"{level}s", found.get("method", UNDEFINED)]
             + [found.get(metric, UNDEFINED) for metric in ("brier", "expected_calibration_error")]
         )
-        notes += [f"{level}s: no probabilities, for {found['reason']}."] if "reason" in found else []
+        notes += [f"{level}s have no probabilities: {found['reason']}."] if "reason" in found else []
     header = ["", "method", "Brier score", "expected calibration error"]
     return Table("Probabilities of the headline score on the test split", header, rows, notes=tuple(notes))
 

@@ -46,7 +46,8 @@ def label(name: str) -> str:
 
 def summary(results: dict, cost: dict, headline: str) -> Table:
     """Every score and every trivial baseline, a row each: what it tells at each level, and what it costs."""
-    scores = [*results["slice"], *(name for name in results.get("pixel", {}) if name not in results["slice"])]
+    everything = dict.fromkeys([*results["slice"], *results.get("pixel", {})])
+    scores = sorted(everything, key=lambda name: name.startswith(BASELINE))  # sorting keeps the order otherwise
     titles = [f"{title}{_prevalence(results, level, metric, headline)}" for level, metric, title in SUMMARY]
     rows = [
         [label(name), *(results.get(level, {}).get(name, {}).get(metric) or UNDEFINED for level, metric, _ in SUMMARY)]
@@ -63,7 +64,7 @@ def expense(name: str, cost: dict) -> list[str]:
     seconds, parameters = cost.get("seconds_per_slice"), cost.get("parameters")
     return [
         str(cost.get("passes", UNDEFINED)),
-        UNDEFINED if seconds is None else f"{seconds:.2g}",
+        UNDEFINED if seconds is None else _digits(seconds),
         UNDEFINED if parameters is None else f"{parameters:,}",
     ]
 
@@ -151,6 +152,10 @@ def share(found: dict | None) -> dict | str:
         return UNDEFINED
     bounds = {"low": found.get("low"), "high": found.get("high")}
     return {"value": found["share"], **bounds, "count": f"{found['called']} of {found['of']}"}
+
+
+def _digits(value: float) -> str:
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
 
 
 def _table(found: dict[str, dict], columns: list[str], caption: str, headline: str) -> Table:

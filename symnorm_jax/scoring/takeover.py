@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from ml_collections import ConfigDict
 
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring.embed import Arrays
@@ -23,14 +24,17 @@ def moments_of(run: str) -> Moments:
     return read_json(Path(run) / "thresholds.json")["moments"]
 
 
-def thresholds_of(run: str, level: str, aggregate: str) -> dict[str, dict]:
+def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """`{score: {rule: fit}}` of a run at a level, the run named as their origin.
 
-    Values are None for patients whose scores that run makes otherwise than by this `aggregate` of their slices.
+    Values are None for patients whose scores that run makes of their slices otherwise than the section `score` here
+    does, or by comparing them with its own slices (`calibrated`).
     """
     fitted = read_json(Path(run) / "thresholds.json")[level]
-    other = level == "patient" and read_json(Path(run) / "config.json")["score"]["patient"] != aggregate
-    changes = {"value": None} if other else {}
+    there = read_json(Path(run) / "config.json")["score"]
+    same = all(there.get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
+    reason = f"{run} makes the scores of patients otherwise"
+    changes = {} if same or level == "slice" else {"value": None, "promise": None, "reason": reason}
     return {
         score: {rule: fit | changes | {"origin": f"{run}: {fit['origin']}"} for rule, fit in rules.items()}
         for score, rules in fitted.items()

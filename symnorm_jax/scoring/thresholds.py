@@ -96,7 +96,7 @@ def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: Settings) ->
 
     Raises InputError for scores that are not finite, ConfigError for settings and groups that are not allowed.
     """
-    _check(settings)
+    check_settings(settings)
     return {name: {rule: _fit(rule, cases, name, settings) for rule in RULES} for name in names}
 
 
@@ -270,7 +270,8 @@ def _text(value) -> str:
     return UNKNOWN if pd.isna(value) or not str(value).strip() else str(value).strip()
 
 
-def _check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigError for a quantile, k or alpha that no threshold can have."""
     if not 0 <= settings.quantile <= 1:
         raise ConfigError(f"The threshold's quantile is {settings.quantile:g}; 0 to 1 is allowed.")
     if not np.isfinite(settings.k):

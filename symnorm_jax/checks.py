@@ -1,0 +1,62 @@
+"""What a config may say, looked at before anything is done."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from ml_collections import ConfigDict
+
+from symnorm_jax.data import brain, manifest, slices
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.evaluation.cases import AGGREGATES
+from symnorm_jax.evaluation.intervals import KINDS
+from symnorm_jax.evaluation.maps import chain
+from symnorm_jax.scoring import mahalanobis
+from symnorm_jax.scoring.calibration import METHODS
+from symnorm_jax.scoring.scores import names_of
+from symnorm_jax.scoring.takeover import THRESHOLDS
+from symnorm_jax.scoring.thresholds import RULES, check_settings
+from symnorm_jax.systems import BUILD
+from symnorm_jax.systems.contract import System
+from symnorm_jax.training.sharding import check_batch_size
+from symnorm_jax.training.transfer import schedule
+
+
+def checked(config: ConfigDict) -> System:
+    """The system of a config. Raises ConfigError, before anything is done, for a choice that would only fail later."""
+    _refuse_unless_one_of("system", config.system, BUILD)
+    system = BUILD[config.system](config)
+    _refuse_unless_one_of("score.threshold", config.score.threshold, RULES)
+    _refuse_unless_one_of("score.headline", config.score.headline, names_of(system.scores))
+    _refuse_unless_one_of("data.train_on", config.data.train_on, manifest.TRAIN_ON)
+    _refuse_unless_one_of("data.midline", config.data.midline, slices.MIDLINE)
+    _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, slices.POOR_MIDLINE)
+    _refuse_unless_one_of("score.patient", config.score.patient, AGGREGATES)
+    _refuse_unless_one_of("score.calibration", config.score.calibration, METHODS)
+    _refuse_unless_one_of("evaluation.interval", config.evaluation.interval, KINDS)
+    check_settings(config.score)
+    chain(config)
+    _refuse_unless_positive("score.top_k", config.score.top_k)
+    _refuse_unless_positive("evaluation.margin", config.evaluation.margin)
+    _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
+    brain.check_choice(config.data.brain, config.data.extractor)
+    mahalanobis.check_shrinkage(config.score.shrinkage)
+    for name, settings in schedule(config, system).items():
+        check_batch_size(f"{'finetune' if config.init_from else 'train'}.{name}.batch_size", settings.batch_size)
+    check_batch_size("score.batch_size", config.score.batch_size)
+    return system
+
+
+def check_groups(groups: tuple[str, ...], rows: pd.DataFrame) -> None:
+    """Raise ConfigError unless the manifest `rows` have each of `score.groups` as a column that the source gave."""
+    for name in groups:
+        _refuse_unless_one_of("score.groups", name, manifest.group_columns(rows))
+
+
+def _refuse_unless_one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key}={value!r}; one of {sorted(allowed)} is allowed.")
+
+
+def _refuse_unless_positive(key: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigError(f"{key}={value}; a positive number is allowed.")

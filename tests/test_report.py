@@ -1,0 +1,302 @@
+"""The report page and the model card say what stands in the files of a run, and say so where nothing does."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from configs.demo import get_config
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from symnorm_jax.data import manifest
+from symnorm_jax.evaluation import bands, gallery, report
+from symnorm_jax.evaluation.card import card
+from symnorm_jax.evaluation.cases import LEVELS, cases_at
+from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.intervals import patient_weights
+from symnorm_jax.evaluation.report_files import read_files
+from symnorm_jax.files import save_arrays, write_json
+from symnorm_jax.scoring.calibration import fit_calibration
+from symnorm_jax.scoring.scores import score_names
+from symnorm_jax.scoring.thresholds import fit_thresholds
+
+NAMES = ("mse", "mahalanobis", "baseline_brightness", "baseline_position")
+ANN = "<script>alert(1)</script> | `ann`"
+VOID = {"meta", "img", "link", "br", "hr"}
+
+
+def settings(**changes):
+    config = get_config("tiny")
+    config.update_from_flattened_dict({"evaluation.replicates": 40, "score.groups": ("site",)} | changes)
+    return config
+
+
+def write_run(folder, maps=True, lesions=True, test_patients=8, sites=("here", "there"), **changes):
+    """A run directory such as `Run` leaves it, of scores and maps that were drawn; its config."""
+    config, rng = settings(**changes), np.random.default_rng(0)
+    rows = pd.concat(
+        [
+            _patient(f"p{i}" if i else ANN, split, i % 2 == 0 and lesions, sites[i // 2 % len(sites)], rng)
+            for split, count in (("train", 2), ("val", 26), ("test", test_patients))
+            for i in range(count)
+        ],
+        ignore_index=True,
+    )
+    rows["patient"] = rows.split + " " + rows.patient
+    folder.mkdir()
+    rows.drop(columns=list(NAMES)).to_csv(folder / "manifest.csv", index_label="index")
+    scored = rows[rows.split != "train"]
+    about = ["patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split"]
+    scored[about + list(NAMES)].to_csv(folder / "scores.csv", index_label="index")
+    _write_fits(folder, config, scored)
+    _write_arrays(folder, rows, maps, rng)
+    write_json(folder / "cost.json", {"passes": 7, "parameters": 1234567, "seconds_per_slice": 0.0123, "device": "cpu"})
+    write_json(folder / "overrides.json", {"seed": 3, "data.root": "/my data"})
+    environment = {"python": "3.11.7", "commit": None, "packages": {"jax": "0.10.2"}}
+    write_json(folder / "environment.json", environment)
+    for stage in ("unet", "vae"):
+        (folder / stage).mkdir()
+        lines = [json.dumps({"step": step, "loss": 1 / step, "waited": 0.0}) for step in (5, 10, 15)]
+        (folder / stage / "metrics.jsonl").write_text("\n".join(lines))
+    write_json(folder / "metrics.json", evaluate(folder, config))
+    return config
+
+
+def _patient(name, split, ill, site, rng):
+    count = 9
+    abnormal = np.isin(np.arange(count), (4, 5)) & ill
+    rows = pd.DataFrame({name: "" for name in manifest.COLUMNS if name != "index"}, index=range(count))
+    rows = rows.assign(patient=name, split=split, label=np.where(abnormal, "abnormal", "healthy"), site=site)
+    rows = rows.assign(healthy_person=not ill, slice=np.arange(count), position=np.linspace(0, 1, count))
+    rows = rows.assign(brain_mm2=9000 + 100 * rng.random(count), lesion_mm2=np.where(abnormal, 150.0, 0.0))
+    rows = rows.assign(store=f"{split}{name}", slices_left_out=1, roll=1.0, yaw=1.0, mirror_similarity=0.9)
+    return rows.assign(**{one: rng.random(count) + abnormal * (one[0] == "m") for one in NAMES})
+
+
+def _write_fits(folder, config, scored):
+    about = tuple(config.score.groups)
+    validation = {}
+    for level in LEVELS:
+        table = manifest.read_table(folder / "scores.csv").join(scored[list(about)])
+        validation[level] = cases_at(level, table, "val", "max", 5, about)
+    fitted = {level: fit_thresholds(cases, list(NAMES), config.score) for level, cases in validation.items()}
+    own = score_names(scored[list(NAMES)])
+    write_json(folder / "thresholds.json", fitted | {"moments": {}})
+    write_json(folder / "calibration.json", {x: fit_calibration(cases, own) for x, cases in validation.items()})
+    numbers = {"n": np.array(18), "shrinkage": np.array(0.25), "effective_rank": np.array(2.5)}
+    gaussian = {"mean": np.zeros(3, np.float32), "cholesky": np.eye(3, dtype=np.float32)}
+    save_arrays(folder / "gaussian.npz", gaussian | numbers | {"condition": np.array(4.0)})
+
+
+def _write_arrays(folder, rows, maps, rng):
+    (folder / "embeddings").mkdir()
+    for split in ("val", "test"):
+        part = rows[rows.split == split]
+        brain = np.zeros((len(part), 8, 8), bool)
+        brain[:, 1:7, 1:7] = True
+        lesion = brain & (part.label == "abnormal").to_numpy()[:, None, None] & (np.arange(8) == 3)
+        image = rng.random(brain.shape).astype(np.float16)
+        drawn = {"map": (image * brain).astype(np.float16)} if maps else {}
+        arrays = {"index": part.index.to_numpy(), "brain": brain, "lesion": lesion, "image": image}
+        save_arrays(folder / "embeddings" / f"{split}.npz", arrays | drawn | {"panel.reconstruction": image})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run with maps, lesions, groups and thresholds of every kind, and its config."""
+    folder = tmp_path_factory.mktemp("runs") / "seven"
+    return folder, write_run(folder)
+
+
+def page_of(folder, config) -> str:
+    """The page, without figures being drawn."""
+    files = read_files(folder, config)
+    return report.page(files, report.chosen(files), {}, ["slice", "difference map", "truth"])
+
+
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def changed(folder, name, change):
+    content = json.loads((folder / name).read_text())
+    change(content)
+    write_json(folder / name, content)
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """A run that a test may spoil, and its config."""
+    return shutil.copytree(run[0], tmp_path / "copy"), run[1]
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and those that were left open."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.seen, self.open = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        self.open += [tag] if tag not in VOID else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.seen if name == tag]
+
+
+def test_a_page_is_one_sound_file_with_every_figure(run, capsys):
+    folder, config = run
+    report.write_report(folder, config)
+    page = (folder / "report.html").read_text()
+    tags = Tags(page)
+    assert not tags.open and page.startswith("<!doctype html>") and tags.of("html") == [{"lang": "en"}]
+    assert not tags.of("script") and not tags.of("link") and "http" not in page and "url(" not in page
+    assert len(tags.of("img")) == len(list((folder / "figures").glob("*.png"))) == 13
+    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in tags.of("img"))
+    assert all("scope" in cell for cell in tags.of("th")) and len(tags.of("caption")) == len(tags.of("table")) > 15
+    assert "Research use only. Not a medical device; not for diagnosis." in text_of(page)
+    report.print_results(folder)
+    said = capsys.readouterr().out
+    assert "report.html" in said and "lesion level" in said and "MODEL_CARD.md" in said
+
+
+def test_the_numbers_are_those_of_the_files(copy):
+    folder, config = copy
+    made = {"auroc_within_position": 0.123, "auroc": 0.234, "auroc_adjusted": 0.345, "average_precision": 0.456}
+    for metric, value in made.items():
+        bounds = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        changed(folder, "metrics.json", lambda x, m=metric, b=bounds: x["slice"]["mahalanobis"].update({m: b}))
+    changed(folder, "cost.json", lambda x: x.update(passes=8191))
+    changed(folder, "thresholds.json", lambda x: x["patient"]["mahalanobis"]["roc"].update(value=77.77, patients=4242))
+    page, written = text_of(page_of(folder, config)), card(read_files(folder, config))
+    for value in made.values():
+        shown = f"{value:.3f} ({value - 0.1:.3f}–{value + 0.1:.3f})"
+        assert shown in page and shown in written
+    for text in ("8191", "77.77", "4242"):
+        assert text in page and text in written
+    assert "AUROC of 0.123 (0.023–0.223); the best trivial baseline" in page
+
+
+def test_names_from_files_are_escaped(copy):
+    folder, config = copy
+    hostile = "<img src=x onerror=alert(1)>"
+    changed(folder, "metrics.json", lambda x: x["notes"].append(hostile))
+    changed(folder, "overrides.json", lambda x: x.update({"data.root": f"`{hostile}\n```"}))
+    rows = pd.read_csv(folder / "manifest.csv", index_col="index", keep_default_na=False)
+    rows.loc[rows.patient == f"train {ANN}", ["split", "exclusion"]] = "excluded", f"{hostile}: cannot be read"
+    rows.to_csv(folder / "manifest.csv")
+    page, written = page_of(folder, config), card(read_files(folder, config))
+    assert "&lt;script&gt;alert(1)" in page and "&lt;img src=x onerror" in page
+    assert "<script" not in page and "<img src=x" not in page
+    assert written.count("```") == 2 and "alert" not in written.replace("onerror=alert(1)", "")
+    outside = "".join(written.split("```")[::2])
+    assert "<img" not in outside and "&lt;img" in outside
+
+
+def test_the_card_names_nobody_and_has_its_headings(run):
+    folder, config = run
+    files = read_files(folder, config)
+    written = card(files)
+    assert not [patient for patient in files.rows.patient if patient in written] and len(written.splitlines()) < 130
+    headings = re.findall(r"^## (.*)", written, re.MULTILINE)
+    for heading in ("Intended use", "Training data", "Evaluation", "Thresholds", "Limits", "Cost", "How to reproduce"):
+        assert heading in headings
+    assert "python launch/train.py --config=CONFIG --config.seed=3 '--config.data.root=/my data'" in written
+    assert "| test | 8 | 64 | 8 | 0 | 0 |" in written  # 4 of 8 people are ill, with 2 abnormal slices of 9 each
+    assert "Trained on 9 slices of 1 people" in written  # one of two is healthy
+
+
+def test_thresholds_tell_what_they_promise_and_what_came_of_it(copy):
+    folder, config = copy
+    page = text_of(page_of(folder, config))
+    fit = json.loads((folder / "thresholds.json").read_text())["slice"]["mahalanobis"]["conformal"]
+    done = json.loads((folder / "metrics.json").read_text())["thresholds"]["slice"]["conformal"]["healthy_patients"]
+    assert fit["promise"] in page and f"a rate of {fit['expected_rate']:.3f}" in page
+    came = f"{done['share']:.3f} ({done['low']:.3f}–{done['high']:.3f}) {done['called']} of {done['of']}"
+    assert f"On the test split it was {came}" in page
+    assert "ROC (Youden) (in use)" in page and "conformal (in use)" not in page
+    other = settings(**{"score.threshold": "conformal"})
+    assert "conformal (in use)" in (shown := text_of(page_of(folder, other)))
+    assert "6 calibration patients; alpha=0.1 needs 9; the overall threshold decides" in shown
+    nothing = {"value": None, "reason": "nobody is left"}
+    changed(folder, "thresholds.json", lambda x: x["slice"]["mahalanobis"]["roc"].update(nothing))
+    page = text_of(page_of(folder, config))
+    assert "has no threshold: nobody is left" in page and "nothing fails at it" in page
+
+
+def test_controls_are_shown_or_their_command(copy):
+    folder, config = copy
+    assert "python launch/controls.py --run=copy" in text_of(page_of(folder, config))
+    values = {"value": 0.501, "low": 0.41, "high": 0.59}
+    leak = [{"labels": "shuffled", "split": "slice", "auroc": values | {"value": 0.987}}]
+    found = {"shuffled": {"auroc": values, "expected": 0.5, "repeats": 20}, "leak": leak, "notes": ["So it is."]}
+    write_json(folder / "controls.json", found)
+    page, written = text_of(page_of(folder, config)), card(read_files(folder, config))
+    for text in ("0.501 (0.410–0.590)", "0.987 (0.410–0.590)", "So it is."):
+        assert text in page and text in written
+    assert "launch/controls.py" not in page + written
+
+
+@pytest.mark.parametrize(
+    "changes, sentences",
+    [
+        ({"maps": False}, ["the system makes no difference map"]),
+        ({"lesions": False}, ["The test split has no abnormal slice", "Undefined: the test split holds one class"]),
+        ({"sites": ("here",)}, ["The data set names no groups of people"]),
+        ({"test_patients": 1}, ["The test split has one patient: at slice level no interval"]),
+        ({"score.threshold": "conformal", "score.alpha": 0.001}, ["has no threshold: ", "nothing fails at it"]),
+    ],
+)
+def test_what_is_not_there_is_a_sentence(changes, sentences, tmp_path):
+    config = write_run(tmp_path / "run", **changes)
+    report.write_report(tmp_path / "run", config)
+    page = text_of((tmp_path / "run" / "report.html").read_text())
+    assert all(sentence in page for sentence in sentences)
+    assert "nan" not in page.replace("non-inferior", "").lower().split() and "None" not in page.split("Config and")[0]
+
+
+def test_the_gallery_is_chosen_by_percentile_and_failures_by_distance():
+    score = np.arange(42.0)
+    cases = pd.DataFrame({"mse": score, "positive": score % 2 == 0, "patient": [f"p{i % 5}" for i in range(42)]})
+    shown = gallery.by_percentile(cases, "mse")
+    assert shown.mse.tolist() == [2, 20, 38, 3, 21, 39]  # of 0, 2 .. 40 and of 1, 3 .. 41: the 2nd, 11th and 20th
+    assert shown.shown.tolist() == [f"{kind}, {p}th" for kind in ("abnormal", "healthy") for p in (5, 50, 95)]
+    called = gallery.failures(cases, "mse", np.full(42, 30.0), positive=False)
+    assert called.mse.tolist() == [41, 39, 37, 35] and called.patient.is_unique
+    missed = gallery.failures(cases, "mse", np.full(42, 3.0), positive=True)
+    assert missed.mse.tolist() == [0, 2] and missed.threshold.tolist() == [3, 3]
+    assert not len(gallery.failures(cases, "mse", np.full(42, np.nan), positive=True))
+    own = np.where(cases.patient == "p1", 0.0, 100.0)  # of another group
+    assert gallery.failures(cases, "mse", own, positive=False).mse.tolist() == [41]
+
+
+def test_curves_of_replicates_equal_scikit_learn():
+    rng = np.random.default_rng(0)
+    score, positive, patient = rng.integers(0, 30, 300) / 7, rng.random(300) < 0.3, rng.integers(0, 12, 300)
+    drawn = patient_weights(patient, 20, 1)
+    found = bands.counts(score, positive, drawn.index, 12)
+    curves = bands.roc(found, drawn.patient_weight), bands.precision_recall(found, drawn.patient_weight)
+    for weight, tpr, precision in zip(drawn.weight, *curves, strict=True):
+        fpr, expected, _ = roc_curve(positive, score, sample_weight=weight, drop_intermediate=False)
+        assert tpr == pytest.approx(np.interp(bands.RATES, fpr, expected), abs=1e-12)
+        p, r, _ = precision_recall_curve(positive, score, sample_weight=weight)
+        p, r = p[:-1][::-1], r[:-1][::-1]
+        assert precision == pytest.approx([p[r >= recall - 1e-9][0] for recall in bands.RECALLS], abs=1e-12)
+
+
+def test_bands_hold_the_middle_and_know_when_they_are_undefined():
+    values = np.tile(np.arange(1001.0)[:, None], 3)
+    low, high = bands.band(values)
+    assert low.tolist() == [25, 25, 25] and high.tolist() == [975, 975, 975]
+    values[:501] = np.nan
+    assert bands.band(values) is None and bands.band(np.empty((0, 3))) is None
+    many = np.random.default_rng(0).random(5000)
+    assert bands.counts(many, many > 0.5, np.zeros(5000, int), 1).positive.shape == (1, 1 + bands.MOST)
