@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
         run = [f"--config={path}:{size or 'full'}{preset}", *settings, f"--workdir={folder / system}"]
         _launch("train.py", *run)
     runs = ",".join(str(folder / system) for system in _SYSTEMS.value)
+    _launch("cost.py", f"--runs={runs}")  # together, on a machine that now has nothing else to do
     _launch("compare.py", f"--runs={runs}", f"--output={folder}")
 
 

@@ -29,6 +29,7 @@ def card(files: Files) -> str:
         trained_on=report_files.trained_on(files.rows, config),
         midline=report_files.midline(files.rows),
         excluded=int((files.rows.split == "excluded").sum()),
+        seconds=report_tables.expense(headline, files.cost)[1],
         command=command(files.overrides),
     )
 

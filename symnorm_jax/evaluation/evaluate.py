@@ -61,7 +61,7 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
             f"{missing.patient.iloc[0]}; score the run again with launch/score.py."
         )
     for name in score_names(table) + score_names(table, baselines=True):
-        bad = table.index[~np.isfinite(table[name].astype(float))]
+        bad = table.index[~np.isfinite(pd.to_numeric(table[name], errors="coerce"))]
         if len(bad):
             raise RunError(
                 f"{path}: the score {name!r} of {len(bad)} slices is NaN or infinite, the first in row {bad[0]}; "

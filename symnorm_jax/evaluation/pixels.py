@@ -9,9 +9,19 @@ from functools import partial
 
 import numpy as np
 
-from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation.histograms import (
+    NEVER,
+    RANKS,
+    binned,
+    edges,
+    from_the_top,
+    measures,
+    ranks,
+    ratio,
+    values_of,
+)
 from symnorm_jax.evaluation.intervals import Interval, interval
-from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, processed
+from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, cut, judged, taken
 from symnorm_jax.scoring.embed import Arrays, mirror_difference
 
 MAPS = ("map", "baseline_brightness", "baseline_mirror")  # the system's, and two that need no training
@@ -19,7 +29,6 @@ ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the 
 ROWS = ("none", "+erode", "+median", "+components")  # of the table of steps, each with all steps before it
 SHOWN = ("average_precision", "dice", "dice_at_5_fpr")  # its columns
 LEVELS = 40  # thresholds at which components are looked for
-BLOCK = 64  # replicates pooled together; more only costs memory
 NO_MAPS = "The validation split has no maps."
 NO_HEALTHY = "No slice is labelled healthy."
 NO_LESION = "No lesion is drawn, or none that is judged."
@@ -48,37 +57,35 @@ def of_pixels(
     `fpr_at_5_fpr` is the share of healthy test pixels called at the latter. Components are dropped in these, which are
     of binary maps, and in no other; with that step the oracle tries the `levels` and the fitted thresholds alone.
     """
-    counts = histograms(test, patients)
-    metrics = {
-        "average_precision": average_precision_from_counts,
-        "auroc": auroc_from_counts,
-        "dice_oracle": lambda counts, weight: _dice_from_counts(counts, weight).max(-1, initial=0),
-        "prevalence": lambda counts, weight: ratio(*(weight @ x.sum(-1) for x in (counts[:, 1], counts.sum(1)))),
-    }
-    found = {name: plain(interval(partial(in_blocks, of, counts), weights), NO_LESION) for name, of in metrics.items()}
+    drawn = np.concatenate([np.ones((1, len(patients))), weights])
+    found = {name: bounded(values) for name, values in measures(histograms(test, patients), drawn).items()}
     if "components" in settings.steps:
         fitted = [at["value"] for at in thresholds.values() if at["value"] is not None]
         tables = _by_patient(partial(_confusions, np.append(levels(test, 1.0), fitted), settings), test, patients)
-        found["dice_oracle"] = plain(interval(partial(_best_dice, tables), weights), NO_LESION)
+        found["dice_oracle"] = interval(lambda weight: _dice(tables, weight).max(-1, initial=0), weights)
+    found = {name: plain(value, NO_LESION) for name, value in found.items()}
     return found | _at_thresholds(test, thresholds, settings, patients, weights)
 
 
 def of_steps(
-    test: list[Volume], val: list[Volume], settings: PostProcessing, patients: np.ndarray, weights: np.ndarray
+    test: list[Volume],
+    val: list[Volume],
+    settings: PostProcessing,
+    patients: np.ndarray,
+    weights: np.ndarray,
+    known: dict[str, Found],
 ) -> dict[str, dict[str, Found]]:
     """What each step does: `{row: {metric: ...}}` for ROWS and SHOWN, from scans as they are, with all STEPS in turn.
 
     Thresholds are fitted for each row. The average precision of the last row is that of the row before it: to drop
-    components leaves the order of the pixels as it is.
+    components leaves the order of the pixels as it is. `known` is what `of_pixels` found with the settings' own steps.
     """
-    rows = {}
-    for taken, row in enumerate(ROWS):
-        only = settings._replace(steps=STEPS[:taken])
-        fitted = fit_pixel_thresholds([processed(volume, only) for volume in val], only)
-        shown = [processed(volume, only) for volume in test]
-        average = partial(in_blocks, average_precision_from_counts, histograms(shown, patients))
-        found = _at_thresholds(shown, fitted, only, patients, weights)
-        found["average_precision"] = plain(interval(average, weights), NO_LESION)
+    rows, scans = {}, [[cut(volume) for volume in part] for part in (test, val)]
+    for count, row in enumerate(ROWS):
+        only = settings._replace(steps=STEPS[:count])
+        if count and row != ROWS[-1]:
+            scans = [[taken(STEPS[count - 1], volume, settings) for volume in part] for part in scans]
+        found = known if only.steps == tuple(settings.steps) else _of_row(scans, only, patients, weights)
         rows[row] = {name: found[name] for name in SHOWN}
     return rows
 
@@ -93,16 +100,18 @@ def fit_pixel_thresholds(val: list[Volume], settings: PostProcessing) -> Thresho
     """
     if not val:
         return dict.fromkeys(("dice", "fpr_5"), _threshold(None, NO_MAPS))
-    values, lesion, healthy = _pixels(val)
+    counts, healthy = census(val), census([volume._replace(brain=volume.brain & _healthy(volume)) for volume in val])
     if "components" in settings.steps:
         tried = levels(val, 1.0)
         reached = _dice(_confusions(tried, settings, val)[None], np.ones(1))
     else:
-        tried = pixel_edges(values)[::-1]
-        reached = _dice_from_counts(pixel_counts(values, lesion, tried[::-1])[None], np.ones(1))
-    best = float(tried[np.argmax(reached)]) if lesion.any() and len(tried) else None
-    few = _rarely_reached(values[healthy]) if healthy.any() else None
-    return {"dice": _threshold(best, NO_VALUE if lesion.any() else NO_LESION), "fpr_5": _threshold(few, NO_HEALTHY)}
+        there = (counts.sum(0) > 0) & (np.arange(RANKS) > NEVER)
+        tried = values_of(np.flatnonzero(there)[::-1])
+        true, called = (x[::-1].cumsum()[there[::-1]] for x in (counts[1], counts.sum(0)))
+        reached = 2 * true / (called + counts[1].sum())
+    best = float(tried[np.argmax(reached)]) if counts[1].any() and len(tried) else None
+    few = _rarely_reached(healthy.sum(0)) if healthy.any() else None
+    return {"dice": _threshold(best, NO_VALUE if counts[1].any() else NO_LESION), "fpr_5": _threshold(few, NO_HEALTHY)}
 
 
 def levels(volumes: list[Volume], reach: float) -> np.ndarray:
@@ -110,66 +119,41 @@ def levels(volumes: list[Volume], reach: float) -> np.ndarray:
 
     The highest calls a tenth of a voxel a scan, or one voxel; none calls more than a share `reach` of the brain.
     """
-    values = np.sort(_pixels(volumes)[0])[::-1]
-    most = max(int(reach * len(values)), 1)
-    ranks = np.geomspace(min(max(len(volumes) // 10, 1), most), most, LEVELS).astype(int)
-    chosen = np.unique(values[ranks[ranks <= len(values)] - 1])[::-1]
-    reached = np.searchsorted(-values, -chosen, side="right")
-    return chosen[(reached <= most) & np.isfinite(chosen)]
+    counts = census(volumes).sum(0)
+    most = max(int(reach * counts.sum()), 1)
+    numbers = np.geomspace(min(max(len(volumes) // 10, 1), most), most, LEVELS).astype(int)
+    chosen = np.unique(from_the_top(counts, numbers))[::-1]
+    reached = counts[::-1].cumsum()[RANKS - 1 - chosen]
+    return values_of(chosen[(reached <= most) & (chosen > NEVER)]).astype(float)
 
 
 def confusion(volumes: list[Volume], threshold: float, settings: PostProcessing) -> np.ndarray:
     """Pixels `[5]` int of processed scans: lesion and called, called, lesion, healthy and called, healthy."""
     total = np.zeros(5, int)
     for volume in volumes:
-        found, brain = called(volume, threshold, settings), volume.brain
-        lesion, healthy = volume.lesion & brain, volume.brain & volume.healthy[:, None, None]
-        total += [int(x.sum()) for x in (found & lesion, found, lesion, found & healthy, healthy)]
+        found, lesion, healthy = called(volume, threshold, settings), volume.lesion & volume.brain, _healthy(volume)
+        healthy = volume.brain & healthy
+        total += [np.count_nonzero(x) for x in (found & lesion, found, lesion, found & healthy, healthy)]
+    return total
+
+
+def census(volumes: list[Volume]) -> np.ndarray:
+    """How many judged pixels of processed scans, without and with lesion, have each value, `[2, RANKS]` int."""
+    total = np.zeros((2, RANKS), int)
+    for volume in volumes:
+        rank, lesion = ranks(volume.values[volume.brain]), volume.lesion[volume.brain]
+        total += np.bincount(rank + RANKS * lesion, minlength=2 * RANKS).reshape(2, RANKS)
     return total
 
 
 def histograms(volumes: list[Volume], patients: np.ndarray) -> np.ndarray:
-    """Histograms `[P, 2, bins]` float64 of the pixels of each of the patients, all with the same edges."""
-    edges = pixel_edges(_pixels(volumes)[0])
-    return _by_patient(lambda own: pixel_counts(*_pixels(own)[:2], edges), volumes, patients).astype(float)
-
-
-def pixel_edges(values: np.ndarray, bins: int = 4096) -> np.ndarray:
-    """Ascending edges, at most `bins`, of which each is one of the map values `[M]` and all have one rank ratio.
-
-    Each bin holds the same few thousandths of all that lies at or above it, down to the single largest value: fine
-    where a lesion's pixels are few and high. The lowest edge is the least finite value: -inf alone lies below it.
-    """
-    finite = np.sort(np.asarray(values, np.float32).ravel())
-    finite = finite[np.searchsorted(finite, -np.inf, side="right") :]
-    above = np.unique(np.ceil(np.geomspace(1, max(len(finite), 1), bins)).astype(int))
-    return np.unique(finite[len(finite) - above[above <= len(finite)]])
-
-
-def pixel_counts(values: np.ndarray, lesion: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Histogram `[2, bins]` int of pixels `[M]`, a value on an edge above it: row 1 where `lesion` `[M]`, else row 0.
-
-    Raises RunError for values that are NaN.
-    """
-    values, lesion = np.asarray(values, np.float32), np.asarray(lesion, bool)
-    if bad := np.isnan(values).sum():
-        raise RunError(f"{bad} of {values.size} map pixels are NaN; every brain pixel needs a value.")
-    bins = np.searchsorted(edges, values, side="right")
-    return np.stack([np.bincount(bins[rows], minlength=len(edges) + 1) for rows in (~lesion, lesion)])
-
-
-def average_precision_from_counts(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Average precision `[...]` of the pixels in histograms `[P, 2, bins]` of patients that count `[..., P]` times."""
-    true, false = _above(counts, weight)
-    area = (np.diff(true, prepend=0) * ratio(true, true + false, 0.0)).sum(-1)
-    return ratio(area, np.where(false[..., -1] > 0, true[..., -1], 0))
-
-
-def auroc_from_counts(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The area under the ROC curve of the same, pixels of one bin counting half (Mann-Whitney)."""
-    true, false = _above(counts, weight)
-    pairs = (np.diff(false, prepend=0) * (true - np.diff(true, prepend=0) / 2)).sum(-1)
-    return ratio(pairs, true[..., -1] * false[..., -1])
+    """Histograms `[P, 2, bins]` int of the pixels of each of the patients, all with the same edges."""
+    edge = edges(census(volumes))
+    counts = np.zeros((len(patients), 2, len(edge) + 1), int)
+    for volume in volumes:
+        rank, lesion = ranks(volume.values[volume.brain]), volume.lesion[volume.brain]
+        counts[patients == volume.patient] += binned(rank, lesion, edge)
+    return counts
 
 
 def plain(found: Interval, reason: str) -> Found:
@@ -178,15 +162,20 @@ def plain(found: Interval, reason: str) -> Found:
     return numbers | ({"reason": reason} if numbers["value"] is None else {})
 
 
-def in_blocks(of: Callable, counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`of` the counts for replicates `[R, P]`, a block at a time, for each is as large as a histogram."""
-    return np.concatenate([of(counts, weight[start : start + BLOCK]) for start in range(0, len(weight), BLOCK)])
+def bounded(values: np.ndarray) -> Interval:
+    """The interval of a metric of which the value of the cohort itself and those of R replicates are known, `[1 + R]`."""
+    return interval(lambda _: values, np.empty((len(values) - 1, 1)))
 
 
-def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """Part by whole, `empty` where the whole is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(whole.shape, empty), where=whole > 0)
+def _of_row(
+    scans: list[list[Volume]], settings: PostProcessing, patients: np.ndarray, weights: np.ndarray
+) -> dict[str, Found]:
+    """SHOWN of test and validation scans after steps that have been taken."""
+    test, val = ([judged(volume) for volume in part] for part in scans)
+    found = measures(histograms(test, patients), np.concatenate([np.ones((1, len(patients))), weights]))
+    average = plain(bounded(found["average_precision"]), NO_LESION)
+    fitted = fit_pixel_thresholds(val, settings)
+    return {"average_precision": average} | _at_thresholds(test, fitted, settings, patients, weights)
 
 
 def _at_thresholds(
@@ -206,11 +195,8 @@ def _at_thresholds(
     return found
 
 
-def _pixels(volumes: list[Volume]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, lesion and healthy `[M]` of all judged pixels."""
-    healthy = [np.repeat(x.healthy, x.brain.sum((1, 2))) for x in volumes]
-    parts = [x.values[x.brain] for x in volumes], [x.lesion[x.brain] for x in volumes], healthy
-    return tuple(np.concatenate(part) if part else np.empty(0) for part in parts)
+def _healthy(volume: Volume) -> np.ndarray:
+    return volume.healthy[:, None, None]
 
 
 def _by_patient(of: Callable, volumes: list[Volume], patients: np.ndarray) -> np.ndarray:
@@ -218,35 +204,17 @@ def _by_patient(of: Callable, volumes: list[Volume], patients: np.ndarray) -> np
     return np.stack([of([volume for volume in volumes if volume.patient == patient]) for patient in patients])
 
 
-def _above(counts: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels `[..., bins]` of lesions, and of others, in each bin and those above it, highest first."""
-    pooled = np.tensordot(weight, counts, 1)[..., ::-1].cumsum(-1)
-    return pooled[..., 1, :], pooled[..., 0, :]
-
-
-def _dice_from_counts(counts: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Dice `[..., bins - 1]` at each edge, the highest first."""
-    true, false = _above(counts, weight)
-    lesion = true[..., -1:]
-    return ratio(np.where(lesion > 0, 2 * true, np.nan), true + false + lesion)[..., :-1]
-
-
 def _threshold(value: float | None, reason: str) -> dict:
     return {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
 
 
-def _rarely_reached(values: np.ndarray) -> float:
-    """The lowest float32 that at most a share ALLOWED of the values `[M]` reaches."""
-    allowed = int(ALLOWED * len(values))
-    return float(np.nextafter(np.partition(values, -1 - allowed)[-1 - allowed], np.float32(np.inf)))
+def _rarely_reached(counts: np.ndarray) -> float:
+    """The lowest number in half precision that at most a share ALLOWED of the pixels counted `[RANKS]` reaches."""
+    return float(values_of(from_the_top(counts, int(ALLOWED * counts.sum()) + 1) + 1))
 
 
 def _confusions(thresholds: np.ndarray, settings: PostProcessing, volumes: list[Volume]) -> np.ndarray:
     return np.array([confusion(volumes, threshold, settings) for threshold in thresholds]).reshape(-1, 5)
-
-
-def _best_dice(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return _dice(tables, weight).max(-1, initial=0)
 
 
 def _dice(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:

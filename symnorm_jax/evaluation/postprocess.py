@@ -5,6 +5,7 @@ arXiv:2312.04215): the rim of the brain is taken off the map, the map is median 
 are dropped once it is cut at a threshold. Volumes are `[Z, X, Y]`, slices first.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from scipy import ndimage
 
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.evaluation.histograms import ZERO, lowest_rank, ranks, values_of
 from symnorm_jax.scoring.embed import Arrays
 
 STEPS = ("erode", "median", "components")  # in the order in which they are always taken
@@ -34,7 +36,7 @@ class Volume(NamedTuple):
 
     patient: str
     session: str
-    values: np.ndarray  # [Z, X, Y] float, larger is more abnormal
+    values: np.ndarray  # [Z, X, Y] float16, larger is more abnormal
     brain: np.ndarray  # [Z, X, Y] bool, the pixels that are judged
     lesion: np.ndarray  # [Z, X, Y] bool
     known: np.ndarray  # [Z] bool: the truth is known, as it is not where an abnormal slice has no drawn lesion
@@ -72,16 +74,18 @@ def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
 
 
 def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
-    """Each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]`; what is not brain counts as 0, and is 0.
+    """Each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16; what is not brain counts as 0, and is 0.
 
     So a map whose 0 means no difference loses what is thin at the rim, as in the field.
     """
-    if not brain.any():
-        return np.zeros_like(values)
-    box = ndimage.find_objects(brain.astype(int))[0]
-    inside = np.where(brain, values, 0)
-    inside[box] = ndimage.median_filter(inside[box], size, mode="constant")
-    return np.where(brain, inside, 0)
+    padded = np.pad(np.where(brain, ranks(values), ZERO), size // 2, constant_values=ZERO)
+    _, width, depth = padded.shape
+    starts = [(z * width + x) * depth + y for z, x, y in product(range(size), repeat=3)]
+    count = padded.size - starts[-1]  # of pixels whose whole cube lies in the padded picture, and those between
+    middle = np.full(padded.size, ZERO)
+    middle[:count] = _middle([padded.ravel()[start : start + count] for start in starts])
+    filtered = middle.reshape(padded.shape)[tuple(slice(length) for length in brain.shape)]
+    return values_of(np.where(brain, filtered, ZERO))
 
 
 def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
@@ -98,38 +102,67 @@ def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
 
 
 def processed(volume: Volume, settings: PostProcessing) -> Volume:
-    """The scan after the steps that make a map of a map, float32; values are -inf where nothing can be called.
+    """The scan after the steps that make a map of a map; values are -inf where nothing can be called.
 
     That is outside the brain and on its eroded rim, whose pixels are still judged: a lesion there is missed. Slices
     whose truth is not known are filtered with the others, and then are no brain. Cut to the box of the brain.
     """
-    kept, values = volume.brain, volume.values.astype(np.float32)
-    if "erode" in settings.steps:
+    volume = cut(volume)
+    for step in settings.steps:
+        volume = taken(step, volume, settings)
+    return judged(volume)
+
+
+def cut(volume: Volume) -> Volume:
+    """The box of the brain, as views."""
+    for box in ndimage.find_objects(volume.brain.view(np.int8)):
+        pictures = {name: getattr(volume, name)[box] for name in ("values", "brain", "lesion")}
+        return volume._replace(**pictures, known=volume.known[box[0]], healthy=volume.healthy[box[0]])
+    return volume
+
+
+def taken(step: str, volume: Volume, settings: PostProcessing) -> Volume:
+    """The scan after one of STEPS, of which the last changes no map."""
+    kept, values = volume.brain & np.isfinite(volume.values), volume.values
+    if step == "erode":
         kept = erode(kept, settings.erosion, settings.spacing)
-    if "median" in settings.steps:
+    if step == "median":
         values = median(values, kept, settings.median)
-    judged = volume.brain & volume.known[:, None, None]
-    return _cut(volume._replace(values=np.where(kept & judged, values, np.float32(-np.inf)), brain=judged))
+    return volume._replace(values=np.where(kept, values, np.float16(-np.inf)))
+
+
+def judged(volume: Volume) -> Volume:
+    """The scan less the slices whose truth is not known."""
+    brain = volume.brain & volume.known[:, None, None]
+    return volume._replace(values=np.where(brain, volume.values, np.float16(-np.inf)), brain=brain)
 
 
 def called(volume: Volume, threshold: float, settings: PostProcessing) -> np.ndarray:
     """What a processed scan shows at or above a threshold, `[Z, X, Y]` bool, less small components if they go."""
-    if "components" not in settings.steps:
-        return volume.values >= np.float64(threshold)
-    return called_components(volume, threshold, settings)[0] > 0
+    shown = ranks(volume.values) >= lowest_rank(threshold)
+    return components(shown, settings.smallest)[0] > 0 if "components" in settings.steps else shown
 
 
-def called_components(volume: Volume, threshold: float, settings: PostProcessing) -> tuple[np.ndarray, int]:
-    """The `components` of the same."""
-    smallest = settings.smallest if "components" in settings.steps else 0
-    return components(volume.values >= np.float64(threshold), smallest)
+def known(rows: pd.DataFrame) -> np.ndarray:
+    """Whether the truth of each slice is known, `[N]`, as it is not where an abnormal one has no drawn lesion."""
+    return ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()
 
 
-def _cut(volume: Volume) -> Volume:
-    for box in ndimage.find_objects(volume.brain.astype(int)):
-        pictures = {name: getattr(volume, name)[box] for name in ("values", "brain", "lesion")}
-        return volume._replace(**pictures, known=volume.known[box[0]], healthy=volume.healthy[box[0]])
-    return volume
+def _middle(pictures: list[np.ndarray]) -> np.ndarray:
+    """The median, pixel by pixel, of an odd number of pictures.
+
+    Of any more than half of them neither the least nor the greatest is the median of all: both are forgotten, and the
+    next picture is looked at, until one is left.
+    """
+    held, coming = list(pictures[: len(pictures) // 2 + 2]), list(pictures[len(pictures) // 2 + 2 :])
+    while len(held) > 1:
+        for place in range(1, len(held)):
+            held[0], held[place] = np.minimum(held[0], held[place]), np.maximum(held[0], held[place])
+        for place in range(1, len(held) - 1):
+            held[place], held[-1] = np.minimum(held[place], held[-1]), np.maximum(held[place], held[-1])
+        held = held[1:-1] + coming[:1]
+        coming = coming[1:]
+    return held[0]
 
 
 def _stack(scan: tuple[str, str], rows: pd.DataFrame, arrays: Arrays, values: np.ndarray, place: np.ndarray) -> Volume:
@@ -141,6 +174,5 @@ def _stack(scan: tuple[str, str], rows: pd.DataFrame, arrays: Arrays, values: np
         return filled
 
     masks = [stacked(arrays[name][place]) for name in ("brain", "lesion")]
-    known = (rows.label != "abnormal") | (rows.lesion_mm2 > 0)
-    about = [stacked(column.to_numpy()) for column in (known, rows.label == "healthy")]
+    about = [stacked(column) for column in (known(rows), (rows.label == "healthy").to_numpy())]
     return Volume(*scan, stacked(values[place], values.dtype), *masks, *about)

@@ -103,11 +103,13 @@ def controls(found: dict) -> list[Table]:
 
 def _control(name: str, rows: list[dict]) -> Table:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    return Table(f"Negative control: {label(name)}", [label(column) for column in columns], cells)
+    cells = [[label(name), *(_cell(row.get(column)) for column in columns)] for row in rows]
+    return Table(f"Negative control: {label(name)}", ["control", *map(label, columns)], cells)
 
 
 def _cell(content) -> dict | str:
     if isinstance(content, dict) and "value" in content:
         return content
-    return UNDEFINED if content is None else str(content)
+    if content is None:
+        return UNDEFINED
+    return f"{content:.3g}" if isinstance(content, float) else str(content)

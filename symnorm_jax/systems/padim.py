@@ -55,17 +55,21 @@ class Padim:
         return jnp.concatenate(enlarged, -1)[..., self.chosen]
 
     def measure(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Adds a batch to mean and scatter at every place (Chan, Golub & LeVeque 1983); there is nothing to lose."""
-        x, healthy = self.features(variables, batch["image"]), variables["stats"]["healthy"]
-        n, new = healthy["n"] + len(x), x.mean(0)
-        centred, gap = x - new, new - healthy["mean"]
-        weight = healthy["n"] * len(x) / n
+        """Adds a batch to mean and scatter at every place (Chan, Golub & LeVeque 1983); there is nothing to lose.
+
+        The first step begins anew: what a run starts from was measured on other people, perhaps by another network.
+        """
+        before = jax.tree.map(lambda x: jnp.where(batch["progress"] > 0, x, 0), variables["stats"]["healthy"])
+        x = self.features(variables, batch["image"])
+        n, new = before["n"] + len(x), x.mean(0)
+        centred, gap = x - new[None], new - before["mean"]
+        weight = before["n"] * len(x) / n
         m2 = (
-            healthy["m2"]
+            before["m2"]
             + jnp.einsum("bhwc,bhwd->hwcd", centred, centred)
             + weight * gap[..., None] * gap[..., None, :]
         )
-        stats = {"healthy": {"n": n, "mean": healthy["mean"] + gap * len(x) / n, "m2": m2}}
+        stats = {"healthy": {"n": n, "mean": before["mean"] + gap * len(x) / n, "m2": m2}}
         return jnp.zeros(()), Aux({"variance": jnp.trace(m2, axis1=-2, axis2=-1).mean() / n}, stats)
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
@@ -74,7 +78,7 @@ class Padim:
         dim = len(self.chosen)
         covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(dim)
         factor = jnp.linalg.cholesky(covariance)  # [*grid, C, C]
-        centred = jnp.moveaxis(self.features(variables, batch["image"]) - healthy["mean"], 0, -1)  # [*grid, C, B]
+        centred = jnp.moveaxis(self.features(variables, batch["image"]) - healthy["mean"][None], 0, -1)  # [*grid, C, B]
         whitened = jax.scipy.linalg.solve_triangular(factor, centred, lower=True)
         distance = jnp.moveaxis(jnp.linalg.norm(whitened, axis=-2), -1, 0)[..., None]
         distance = jax.image.resize(distance, brain.shape, "linear") * brain

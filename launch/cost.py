@@ -1,0 +1,36 @@
+"""Measure anew what a slice costs each of several finished runs, one after another on the same idle machine.
+
+python launch/cost.py --runs=runs/lgg,runs/lgg_dae
+
+A run measures its own cost when it is made, beside whatever else the machine does then; for a comparison of seconds
+they are to be measured together. Writes `cost.json` into each run.
+"""
+
+from pathlib import Path
+
+from absl import app, flags, logging
+from rich.console import Console
+from rich.table import Table
+
+from symnorm_jax.errors import reported
+from symnorm_jax.files import read_json
+from symnorm_jax.run import Run
+from symnorm_jax.training.runlog import read_config
+
+_RUNS = flags.DEFINE_list("runs", None, "Run directories.", required=True)
+
+
+def main(_) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every checkpoint
+    shown = Table("run", "passes", "parameters", "ms a slice", "device")
+    with reported():
+        for workdir in map(Path, _RUNS.value):
+            Run(read_config(workdir), workdir).measure_cost(anew=True)
+            cost = read_json(workdir / "cost.json")
+            milliseconds = f"{1000 * cost['seconds_per_slice']:.2f}"
+            shown.add_row(workdir.name, str(cost["passes"]), f"{cost['parameters']:,}", milliseconds, cost["device"])
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    app.run(main)

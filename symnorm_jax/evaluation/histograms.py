@@ -1,0 +1,91 @@
+"""Pixels of maps counted by their value, and what the counts of patients tell when patients are drawn again.
+
+Maps are kept in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them,
+its rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
+"""
+
+import numpy as np
+
+RANKS = 2**16
+ZERO = np.uint16(RANKS // 2)  # the rank of 0
+NEVER = np.uint16(2**10 - 1)  # that of -inf, which no threshold reaches
+BINS = 1024  # of one rank ratio, and as many with equal numbers of lesion pixels
+BLOCK = 64  # replicates pooled together, as many as a cache holds
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Numbers, in half precision, as uint16 in the same order; 0 and -0 are one."""
+    bits = np.asarray(values, np.float16).view(np.uint16)
+    ordered = np.where(bits >> 15, ~bits, bits | ZERO)
+    return ordered + (ordered == ZERO - 1)
+
+
+def values_of(rank: np.ndarray) -> np.ndarray:
+    """The numbers of these ranks, in half precision."""
+    rank = np.asarray(rank, np.uint16)
+    return np.where(rank >= ZERO, rank ^ ZERO, ~rank).view(np.float16)
+
+
+def lowest_rank(threshold: np.ndarray) -> np.ndarray:
+    """The rank from which on values reach a threshold, which may lie between numbers of half precision."""
+    near = np.asarray(threshold, np.float16)
+    return ranks(near) + (near < threshold)
+
+
+def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Ranks at which the `number`-th pixel from the highest lies, 1 being the highest, in counts `[RANKS]`."""
+    return RANKS - 1 - np.searchsorted(counts[::-1].cumsum(), number)
+
+
+def edges(counts: np.ndarray) -> np.ndarray:
+    """Ranks, ascending and at most 2 BINS, at which bins begin, of pixels `[2, RANKS]` without and with lesion.
+
+    Half have one ratio of pixels at or above them, down to the single highest, which is fine where few pixels lie, and
+    half have equal numbers of lesion pixels between them, so that no bin matters much to average precision. The lowest
+    edge is the lowest finite value: -inf alone lies below it.
+    """
+    called = np.where(np.arange(RANKS) > NEVER, counts, 0)
+    most, lesion = max(called.sum(), 1), max(called[1].sum(), 1)
+    ratio = from_the_top(called.sum(0), np.ceil(np.geomspace(1, most, BINS)))
+    equal = from_the_top(called[1], np.ceil(np.linspace(1, lesion, BINS)))
+    found = np.unique(np.concatenate([ratio, equal]))
+    return found[found > NEVER]
+
+
+def binned(rank: np.ndarray, lesion: np.ndarray, edge: np.ndarray) -> np.ndarray:
+    """Histogram `[2, bins]` int of pixels `[M]`, one on an edge above it: row 1 where `lesion` `[M]`, else row 0."""
+    bins = len(edge) + 1
+    place = np.searchsorted(edge, np.arange(RANKS), side="right")
+    return np.bincount(place[rank] + bins * lesion, minlength=2 * bins).reshape(2, bins)
+
+
+def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
+    """`{metric: [R]}` of the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times.
+
+    `average_precision` and `auroc`, where pixels of one bin are tied; `dice_oracle`, the best Dice of any edge; and
+    `prevalence`, the average precision of knowing nothing. NaN where they are undefined.
+    """
+    flat = counts.reshape(len(counts), -1).astype(float)
+    parts = [_measures(weight[start : start + BLOCK] @ flat, counts.shape[2]) for start in range(0, len(weight), BLOCK)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """Part by whole, `empty` where the whole is 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(part, whole, out=np.full(whole.shape, empty), where=whole > 0)
+
+
+def _measures(pooled: np.ndarray, bins: int) -> dict[str, np.ndarray]:
+    rest, lesion = np.moveaxis(pooled.reshape(-1, 2, bins)[..., ::-1], 1, 0)
+    false, true = rest.cumsum(1), lesion.cumsum(1)
+    called, negatives, positives = false + true, false[:, -1], true[:, -1]
+    area = (lesion * true / np.maximum(called, 1)).sum(1)
+    pairs = (rest * (true - lesion / 2)).sum(1)
+    dice = (2 * true / np.maximum(called + positives[:, None], 1))[:, :-1].max(1, initial=0)
+    return {
+        "average_precision": ratio(area, np.where(negatives > 0, positives, 0)),
+        "auroc": ratio(pairs, positives * negatives),
+        "dice_oracle": np.where(positives > 0, dice, np.nan),
+        "prevalence": ratio(positives, positives + negatives),
+    }

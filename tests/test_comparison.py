@@ -1,0 +1,145 @@
+"""Runs side by side: paired on the same cases, judged by the margin of the reference, refused where people differ."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from test_report import write_run
+
+from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation import comparison_tables
+from symnorm_jax.evaluation.comparison import compare
+from symnorm_jax.evaluation.paired import holm
+from symnorm_jax.files import read_json, write_json
+from symnorm_jax.scoring.thresholds import Settings, fit_thresholds
+
+
+def run_named(folder, name, score=None, **changes):
+    """A finished run whose headline score is a function of the score table."""
+    config = write_run(folder / name, **{"score.headline": "mse", "score.groups": (), **changes})
+    write_json(folder / name / "config.json", json.loads(config.to_json()))
+    if score is not None:
+        path = folder / name / "scores.csv"
+        table = pd.read_csv(path, index_col="index", keep_default_na=False)
+        table["mse"] = score(table)
+        table.to_csv(path)
+        thresholds = read_json(folder / name / "thresholds.json")
+        cases = table[table.split == "val"].assign(positive=table.label == "abnormal")
+        thresholds["slice"] |= fit_thresholds(cases, ["mse"], Settings())
+        write_json(folder / name / "thresholds.json", thresholds)
+    return folder / name
+
+
+def noisy_truth(noise, seed=0):
+    return lambda table: (table.label == "abnormal") + noise * np.random.default_rng(seed).random(len(table))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    seldom_wrong = run_named(folder, "sharp", noisy_truth(1.2))
+    return seldom_wrong, run_named(folder, "blunt", noisy_truth(40.0, seed=1))
+
+
+@pytest.fixture(scope="module")
+def compared(runs):
+    return compare(list(runs))
+
+
+def line_of(compared, name):
+    return next(line for line in compared["lines"] if line["name"] == name)
+
+
+def test_the_difference_is_that_of_the_two_areas_within_position(runs, compared):
+    def area(run):
+        table = pd.read_csv(run / "scores.csv")
+        test = table[table.split == "test"].assign(band=lambda t: np.minimum(t.position * 10, 9).astype(int))
+        bands = [part for _, part in test.groupby("band") if part.label.nunique() == 2]
+        weights = [(part.label == "abnormal").sum() * (part.label == "healthy").sum() for part in bands]
+        return np.average([roc_auc_score(part.label == "abnormal", part.mse) for part in bands], weights=weights)
+
+    found = line_of(compared, "blunt")["paired"]["difference"]
+    assert found["value"] == pytest.approx(area(runs[0]) - area(runs[1]), abs=1e-6)
+    assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_a_much_better_score_is_superior_and_says_so_in_every_test(compared):
+    paired = line_of(compared, "blunt")["paired"]
+    assert paired["verdict"] == "superior" and paired["p_value"] < 0.06
+    assert paired["auroc"]["p_value"] < 0.05 and paired["auroc"]["value"] > 0.2
+
+
+def test_a_run_is_not_inferior_to_its_own_copy(runs, tmp_path):
+    copy = run_named(tmp_path, "copy", noisy_truth(1.2))
+    paired = line_of(compare([runs[0], copy]), "copy")["paired"]
+    assert paired["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert paired["verdict"] == "non-inferior"
+    assert paired["p_value"] == paired["auroc"]["p_value"] == paired["accuracy"]["p_value"] == 1
+
+
+def test_the_margin_is_what_the_reference_stated_when_it_was_begun(runs, tmp_path):
+    worse = run_named(tmp_path, "worse", noisy_truth(1.6), **{"evaluation.margin": 0.9})
+    here, there = compare([worse, runs[0]]), compare([runs[0], worse])
+    assert here["margin"] == 0.9 and there["margin"] == 0.05
+    assert line_of(here, "sharp")["paired"]["verdict"] == "non-inferior"
+
+
+def test_p_values_are_corrected_over_the_whole_table(compared):
+    paired = [line["paired"] for line in compared["lines"][1:] if line["paired"]["p_value"] is not None]
+    assert len(paired) > 1
+    adjusted = holm(np.array([one["p_value"] for one in paired]))
+    np.testing.assert_allclose([one["p_value_holm"] for one in paired], adjusted)
+
+
+def test_the_rival_to_beat_is_chosen_on_validation(runs, tmp_path):
+    def only_in_validation(table):
+        return np.where(table.split == "val", table.label == "abnormal", table.label == "healthy").astype(float)
+
+    tuned = run_named(tmp_path, "tuned", only_in_validation)
+    found = compare([runs[1], tuned, runs[0]])
+    assert found["best_on_validation"] == "tuned"
+    assert line_of(found, "tuned")["slice"]["auroc"]["value"] == 0
+
+
+def test_trivial_baselines_take_part_and_cost_nothing(compared):
+    line = line_of(compared, "position")
+    assert line["cost"]["passes"] == 0 and line["paired"]["verdict"] in ("superior", "non-inferior", "inconclusive")
+    assert line_of(compared, "sharp")["cost"]["passes"] == 7
+
+
+def test_other_patients_are_refused_by_name(runs, tmp_path):
+    other = run_named(tmp_path, "other", test_patients=6)
+    with pytest.raises(RunError, match=r"other: its test patient cases .* patient test p6 stands in one of them"):
+        compare([runs[0], other])
+
+
+def test_other_labels_of_the_same_slices_are_refused(runs, tmp_path):
+    other = run_named(tmp_path, "relabelled")
+    table = pd.read_csv(other / "scores.csv", index_col="index", keep_default_na=False)
+    first = table.index[(table.split == "test") & (table.label == "healthy") & (table.patient == "test p2")][0]
+    table.loc[first, "label"] = "abnormal"
+    table.to_csv(other / "scores.csv")
+    with pytest.raises(RunError, match="its test slice cases are not those of .*test p2"):
+        compare([runs[0], other])
+
+
+def test_unfinished_runs_and_equal_names_are_refused(runs, tmp_path):
+    begun = run_named(tmp_path, "begun")
+    (begun / "metrics.json").unlink()
+    with pytest.raises(RunError, match=r"begun: not a finished run, metrics.json is missing"):
+        compare([runs[0], begun])
+    with pytest.raises(RunError, match="told apart by their names"):
+        compare([runs[0], runs[0]])
+
+
+def test_every_file_says_the_same(compared, tmp_path):
+    paths = {path.suffix: path for path in comparison_tables.write(compared, tmp_path)}
+    assert read_json(paths[".json"]) == compared
+    numbers = pd.read_csv(paths[".csv"]).set_index("name")
+    value = line_of(compared, "blunt")["paired"]["difference"]["value"]
+    assert numbers.loc["blunt", "paired.difference.value"] == pytest.approx(value)
+    page, latex = paths[".md"].read_text(), paths[".tex"].read_text()
+    assert f"| {value:.3f} (" in page and f"{value:.3f} (" in latex and latex.count("tabular") == 4
+    assert "position\\_and" not in page and paths[".png"].read_bytes().startswith(b"\x89PNG")
