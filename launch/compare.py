@@ -8,7 +8,7 @@ written down when the run was begun.
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +21,7 @@ _OUTPUT = flags.DEFINE_string("output", "runs/comparison", "The folder to write 
 
 
 def main(_) -> None:
+    logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
         compared = compare([Path(run) for run in _RUNS.value])
         paths = comparison_tables.write(compared, Path(_OUTPUT.value))

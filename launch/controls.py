@@ -7,7 +7,7 @@ Writes `controls.json` into the run, and its report again.
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.controls import controls
@@ -21,6 +21,7 @@ _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 
 def main(_) -> None:
     workdir = Path(_RUN.value)
+    logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
         config = read_config(workdir)
         Run(config, workdir).evaluate()

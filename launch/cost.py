@@ -21,7 +21,7 @@ _RUNS = flags.DEFINE_list("runs", None, "Run directories.", required=True)
 
 
 def main(_) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every checkpoint
+    logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     shown = Table("run", "passes", "parameters", "ms a slice", "device")
     with reported():
         for workdir in map(Path, _RUNS.value):

@@ -5,7 +5,7 @@ python launch/score.py --run=runs/demo
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.report import print_results
@@ -17,6 +17,7 @@ _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 
 def main(_) -> None:
     workdir = Path(_RUN.value)
+    logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
         run = Run(read_config(workdir), workdir)
         run.score(anew=True)

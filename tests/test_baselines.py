@@ -6,13 +6,10 @@ import shutil
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs.base import base, finish
-from symnorm_jax.errors import ConfigError
-from symnorm_jax.scoring import cost as cost_module
 from symnorm_jax.scoring.cost import cost
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Embedding, System, Variables
@@ -21,6 +18,14 @@ from symnorm_jax.training.train import train
 SYSTEMS = ("ae", "vae", "context_encoder", "dae", "padim", "pddpm")
 SIZE, SQUARE = (32, 32), (slice(14, 19), slice(8, 13))
 STEPS = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """These networks compile for longer than they run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 class Trained(NamedTuple):
@@ -33,7 +38,7 @@ class Trained(NamedTuple):
 def tiny(name, **changes):
     config = finish(base(), f"tiny,{name}")
     stages = {f"train.{stage}.batch_size": 8 for stage in ("baseline", "patches")}
-    stages |= {"train.baseline.steps": STEPS, "train.patches.steps": 12, "train.checkpoint_every": 6}
+    stages |= {"train.baseline.steps": STEPS, "train.patches.steps": 12, "train.checkpoint_every": STEPS}
     config.update_from_flattened_dict(stages | {"train.baseline.optimizer.learning_rate": 3e-3, **changes})
     return config
 
@@ -71,7 +76,7 @@ def painted(batch, amount=0.5):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, quick_compilation):
     """Each system trained once, when it is first asked for."""
 
     @functools.cache
@@ -155,7 +160,7 @@ def test_residuals_by_patch_are_means_over_its_brain(trained):
 
 def test_measuring_features_that_is_killed_ends_in_the_same_bits(trained, tmp_path):
     """Killed between checkpoints: the steps after the last one are taken again, none of them twice."""
-    whole, config = trained("padim"), tiny("padim")
+    whole, config = trained("padim"), tiny("padim", **{"train.checkpoint_every": 4})
     shutil.copytree(whole.folder / "baseline", tmp_path / "baseline")
 
     def failing(size, start):

@@ -17,7 +17,7 @@ NO_WEIGHTS = np.zeros((0, 3), int)
 
 
 def scan(values, lesion, patient="a", brain=None) -> Volume:
-    values = np.asarray(values, np.float32)
+    values = np.asarray(values, np.float16)
     brain = np.ones(values.shape, bool) if brain is None else brain
     flags = np.ones(len(values), bool), np.zeros(len(values), bool)
     return processed(Volume(patient, "", values, brain, np.asarray(lesion, bool), *flags), NONE)
@@ -67,9 +67,9 @@ def test_a_lesion_is_found_from_a_tenth_of_its_voxels_on():
         values, lesion = empty((1, 3, 30))
         lesion[0, 1, :size] = True
         values[0, 1, :2] = 1.0
-        found = detect([scan(values, lesion)], np.array([1.0, 2.0]), NONE, 1)
-        assert found.size.tolist() == [size] and found.found.tolist() == [[hit, False]]
-        assert found.true.tolist() == [[1, 0]] and found.false.tolist() == [[0, 0]]  # it touches one all the same
+        found = detect([scan(values, lesion)], np.array([2.0, 1.0]), NONE, 1)
+        assert found.size.tolist() == [size] and found.found.tolist() == [[False, hit]]
+        assert found.true.tolist() == [[0, 1]] and found.false.tolist() == [[0, 0]]  # it touches one all the same
 
 
 def test_corners_join_and_gaps_part():

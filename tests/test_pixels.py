@@ -3,12 +3,26 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation import pixels
+from configs.base import base
+from symnorm_jax.evaluation import maps, pixels
+from symnorm_jax.evaluation.histograms import (
+    NEVER,
+    RANKS,
+    binned,
+    bins,
+    edges,
+    lowest_rank,
+    measures,
+    ranks,
+    values_of,
+)
+from symnorm_jax.evaluation.intervals import interval, patient_weights
 from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, processed
+from symnorm_jax.files import load_arrays, save_arrays
 
 NONE = PostProcessing((), erosion=3.0, median=3, smallest=3, spacing=3.0)
 ALL = NONE._replace(steps=STEPS)
@@ -20,7 +34,7 @@ def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> Volume:
     """A scan with ties in the map, lesions in and out of the brain, and a healthy first slice."""
     lesion, brain = rng.random(shape) < lesions, rng.random(shape) < 0.8
     lesion[0] = False
-    values = np.round(rng.standard_normal(shape) + effect * lesion, 1).astype(np.float32)
+    values = np.round(rng.standard_normal(shape) + effect * lesion, 1).astype(np.float16)
     healthy = np.arange(shape[0]) == 0
     return Volume(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
 
@@ -80,7 +94,7 @@ def test_a_threshold_of_5_percent_false_positives_is_the_lowest_on_healthy_valid
     threshold = pixels.fit_pixel_thresholds(val, NONE)["fpr_5"]["value"]
     healthy = np.concatenate([x.values[0][x.brain[0]] for x in val])
     assert (healthy >= threshold).mean() <= 0.05
-    assert (healthy >= np.nextafter(np.float32(threshold), np.float32(-np.inf))).mean() > 0.05
+    assert (healthy >= np.nextafter(np.float16(threshold), np.float16(-np.inf))).mean() > 0.05
     found = measured(test, val)
     values, lesion = flat(test)
     assert found["dice_at_5_fpr"]["value"] == pytest.approx(f1_score(lesion, values >= threshold), abs=1e-6)
@@ -98,7 +112,7 @@ def test_lesions_of_the_test_split_move_no_threshold():
 
 def test_nothing_outside_the_brain_counts():
     test, val = cohort(0), cohort(1)
-    spoilt = [x._replace(values=np.where(x.brain, x.values, 99), lesion=x.lesion | ~x.brain) for x in test]
+    spoilt = [x._replace(values=np.where(x.brain, x.values, np.float16(99)), lesion=x.lesion | ~x.brain) for x in test]
     for settings in (NONE, ALL):
         assert measured(spoilt, val, settings) == measured(test, val, settings)
 
@@ -170,7 +184,8 @@ def test_a_map_of_which_nothing_is_left_calls_nothing():
 
 def test_each_step_has_its_row_and_components_leave_average_precision_as_it_is():
     test, val = cohort(0, shape=(4, 12, 12)), cohort(1, shape=(4, 12, 12))
-    found = pixels.of_steps(test, val, ALL, PATIENTS, NO_WEIGHTS)
+    whole = measured(test, val, ALL)
+    found = pixels.of_steps(test, val, ALL, PATIENTS, NO_WEIGHTS, whole)
     assert tuple(found) == pixels.ROWS and all(tuple(row) == pixels.SHOWN for row in found.values())
     for row, steps in zip(pixels.ROWS, ((), STEPS[:1], STEPS[:2], STEPS), strict=True):
         expected = measured(test, val, NONE._replace(steps=steps))
@@ -232,42 +247,121 @@ def gamma(patients=20, size=5000):
     return values, lesion
 
 
+def counted(values, lesion, edge):
+    """Histograms of patients with values and lesions `[P, M]`."""
+    return np.stack([binned(ranks(x), y, bins(edge)) for x, y in zip(values, lesion, strict=True)])
+
+
+def all_edges(values):
+    return edges(np.bincount(ranks(values).ravel(), minlength=RANKS))
+
+
 def test_histograms_keep_what_scikit_learn_finds_in_many_pixels():
     values, lesion = gamma()
-    edges = pixels.pixel_edges(values)
-    counts = np.stack([pixels.pixel_counts(*patient, edges) for patient in zip(values, lesion, strict=True)])
-    assert counts.shape == (20, 2, len(edges) + 1) and counts.sum() == values.size and len(edges) <= 4096
+    edge = all_edges(values)
+    counts = counted(values, lesion, edge)
+    assert counts.shape == (20, 2, len(edge) + 1) and counts.sum() == values.size and len(edge) <= 4096
     weights = np.stack([np.ones(20, int), np.random.default_rng(1).integers(0, 3, 20)])
-    found = pixels.average_precision_from_counts(counts, weights), pixels.auroc_from_counts(counts, weights)
+    found = measures(counts, weights)
     for place, weight in enumerate(weights):
         repeated = np.repeat(weight, values.shape[1])
-        for metric, of in zip(found, (average_precision_score, roc_auc_score), strict=True):
+        for metric, of in (("average_precision", average_precision_score), ("auroc", roc_auc_score)):
             expected = of(lesion.ravel(), values.ravel(), sample_weight=repeated)
-            assert 0.2 < expected < 0.95 and metric[place] == pytest.approx(expected, abs=1e-3)
+            assert 0.2 < expected < 0.95 and found[metric][place] == pytest.approx(expected, rel=1e-3)
+        assert found["prevalence"][place] == pytest.approx(np.average(lesion.ravel(), weights=repeated))
+    order = np.argsort(-values.ravel())
+    true = lesion.ravel()[order].cumsum()
+    best = (2 * true / (1 + np.arange(values.size) + true[-1])).max()
+    assert found["dice_oracle"][0] == pytest.approx(best, rel=1e-3)
 
 
 def test_histograms_resolve_the_top_where_even_bins_do_not():
     values, lesion = gamma()
     values[0, 1000:1010], lesion[0, 1000:1010] = np.linspace(90, 100, 10), np.arange(10) % 2 == 0
-    fine = pixels.pixel_counts(values, lesion, pixels.pixel_edges(values))
-    even = pixels.pixel_counts(values, lesion, np.unique(np.quantile(values, np.linspace(0, 1, 256))))
+    even = ranks(np.unique(np.quantile(values, np.linspace(0, 1, 256))))
     top = average_precision_score(lesion.ravel(), values.ravel())
-    first, second = (pixels.average_precision_from_counts(counts[None], np.ones(1)) for counts in (fine, even))
+    first, second = (
+        measures(counted(values, lesion, edge), np.ones((1, 20)))["average_precision"][0]
+        for edge in (all_edges(values), even)
+    )
     assert abs(first - top) < 1e-3 < 1e-2 < abs(second - top)
 
 
 def test_a_value_on_an_edge_lies_above_it_and_what_cannot_be_called_below_all():
-    counts = pixels.pixel_counts(np.array([0.1, 0.5, 0.9]), np.array([False, False, True]), np.array([0.5]))
+    counts = binned(ranks(np.array([0.1, 0.5, 0.9])), np.array([False, False, True]), bins(ranks(np.array([0.5]))))
     assert counts.tolist() == [[1, 1], [0, 1]]
-    edges = pixels.pixel_edges(np.array([-np.inf, 3.0, -1.0, -np.inf, 2.0]))
-    assert edges.tolist() == [-1, 2, 3]
-    counts = pixels.pixel_counts(np.array([-np.inf, -1.0]), np.zeros(2, bool), edges)
+    edge = all_edges(np.array([-np.inf, 3.0, -1.0, -np.inf, 2.0]))
+    assert values_of(edge).tolist() == [-1, 2, 3]
+    counts = binned(ranks(np.array([-np.inf, -1.0])), np.zeros(2, bool), bins(edge))
     assert counts[0].tolist() == [1, 1, 0, 0]
-    with pytest.raises(RunError, match="1 of 2 map pixels are NaN"):
-        pixels.pixel_counts(np.array([0.1, np.nan]), np.array([False, True]), edges)
+
+
+def test_ranks_are_in_the_order_of_the_numbers():
+    numbers = np.arange(RANKS, dtype=np.uint16).view(np.float16)
+    numbers = np.sort(numbers[~np.isnan(numbers)])
+    rank = ranks(numbers)
+    assert ((np.diff(rank.astype(int)) > 0) == (np.diff(numbers.astype(float)) > 0)).all() and rank[0] == NEVER
+    assert (values_of(rank) == numbers).all() and ranks(np.array(-0.0)) == ranks(np.array(0.0))
+
+
+@pytest.mark.parametrize("threshold", [0.1, 1 / 3, 1.0, -0.7, 2.0000001, 0.0])
+def test_a_threshold_between_numbers_is_reached_from_the_next_on(threshold):
+    near = np.float16(threshold)
+    for value in (near, np.nextafter(near, np.float16(9)), np.nextafter(near, np.float16(-9))):
+        assert (ranks(value) >= lowest_rank(threshold)) == (float(value) >= threshold)
 
 
 def test_replicates_in_blocks_are_the_same_replicates():
     counts, weights = pixels.histograms(cohort(0), PATIENTS), np.random.default_rng(0).integers(0, 3, (150, 3))
-    found = pixels.in_blocks(pixels.average_precision_from_counts, counts, weights)
-    assert np.array_equal(found, pixels.average_precision_from_counts(counts, weights), equal_nan=True)
+    whole, rows = measures(counts, weights), [measures(counts, weight[None]) for weight in weights]
+    assert all(np.array_equal(x, [row[name][0] for row in rows], equal_nan=True) for name, x in whole.items())
+
+
+def run_with_maps(folder, **changed):
+    """Files of a run with four patients of five slices each in either split, and its score table and config."""
+    (folder / "embeddings").mkdir()
+    rng, tables = np.random.default_rng(0), []
+    for place, split in enumerate(("val", "test")):
+        shape, index = (20, 12, 12), 20 * place + np.arange(20)
+        lesion = rng.random(shape) < 0.05 * (np.arange(20) >= 10)[:, None, None]
+        image, brain = rng.random(shape).astype(np.float16), rng.random(shape) < 0.9
+        arrays = {"index": index, "image": image, "map": image + lesion.astype(np.float16) / 2}
+        arrays |= {"brain": brain, "lesion": lesion} | changed
+        save_arrays(folder / "embeddings" / f"{split}.npz", {k: x for k, x in arrays.items() if x is not None})
+        about = {"patient": np.repeat([f"{split}{x}" for x in "dbca"], 5), "session": "", "slice": index % 5}
+        about |= {"lesion_mm2": 9.0 * lesion.sum((1, 2)), "label": np.where(lesion.any((1, 2)), "abnormal", "healthy")}
+        tables.append(pd.DataFrame(about, index))
+    config = base()
+    config.evaluation.replicates = 50
+    return folder, pd.concat(tables), config
+
+
+def test_histograms_of_a_run_give_its_average_precision_and_pair_with_another(tmp_path):
+    workdir, table, config = run_with_maps(tmp_path)
+    config.evaluation.postprocess = ("erode",)
+    found, made = maps.of_maps(workdir, table, config), maps.pixel_histograms(workdir, table, config)
+    assert tuple(made) == pixels.MAPS == tuple(found["pixel"])
+    for name, (patients, counts) in made.items():
+        assert patients.tolist() == ["testa", "testb", "testc", "testd"] and len(counts) == 4
+        drawn = patient_weights(patients, 50, config.seed).patient_weight
+        average = interval(lambda weight, counts=counts: measures(counts, weight)["average_precision"], drawn)
+        assert found["pixel"][name]["average_precision"] == pixels.plain(average, "")
+    arrays = load_arrays(workdir / "embeddings" / "test.npz")
+    first = arrays["map"][:5][arrays["brain"][:5]]
+    assert made["map"][1][3].sum() == first.size  # patient d, the first in the file
+
+
+def test_the_row_of_the_configured_steps_is_what_the_map_is_judged_by(tmp_path):
+    workdir, table, config = run_with_maps(tmp_path)
+    plain = maps.of_maps(workdir, table, config)
+    assert all(plain["steps"]["none"][name] == plain["pixel"]["map"][name] for name in pixels.SHOWN)
+    config.evaluation.postprocess = STEPS
+    processed_too = maps.of_maps(workdir, table, config)
+    assert processed_too["steps"]["+components"]["dice"] == processed_too["pixel"]["map"]["dice"]
+    assert processed_too["steps"] == plain["steps"]
+
+
+@pytest.mark.parametrize("lacking", [{"map": None}, {"lesion": np.zeros((20, 12, 12), bool)}])
+def test_a_run_without_a_map_or_a_lesion_has_no_histograms(tmp_path, lacking):
+    run = run_with_maps(tmp_path, **lacking)
+    assert maps.pixel_histograms(*run) == {} == maps.of_maps(*run)

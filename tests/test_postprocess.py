@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.evaluation.components import components, grown, touching
 from symnorm_jax.evaluation.postprocess import (
     STEPS,
     PostProcessing,
     Volume,
     called,
-    called_components,
     check,
-    components,
     erode,
     median,
     processed,
@@ -29,13 +28,13 @@ def table(scans):
     """Rows of a score table and arrays of slices of 2 x 2 pixels; `scans` is `{(patient, session): slice numbers}`."""
     rows = [(*scan, number, "healthy", 0.0) for scan, numbers in scans.items() for number in numbers]
     rows = pd.DataFrame(rows, columns=["patient", "session", "slice", "label", "lesion_mm2"])
-    values = RNG.random((len(rows), 2, 2)).astype(np.float32)
+    values = RNG.random((len(rows), 2, 2)).astype(np.float16)
     return rows, {"brain": RNG.random(values.shape) < 0.8, "lesion": RNG.random(values.shape) < 0.2}, values
 
 
 def one(values, brain=None, lesion=None, known=True, healthy=False) -> Volume:
     """A scan `[Z, X, Y]`, all brain, all known and without lesions unless said otherwise."""
-    values = np.asarray(values, np.float32)
+    values = np.asarray(values, np.float16)
     brain = np.ones(values.shape, bool) if brain is None else brain
     lesion = np.zeros(values.shape, bool) if lesion is None else lesion
     flags = (np.broadcast_to(x, len(values)).copy() for x in (known, healthy))
@@ -114,7 +113,7 @@ def test_erosion_of_a_square_leaves_the_square_within():
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_the_median_is_that_of_the_cube_with_0_outside_the_brain(size):
-    values = RNG.standard_normal((4, 6, 5)).astype(np.float32)
+    values = RNG.standard_normal((4, 6, 5)).astype(np.float16)
     brain = RNG.random(values.shape) < 0.7
     reach = size // 2
     padded = np.pad(np.where(brain, values, 0), reach)
@@ -122,7 +121,7 @@ def test_the_median_is_that_of_the_cube_with_0_outside_the_brain(size):
     for z, x, y in zip(*np.nonzero(brain), strict=True):
         expected[z, x, y] = np.median(padded[z : z + size, x : x + size, y : y + size])
     assert np.array_equal(median(values, brain, size), expected)
-    elsewhere = np.where(brain, values, 1e6)
+    elsewhere = np.where(brain, values, np.float16(6e4))
     assert np.array_equal(median(elsewhere, brain, size), expected)
 
 
@@ -172,7 +171,7 @@ def test_slices_of_unknown_truth_are_filtered_with_the_others_and_then_not_judge
     found = processed(volume, SETTINGS._replace(steps=("median",)))
     assert found.brain.all((1, 2)).tolist() == [True, False, True] and not found.brain[1].any()
     assert (found.values[1] == -np.inf).all()
-    alone = median(np.where([[[True]], [[False]], [[True]]], values, 0).astype(np.float32), volume.brain, 3)
+    alone = median(np.where([[[True]], [[False]], [[True]]], values, 0).astype(np.float16), volume.brain, 3)
     assert found.values[0, 2, 2] == 1 and alone[0, 2, 2] == 0
 
 
@@ -182,8 +181,17 @@ def test_what_is_called_lies_at_or_above_the_threshold_in_large_enough_component
     volume = one(values)
     assert called(volume, 2.0, SETTINGS._replace(steps=())).sum() == 5
     assert called(volume, np.nextafter(2.0, 3), SETTINGS._replace(steps=())).sum() == 1
-    assert called(volume, 2.0, SETTINGS).sum() == 4 and called_components(volume, 2.0, SETTINGS)[1] == 1
+    assert called(volume, 2.0, SETTINGS).sum() == 4
     assert called(volume, 2.0, SETTINGS._replace(smallest=5)).sum() == 0
+
+
+def test_components_that_grow_are_those_of_a_walk_at_every_level():
+    level = RNG.integers(0, 12, (4, 7, 8))
+    shown = level < 5
+    voxels = np.argwhere(shown)
+    for place, (there, component, count) in enumerate(grown(level[shown], touching(shown), 5)):
+        found = [frozenset(map(tuple, voxels[there[component == one]])) for one in range(count)]
+        assert sorted(map(sorted, found)) == sorted(map(sorted, flood(level <= place)))
 
 
 @pytest.mark.parametrize("steps", [("median", "erode"), ("erode", "blur"), ("erode", "erode"), "erode"])

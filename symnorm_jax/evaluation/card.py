@@ -3,6 +3,7 @@
 Nobody's name is in it: what it says of people are counts.
 """
 
+import re
 import shlex
 
 from symnorm_jax.evaluation import report_decisions, report_files, report_tables
@@ -12,10 +13,10 @@ from symnorm_jax.evaluation.templates import rendered
 
 
 def card(files: Files) -> str:
-    """The card in Markdown, under a hundred lines where there are few groups of people."""
+    """The card in Markdown, about a hundred lines where there are few groups of people."""
     results, config, headline = files.results, files.config, files.config.score.headline
     used, fitted = config.score.threshold, {level: files.thresholds[level][headline] for level in LEVELS}
-    return rendered(
+    written = rendered(
         "model_card.md.jinja",
         files=files,
         config=config,
@@ -23,8 +24,8 @@ def card(files: Files) -> str:
         summary=report_tables.summary(results, files.cost, headline),
         thresholds={x: report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in LEVELS},
         calibration=report_decisions.calibration(results),
-        groups=report_tables.groups(results),
-        controls=None if files.controls is None else report_decisions.controls(files.controls),
+        groups=[one for one in report_tables.groups(results) if one.defined],
+        controls=None if files.controls is None else report_decisions.controls_in_brief(files.controls),
         counts=report_files.counts(files.rows),
         trained_on=report_files.trained_on(files.rows, config),
         midline=report_files.midline(files.rows),
@@ -32,6 +33,7 @@ def card(files: Files) -> str:
         seconds=report_tables.expense(headline, files.cost)[1],
         command=command(files.overrides),
     )
+    return re.sub(r"\n{3,}", "\n\n", written)
 
 
 def command(overrides: dict) -> str:

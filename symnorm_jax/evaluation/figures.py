@@ -18,7 +18,7 @@ HEALTHY, ABNORMAL = "#3b6fb6", "#c8553d"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6761d")
 DASHES = ((4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (8, 2), (2, 2))
 PACE = ["steps_per_second", "waited", "gradient_norm"]  # logged, and not drawn
-SIZE = (4.6, 4.3)  # inches
+SIZE = (5, 3.7)  # inches
 MOST_FALSE = 10  # false positives a scan, where the FROC curve is cut off
 
 
@@ -37,7 +37,7 @@ def roc(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) 
         fpr, tpr, _ = bands.rates(found, np.ones(len(drawn.patients)))
         axes.plot(fpr, tpr, **look)
     axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
-    _legend(figure)
+    _legend(axes)
     return figure
 
 
@@ -51,7 +51,7 @@ def precision_recall(cases: pd.DataFrame, names: list[str], headline: str, drawn
         _, recall, precision = bands.rates(found, np.ones(len(drawn.patients)))
         axes.plot(recall[1:], precision[1:], drawstyle="steps-pre", **look)
     axes.axhline(cases.positive.mean(), color="0.75", lw=1, zorder=0)
-    _legend(figure)
+    _legend(axes)
     return figure
 
 
@@ -83,7 +83,7 @@ def histogram(cases: pd.DataFrame, name: str, rules: dict[str, dict], used: str)
             look = {"lw": 1.6, "label": f"threshold ({rule})"} if rule == used else {"lw": 0.8, "ls": ":"}
             axes.axvline(fit["value"], color="0.15", **look)
     axes.set(yticks=[])
-    _legend(figure)
+    _legend(axes)
     return figure
 
 
@@ -95,7 +95,7 @@ def training(stage: str, lines: list[dict[str, float]]) -> Figure:
         look = {"dashes": DASHES[place % len(DASHES)]} if place else {}
         axes.plot(log[metric], lw=1.5, color=COLOURS[place % len(COLOURS)], label=metric, **look)
     axes.set(title=stage, yscale="log" if (log > 0).all(axis=None) else "linear")
-    _legend(figure)
+    _legend(axes)
     return figure
 
 
@@ -111,7 +111,7 @@ def reliability(rows: list[dict], title: str) -> Figure:
 
 
 def _panel(x: str, y: str, limits: tuple[float, float] | None = (-0.02, 1.02)) -> tuple:
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Figure(figsize=SIZE)
     axes = figure.add_subplot()
     axes.set_xlabel(x, parse_math=False)
     axes.set_ylabel(y)
@@ -121,9 +121,9 @@ def _panel(x: str, y: str, limits: tuple[float, float] | None = (-0.02, 1.02)) -
     return figure, axes
 
 
-def _legend(figure: Figure) -> None:
+def _legend(axes) -> None:
     """Below the axes, where it hides nothing."""
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
 
 
 def _counts(cases: pd.DataFrame, name: str, drawn: Resamples) -> bands.Counts:

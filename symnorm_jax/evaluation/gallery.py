@@ -12,6 +12,7 @@ from symnorm_jax.scoring.embed import Arrays
 PERCENTILES = (5, 50, 95)
 FAILURES = 4  # patients of whom the worst slice is shown
 PANEL = 1.45  # inches
+GAP = 2  # pixels between pictures
 
 
 def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -41,19 +42,20 @@ def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bo
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     """A line for each chosen slice: the slice, what the system made of it, its difference map, and the truth."""
-    columns = panels(arrays)
+    columns, brightest = panels(arrays), _strongest(arrays)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
-    brightest = _strongest(arrays)
-    figure = Figure(figsize=(PANEL * len(columns), PANEL * len(chosen)), layout="constrained")
-    grid = figure.subplots(len(chosen), len(columns), squeeze=False)
-    for line, (index, case) in zip(grid, chosen.iterrows(), strict=True):
-        for axes, (title, images) in zip(line, columns.items(), strict=True):
-            _draw(axes, title, images[place[index]], brightest)
-            if title == "truth" and arrays["lesion"][place[index]].any():
-                axes.contour(picture(arrays["lesion"][place[index]]), [0.5], colors=[ABNORMAL], linewidths=1.2)
-        line[0].set_ylabel(case.shown.replace(", ", "\n"), fontsize=9)
-    for axes, title in zip(grid[0], columns, strict=True):
-        axes.set_title(title, fontsize=9)
+    height, width = picture(arrays["image"][0]).shape
+    lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
+    figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, which is quicker by far than one each
+    for index, top in zip(chosen.index, tops, strict=True):
+        for (title, images), left in zip(columns.items(), lefts, strict=True):
+            _draw(axes, title, images[place[index]], brightest, (left, top))
+        _outline(axes, arrays["lesion"][place[index]], (lefts[-1], top))
+    axes.set(xlim=(0, lefts[-1] + width), ylim=(tops[-1] + height, 0), frame_on=False)
+    axes.set_xticks(lefts + width / 2, columns, fontsize=9)
+    axes.set_yticks(tops + height / 2, [shown.replace(", ", "\n") for shown in chosen.shown], fontsize=9)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
     return figure
 
 
@@ -76,10 +78,18 @@ def listed(chosen: pd.DataFrame, names: list[str], caption: str) -> Table:
     return Table(caption, ["shown", *about, *(name.replace("_", " ") for name in named)], rows)
 
 
-def _draw(axes, title: str, image: np.ndarray, brightest: float) -> None:
+def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[int, int]) -> None:
     look = {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": brightest}
-    axes.imshow(picture(image.astype(np.float32)), interpolation="nearest", vmin=0, **look)
-    axes.set(xticks=[], yticks=[])
+    rows, (left, top) = picture(image.astype(np.float32)), corner
+    extent = (left, left + rows.shape[1], top + rows.shape[0], top)
+    axes.imshow(rows, interpolation="nearest", vmin=0, extent=extent, **look)
+
+
+def _outline(axes, lesion: np.ndarray, corner: tuple[int, int]) -> None:
+    if lesion.any():
+        rows = picture(lesion)
+        y, x = (start + 0.5 + np.arange(size) for start, size in zip(corner[::-1], rows.shape, strict=True))
+        axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=1.2)
 
 
 def _strongest(arrays: Arrays) -> float:

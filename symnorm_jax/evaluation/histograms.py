@@ -9,7 +9,7 @@ import numpy as np
 RANKS = 2**16
 ZERO = np.uint16(RANKS // 2)  # the rank of 0
 NEVER = np.uint16(2**10 - 1)  # that of -inf, which no threshold reaches
-BINS = 1024  # of one rank ratio, and as many with equal numbers of lesion pixels
+BINS = 4096  # at most; neighbouring ranks that are one bin each, at the top, leave far fewer
 BLOCK = 64  # replicates pooled together, as many as a cache holds
 
 
@@ -28,7 +28,8 @@ def values_of(rank: np.ndarray) -> np.ndarray:
 
 def lowest_rank(threshold: np.ndarray) -> np.ndarray:
     """The rank from which on values reach a threshold, which may lie between numbers of half precision."""
-    near = np.asarray(threshold, np.float16)
+    threshold = np.asarray(threshold, float)
+    near = threshold.astype(np.float16)
     return ranks(near) + (near < threshold)
 
 
@@ -38,25 +39,25 @@ def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def edges(counts: np.ndarray) -> np.ndarray:
-    """Ranks, ascending and at most 2 BINS, at which bins begin, of pixels `[2, RANKS]` without and with lesion.
+    """Ranks, ascending and at most BINS, at which bins begin, of pixels counted `[RANKS]`; all have one rank ratio.
 
-    Half have one ratio of pixels at or above them, down to the single highest, which is fine where few pixels lie, and
-    half have equal numbers of lesion pixels between them, so that no bin matters much to average precision. The lowest
-    edge is the lowest finite value: -inf alone lies below it.
+    Each bin holds the same few thousandths of all that lies at or above it, down to the single highest pixel: fine
+    where a lesion's pixels are few and high. The lowest edge is the lowest finite value: -inf alone lies below it.
     """
-    called = np.where(np.arange(RANKS) > NEVER, counts, 0)
-    most, lesion = max(called.sum(), 1), max(called[1].sum(), 1)
-    ratio = from_the_top(called.sum(0), np.ceil(np.geomspace(1, most, BINS)))
-    equal = from_the_top(called[1], np.ceil(np.linspace(1, lesion, BINS)))
-    found = np.unique(np.concatenate([ratio, equal]))
+    counts = np.where(np.arange(RANKS) > NEVER, counts, 0)
+    found = np.unique(from_the_top(counts, np.ceil(np.geomspace(1, max(counts.sum(), 1), BINS))))
     return found[found > NEVER]
 
 
-def binned(rank: np.ndarray, lesion: np.ndarray, edge: np.ndarray) -> np.ndarray:
-    """Histogram `[2, bins]` int of pixels `[M]`, one on an edge above it: row 1 where `lesion` `[M]`, else row 0."""
-    bins = len(edge) + 1
-    place = np.searchsorted(edge, np.arange(RANKS), side="right")
-    return np.bincount(place[rank] + bins * lesion, minlength=2 * bins).reshape(2, bins)
+def bins(edge: np.ndarray) -> np.ndarray:
+    """The bin of each rank, `[RANKS]`, between ascending edges; a rank on an edge lies above it."""
+    return np.searchsorted(edge, np.arange(RANKS), side="right")
+
+
+def binned(rank: np.ndarray, lesion: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Histogram `[2, bins]` int of pixels `[M]` in the `bins`: row 1 where `lesion` `[M]`, else row 0."""
+    count = place[-1] + 1
+    return np.bincount(place[rank] + count * lesion, minlength=2 * count).reshape(2, count)
 
 
 def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
@@ -76,8 +77,8 @@ def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndar
     return np.divide(part, whole, out=np.full(whole.shape, empty), where=whole > 0)
 
 
-def _measures(pooled: np.ndarray, bins: int) -> dict[str, np.ndarray]:
-    rest, lesion = np.moveaxis(pooled.reshape(-1, 2, bins)[..., ::-1], 1, 0)
+def _measures(pooled: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    rest, lesion = np.moveaxis(pooled.reshape(-1, 2, count)[..., ::-1], 1, 0)
     false, true = rest.cumsum(1), lesion.cumsum(1)
     called, negatives, positives = false + true, false[:, -1], true[:, -1]
     area = (lesion * true / np.maximum(called, 1)).sum(1)

@@ -4,31 +4,25 @@ A lesion is a 26-connected component of the truth of one scan: voxels that touch
 thick the slices. It is found if at least a share COVERED of its voxels is called. A component of what is called is a
 false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc. SPIE 127 (1977); the points are four
 of the seven of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
-
-No picture is labelled at every threshold: from the highest threshold down, voxels join the components that they touch.
 """
 
-from collections.abc import Iterator
 from functools import partial
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from symnorm_jax.evaluation.components import components, grown, touching
 from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks, ratio
 from symnorm_jax.evaluation.intervals import interval
 from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, Found, bounded, levels, plain
-from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, components
+from symnorm_jax.evaluation.postprocess import PostProcessing, Volume
 
 COVERED = 0.1  # share of a lesion's voxels that must be called
 POINTS = (1, 2, 4, 8)  # mean false positives a scan at which sensitivity is read
 REACH = 0.1  # share of the brain that a threshold of the curve may call; all of it is one component, which finds all
 THIRDS = ("small", "middle", "large")
 OPERATION = ("sensitivity", "precision", "false_positives", *(f"sensitivity_{name}" for name in THIRDS))
-GROUP = 16  # scans whose components grow together; more only costs memory
-AFTER = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]  # to half of a voxel's 26 neighbours
+VOXELS = 2**18  # called ones of scans whose components grow together; more only costs memory
 NO_CALL = "No component is called, or none that is judged."
 
 
@@ -41,15 +35,6 @@ class Findings(NamedTuple):
     scan_owner: np.ndarray  # [S] the patient
     false: np.ndarray  # [S, T] int, components that share no voxel with the truth
     true: np.ndarray  # [S, T] int, components that share a voxel with one of the lesions
-
-
-class Voxels(NamedTuple):
-    """The M voxels of some scans that any threshold calls."""
-
-    reached: np.ndarray  # [M] int, the place of the highest threshold that is reached
-    scan: np.ndarray  # [M] int, the number of the scan
-    lesion: np.ndarray  # [M] int, the number of the lesion, from 1 on; 0 where there is none
-    pairs: np.ndarray  # [2, E] int, voxels that touch
 
 
 class Sums(NamedTuple):
@@ -101,8 +86,11 @@ def detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcessi
 
     Scans in which nothing is judged are left out.
     """
-    groups = [volumes[start : start + GROUP] for start in range(0, len(volumes), GROUP)]
-    each = [_detect(group, thresholds, settings, smallest) for group in groups]
+    lowest = lowest_rank(thresholds.min(initial=np.inf))
+    called = [np.count_nonzero(ranks(volume.values) >= lowest) for volume in volumes]
+    groups = np.flatnonzero(np.diff(np.cumsum(called) // VOXELS, prepend=-1))
+    bounds = zip(groups, [*groups[1:], len(volumes)], strict=True)
+    each = [_detect(volumes[start:stop], thresholds, settings, smallest) for start, stop in bounds]
     lesions, size, found, false, true = (np.concatenate(parts) for parts in zip(*each, strict=True))
     patients, judged = np.array([x.patient for x in volumes], object), [bool(x.brain.any()) for x in volumes]
     return Findings(np.repeat(patients, lesions), size, found, patients[judged], false[judged], true[judged])
@@ -177,66 +165,37 @@ def _curve(sums: Sums) -> dict[str, list[float]]:
 
 def _detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
     """Of a group of S scans: lesions `[S]`, their sizes `[L]`, which are found `[L, T]`, false and true `[S, T]`."""
-    voxels, lesion_scan, sizes = _voxels(volumes, thresholds)
-    counted = sizes >= smallest
-    found = np.zeros((len(sizes), len(thresholds)), bool)
+    scan, lesion, level, pairs, sizes = _voxels(volumes, thresholds)
+    whole = np.concatenate(sizes)
+    counted = whole >= smallest
+    found = np.zeros((len(whole), len(thresholds)), bool)
     false, true = np.zeros((2, len(volumes), len(thresholds)), int)
     least = settings.smallest if "components" in settings.steps else 0
-    for place, (member, component, count) in enumerate(_grown(voxels, len(thresholds))):
-        scan, lesion, drawn = voxels.scan[member], voxels.lesion[member], voxels.lesion[member] > 0
+    for place, (there, component, count) in enumerate(grown(level, pairs, len(thresholds))):
+        owner, touched, hit = np.zeros(count, int), *np.zeros((2, count), bool)
+        owner[component] = scan[there]
+        drawn, within = component[lesion[there] >= 0], lesion[there][lesion[there] >= 0]
+        touched[drawn], hit[drawn[counted[within]]] = True, True
         stays = np.bincount(component, minlength=count) >= least
-        touched, hit = np.zeros((2, count), bool)
-        touched[component[drawn]] = True
-        hit[component[drawn][counted[lesion[drawn] - 1]]] = True
-        owner = np.zeros(count, int)
-        owner[component] = scan
         false[:, place], true[:, place] = (np.bincount(owner[stays & x], minlength=len(false)) for x in (~touched, hit))
-        covered = np.bincount(lesion[stays[component]], minlength=1 + len(sizes))[1:]
-        found[:, place] = covered / sizes >= COVERED
-    return np.bincount(lesion_scan[counted], minlength=len(volumes)), sizes[counted], found[counted], false, true
+        found[:, place] = np.bincount(within[stays[drawn]], minlength=len(whole)) / whole >= COVERED
+    lesions = np.array([np.count_nonzero(size >= smallest) for size in sizes])
+    return lesions, whole[counted], found[counted], false, true
 
 
-def _voxels(volumes: list[Volume], thresholds: np.ndarray) -> tuple[Voxels, np.ndarray, np.ndarray]:
-    """The voxels of scans that any of the thresholds calls; the scan `[L]` and size `[L]` of each lesion."""
+def _voxels(volumes: list[Volume], thresholds: np.ndarray) -> tuple:
+    """Voxels of scans that any of the thresholds calls: the scan, lesion and highest threshold `[M]`, and who touch.
+
+    Scans, lesions, -1 for none, and thresholds are numbers from 0 on. The last are the sizes of each scan's lesions.
+    """
     passed = np.searchsorted(lowest_rank(thresholds[::-1]), np.arange(RANKS), side="right")
-    parts, sizes, start = [], [], 0
+    parts, sizes, lesions, start = [], [], 0, 0
     for scan, volume in enumerate(volumes):
         truth, count = components(volume.lesion & volume.brain, 0)
+        sizes.append(np.bincount(truth.ravel(), minlength=1 + count)[1:])
         shown = passed[ranks(volume.values)]
         called = shown > 0
-        lesion = np.where(truth > 0, truth + sum(map(len, sizes)), 0)[called]
-        sizes.append(np.bincount(truth.ravel(), minlength=1 + count)[1:])
-        parts.append((len(thresholds) - shown[called], np.full(len(lesion), scan), lesion, start + _touching(called)))
-        start += len(lesion)
-    found = Voxels(*(np.concatenate(x, -1) for x in zip(*parts, strict=True)))
-    return found, np.repeat(np.arange(len(volumes)), list(map(len, sizes))), np.concatenate(sizes)
-
-
-def _touching(mask: np.ndarray) -> np.ndarray:
-    """Pairs `[2, E]` of true voxels of a mask `[Z, X, Y]` that touch, as their numbers in C order."""
-    padded = np.pad(mask, 1)
-    _, width, depth = padded.shape
-    place = np.flatnonzero(padded)
-    number = np.full(padded.size, -1)
-    number[place] = np.arange(len(place))
-    near = number[place[:, None] + [(z * width + x) * depth + y for z, x, y in AFTER]]
-    return np.stack([np.nonzero(near >= 0)[0], near[near >= 0]])
-
-
-def _grown(voxels: Voxels, thresholds: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """For each threshold, the voxels called `[n]`, the component `[n]` of each, and how many components there are."""
-    member = np.argsort(voxels.reached, kind="stable")
-    place = np.empty(len(member), int)
-    place[member] = np.arange(len(member))
-    pairs = place[voxels.pairs]
-    pairs = pairs[:, np.argsort(pairs.max(0), kind="stable")]
-    ends = np.searchsorted(voxels.reached[member], np.arange(thresholds), side="right")
-    component, count, done = np.empty(0, int), 0, 0
-    for end, joined in zip(ends, np.searchsorted(pairs.max(0), ends), strict=True):
-        new = end - len(component)
-        component, nodes = np.concatenate([component, count + np.arange(new)]), count + new
-        first, second = component[pairs[:, done:joined]]
-        graph = coo_array((np.ones(len(first), bool), (first, second)), (nodes, nodes))
-        count, label = connected_components(graph, directed=False)
-        component, done = label[component], joined
-        yield member[:end], component, count
+        lesion = np.where(truth > 0, truth + lesions - 1, -1)[called]
+        parts.append((np.full(len(lesion), scan), lesion, len(thresholds) - shown[called], start + touching(called)))
+        lesions, start = lesions + count, start + len(lesion)
+    return *(np.concatenate(part, -1) for part in zip(*parts, strict=True)), sizes

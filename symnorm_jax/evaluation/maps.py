@@ -52,7 +52,7 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
 def pixel_histograms(
     workdir: Path, table: pd.DataFrame, config: ConfigDict
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """`{map: (patients [P], counts [P, 2, bins])}` of the test split, post-processed; nothing without a map or a lesion.
+    """`{map: (patients [P], counts [P, 2, bins])}` of the processed test split; nothing without a map or a lesion.
 
     `histograms.measures` makes metrics of the counts, so that runs can be compared on the same draws of patients.
     """

@@ -176,35 +176,6 @@ def pair_counts(
     return concordant, pairs
 
 
-def pixel_edges(values: Array, bins: int = 4096) -> Array:
-    """Ascending edges, fewer than `bins`, that cut a sample of map values `[M]` into bins of one rank ratio.
-
-    Each bin holds the same few thousandths of all that lies at or above it, down to the single largest value:
-    fine where a lesion's pixels are few and high. Draw the sample from every patient that will be counted.
-    """
-    above = np.geomspace(1, 1 / np.size(values), bins)[1:]
-    return np.unique(np.quantile(np.asarray(values, np.float32), 1 - above))
-
-
-def pixel_counts(values: Array, lesion: Array, edges: Array) -> Array:
-    """Histogram `[2, bins]` of one patient's brain pixels `[M]`: row 1 where lesion `[M]` is true, row 0 elsewhere."""
-    values, lesion = np.asarray(values, np.float32), np.asarray(lesion, bool)
-    if bad := np.isnan(values).sum():
-        raise InputError(f"{bad} of {values.size} map pixels are NaN; every brain pixel needs a value.")
-    bins = np.searchsorted(edges, values, side="right")
-    return np.stack([np.bincount(bins[rows], minlength=len(edges) + 1) for rows in (~lesion, lesion)])
-
-
-def average_precision_from_counts(counts: Array, patient_weight: Array | None = None) -> Array:
-    """Average precision `[...]` of the pixels in histograms `[P, 2, bins]` of patients counting `[..., P]` times."""
-    weight = np.ones(len(counts)) if patient_weight is None else np.asarray(patient_weight, float)
-    pooled = np.tensordot(weight, np.asarray(counts, float), 1)[..., ::-1].cumsum(-1)
-    true, false = pooled[..., 1, :], pooled[..., 0, :]
-    precision = true / np.maximum(true + false, np.finfo(float).tiny)
-    area = (np.diff(true, prepend=0) * precision).sum(-1)
-    return _ratio(area, np.where(false[..., -1] > 0, true[..., -1], 0))
-
-
 def _checked(score, positive, weight, patient) -> tuple[Array, Array, Array, Array]:
     """The same as arrays; without patients, every sample is one of its own."""
     score, positive = np.asarray(score), np.asarray(positive, bool)

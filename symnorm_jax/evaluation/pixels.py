@@ -13,6 +13,7 @@ from symnorm_jax.evaluation.histograms import (
     NEVER,
     RANKS,
     binned,
+    bins,
     edges,
     from_the_top,
     measures,
@@ -100,7 +101,7 @@ def fit_pixel_thresholds(val: list[Volume], settings: PostProcessing) -> Thresho
     """
     if not val:
         return dict.fromkeys(("dice", "fpr_5"), _threshold(None, NO_MAPS))
-    counts, healthy = census(val), census([volume._replace(brain=volume.brain & _healthy(volume)) for volume in val])
+    counts, healthy = census(val), census([x._replace(brain=x.brain & x.healthy[:, None, None]) for x in val])
     if "components" in settings.steps:
         tried = levels(val, 1.0)
         reached = _dice(_confusions(tried, settings, val)[None], np.ones(1))
@@ -131,8 +132,8 @@ def confusion(volumes: list[Volume], threshold: float, settings: PostProcessing)
     """Pixels `[5]` int of processed scans: lesion and called, called, lesion, healthy and called, healthy."""
     total = np.zeros(5, int)
     for volume in volumes:
-        found, lesion, healthy = called(volume, threshold, settings), volume.lesion & volume.brain, _healthy(volume)
-        healthy = volume.brain & healthy
+        found, lesion = called(volume, threshold, settings), volume.lesion & volume.brain
+        healthy = volume.brain & volume.healthy[:, None, None]
         total += [np.count_nonzero(x) for x in (found & lesion, found, lesion, found & healthy, healthy)]
     return total
 
@@ -148,11 +149,11 @@ def census(volumes: list[Volume]) -> np.ndarray:
 
 def histograms(volumes: list[Volume], patients: np.ndarray) -> np.ndarray:
     """Histograms `[P, 2, bins]` int of the pixels of each of the patients, all with the same edges."""
-    edge = edges(census(volumes))
-    counts = np.zeros((len(patients), 2, len(edge) + 1), int)
+    place = bins(edges(census(volumes).sum(0)))
+    counts = np.zeros((len(patients), 2, place[-1] + 1), int)
     for volume in volumes:
         rank, lesion = ranks(volume.values[volume.brain]), volume.lesion[volume.brain]
-        counts[patients == volume.patient] += binned(rank, lesion, edge)
+        counts[patients == volume.patient] += binned(rank, lesion, place)
     return counts
 
 
@@ -163,7 +164,7 @@ def plain(found: Interval, reason: str) -> Found:
 
 
 def bounded(values: np.ndarray) -> Interval:
-    """The interval of a metric of which the value of the cohort itself and those of R replicates are known, `[1 + R]`."""
+    """The interval of a metric from its values `[1 + R]`, that of the cohort itself before those of the replicates."""
     return interval(lambda _: values, np.empty((len(values) - 1, 1)))
 
 
@@ -193,10 +194,6 @@ def _at_thresholds(
         tables = _by_patient(partial(confusion, threshold=at["value"], settings=settings), test, patients)
         found |= {name: plain(interval(partial(of, tables), weights), why) for name, (of, why) in measured.items()}
     return found
-
-
-def _healthy(volume: Volume) -> np.ndarray:
-    return volume.healthy[:, None, None]
 
 
 def _by_patient(of: Callable, volumes: list[Volume], patients: np.ndarray) -> np.ndarray:

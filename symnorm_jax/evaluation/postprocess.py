@@ -5,6 +5,7 @@ arXiv:2312.04215): the rim of the brain is taken off the map, the map is median 
 are dropped once it is cut at a threshold. Volumes are `[Z, X, Y]`, slices first.
 """
 
+from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -13,12 +14,12 @@ import pandas as pd
 from scipy import ndimage
 
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.evaluation.components import components
 from symnorm_jax.evaluation.histograms import ZERO, lowest_rank, ranks, values_of
 from symnorm_jax.scoring.embed import Arrays
 
 STEPS = ("erode", "median", "components")  # in the order in which they are always taken
 CROSS = ndimage.generate_binary_structure(2, 1)[None]  # a pixel and its 4 neighbours within the slice
-NEIGHBOURS = np.ones((3, 3, 3))  # a voxel and its 26 neighbours
 
 
 class PostProcessing(NamedTuple):
@@ -63,8 +64,9 @@ def volumes(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[Volu
     within = values[arrays["brain"]]
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
-    scans = rows.reset_index(drop=True).groupby(["patient", "session"])
-    return [_stack(scan, rows.iloc[place], arrays, values, place) for scan, place in sorted(scans.indices.items())]
+    planes = values, arrays["brain"], arrays["lesion"], known(rows), (rows.label == "healthy").to_numpy()
+    number, scans = rows.slice.to_numpy(), rows.groupby(["patient", "session"]).indices
+    return [Volume(*scan, *_stacked(planes, number, place)) for scan, place in sorted(scans.items())]
 
 
 def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
@@ -74,9 +76,10 @@ def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
 
 
 def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
-    """Each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16; what is not brain counts as 0, and is 0.
+    """Each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16.
 
-    So a map whose 0 means no difference loses what is thin at the rim, as in the field.
+    What is not brain counts as 0, and is 0: a map whose 0 means no difference loses what is thin at the rim, as in the
+    field.
     """
     padded = np.pad(np.where(brain, ranks(values), ZERO), size // 2, constant_values=ZERO)
     _, width, depth = padded.shape
@@ -86,19 +89,6 @@ def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
     middle[:count] = _middle([padded.ravel()[start : start + count] for start in starts])
     filtered = middle.reshape(padded.shape)[tuple(slice(length) for length in brain.shape)]
     return values_of(np.where(brain, filtered, ZERO))
-
-
-def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
-    """26-connected components of a binary map `[Z, X, Y]`, those of fewer than `smallest` voxels dropped.
-
-    Gives a map `[Z, X, Y]` int of the numbers of those that stay, from 1 on, 0 elsewhere; and how many stay.
-    """
-    labels, count = ndimage.label(mask, NEIGHBOURS)
-    if smallest <= 1:
-        return labels, count
-    large = np.bincount(labels.ravel()) >= smallest
-    large[0] = False  # what is in no component
-    return (np.cumsum(large) * large)[labels], int(large.sum())
 
 
 def processed(volume: Volume, settings: PostProcessing) -> Volume:
@@ -165,14 +155,10 @@ def _middle(pictures: list[np.ndarray]) -> np.ndarray:
     return held[0]
 
 
-def _stack(scan: tuple[str, str], rows: pd.DataFrame, arrays: Arrays, values: np.ndarray, place: np.ndarray) -> Volume:
-    number = rows.slice.to_numpy() - rows.slice.min()
-
-    def stacked(x: np.ndarray, dtype: type = bool) -> np.ndarray:
-        filled = np.zeros((number.max() + 1, *x.shape[1:]), dtype)
-        filled[number] = x
-        return filled
-
-    masks = [stacked(arrays[name][place]) for name in ("brain", "lesion")]
-    about = [stacked(column) for column in (known(rows), (rows.label == "healthy").to_numpy())]
-    return Volume(*scan, stacked(values[place], values.dtype), *masks, *about)
+def _stacked(planes: tuple[np.ndarray, ...], number: np.ndarray, place: np.ndarray) -> Iterator[np.ndarray]:
+    """What stands at `place` `[n]` in each of the planes `[N, ...]`, in the order of its number `[N]`; else zeros."""
+    own = number[place] - number[place].min()
+    for plane in planes:
+        filled = np.zeros((own.max() + 1, *plane.shape[1:]), plane.dtype)
+        filled[own] = plane[place]
+        yield filled

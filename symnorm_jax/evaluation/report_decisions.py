@@ -5,12 +5,16 @@ from symnorm_jax.evaluation.report_tables import label, share
 from symnorm_jax.evaluation.templates import UNDEFINED, Table, interval, number
 from symnorm_jax.scoring.thresholds import PARAMETER
 
-DELIVERED = {
-    "healthy_patients": "healthy patients called",
-    "healthy_cases": "healthy cases called",
-    "abnormal_cases": "abnormal cases called",
+DELIVERED = {  # what is counted on the test split; of patients a case is the patient, and both pairs the same
+    "slice": {
+        "healthy_patients": "healthy patients with a slice called",
+        "patients_with_healthy_cases": "patients with a healthy slice called",
+        "healthy_cases": "healthy slices called",
+        "abnormal_cases": "abnormal slices called",
+    },
+    "patient": {"healthy_patients": "healthy patients called", "abnormal_cases": "abnormal patients called"},
 }
-NOBODY = "The test split has no healthy patient to try it on."
+NOBODY = "The test split has nobody to try it on."
 
 
 def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
@@ -18,21 +22,23 @@ def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
 
     `fitted` and `realised` are `{rule: ...}` as in `thresholds.json` and `metrics.json`; the rule `used` is marked.
     """
-    header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", "parameter"]
-    header += [f"test: {what}" for what in DELIVERED.values()]
+    header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients"]
+    header += [f"test: {what}" for what in DELIVERED[level].values()]
     rows, notes = [], []
     for rule, fit in fitted.items():
-        name = rule_label(rule, used)
         counts = [str(fit.get(kind, UNDEFINED)) for kind in ("healthy", "abnormal", "patients")]
-        delivered = [share((realised.get(rule) or {}).get(kind)) for kind in DELIVERED]
-        rows.append([name, value(fit), origin(fit), *counts, parameter(rule, fit), *delivered])
+        delivered = [share((realised.get(rule) or {}).get(kind)) for kind in DELIVERED[level]]
+        rows.append([rule_label(rule, fit, used), value(fit), origin(fit), *counts, *delivered])
         notes += promise(rule, fit, realised.get(rule))
-    return Table(f"Thresholds at {level} level", header, rows, (rule_label(used, used),), tuple(notes))
+    marked = (rule_label(used, fitted[used], used),)
+    return Table(f"Thresholds at {level} level", header, rows, marked, tuple(notes))
 
 
-def rule_label(rule: str, used: str) -> str:
-    """The rule's name, and whether it is the one that decides."""
-    return f"{label(rule)} (in use)" if rule == used else label(rule)
+def rule_label(rule: str, fit: dict, used: str) -> str:
+    """The rule's name with its parameter, and whether it is the one that decides."""
+    name = PARAMETER.get(rule)
+    with_parameter = f"{label(rule)}, {name} = {fit[name]:g}" if name in fit else label(rule)
+    return f"{with_parameter} (in use)" if rule == used else with_parameter
 
 
 def value(fit: dict) -> str:
@@ -45,17 +51,10 @@ def origin(fit: dict) -> str:
     return "validation" if fit["origin"] == "val" else fit["origin"]
 
 
-def parameter(rule: str, fit: dict) -> str:
-    """`alpha = 0.1`; a dash for a rule that takes none."""
-    name = PARAMETER.get(rule)
-    return f"{name} = {fit[name]:g}" if name in fit else UNDEFINED
-
-
 def promise(rule: str, fit: dict, realised: dict | None) -> list[str]:
     """Sentences: why there is no threshold, or what conformal promises and what came of it."""
     if fit["value"] is None:
-        reason = fit.get("reason") or "the run that it comes from makes a patient's score otherwise"
-        return [f"{label(rule)} has no threshold: {reason}."]
+        return [f"{label(rule)} has no threshold: {fit.get('reason', 'no reason is written down')}."]
     if not fit.get("promise"):
         return []
     low, high = fit["rate_95"]
@@ -63,7 +62,8 @@ def promise(rule: str, fit: dict, realised: dict | None) -> list[str]:
         f"{label(rule)} promises: {fit['promise']}. Expected is a rate of {number(fit['expected_rate'])}; that of this "
         f"very threshold lies between {number(low)} and {number(high)} with 95 % probability."
     )
-    found = (realised or {}).get("healthy_patients")
+    whom = "healthy_patients" if fit["calibrated_on"] == "healthy patients" else "patients_with_healthy_cases"
+    found = (realised or {}).get(whom)
     tried = found and found["share"] is not None
     return [f"{said} {f'On the test split it was {interval(share(found))}.' if tried else NOBODY}"]
 
@@ -99,6 +99,17 @@ def controls(found: dict) -> list[Table]:
     """`controls.json` as tables, one for each of its entries that is a row or a list of rows."""
     parts = {name: [entry] if isinstance(entry, dict) else entry for name, entry in found.items() if name != "notes"}
     return [_control(name, [row for row in rows if isinstance(row, dict)]) for name, rows in parts.items()]
+
+
+def controls_in_brief(found: dict) -> Table:
+    """All that was measured in one table: a row a number, which names its control and what sets the row apart."""
+    rows = []
+    for table in controls(found):
+        for row in table.rows:
+            named = list(zip(table.header, row, strict=True))
+            about = ", ".join(f"{name} {one}" for name, one in named if not isinstance(one, dict))
+            rows += [[about, name, one] for name, one in named if isinstance(one, dict)]
+    return Table("Negative controls", ["", "measure", "value"], rows)
 
 
 def _control(name: str, rows: list[dict]) -> Table:

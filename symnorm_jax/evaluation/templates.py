@@ -19,6 +19,11 @@ class Table(NamedTuple):
     marked: tuple[str, ...] = ()  # first cells of the rows that stand out
     notes: tuple[str, ...] = ()  # sentences below it
 
+    @property
+    def defined(self) -> bool:
+        """Whether any cell holds a number with its interval or count."""
+        return any(isinstance(cell, dict) and cell["value"] is not None for row in self.rows for cell in row)
+
 
 def rendered(name: str, **context) -> str:
     """The template `name` of this folder with `context`; text is escaped for HTML, and a missing name is an error."""
@@ -48,9 +53,10 @@ def bounds(found: dict) -> str:
 
 
 def interval(found: dict | None) -> str:
-    """`0.824 (0.731–0.882)`, with the count behind it where there is one."""
+    """`0.824 (0.731–0.882), 14 of 17`, as far as there are bounds and a count."""
     found = found or {}
-    return " ".join(filter(None, (number(found.get("value")), bounds(found), found.get("count"))))
+    shown = " ".join(filter(None, (number(found.get("value")), bounds(found))))
+    return ", ".join(filter(None, (shown, found.get("count"))))
 
 
 def cell(content) -> str:

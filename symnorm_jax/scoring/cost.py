@@ -16,7 +16,8 @@ REPEATS = 5  # of which the quickest counts: whatever else the machine does only
 def cost(system: System, variables: Variables, batch: dict[str, np.ndarray]) -> dict[str, Any]:
     """Network passes, parameters and seconds a slice of a system that embeds a batch `{name: [B, ...]}`.
 
-    Seconds are those of the quickest of five batches, compiled before; `device` names what they were measured on.
+    Parameters are what is learned; what a system measures (`stats`) is not counted. Seconds are those of the quickest
+    of five batches, compiled before; `device` names what they were measured on.
     """
     embed = make_embed(system)
     jax.block_until_ready(embed(variables, batch))

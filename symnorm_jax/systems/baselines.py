@@ -30,7 +30,8 @@ def autoencoder(config: ConfigDict) -> System:
 def context_encoder(config: ConfigDict) -> System:
     """The same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
 
-    Without their adversarial loss; at inference nothing is erased.
+    Without the adversarial loss of the former and the VAE of the latter; L1 loss, in all of the brain. At inference
+    nothing is erased.
     """
     return _bottleneck(config, lambda image, brain, keys: erase(image, keys, config.erasing))
 
@@ -76,7 +77,8 @@ def denoising_loss(net: UNet, settings: ConfigDict) -> Callable:
 def coarse_noise(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
     """Gaussian noise of `settings.deviation` drawn on `settings.grid` cells a side, enlarged to images `[B, *S, C]`.
 
-    It is rolled by a random shift, so that no place of the grid is special, as in Kascenas et al. (2022).
+    Between the cells' centres, where values are interpolated, deviation is less: two thirds of it on average. Noise is
+    rolled by a random shift, so that no place of the grid is special, as in Kascenas et al. (2022).
     """
 
     def of_one(key: jax.Array) -> jax.Array:
@@ -114,7 +116,7 @@ def _system(config: ConfigDict, init: Callable, loss: Callable, embed: Callable)
     def variables(key: jax.Array, batch: Batch) -> Variables:
         return {"params": {NET: init(key, batch["image"])["params"]}, "stats": {}}
 
-    meaning = (*DATA, "autoencoder", "unet", "noise", "erasing")
+    meaning = (*DATA, "mask.patch", "autoencoder", "unet", "noise", "erasing")
     return System(variables, {NET: Stage((NET,), loss)}, embed, scores=("mae",), meaning=meaning)
 
 

@@ -27,7 +27,9 @@ def padim(config: ConfigDict) -> System:
         raise ConfigError(f"padim.features={config.padim.features}; 1 to {sum(config.unet.widths)} are allowed.")
     model = Padim(config)
     stages = {NET: Stage((NET,), denoising_loss(model.net, config.noise)), PATCHES: Stage((), model.measure)}
-    return System(model.init, stages, model.embed, scores=("peak",), meaning=(*DATA, "unet", "noise", "padim"))
+    return System(
+        model.init, stages, model.embed, scores=("peak",), meaning=(*DATA, "mask.patch", "unet", "noise", "padim")
+    )
 
 
 class Padim:
@@ -63,12 +65,8 @@ class Padim:
         x = self.features(variables, batch["image"])
         n, new = before["n"] + len(x), x.mean(0)
         centred, gap = x - new[None], new - before["mean"]
-        weight = before["n"] * len(x) / n
-        m2 = (
-            before["m2"]
-            + jnp.einsum("bhwc,bhwd->hwcd", centred, centred)
-            + weight * gap[..., None] * gap[..., None, :]
-        )
+        within = jnp.einsum("bhwc,bhwd->hwcd", centred, centred)
+        m2 = before["m2"] + within + before["n"] * len(x) / n * gap[..., None] * gap[..., None, :]
         stats = {"healthy": {"n": n, "mean": before["mean"] + gap * len(x) / n, "m2": m2}}
         return jnp.zeros(()), Aux({"variance": jnp.trace(m2, axis1=-2, axis2=-1).mean() / n}, stats)
 
@@ -76,10 +74,10 @@ class Padim:
         """Mahalanobis distance at every place, enlarged and blurred, as map; its peak in the brain as score."""
         healthy, brain = variables["stats"]["healthy"], batch["brain"]
         dim = len(self.chosen)
-        covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(dim)
+        covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(dim)[None, None]
         factor = jnp.linalg.cholesky(covariance)  # [*grid, C, C]
-        centred = jnp.moveaxis(self.features(variables, batch["image"]) - healthy["mean"][None], 0, -1)  # [*grid, C, B]
-        whitened = jax.scipy.linalg.solve_triangular(factor, centred, lower=True)
+        centred = self.features(variables, batch["image"]) - healthy["mean"][None]
+        whitened = jax.scipy.linalg.solve_triangular(factor, jnp.moveaxis(centred, 0, -1), lower=True)  # [*grid, C, B]
         distance = jnp.moveaxis(jnp.linalg.norm(whitened, axis=-2), -1, 0)[..., None]
         distance = jax.image.resize(distance, brain.shape, "linear") * brain
         blurred = gaussian_blur(distance, brain, self.blur) if self.blur else distance

@@ -1,8 +1,8 @@
 """pDDPM-like: a diffusion model that fills in one noised patch of a slice at a time (Behrendt et al. 2023).
 
-As there it sees the rest of the slice, predicts the clean slice, and starts from half of the noise; unlike there
-noise is Gaussian, not simplex, and patches of the grid are refined in a few steps (DDIM, Song et al. 2021). It is the
-expensive reference: passes are patches times steps.
+As there it sees the rest of the slice, predicts the clean slice, and starts from half of the timesteps, where nine
+tenths of the power are noise. Unlike there noise is Gaussian, not simplex, and a patch is refined in a few steps
+(DDIM, Song et al. 2021) instead of one. It is the expensive reference: passes are patches times steps.
 """
 
 import jax
@@ -23,15 +23,16 @@ BETAS = (1e-4, 0.02)  # of the linear schedule of Ho et al. (2020)
 
 def pddpm(config: ConfigDict) -> System:
     """The system of a config with sections `unet` and `diffusion`."""
-    check_sides(config, max(config.unet.stem * 2 ** (len(config.unet.widths) - 1), config.diffusion.patches))
-    steps, start = config.diffusion.steps, config.diffusion.start
+    check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
+    steps, start, patches = config.diffusion.steps, config.diffusion.start, config.diffusion.patches
     if not 1 <= steps <= start <= TIMESTEPS:
         raise ConfigError(
             f"diffusion.steps={steps} with diffusion.start={start}; 1 to start, to {TIMESTEPS}, is allowed."
         )
-    model = PatchedDiffusion(config)
-    passes = config.diffusion.patches**2 * steps
-    meaning = (*DATA, "unet", "diffusion")
+    if not 1 <= patches <= min(config.data.size):
+        raise ConfigError(f"diffusion.patches={patches}; 1 to {min(config.data.size)} a side are allowed.")
+    model, passes = PatchedDiffusion(config), patches**2 * steps
+    meaning = (*DATA, "mask.patch", "unet", "diffusion")
     return System(model.init, {NET: Stage((NET,), model.loss)}, model.embed, ("mae",), passes, meaning)
 
 

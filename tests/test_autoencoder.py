@@ -1,0 +1,184 @@
+"""The reconstruction baselines' parts: the autoencoder, what its input is corrupted by, and the loss of the VAE."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs.base import base, finish
+from symnorm_jax import losses
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.models.autoencoder import Autoencoder
+from symnorm_jax.systems import BUILD
+from symnorm_jax.systems.baselines import NET, coarse_noise, erase
+
+ERASING = ConfigDict({"rectangles": 1, "sides": (0.1, 0.3)})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """These functions compile for longer than they run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def keys(count, seed=0):
+    return jax.random.split(jax.random.key(seed), count)
+
+
+def noise(count, size=(32, 32), grid=8, channels=1, seed=0):
+    settings = ConfigDict({"deviation": 0.2, "grid": grid})
+    images = jnp.zeros((count, *size, channels))
+    return np.asarray(jax.jit(lambda keys: coarse_noise(images, keys, settings))(keys(count, seed)))
+
+
+def weights(side, grid):
+    """Linear interpolation from the centres of `grid` cells to those of `side` pixels, `[side, grid]`."""
+    centres = [(np.arange(n) + 0.5) / n for n in (side, grid)]
+    return np.stack([np.interp(*centres, unit) for unit in np.eye(grid)], 1)
+
+
+def erased(count, settings=ERASING, size=(40, 60)):
+    images = jnp.full((count, *size, 2), 0.7)
+    return np.asarray(jax.jit(lambda keys: erase(images, keys, settings))(keys(count)))
+
+
+@pytest.mark.parametrize("grid", [8, 16])
+def test_coarse_noise_has_the_deviation_of_what_is_interpolated(grid):
+    drawn = noise(400, grid=grid)
+    expected = 0.2 * (weights(32, grid) ** 2).sum(1).mean()  # squared deviations of two axes: the root of the product
+    assert drawn.std() == pytest.approx(expected, rel=0.03) and abs(drawn.mean()) < 0.01
+
+
+def test_coarse_noise_is_coarse():
+    """Cells are 4 pixels wide: neighbours correlate as interpolation has it, pixels two cells apart do not."""
+    drawn, covariance = noise(400), weights(32, 8) @ weights(32, 8).T
+    for axis in (1, 2):
+        for lag in (1, 2, 8, 12):
+            found = (drawn * np.roll(drawn, lag, axis)).mean() / (drawn**2).mean()
+            places = np.arange(32)
+            expected = covariance[places, places - lag].mean() / np.trace(covariance) * 32
+            assert found == pytest.approx(expected, abs=0.05)
+            assert abs(found) < 0.1 if lag >= 8 else found > 0.5
+
+
+def test_no_place_of_the_grid_of_noise_is_special():
+    """Without the roll, deviation at the centres of cells and at the rim is half as large again as between them."""
+    drawn, still = noise(1000, grid=4), (weights(32, 4) ** 2).sum(1)
+    assert still.max() / still.min() > 1.9
+    for axes in ((0, 1, 3), (0, 2, 3)):
+        power = (drawn**2).mean(axes)
+        assert power.max() / power.min() < 1.35
+
+
+def test_coarse_noise_depends_on_nothing_but_the_key():
+    settings, both = ConfigDict({"deviation": 0.2, "grid": 4}), keys(2)
+    of = jax.jit(lambda images, keys: coarse_noise(images, keys, settings))
+    first, swapped = of(jnp.zeros((2, 8, 8, 2)), both), of(jnp.ones((2, 8, 8, 2)), both[::-1])
+    np.testing.assert_array_equal(first, swapped[::-1])
+    assert np.abs(first[0] - first[1]).max() > 0.1 and np.abs(first[..., 0] - first[..., 1]).max() > 0.1
+
+
+def test_what_is_erased_is_a_rectangle_and_the_rest_is_kept():
+    found = erased(200)
+    assert set(np.unique(found)) == {np.float32(0), np.float32(0.7)}
+    gone = found[..., 0] == 0
+    np.testing.assert_array_equal(gone, found[..., 1] == 0)
+    rows, columns = gone.any(2), gone.any(1)
+    np.testing.assert_array_equal(gone, rows[:, :, None] & columns[:, None])
+    for lines, side in ((rows, 40), (columns, 60)):
+        assert (np.abs(np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(int))).sum(1) <= 2).all()  # in one piece
+        assert lines.sum(1).max() <= 0.3 * side + 1
+        inner = lines[~(lines[:, 0] | lines[:, -1])].sum(1)  # not cut off by the rim
+        assert inner.min() >= 0.1 * side - 1 and inner.max() > 0.25 * side and inner.min() < 0.15 * side
+
+
+def test_the_share_that_is_erased():
+    """A side s about a centre uniform on the slice shows s - s**2 / 4 of itself on average, the rim cuts off the rest:
+    0.2 - (0.01 + 0.04 / 12 + 0.03) / 4 = 0.1892 for s uniform on 0.1 to 0.3; both sides together the square of it."""
+    expected = (0.2 - (0.3**3 - 0.1**3) / 3 / 0.2 / 4) ** 2
+    assert expected == pytest.approx(0.1892**2, rel=1e-3)
+    assert (erased(2000, size=(32, 32)) == 0).mean() == pytest.approx(expected, rel=0.05)
+    three = ConfigDict({"rectangles": 3, "sides": (0.3, 0.3)})
+    assert expected < (erased(200, three) == 0).mean() < 3 * 0.3**2
+
+
+def net(**changes):
+    return Autoencoder(**{"widths": (8, 16), "size": (32, 24), "latent": 10, **changes})
+
+
+def shapes(net):
+    return jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *net.size, net.channels)))
+
+
+def test_autoencoder_narrows_and_widens():
+    """Two levels halve 32 x 24 pixels to 8 x 6, where 16 / 8 = 2 channels enter the dense bottleneck."""
+    one, x = net(), jnp.zeros((3, 32, 24, 1))
+    variables = shapes(one)
+    encode, decode = ((lambda v, x, m=m: one.apply(v, x, method=m)) for m in ("encode", "decode"))
+    (mean, none), sides = jax.eval_shape(encode, variables, x), variables["params"]["mean"]["kernel"].shape
+    assert mean.shape == (3, 10) and none is None and sides == (8 * 6 * 2, 10)
+    assert jax.eval_shape(decode, variables, mean).shape == jax.eval_shape(one.apply, variables, x).shape == x.shape
+    two = net(variational=True)
+    both = jax.eval_shape(lambda v, x: two.apply(v, x, method="encode"), shapes(two), x)
+    assert [one.shape for one in both] == [(3, 10), (3, 10)]
+
+
+def test_parameters_of_the_autoencoder_by_hand():
+    down = (25 * 1 * 8 + 2 * 8) + (25 * 8 * 16 + 2 * 16)  # 5 x 5 kernels without bias, scale and shift
+    bottleneck = (16 * 2 + 2) + (8 * 6 * 2 * 10 + 10) + (10 * 8 * 6 * 2 + 8 * 6 * 2) + (2 * 16 + 16)
+    up = (25 * 16 * 16 + 2 * 16) + (16 * 64 + 64) + (25 * 16 * 8 + 2 * 8) + (8 * 32 + 32)
+    count = lambda net: sum(x.size for x in jax.tree.leaves(shapes(net)["params"]))  # noqa: E731
+    assert count(net()) == down + bottleneck + up + (8 + 1)
+    assert count(net(variational=True)) == count(net()) + (8 * 6 * 2 * 10 + 10)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    """The system on slices of 8 x 8, its network with a posterior that is not standard, a batch, and its loss."""
+    config = finish(base(), "tiny,vae")
+    config.update_from_flattened_dict({"data.size": (8, 8), "autoencoder.widths": (8,), "autoencoder.latent": 4})
+    system = BUILD["vae"](config)
+    rng = np.random.default_rng(0)
+    brain = jnp.ones((3, 8, 8, 1)).at[:, :2].set(0)
+    image = jnp.asarray(rng.uniform(size=(3, 8, 8, 1)), jnp.float32) * brain
+    batch = {"image": image, "brain": brain, "index": jnp.arange(3)}
+    variables = jax.jit(system.init)(jax.random.key(0), batch)
+    kernel = variables["params"][NET]["log_variance"]["kernel"]
+    variables["params"][NET]["log_variance"]["kernel"] = jnp.asarray(rng.normal(size=kernel.shape), jnp.float32)
+    return system, variables, batch, net(widths=(8,), size=(8, 8), latent=4, variational=True)
+
+
+def test_the_vae_minimises_error_and_divergence(vae):
+    """Absolute errors summed over the brain, of one sample of the posterior, and the closed form of the divergence."""
+    system, variables, batch, net = vae
+    params, loss = {"params": variables["params"][NET]}, jax.jit(system.stages[NET].loss)
+    value, aux = loss(variables, batch, jax.random.key(1))
+    mean, log_variance = net.apply(params, batch["image"], method="encode")
+    assert np.abs(log_variance).max() > 0.1
+    kl = losses.kl_to_standard_normal(mean, log_variance).mean()
+    np.testing.assert_allclose(aux.metrics["kl"], kl, rtol=1e-5)
+    keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(3)]
+    sample = mean + jnp.exp(log_variance / 2) * jnp.stack([jax.random.normal(key, (4,)) for key in keys])
+    residual = (net.apply(params, sample, method="decode") - batch["image"]) * batch["brain"]
+    np.testing.assert_allclose(value - kl, np.abs(residual).sum() / 3, rtol=1e-5)
+
+
+def test_the_vae_is_scored_from_its_posterior_mean(vae):
+    system, variables, batch, net = vae
+    embed, params = jax.jit(system.embed), {"params": variables["params"][NET]}
+    first, other = embed(variables, batch), embed(variables, batch | {"index": batch["index"] + 7})
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, other))
+    np.testing.assert_allclose(first.z, net.apply(params, batch["image"], method="encode")[0], atol=1e-5)
+    residual = np.abs(net.apply(params, batch["image"]) - batch["image"]) * batch["brain"]
+    np.testing.assert_allclose(first.map, residual, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ae", "vae", "context_encoder", "dae"])
+def test_slices_that_a_network_cannot_halve_are_refused(name):
+    config = finish(base(), f"tiny,{name}")
+    config.data.size = (32, 30)
+    with pytest.raises(ConfigError, match=r"data.size=\(32, 30\); two sides that divide by 4"):
+        BUILD[name](config)
