@@ -10,12 +10,15 @@ import pstats
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 from absl import app, flags
+from ml_collections import ConfigDict
 from scipy import ndimage
 
 from configs.base import base
@@ -75,8 +78,8 @@ def split(rng: np.random.Generator, name: str, slices: int, start: int) -> tuple
     return rows, arrays | {"index": rows["index"].to_numpy(), "z": z} | {f"score.{k}": x for k, x in scores.items()}
 
 
-def write_run(workdir: Path, slices: int, replicates: int) -> Run:
-    """A run directory that has been embedded and scored."""
+def write_run(workdir: Path, slices: int, replicates: int) -> ConfigDict:
+    """A run directory that has been embedded and scored; gives its config."""
     rng, rows, start = np.random.default_rng(0), [], 0
     (workdir / "embeddings").mkdir()
     for name, size in (("train", 330), ("val", slices // 3), ("test", slices)):
@@ -87,9 +90,8 @@ def write_run(workdir: Path, slices: int, replicates: int) -> Run:
     pd.concat(rows).to_csv(workdir / "manifest.csv", index=False)
     config = base()
     config.data.source, config.evaluation.replicates = "phantom", replicates
-    run = Run(config, workdir)
-    run.score()
-    return run
+    Run(config, workdir).score()
+    return config
 
 
 def seconds(profile: cProfile.Profile) -> dict[str, float]:
@@ -100,10 +102,11 @@ def seconds(profile: cProfile.Profile) -> dict[str, float]:
 
 def main(_) -> None:
     with reported(), tempfile.TemporaryDirectory() as folder:
-        run = write_run(Path(folder), _SLICES.value, _REPLICATES.value)
+        with ProcessPoolExecutor(1, get_context("spawn")) as other:  # whose memory is not counted
+            config = other.submit(write_run, Path(folder), _SLICES.value, _REPLICATES.value).result()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start, cpu, profile = time.perf_counter(), time.process_time(), cProfile.Profile(time.process_time)
-        profile.runcall(evaluate, run.workdir, run.config)
+        profile.runcall(evaluate, Path(folder), config)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {os.cpu_count()} CPU cores; ", end="")

@@ -149,11 +149,15 @@ def test_what_the_source_has_learned_from_is_not_judged(folder, source):
 
 
 def test_a_threshold_for_another_sum_over_slices_is_none_for_patients(folder, source):
-    taken = [thresholds_of(str(source.workdir), level, "mean") for level in ("slice", "patient")]
-    values = [of["mahalanobis"]["healthy_quantile"]["value"] for of in taken]
-    assert values[0] is not None and values[1] is None
-    same = thresholds_of(str(source.workdir), "patient", "max")
-    assert same["mahalanobis"]["healthy_quantile"]["value"] is not None
+    def taken(level, **changes):
+        score = source.config.score.copy_and_resolve_references()
+        with score.unlocked():
+            score.update(changes)
+        return thresholds_of(str(source.workdir), level, score)["mahalanobis"]["healthy_quantile"]["value"]
+
+    assert taken("patient") is not None and taken("slice", patient="mean") is not None
+    for changes in ({"patient": "mean"}, {"top_k": 3}, {"patient": "calibrated"}):
+        assert taken("patient", **changes) is None
 
 
 def test_stages_have_steps_and_rates_of_their_own(folder, source):

@@ -38,8 +38,10 @@ def card(files: Files) -> str:
 
 def command(overrides: dict) -> str:
     """The command that begins such a run, with what was overridden: one line that a shell and a fence leave whole."""
-    given = [f"--config.{key}={shown(value)}" for key, value in overrides.items()]
-    line = " ".join(["python launch/train.py --config=CONFIG", *map(shlex.quote, given)])
+    changed = {key: value for key, value in overrides.items() if key != "config"}
+    given = [f"--config={overrides.get('config', 'CONFIG')}"]
+    given += [f"--config.{key}={shown(value)}" for key, value in changed.items()]
+    line = " ".join(["python launch/train.py", *map(shlex.quote, given)])
     return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in line)
 
 

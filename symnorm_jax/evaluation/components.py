@@ -20,7 +20,7 @@ def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
 
     Gives a map `[Z, X, Y]` int of the numbers of those that stay, from 1 on, 0 elsewhere; and how many stay.
     """
-    labels, count = ndimage.label(mask, NEIGHBOURS)
+    labels, count = ndimage.label(mask, NEIGHBOURS) if mask.any() else (np.zeros(mask.shape, np.int32), 0)
     if smallest <= 1:
         return labels, count
     large = np.bincount(labels.ravel()) >= smallest

@@ -14,7 +14,10 @@ flags.mark_flags_as_required(["config"])
 
 
 def begin() -> tuple[ConfigDict, Path, dict[str, Any]]:
-    """The config, the run directory and what was overridden, from the flags; quiet logs, and XLA's cache beside it."""
+    """The config, the run directory, and the config's file with what was overridden, from the flags.
+
+    Logs become quiet, and XLA's cache lies beside the run.
+    """
     logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every save
     flag = flags.FLAGS["config"]
     path, _, size = config_flags.get_config_filename(flag).partition(":")
@@ -22,7 +25,9 @@ def begin() -> tuple[ConfigDict, Path, dict[str, Any]]:
     workdir = Path(_WORKDIR.value or Path("runs") / "_".join(filter(None, (Path(path).stem, *words))))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(workdir.absolute().parent / ".xla"))
-    return _CONFIG.value, workdir, config_flags.get_override_values(flag)
+    shown = path if not Path(path).is_absolute() else Path(path).name  # folders may have the names of people
+    begun = {"config": ":".join(filter(None, (shown, size)))}
+    return _CONFIG.value, workdir, begun | config_flags.get_override_values(flag)
 
 
 def parse(arguments: list[str]) -> list[str]:
