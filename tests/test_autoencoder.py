@@ -182,3 +182,20 @@ def test_slices_that_a_network_cannot_halve_are_refused(name):
     config.data.size = (32, 30)
     with pytest.raises(ConfigError, match=r"data.size=\(32, 30\); two sides that divide by 4"):
         BUILD[name](config)
+
+
+@pytest.mark.parametrize(
+    "name, changes, sentence",
+    [
+        ("dae", {"noise.grid": 33}, "noise.grid=33, .* 1 to 32 cells"),
+        ("dae", {"noise.deviation": 0.0}, "noise.deviation=0.0; .* a positive deviation"),
+        ("context_encoder", {"erasing.sides": (0.5, 0.2)}, r"erasing.sides=\(0.5, 0.2\); .* ascending shares"),
+        ("context_encoder", {"erasing.rectangles": 0}, "erasing.rectangles=0, .* one rectangle or more"),
+        ("ae", {"mask.patch": 5}, "mask.patch=5 does not fit images"),
+    ],
+)
+def test_settings_that_would_only_fail_later_are_refused(name, changes, sentence):
+    config = finish(base(), f"tiny,{name}")
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ConfigError, match=sentence):
+        BUILD[name](config)

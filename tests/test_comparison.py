@@ -74,7 +74,7 @@ def test_a_much_better_score_is_superior_and_says_so_in_every_test(compared):
 def test_a_run_is_not_inferior_to_its_own_copy(runs, tmp_path):
     copy = run_named(tmp_path, "copy", noisy_truth(1.2))
     paired = line_of(compare([runs[0], copy]), "copy")["paired"]
-    assert paired["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert paired["difference"] == paired["pixel"] == {"value": 0, "low": 0, "high": 0}
     assert paired["verdict"] == "non-inferior"
     assert paired["p_value"] == paired["auroc"]["p_value"] == paired["accuracy"]["p_value"] == 1
 
@@ -105,6 +105,7 @@ def test_the_rival_to_beat_is_chosen_on_validation(runs, tmp_path):
 
 def test_trivial_baselines_take_part_and_cost_nothing(compared):
     line = line_of(compared, "position")
+    assert line["paired"]["pixel"] is None and line_of(compared, "brightness")["paired"]["pixel"]["value"] is not None
     assert line["cost"]["passes"] == 0 and line["paired"]["verdict"] in ("superior", "non-inferior", "inconclusive")
     assert line_of(compared, "sharp")["cost"]["passes"] == 7
 

@@ -3,6 +3,7 @@
 Everything is measured on the same test cases and the same bootstrap replicates of their patients.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,10 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.delong import auroc_difference
 from symnorm_jax.evaluation.evaluate import read_scores
-from symnorm_jax.evaluation.intervals import Interval, Metric, Resamples, difference, interval
+from symnorm_jax.evaluation.histograms import measures
+from symnorm_jax.evaluation.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
 from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
+from symnorm_jax.evaluation.maps import pixel_histograms
 from symnorm_jax.evaluation.paired import holm, mcnemar, non_inferiority, proportion_difference
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring.scores import BASELINE, score_names
@@ -25,6 +28,9 @@ from symnorm_jax.training.runlog import progress, read_config
 
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
 NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
+
+
+Pixels = tuple[np.ndarray, np.ndarray]  # patients [P] and histograms [P, 2, bins], see `maps.pixel_histograms`
 
 
 class Entry(NamedTuple):
@@ -37,6 +43,7 @@ class Entry(NamedTuple):
     validation: pd.DataFrame  # slices
     fits: dict[str, dict]  # {level: the threshold in use}
     cost: dict
+    pixels: Pixels | None  # of its map, where there is one and lesions are drawn
 
 
 def compare(runs: list[Path]) -> dict:
@@ -75,24 +82,27 @@ def _entries(runs: list[Path]) -> tuple[ConfigDict, list[Entry]]:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
     configs = [read_config(run) for run in runs]
     tables = [read_scores(run, read_manifest(run / "manifest.csv")) for run in runs]
+    each = list(zip(runs, tables, configs, strict=True))
+    maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
     entries = [
-        _entry(run.name, run, config.score.headline, table, config)
-        for run, config, table in zip(runs, configs, tables, strict=True)
+        _entry(run.name, config.score.headline, (run, table, config), found.get("map"))
+        for (run, table, config), found in zip(each, maps, strict=True)
     ]
     for score in score_names(tables[0], baselines=True):
         name = score.removeprefix(BASELINE).replace("_", " ")
-        entries.append(_entry(name, runs[0], score, tables[0], configs[0]))
+        entries.append(_entry(name, score, each[0], maps[0].get(score)))
     return configs[0], entries
 
 
-def _entry(name: str, run: Path, score: str, table: pd.DataFrame, config: ConfigDict) -> Entry:
+def _entry(name: str, score: str, of: tuple[Path, pd.DataFrame, ConfigDict], pixels: Pixels | None) -> Entry:
+    run, table, config = of
     how, fitted = (config.score.patient, config.score.top_k), read_json(run / "thresholds.json")
     cases = {level: cases_at(level, table, "test", *how) for level in LEVELS}
     ordered = {level: one.sort_values([key for key in KEYS if key in one]) for level, one in cases.items()}
     fits = {level: fitted[level][score][config.score.threshold] for level in LEVELS}
     trivial = {"passes": 0, "parameters": 0, "seconds_per_slice": None}
     cost = trivial if score.startswith(BASELINE) else read_json(run / "cost.json")
-    return Entry(name, run, score, ordered, cases_at("slice", table, "val", *how), fits, cost)
+    return Entry(name, run, score, ordered, cases_at("slice", table, "val", *how), fits, cost, pixels)
 
 
 def _refuse_other_cases(first: Entry, other: Entry) -> None:
@@ -127,7 +137,8 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], config: Con
     `difference` is that of the primary metric of slices, `p_value` that it is none, from the same replicates, and
     `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
     difference with the test of DeLong, clustered by patient. `accuracy` is that at the two thresholds, with the test of
-    McNemar, clustered. `patient` is the difference of the AUROC of patients.
+    McNemar, clustered. `patient` is the difference of the AUROC of patients, `pixel` that of the average precision of
+    pixels.
     """
     found = {}
     for level, of in (("slice", primary(first.cases["slice"])), ("patient", "auroc")):
@@ -145,7 +156,22 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], config: Con
         "patient": plain(found["patient"]),
         "auroc": plain(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
         "accuracy": _at_thresholds(first, other),
+        "pixel": _of_pixels(first, other, config),
     }
+
+
+def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
+    """Difference in the average precision of pixels; None unless both have maps."""
+    if first.pixels is None or other.pixels is None:
+        return None
+    patients, _ = first.pixels
+    drawn = patient_weights(patients, config.evaluation.replicates, config.seed)
+    pair = [partial(_average_precision, counts) for _, counts in (first.pixels, other.pixels)]
+    return plain(difference(*pair, drawn.patient_weight))
+
+
+def _average_precision(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return measures(counts, weights)["average_precision"]
 
 
 def _at_thresholds(first: Entry, other: Entry) -> dict:

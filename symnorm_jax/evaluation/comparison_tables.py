@@ -15,6 +15,10 @@ QUALITY = {  # column: where it stands in a line
     "patients, AUROC": ("patient", "auroc"),
     "pixels, AP": ("pixel", "average_precision"),
 }
+PAIRED = (
+    *("difference", "p", "p, Holm", "verdict", "AUROC, DeLong", "p, DeLong"),
+    *("accuracy", "p, McNemar", "patients, AUROC", "pixels, AP"),
+)
 DASH = "–"
 ROUNDED = 3
 
@@ -48,25 +52,14 @@ def quality_table(compared: dict) -> pd.DataFrame:
 
 def paired_table(compared: dict) -> pd.DataFrame:
     """One line a rival: the reference minus it, with tests and the verdict on non-inferiority."""
-    columns = [
-        "difference",
-        "p",
-        "p, Holm",
-        "verdict",
-        "AUROC, DeLong",
-        "p, DeLong",
-        "accuracy",
-        "p, McNemar",
-        "patients",
-    ]
     rows = []
     for line in compared["lines"][1:]:
         of, mark = line["paired"], " *" if line["name"] == compared["best_on_validation"] else ""
         cells = [cell(of["difference"]), p_value(of["p_value"]), p_value(of["p_value_holm"]), of["verdict"]]
         cells += [cell(of["auroc"]), p_value(of["auroc"]["p_value"])]
-        cells += [cell(of["accuracy"]), p_value(of["accuracy"]["p_value"]), cell(of["patient"])]
-        rows.append({f"{compared['reference']} minus": line["name"] + mark} | dict(zip(columns, cells, strict=True)))
-    return pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *columns])
+        cells += [cell(of["accuracy"]), p_value(of["accuracy"]["p_value"]), cell(of["patient"]), cell(of["pixel"])]
+        rows.append({f"{compared['reference']} minus": line["name"] + mark} | dict(zip(PAIRED, cells, strict=True)))
+    return pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *PAIRED])
 
 
 def numbers(compared: dict) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import losses
+from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
@@ -33,6 +34,10 @@ def context_encoder(config: ConfigDict) -> System:
     Without the adversarial loss of the former and the VAE of the latter; L1 loss, in all of the brain. At inference
     nothing is erased.
     """
+    low, high = config.erasing.sides
+    if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
+        found = f"erasing.rectangles={config.erasing.rectangles}, erasing.sides={tuple(config.erasing.sides)}"
+        raise ConfigError(f"{found}; one rectangle or more and two ascending shares up to 1 are allowed.")
     return _bottleneck(config, lambda image, brain, keys: erase(image, keys, config.erasing))
 
 
@@ -60,7 +65,7 @@ def denoising_autoencoder(config: ConfigDict) -> System:
     """
     check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
     net = UNet(**config.unet)
-    loss = denoising_loss(net, config.noise)
+    loss = denoising_loss(net, config)
 
     def embed(variables: Variables, batch: Batch) -> Embedding:
         return embedding(batch, _apply(net, variables, batch["image"]), config.mask.patch)
@@ -68,8 +73,12 @@ def denoising_autoencoder(config: ConfigDict) -> System:
     return _system(config, net.init, loss, embed)
 
 
-def denoising_loss(net: UNet, settings: ConfigDict) -> Callable:
-    """The stage loss of a network that takes out `coarse_noise`."""
+def denoising_loss(net: UNet, config: ConfigDict) -> Callable:
+    """The stage loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be drawn."""
+    settings = config.noise
+    if not (1 <= settings.grid <= min(config.data.size) and settings.deviation > 0):
+        found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
+        raise ConfigError(f"{found}; 1 to {min(config.data.size)} cells and a positive deviation are allowed.")
     corrupt = lambda image, brain, keys: image + coarse_noise(image, keys, settings) * brain  # noqa: E731
     return _reconstruction_loss(net, corrupt, "l2")
 

@@ -26,7 +26,7 @@ def padim(config: ConfigDict) -> System:
     if not 1 <= config.padim.features <= sum(config.unet.widths):
         raise ConfigError(f"padim.features={config.padim.features}; 1 to {sum(config.unet.widths)} are allowed.")
     model = Padim(config)
-    stages = {NET: Stage((NET,), denoising_loss(model.net, config.noise)), PATCHES: Stage((), model.measure)}
+    stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure)}
     return System(
         model.init, stages, model.embed, scores=("peak",), meaning=(*DATA, "mask.patch", "unet", "noise", "padim")
     )

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.masking import patch_grid
 from symnorm_jax.systems.contract import Batch, Embedding
 
 
@@ -30,6 +31,7 @@ def _patch_sums(x: jax.Array, patch: int) -> jax.Array:
 
 
 def check_sides(config: ConfigDict, divisor: int) -> None:
-    """Raise ConfigError unless slices have two sides that divide by `divisor`."""
+    """Raise ConfigError unless slices have two sides that divide by `divisor` and into patches."""
     if len(config.data.size) != 2 or any(side < 1 or side % divisor for side in config.data.size):
         raise ConfigError(f"data.size={tuple(config.data.size)}; two sides that divide by {divisor} are allowed.")
+    patch_grid(tuple(config.data.size), config.mask.patch)
