@@ -134,7 +134,7 @@ def test_features_are_a_fixed_choice_from_every_level():
 
 
 def test_moments_are_laid_out_by_place():
-    system = BUILD["padim"](config(**{"unet.stem": 2}))
+    system = BUILD["padim"](config(**{"unet.stem": 2, "noise.grid": SIDE}))
     batch = {"image": jnp.zeros((2, SIDE, SIDE, 1))}
     healthy = jax.eval_shape(system.init, jax.random.key(0), batch)["stats"]["healthy"]
     assert healthy["mean"].shape == (4, 4, DIM) and healthy["m2"].shape == (4, 4, DIM, DIM)
