@@ -25,8 +25,8 @@ def main(_) -> None:
     with reported():
         compared = compare([Path(run) for run in _RUNS.value])
         paths = comparison_tables.write(compared, Path(_OUTPUT.value))
-    quality = comparison_tables.quality_table(compared).iloc[:, [0, 1, 2, 3, -3, -2]]
-    for table in (quality, comparison_tables.paired_table(compared).iloc[:, :5]):
+    quality, pairs = comparison_tables.quality_table(compared), comparison_tables.paired_table(compared)
+    for table in (quality.iloc[:, [0, 1, 2, -3, -2]], pairs.iloc[:, :5]):
         shown = Table(*table.columns)
         for row in table.to_numpy():
             shown.add_row(*row)

@@ -124,7 +124,8 @@ def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict
     line = {"name": entry.name, "score": entry.score, "cost": entry.cost}
     for level, cases in entry.cases.items():
         found = separations(cases, entry.score, config, drawn[level])
-        values = {metric: interval(of, drawn[level].patient_weight) for metric, of in found.items()}
+        weights, kind = drawn[level].patient_weight, config.evaluation.interval
+        values = {metric: interval(of, weights, kind=kind) for metric, of in found.items()}
         line[level] = {metric: plain(value) for metric, value in values.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
     name = entry.score if entry.score.startswith(BASELINE) else "map"

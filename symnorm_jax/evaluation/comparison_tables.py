@@ -5,12 +5,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from symnorm_jax.evaluation.templates import UNDEFINED, interval, plain
 from symnorm_jax.files import whole, write_json, write_text
+from symnorm_jax.scoring.scores import BASELINE
 
 QUALITY = {  # column: where it stands in a line
     "AUROC within position": ("slice", "auroc_within_position"),
     "AUROC": ("slice", "auroc"),
-    "AUROC adjusted": ("slice", "auroc_adjusted"),
     "AP": ("slice", "average_precision"),
     "patients, AUROC": ("patient", "auroc"),
     "pixels, AP": ("pixel", "average_precision"),
@@ -19,8 +20,6 @@ PAIRED = (
     *("difference", "p", "p, Holm", "verdict", "AUROC, DeLong", "p, DeLong"),
     *("accuracy", "p, McNemar", "patients, AUROC", "pixels, AP"),
 )
-DASH = "–"
-ROUNDED = 3
 
 
 def write(compared: dict, folder: Path) -> list[Path]:
@@ -32,33 +31,41 @@ def write(compared: dict, folder: Path) -> list[Path]:
     write_text(paths[1], "\n\n".join([_sentence(compared), markdown(quality), markdown(pairs)]) + "\n")
     write_text(paths[2], numbers(compared).to_csv(index=False))
     latex = [table.to_latex(index=False, escape=True) for table in (quality, pairs)]
-    write_text(paths[3], "\n".join(latex).replace(DASH, "--"))
+    write_text(paths[3], "\n".join(latex).replace(UNDEFINED, "--"))
     with whole(paths[4]) as partial:
         forest(compared).savefig(partial, dpi=120, bbox_inches="tight")
     return paths
 
 
 def quality_table(compared: dict) -> pd.DataFrame:
-    """One line a method: its quality with 95 % intervals, and what a slice costs it."""
+    """One line a method: its quality with 95 % intervals, the reference minus it, and what a slice costs it."""
     rows = []
     for line in compared["lines"]:
-        cost, row = line["cost"], {"method": line["name"], "score": line["score"].removeprefix("baseline_")}
-        row |= {column: cell(_at(line, path)) for column, path in QUALITY.items()}
+        cost, quality = line["cost"], {column: interval(_at(line, path)) for column, path in QUALITY.items()}
         seconds = cost["seconds_per_slice"]
-        row |= {"passes": str(cost["passes"]), "ms a slice": DASH if seconds is None else f"{1000 * seconds:.1f}"}
-        rows.append(row | {"parameters": f"{cost['parameters'] / 1e6:.2f} M" if cost["parameters"] else DASH})
-    return pd.DataFrame(rows)
+        row = {"method": _named(line, compared), "AUROC within position": quality.pop("AUROC within position")}
+        row[f"{compared['reference']} minus it"] = (
+            interval(line["paired"]["difference"]) if "paired" in line else UNDEFINED
+        )
+        row |= quality | {"passes": str(cost["passes"])}
+        row["ms a slice"] = UNDEFINED if seconds is None else f"{1000 * seconds:.1f}"
+        row["parameters"] = f"{cost['parameters'] / 1e6:.2f} M" if cost["parameters"] else UNDEFINED
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != UNDEFINED).any()]
 
 
 def paired_table(compared: dict) -> pd.DataFrame:
     """One line a rival: the reference minus it, with tests and the verdict on non-inferiority."""
     rows = []
     for line in compared["lines"][1:]:
-        of, mark = line["paired"], " *" if line["name"] == compared["best_on_validation"] else ""
-        cells = [cell(of["difference"]), p_value(of["p_value"]), p_value(of["p_value_holm"]), of["verdict"]]
-        cells += [cell(of["auroc"]), p_value(of["auroc"]["p_value"])]
-        cells += [cell(of["accuracy"]), p_value(of["accuracy"]["p_value"]), cell(of["patient"]), cell(of["pixel"])]
-        rows.append({f"{compared['reference']} minus": line["name"] + mark} | dict(zip(PAIRED, cells, strict=True)))
+        of = line["paired"]
+        cells = [interval(of["difference"]), p_value(of["p_value"]), p_value(of["p_value_holm"]), of["verdict"]]
+        cells += [interval(of["auroc"]), p_value(of["auroc"]["p_value"])]
+        cells += [interval(of["accuracy"]), p_value(of["accuracy"]["p_value"])]
+        cells += [interval(of["patient"]), interval(of["pixel"])]
+        first = {f"{compared['reference']} minus": _named(line, compared)}
+        rows.append(first | dict(zip(PAIRED, cells, strict=True)))
     return pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *PAIRED])
 
 
@@ -69,21 +76,13 @@ def numbers(compared: dict) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-
-
-def cell(found: dict | None) -> str:
-    """A value before its interval; a dash where it is undefined."""
-    if not found or found["value"] is None:
-        return DASH
-    bounds = "" if found["low"] is None else f" ({found['low']:.{ROUNDED}f} to {found['high']:.{ROUNDED}f})"
-    return f"{found['value']:.{ROUNDED}f}{bounds}"
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.map(plain).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def p_value(value: float | None) -> str:
     """A p-value to three decimals, `<0.001` below them."""
-    return DASH if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+    return UNDEFINED if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def forest(compared: dict) -> Figure:
@@ -112,6 +111,12 @@ def _whiskers(axes, values: list[dict]) -> None:
         axes.plot(found["value"], place, "o", color="#3b6fb6")
         if found["low"] is not None:
             axes.plot([found["low"], found["high"]], [place, place], color="#3b6fb6", lw=1.5)
+
+
+def _named(line: dict, compared: dict) -> str:
+    """The name of a method, of a run with its score, and a star for the best rival on validation."""
+    score = "" if line["score"].startswith(BASELINE) else f", {line['score']}"
+    return line["name"] + score + ("*" if line["name"] == compared["best_on_validation"] else "")
 
 
 def _at(line: dict, path: tuple[str, str]) -> dict | None:
