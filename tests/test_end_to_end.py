@@ -24,7 +24,7 @@ from symnorm_jax.training.runlog import open_run
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base"))
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
-BASELINES = {f"baseline_{name}" for name in ("position", "area", "brightness", "fluid", "mirror")}
+BASELINES = {f"baseline_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
 
 
 def config_of(name, size="tiny"):
@@ -64,7 +64,9 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
     run.everything()
     assert run.finished
     results = json.loads((run.workdir / "metrics.json").read_text())
-    assert set(results) == {"slice", "patient", "pixel"}
+    assert {"slice", "patient", "pixel", "lesion", "froc", "steps", "thresholds", "calibration", "groups"} <= set(
+        results
+    )
     for level in ("slice", "patient"):
         assert set(results[level]) == {"mse", "mahalanobis", "mse+mahalanobis"} | BASELINES
     found = results["slice"]["mse+mahalanobis"]
@@ -85,9 +87,10 @@ def test_a_cohort_without_lesions_ends_in_a_report_that_says_so(releases, tmp_pa
     run = run_of("ixi", releases, tmp_path / "run", **changes)
     run.everything()
     results = json.loads((run.workdir / "metrics.json").read_text())
-    assert set(results) == {"slice", "patient"} and results["slice"]["mse"]["auroc"]["value"] is None
+    assert not {"pixel", "lesion"} & set(results) and results["slice"]["mse"]["auroc"]["value"] is None
     assert results["slice"]["mse"]["prevalence"]["value"] == 0
     assert "one class only" in (run.workdir / "report.html").read_text()
+    assert any("no abnormal slice" in note for note in results["notes"])
 
 
 @pytest.fixture(scope="module")
