@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> None:
     if unknown:
         sys.exit(f"error: {unknown[0]!r} is neither a --config.* setting nor one of {['symnorm', *PRESETS]}.")
     path, _, size = _CONFIG.value.partition(":")
+    if "," in size:
+        sys.exit(f"error: --config={_CONFIG.value}: the systems are the presets here; full or tiny is allowed.")
     for place, system in enumerate(_SYSTEMS.value, start=1):
         print(f"{system}, {place} of {len(_SYSTEMS.value)}", flush=True)
         preset = "" if system == "symnorm" else f",{system}"

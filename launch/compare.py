@@ -26,7 +26,8 @@ def main(_) -> None:
         compared = compare([Path(run) for run in _RUNS.value])
         paths = comparison_tables.write(compared, Path(_OUTPUT.value))
     quality, pairs = comparison_tables.quality_table(compared), comparison_tables.paired_table(compared)
-    for table in (quality.iloc[:, [0, 1, 2, -3, -2]], pairs.iloc[:, :5]):
+    shown_first = [name for name in quality if name.startswith(("method", "AUROC within", "passes", "ms"))]
+    for table in (quality[shown_first], pairs.iloc[:, :5]):
         shown = Table(*table.columns)
         for row in table.to_numpy():
             shown.add_row(*row)

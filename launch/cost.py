@@ -3,7 +3,8 @@
 python launch/cost.py --runs=runs/lgg,runs/lgg_dae
 
 A run measures its own cost when it is made, beside whatever else the machine does then; for a comparison of seconds
-they are to be measured together. Writes `cost.json` into each run.
+they are to be measured together. Writes `cost.json` into each run, and its
+report again.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from symnorm_jax.errors import reported
+from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import read_json
 from symnorm_jax.run import Run
 from symnorm_jax.training.runlog import read_config
@@ -26,6 +28,7 @@ def main(_) -> None:
     with reported():
         for workdir in map(Path, _RUNS.value):
             Run(read_config(workdir), workdir).measure_cost(anew=True)
+            write_report(workdir, read_config(workdir))
             cost = read_json(workdir / "cost.json")
             milliseconds = f"{1000 * cost['seconds_per_slice']:.2f}"
             shown.add_row(workdir.name, str(cost["passes"]), f"{cost['parameters']:,}", milliseconds, cost["device"])

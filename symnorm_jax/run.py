@@ -1,7 +1,7 @@
 """A run from its first arrow to its last. Every step leaves files in the run directory and is skipped where they stand.
 
-scans -> manifest.csv -> <stage>/ckpt -> embeddings/ -> gaussian.npz, scores.csv, thresholds.json
-      -> metrics.json -> report.html
+scans -> manifest.csv -> <stage>/ckpt -> embeddings/, cost.json
+      -> gaussian.npz, scores.csv, thresholds.json, calibration.json -> metrics.json -> report.html, MODEL_CARD.md
 """
 
 from functools import cached_property
@@ -27,14 +27,13 @@ from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
 from symnorm_jax.scoring.mahalanobis import Gaussian
 from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
 from symnorm_jax.scoring.takeover import ZERO_SHOT
-from symnorm_jax.scoring.thresholds import fit_thresholds
+from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.systems.contract import Variables
 from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
 from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
 
-JUDGED = ("val", "test")
 PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
 FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json", "calibration.json")
 FROM_METRICS = ("metrics.json", "report.html")
@@ -45,12 +44,15 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
-        self._system = checked(config)
+        try:
+            self._system = checked(config)
+        except AttributeError as error:  # ml_collections' word for a key that is not there
+            raise RunError(f"{workdir}: its config is of another version of symnorm_jax: {error}") from None
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return all((self.workdir / name).exists() for name in (*FROM_SCORES, *FROM_METRICS))
+        return all((self.workdir / name).exists() for name in ("cost.json", *FROM_SCORES, *FROM_METRICS))
 
     def everything(self) -> None:
         """All steps, from wherever the run stands."""
@@ -93,7 +95,7 @@ class Run:
             self.workdir,
         )
         if self.config.init_from and schedule(self.config, self._system):
-            self._embed(restored(self.config.init_from, self._system, variables), folder / "source", JUDGED)
+            self._embed(restored(self.config.init_from, self._system, variables), folder / "source", self._splits[1:])
         self._embed(variables, folder, self._splits)
 
     def measure_cost(self, anew: bool = False) -> None:
@@ -108,9 +110,9 @@ class Run:
         write_json(self.workdir / "cost.json", cost(self._system, variables, batch))
 
     def score(self, anew: bool = False) -> None:
-        """Embeddings to `gaussian.npz`, `scores.csv` and `thresholds.json`; with `anew` though they are there."""
+        """Embeddings to `gaussian.npz`, scores, thresholds and calibration; with `anew` though they are there."""
         if anew:
-            self._forget(*FROM_SCORES, *FROM_METRICS)
+            self._forget(*FROM_SCORES, *FROM_METRICS, "controls.json")
         if all((self.workdir / name).exists() for name in FROM_SCORES):
             return
         config, source = self.config, self.config.init_from
@@ -119,7 +121,7 @@ class Run:
         moments = takeover.moments_of(source) if config.score.thresholds == "source" else None
         table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
         if source:  # where no network was trained, the run's embeddings are the source's
-            theirs = self._embedded(JUDGED, "source" if schedule(config, self._system) else "")
+            theirs = self._embedded(self._splits[1:], "source" if schedule(config, self._system) else "")
             table[ZERO_SHOT] = takeover.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / "scores.csv", table.to_csv())
         validation = {level: self._validation(level, table) for level in LEVELS}
@@ -129,7 +131,13 @@ class Run:
         write_json(self.workdir / "calibration.json", probable)
 
     def evaluate(self, anew: bool = False) -> None:
-        """Scores to `metrics.json`, `figures/` and `report.html`; with `anew` though they are there."""
+        """Scores to `metrics.json`, `figures/`, `report.html` and `MODEL_CARD.md`; with `anew` though they are there.
+
+        Raises RunError where the run has not been scored.
+        """
+        missing = [name for name in FROM_SCORES if not (self.workdir / name).exists()]
+        if missing:
+            raise RunError(f"{self.workdir}: {missing[0]} is missing; make it with launch/score.py first.")
         if anew:
             self._forget(*FROM_METRICS)
         if not (self.workdir / "metrics.json").exists():
@@ -185,6 +193,9 @@ class Run:
         """`{score: {rule: fit}}`, fitted on validation cases or, if so configured, taken over from the source."""
         config, own = self.config, score_names(table)
         fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score)
+        if level == "patient" and config.score.patient == "calibrated":
+            # Validation patients were compared with the others of them, new ones are with all: not exchangeable.
+            fitted = {name: rules | {"conformal": unpromised(rules["conformal"])} for name, rules in fitted.items()}
         if config.init_from:
             theirs = takeover.thresholds_of(config.init_from, level, config.score)
             kept = own if config.score.thresholds == "source" else []

@@ -144,3 +144,21 @@ def test_every_file_says_the_same(compared, tmp_path):
     page, latex = paths[".md"].read_text(), paths[".tex"].read_text()
     assert f"| {value:.3f} (" in page and f"{value:.3f} (" in latex and latex.count("tabular") == 4
     assert "position\\_and" not in page and paths[".png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_conformal_thresholds_of_groups_can_be_compared(tmp_path):
+    settings = {"score.groups": ("site",), "score.threshold": "conformal", "score.alpha": 0.2}
+    runs = [run_named(tmp_path, name, **settings) for name in ("here", "there")]
+    paired = line_of(compare(runs), "there")["paired"]
+    assert paired["accuracy"]["value"] == 0
+
+
+def test_without_abnormal_slices_in_validation_no_rival_is_the_one_to_beat(runs, tmp_path):
+    copies = [run_named(tmp_path, name) for name in ("one", "other")]
+    for copy in copies:
+        table = pd.read_csv(copy / "scores.csv", index_col="index", keep_default_na=False)
+        table[~((table.split == "val") & (table.label == "abnormal"))].to_csv(copy / "scores.csv")
+    found = compare(copies)
+    assert found["best_on_validation"] is None and "best rival" not in comparison_tables.markdown(
+        comparison_tables.quality_table(found)
+    )

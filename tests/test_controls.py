@@ -70,12 +70,12 @@ def test_every_control_is_told_in_a_sentence(run):
     json.dumps(found)
 
 
-def test_an_unsound_evaluation_is_called_so():
+def test_an_evaluation_to_doubt_is_called_so():
     about = {"auroc": {"value": 0.6}, "error": 0.001}
     leak = [
         {"labels": x, "split": y, "auroc": {"value": None}} for x in ("true", "shuffled") for y in ("patient", "slice")
     ]
-    assert "unsound" in controls._notes({"shuffled": about, "leak": leak})[0]
+    assert "doubt the evaluation" in controls._notes({"shuffled": about, "leak": leak})[0]
 
 
 def test_a_test_split_of_one_class_or_one_patient_is_refused(tmp_path):

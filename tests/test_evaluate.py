@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from ml_collections import ConfigDict
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from test_report import write_run
 
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.files import read_json
+from symnorm_jax.evaluation.report import write_report
+from symnorm_jax.files import read_json, write_json
+from symnorm_jax.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +93,20 @@ def test_one_patient_has_values_without_intervals_and_a_sentence(tmp_path):
     assert any("one patient" in note for note in results["notes"])
     found = results["slice"]["mse"]["auroc"]
     assert found["value"] is not None and found["low"] is None
+
+
+def test_a_split_without_a_judged_slice_says_so_and_has_a_report(tmp_path):
+    config = write_run(tmp_path / "run", maps=False)
+    spoiled(tmp_path / "run", lambda table: table.assign(label=table.label.where(table.split != "test", "neither")))
+    results = evaluate(tmp_path / "run", config)
+    assert "The test split has no labelled slice: nothing is defined at slice level." in results["notes"]
+    write_json(tmp_path / "run" / "metrics.json", results)
+    write_report(tmp_path / "run", config)
+    assert "no labelled slice" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_config_of_another_version_is_named(tmp_path):
+    config = write_run(tmp_path / "run").to_dict()
+    del config["score"]["calibration"]
+    with pytest.raises(RunError, match="run: its config is of another version of symnorm_jax: .*calibration"):
+        Run(ConfigDict(config).lock(), tmp_path / "run")

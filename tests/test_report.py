@@ -188,7 +188,7 @@ def test_the_numbers_are_those_of_the_files(copy):
         assert shown in page and shown in written
     for text in ("8191", "77.77", "4242"):
         assert text in page and text in written
-    assert "AUROC of 0.123 (0.023–0.223); the best trivial baseline" in page
+    assert "AUROC of 0.123 (0.023–0.223); of the trivial baselines" in page
 
 
 def test_names_from_files_are_escaped(copy):
@@ -242,7 +242,7 @@ def test_thresholds_tell_what_they_promise_and_what_came_of_it(copy):
 
 def test_controls_are_shown_or_their_command(copy):
     folder, config = copy
-    assert "python launch/controls.py --run=copy" in text_of(page_of(folder, config))
+    assert "python launch/controls.py --run=RUN" in text_of(page_of(folder, config))
     values = {"value": 0.501, "low": 0.41, "high": 0.59}
     leak = [{"labels": "shuffled", "split": "slice", "auroc": values | {"value": 0.987}}]
     found = {"shuffled": {"auroc": values, "expected": 0.5, "repeats": 20}, "leak": leak, "notes": ["So it is."]}

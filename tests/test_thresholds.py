@@ -275,3 +275,10 @@ def test_bad_input_ends_in_a_sentence():
     for wrong, said in (({"quantile": 1.1}, "quantile is 1.1"), ({"k": np.nan}, "k is nan"), ({"alpha": 0}, "is 0; a")):
         with pytest.raises(ConfigError, match=said):
             fit_thresholds(cases_of(np.ones((2, 2))), ["s"], Settings(**wrong))
+
+
+def test_exact_intervals_never_cover_less_than_they_say():
+    found = [proportion(np.arange(20) < k) for k in range(21)]
+    for truth in np.linspace(0.01, 0.99, 99):
+        covers = np.array([one["low"] <= truth <= one["high"] for one in found])
+        assert binom.pmf(np.arange(21), 20, truth) @ covers >= 0.95

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.manifest import read_manifest
+from symnorm_jax.data.manifest import group_columns, read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.delong import auroc_difference
@@ -22,7 +22,8 @@ from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
 from symnorm_jax.evaluation.maps import pixel_histograms
 from symnorm_jax.evaluation.paired import holm, mcnemar, non_inferiority, proportion_difference
 from symnorm_jax.files import read_json
-from symnorm_jax.scoring.scores import BASELINE, score_names
+from symnorm_jax.scoring.scores import ABOUT, BASELINE, score_names
+from symnorm_jax.scoring.takeover import ZERO_SHOT
 from symnorm_jax.scoring.thresholds import threshold_of
 from symnorm_jax.training.runlog import progress, read_config
 
@@ -39,9 +40,8 @@ class Entry(NamedTuple):
     name: str
     run: Path
     score: str
-    cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS
+    cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS, with the `threshold` in use, NaN for none
     validation: pd.DataFrame  # slices
-    fits: dict[str, dict]  # {level: the threshold in use}
     cost: dict
     pixels: Pixels | None  # of its map, where there is one and lesions are drawn
 
@@ -66,10 +66,11 @@ def compare(runs: list[Path]) -> dict:
     adjusted = iter(holm(np.array(defined)))
     for line, p in zip(lines[1:], p_values, strict=True):
         line["paired"]["p_value_holm"] = None if p is None else float(next(adjusted))
-    best = max(rivals, key=lambda entry: _on_validation(entry, config), default=None)
+    tried = {entry.name: _on_validation(entry, config) for entry in rivals}
+    best = max(tried, key=tried.get, default=None)
     about = {"reference": first.name, "metric": primary(first.cases["slice"]), "margin": config.evaluation.margin}
     about |= {"patients": int(first.cases["slice"].patient.nunique()), "slices": len(first.cases["slice"])}
-    return about | {"best_on_validation": best.name if best else None, "lines": lines}
+    return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
 
 
 def _entries(runs: list[Path]) -> tuple[ConfigDict, list[Entry]]:
@@ -81,14 +82,16 @@ def _entries(runs: list[Path]) -> tuple[ConfigDict, list[Entry]]:
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
     configs = [read_config(run) for run in runs]
-    tables = [read_scores(run, read_manifest(run / "manifest.csv")) for run in runs]
-    each = list(zip(runs, tables, configs, strict=True))
+    manifests = [read_manifest(run / "manifest.csv") for run in runs]
+    tables = [read_scores(run, rows) for run, rows in zip(runs, manifests, strict=True)]
+    grouped = [table.join(rows[group_columns(rows)]) for table, rows in zip(tables, manifests, strict=True)]
+    each = list(zip(runs, grouped, configs, strict=True))
     maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
     entries = [
         _entry(run.name, config.score.headline, (run, table, config), found.get("map"))
         for (run, table, config), found in zip(each, maps, strict=True)
     ]
-    for score in score_names(tables[0], baselines=True):
+    for score in (one for one in score_names(tables[0], baselines=True) if one != ZERO_SHOT):
         name = score.removeprefix(BASELINE).replace("_", " ")
         entries.append(_entry(name, score, each[0], maps[0].get(score)))
     return configs[0], entries
@@ -96,13 +99,17 @@ def _entries(runs: list[Path]) -> tuple[ConfigDict, list[Entry]]:
 
 def _entry(name: str, score: str, of: tuple[Path, pd.DataFrame, ConfigDict], pixels: Pixels | None) -> Entry:
     run, table, config = of
-    how, fitted = (config.score.patient, config.score.top_k), read_json(run / "thresholds.json")
-    cases = {level: cases_at(level, table, "test", *how) for level in LEVELS}
-    ordered = {level: one.sort_values([key for key in KEYS if key in one]) for level, one in cases.items()}
-    fits = {level: fitted[level][score][config.score.threshold] for level in LEVELS}
+    fitted = read_json(run / "thresholds.json")
+    groups = tuple(name for name in table if name not in ABOUT and not pd.api.types.is_numeric_dtype(table[name]))
+    how = (config.score.patient, config.score.top_k, groups)
+    cases = {}
+    for level in LEVELS:
+        found = cases_at(level, table, "test", *how)
+        found["threshold"] = threshold_of(fitted[level][score][config.score.threshold], found)
+        cases[level] = found.sort_values([key for key in KEYS if key in found])
     trivial = {"passes": 0, "parameters": 0, "seconds_per_slice": None}
     cost = trivial if score.startswith(BASELINE) else read_json(run / "cost.json")
-    return Entry(name, run, score, ordered, cases_at("slice", table, "val", *how), fits, cost, pixels)
+    return Entry(name, run, score, cases, cases_at("slice", table, "val", *how), cost, pixels)
 
 
 def _refuse_other_cases(first: Entry, other: Entry) -> None:
@@ -179,19 +186,20 @@ def _at_thresholds(first: Entry, other: Entry) -> dict:
     """Difference in accuracy at the thresholds in use, and the p-value of McNemar, by patient."""
     right, patient = [], first.cases["slice"].patient.to_numpy()
     for one in (first, other):
-        cases, fit = one.cases["slice"], one.fits["slice"]
-        if fit["value"] is None:
+        cases = one.cases["slice"]
+        if cases.threshold.isna().any():
             return {"value": None, "low": None, "high": None, "p_value": None}
-        right.append((cases[one.score].to_numpy() >= threshold_of(fit, cases)) == cases.positive.to_numpy())
+        right.append((cases[one.score] >= cases.threshold).to_numpy() == cases.positive.to_numpy())
     return plain(proportion_difference(*right, patient)) | {"p_value": _number(mcnemar(*right, patient))}
 
 
 def _p_value(first: Metric, second: Metric, weights: np.ndarray) -> float | None:
     """Two-sided, from how many replicates of the difference lie on the far side of none; never 0."""
     gaps = first(weights) - second(weights)
-    gaps = gaps[~np.isnan(gaps)]
-    if not len(gaps):
+    defined = gaps[~np.isnan(gaps)]
+    if 2 * len(defined) <= len(gaps):  # as for the interval
         return None
+    gaps = defined
     return float(min(1.0, 2 * (1 + min((gaps <= 0).sum(), (gaps >= 0).sum())) / (1 + len(gaps))))
 
 

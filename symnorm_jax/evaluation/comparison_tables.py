@@ -70,7 +70,7 @@ def paired_table(compared: dict) -> pd.DataFrame:
 
 
 def numbers(compared: dict) -> pd.DataFrame:
-    """Every number of the two tables unrounded, a column each."""
+    """Every number of the two tables and more, to six digits, a column each."""
     return pd.json_normalize(compared["lines"], sep=".")
 
 

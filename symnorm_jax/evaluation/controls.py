@@ -54,7 +54,7 @@ def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) 
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):
         ill = rng.permutation(len(names)) < len(names) // 2
-        values.append(float(auroc(score, ill[patient])))
+        values.append(float(auroc(score, ill[patient], patient=patient)))
     low, high = np.quantile(values, [0.025, 0.975])
     about = {"expected": 0.5, "repeats": repeats, "error": float(np.std(values) / np.sqrt(repeats))}
     return {"auroc": {"value": float(np.mean(values)), "low": float(low), "high": float(high)}} | about
@@ -85,7 +85,7 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
 
 
 def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
-    """The run's own score, its Gaussian fitted as it should be, and with slices of test patients among the healthy.
+    """The Mahalanobis distance with a Gaussian as it should be, and with slices of test patients among the healthy.
 
     Half of the healthy test slices take the place of as many training slices; both are judged on the other half
     and the abnormal slices. The networks stay as they are, so this is the least that a leak would add.
@@ -124,7 +124,7 @@ def _notes(found: dict) -> list[str]:
     """What the numbers say, in sentences."""
     of: Values = found["shuffled"]["auroc"]
     sound = abs(of["value"] - 0.5) <= max(4 * found["shuffled"]["error"], 0.005)
-    verdict = "as it must be" if sound else "WHICH IS NOT 0.5: the evaluation itself is unsound"
+    verdict = "as it must be" if sound else "further from 0.5 than chance takes it: doubt the evaluation itself"
     leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}
     notes = [f"With labels drawn by lot for each patient the AUROC is {of['value']:.3f} on the average, {verdict}."]
     for labels, what in (("true", "the true labels"), ("shuffled", "labels drawn by lot")):

@@ -1,5 +1,6 @@
 """Scores and maps of a run's test split to numbers with intervals, from the run's files alone."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,13 +39,18 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}, "notes": []}
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
+        results["notes"] += _notes(cases, level)
+        if not len(cases):
+            results |= {level: {name: {} for name in names}}
+            for part in ("thresholds", "groups", "calibration"):
+                results[part][level] = {}
+            continue
         results[level] = of_cases(cases, names, fitted[level], config)
         rules = fitted[level][headline]
         results["thresholds"][level] = {rule: realised(fit, cases, headline) for rule, fit in rules.items()}
         results["groups"][level] = of_groups(cases, headline, rules[config.score.threshold], groups, config)
         fit = calibrated[level][headline][config.score.calibration]
         results["calibration"][level] = _calibration(cases, headline, fit, config)
-        results["notes"] += _notes(cases, level)
     return results | of_maps(workdir, table, config)
 
 
@@ -75,10 +81,18 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
     if fit["parameters"] is None:
         return {"reason": fit["reason"]}
     positive, weights = cases.positive.to_numpy(), resamples(cases, config).weight
+    share = calibration.patient_weight(cases.patient.to_numpy())  # as in the fit, every patient counts the same
     probability = calibration.apply(fit, cases[name].to_numpy())
     measures = {"brier": calibration.brier, "expected_calibration_error": calibration.expected_calibration_error}
-    found = {metric: plain(interval(partial(of, probability, positive), weights)) for metric, of in measures.items()}
+    found = {
+        metric: plain(interval(partial(_by_share, of, probability, positive, share), weights))
+        for metric, of in measures.items()
+    }
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
+
+
+def _by_share(of: Callable, probability: np.ndarray, positive: np.ndarray, share: np.ndarray, weight: np.ndarray):
+    return of(probability, positive, weight * share)
 
 
 def _notes(cases: pd.DataFrame, level: str) -> list[str]:

@@ -33,6 +33,6 @@ def _of_group(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> 
         "patients": int(cases.patient.nunique()),
         "cases": len(cases),
         "abnormal": int(cases.positive.sum()),
-        metric: plain(interval(of, drawn.patient_weight)),
+        metric: plain(interval(of, drawn.patient_weight, kind=config.evaluation.interval)),
         "realised": realised(fit, cases, name),
     }

@@ -7,6 +7,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.evaluation import metrics
+from symnorm_jax.evaluation.delong import auroc_interval
 from symnorm_jax.evaluation.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
 from symnorm_jax.scoring.scores import BASELINE
 from symnorm_jax.scoring.thresholds import threshold_of
@@ -31,14 +32,16 @@ def of_cases(
     """`{score: {metric: values}}` of the scores `names` of the test cases of one level.
 
     `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<metric>_minus_<baseline>`, its paired
-    difference from each trivial baseline in the primary metric of the level.
+    difference from each trivial baseline in the primary metric of the level. `auroc_delong` is the AUROC again, its
+    interval from a formula and not from the bootstrap.
     """
     drawn = resamples(cases, config)
     separation = {name: separations(cases, name, config, drawn) for name in names}
     results = {}
     for name in progress(names, "evaluating", len(names)):
         found = separation[name] | _operation(cases, name, thresholds[name][config.score.threshold], drawn)
-        values = {
+        values = {"auroc_delong": auroc_interval(cases[name], cases.positive, cases.patient)}
+        values |= {
             metric: interval(of, drawn.patient_weight, kind=config.evaluation.interval) for metric, of in found.items()
         }
         if not name.startswith(BASELINE):

@@ -12,21 +12,6 @@ from symnorm_jax.errors import InputError
 from symnorm_jax.evaluation.intervals import Interval
 
 
-def proportion_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """A proportion of independent trials with its exact interval (Clopper & Pearson 1934); NaN without trials.
-
-    Raises InputError unless 0 <= successes <= trials.
-    """
-    if not 0 <= successes <= trials:
-        raise InputError(
-            f"{successes} successes of {trials} trials; from 0 to as many as there are trials are possible."
-        )
-    if trials == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    low, high = binomtest(int(successes), int(trials)).proportion_ci(level, "exact")
-    return Interval(successes / trials, float(low), float(high))
-
-
 def mcnemar(first: np.ndarray, second: np.ndarray, patient: np.ndarray | None = None) -> float:
     """Two-sided p-value of the hypothesis that both methods are right equally often.
 

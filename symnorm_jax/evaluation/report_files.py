@@ -96,5 +96,5 @@ def verdict(files: Files) -> str:
         return f"How well {label(headline)} tells slices apart is undefined on this test split."
     return (
         f"{label(headline)} tells abnormal from healthy slices of the same height with an AUROC of {interval(found)}; "
-        f"the best trivial baseline, {label(best[0]).removeprefix('baseline ')}, reaches {interval(best[1])}."
+        f"of the trivial baselines {label(best[0]).removeprefix('baseline ')} does best here, with {interval(best[1])}."
     )

@@ -117,11 +117,11 @@ def verdict(gap: dict | None, margin: float) -> str:
 
 
 def best_baseline(results: dict) -> tuple[str, dict] | None:
-    """The trivial baseline that is best by AUROC within position, and its interval; None where it is undefined."""
+    """The trivial baseline that does best on test by AUROC within position, and its interval; None where undefined."""
     found = {
         name: metrics[levels.WITHIN]
         for name, metrics in results["slice"].items()
-        if name.startswith(BASELINE) and name != ZERO_SHOT and metrics[levels.WITHIN]["value"] is not None
+        if name.startswith(BASELINE) and name != ZERO_SHOT and metrics and metrics[levels.WITHIN]["value"] is not None
     }
     return max(found.items(), key=lambda one: one[1]["value"]) if found else None
 
@@ -139,9 +139,7 @@ def steps(results: dict) -> Table | None:
     """What each step of post-processing does to the difference map; None without a map or a lesion."""
     if "steps" not in results:
         return None
-    found = {
-        row.removeprefix("+").join(("with ", "")) if row != "none" else row: x for row, x in results["steps"].items()
-    }
+    found = {row.replace("+", "with "): metrics for row, metrics in results["steps"].items()}
     columns = list(dict.fromkeys(metric for metrics in found.values() for metric in metrics))
     return _table(found, columns, "Difference map after each step of post-processing, with all before it", "")
 

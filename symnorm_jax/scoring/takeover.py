@@ -28,17 +28,21 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """`{score: {rule: fit}}` of a run at a level, the run named as their origin.
 
     Values are None for patients whose scores that run makes of their slices otherwise than the section `score` here
-    does, or by comparing them with its own slices (`calibrated`).
+    does, or by comparing them with its own slices (`calibrated`). Thresholds of groups are taken over where the same
+    groups are asked for here.
     """
     fitted = read_json(Path(run) / "thresholds.json")[level]
     there = read_json(Path(run) / "config.json")["score"]
     same = all(there.get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
     reason = f"{run} makes the scores of patients otherwise"
     changes = {} if same or level == "slice" else {"value": None, "promise": None, "reason": reason}
-    return {
-        score: {rule: fit | changes | {"origin": f"{run}: {fit['origin']}"} for rule, fit in rules.items()}
-        for score, rules in fitted.items()
-    }
+
+    def taken(fit: dict) -> dict:
+        other = list(score.groups) != fit.get("groups", [])
+        kept = {key: value for key, value in fit.items() if not (other and "group" in key)}
+        return kept | changes | {"origin": f"{run}: {fit['origin']}"}
+
+    return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted.items()}
 
 
 def zero_shot(run: str, manifest: pd.DataFrame, embedded: dict[str, Arrays], headline: str) -> pd.Series:

@@ -100,6 +100,11 @@ def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: Settings) ->
     return {name: {rule: _fit(rule, cases, name, settings) for rule in RULES} for name in names}
 
 
+def unpromised(fit: dict) -> dict:
+    """A conformal fit that keeps its value and promises nothing."""
+    return {key: value for key, value in fit.items() if key not in ("expected_rate", "rate_95")} | {"promise": None}
+
+
 def threshold_of(fit: dict, cases: pd.DataFrame) -> np.ndarray:
     """The threshold `[N]` of each case: that of its patient's group, else the overall one; NaN where there is none."""
     if fit["value"] is None:

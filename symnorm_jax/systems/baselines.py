@@ -25,7 +25,7 @@ Reconstruct = Callable[[Variables, jax.Array], jax.Array]
 
 def autoencoder(config: ConfigDict) -> System:
     """AE with a dense bottleneck of 128 (Baur et al. 2021); L1 loss, the residual and the bottleneck are scored."""
-    return _bottleneck(config, lambda image, brain, keys: image)
+    return _bottleneck(config, lambda image, brain, keys: image, "autoencoder")
 
 
 def context_encoder(config: ConfigDict) -> System:
@@ -38,7 +38,8 @@ def context_encoder(config: ConfigDict) -> System:
     if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
         found = f"erasing.rectangles={config.erasing.rectangles}, erasing.sides={tuple(config.erasing.sides)}"
         raise ConfigError(f"{found}; one rectangle or more and two ascending shares up to 1 are allowed.")
-    return _bottleneck(config, lambda image, brain, keys: erase(image, keys, config.erasing))
+    corrupt = lambda image, brain, keys: erase(image, keys, config.erasing)  # noqa: E731
+    return _bottleneck(config, corrupt, "autoencoder", "erasing")
 
 
 def variational_autoencoder(config: ConfigDict) -> System:
@@ -55,7 +56,7 @@ def variational_autoencoder(config: ConfigDict) -> System:
         kl = losses.kl_to_standard_normal(mean, log_variance).mean()
         return error + kl, Aux({"l1": error, "kl": kl}, variables["stats"])
 
-    return _system(config, net.init, loss, _embed_bottleneck(net, config))
+    return _system(net.init, loss, _embed_bottleneck(net, config), "autoencoder")
 
 
 def denoising_autoencoder(config: ConfigDict) -> System:
@@ -70,7 +71,7 @@ def denoising_autoencoder(config: ConfigDict) -> System:
     def embed(variables: Variables, batch: Batch) -> Embedding:
         return embedding(batch, _apply(net, variables, batch["image"]), config.mask.patch)
 
-    return _system(config, net.init, loss, embed)
+    return _system(net.init, loss, embed, "unet", "noise")
 
 
 def denoising_loss(net: UNet, config: ConfigDict) -> Callable:
@@ -115,18 +116,17 @@ def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
     return jax.vmap(of_one)(image, keys)
 
 
-def _bottleneck(config: ConfigDict, corrupt: Callable) -> System:
+def _bottleneck(config: ConfigDict, corrupt: Callable, *meaning: str) -> System:
     check_sides(config, 2 ** len(config.autoencoder.widths))
     net = Autoencoder(**config.autoencoder, size=tuple(config.data.size))
-    return _system(config, net.init, _reconstruction_loss(net, corrupt), _embed_bottleneck(net, config))
+    return _system(net.init, _reconstruction_loss(net, corrupt), _embed_bottleneck(net, config), *meaning)
 
 
-def _system(config: ConfigDict, init: Callable, loss: Callable, embed: Callable) -> System:
+def _system(init: Callable, loss: Callable, embed: Callable, *meaning: str) -> System:
     def variables(key: jax.Array, batch: Batch) -> Variables:
         return {"params": {NET: init(key, batch["image"])["params"]}, "stats": {}}
 
-    meaning = (*DATA, "mask.patch", "autoencoder", "unet", "noise", "erasing")
-    return System(variables, {NET: Stage((NET,), loss)}, embed, scores=("mae",), meaning=meaning)
+    return System(variables, {NET: Stage((NET,), loss)}, embed, ("mae",), meaning=(*DATA, "mask.patch", *meaning))
 
 
 def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
