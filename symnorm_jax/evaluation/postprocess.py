@@ -65,7 +65,7 @@ def volumes(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[Volu
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
     planes = values, arrays["brain"], arrays["lesion"], known(rows), (rows.label == "healthy").to_numpy()
-    number, scans = rows.slice.to_numpy(), rows.groupby(["patient", "session"]).indices
+    number, scans = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices
     return [Volume(*scan, *_stacked(planes, number, place)) for scan, place in sorted(scans.items())]
 
 
