@@ -199,8 +199,7 @@ def _p_value(first: Metric, second: Metric, weights: np.ndarray) -> float | None
     defined = gaps[~np.isnan(gaps)]
     if 2 * len(defined) <= len(gaps):  # as for the interval
         return None
-    gaps = defined
-    return float(min(1.0, 2 * (1 + min((gaps <= 0).sum(), (gaps >= 0).sum())) / (1 + len(gaps))))
+    return float(min(1.0, 2 * (1 + min((defined <= 0).sum(), (defined >= 0).sum())) / (1 + len(defined))))
 
 
 def _on_validation(entry: Entry, config: ConfigDict) -> float:
