@@ -61,6 +61,10 @@ def base() -> ConfigDict:
     config.unet = ConfigDict({"widths": (48, 96, 128), "depth": 1, "stem": 2})
     config.vae = ConfigDict({"widths": (16, 32, 64, 64), "latent": 1024})
 
+    config.network = ConfigDict()  # how every network computes
+    config.network.dtype = "float32"  # or bfloat16, with parameters, norms' statistics and losses still in float32
+    config.network.remat = False  # compute the inside of blocks again in the backward pass: less memory, more time
+
     config.loss = ConfigDict()
     config.loss.reconstruction = "l1"  # or l2, on hidden brain pixels
     config.loss.ssim = 0.0  # weight of 1 - SSIM beside it
@@ -73,9 +77,16 @@ def base() -> ConfigDict:
     config.difference.relative = True  # divide by the healthy residual at each pixel
     config.difference.blur = 4.5  # mm, deviation of a Gaussian blur within the brain; 0 for none
 
+    config.sharding = ConfigDict()  # how a model lies on many devices; examples always spread over all of them
+    config.sharding.fsdp = 1  # devices that share a model's large arrays; 1 keeps the whole model on each
+    config.sharding.smallest = 65_536  # values from which an array is shared
+
     config.train = ConfigDict()
+    config.train.accumulate = 1  # parts of a batch that are computed one after another, to save memory
     config.train.log_every = 50
     config.train.checkpoint_every = 500
+    config.train.writers = ()  # of metrics, beside metrics.jsonl: tensorboard, wandb
+    config.train.profile = ""  # steps whose JAX profile is written, as "unet:20-25"; --profile sets it
     config.train.unet = _stage(steps=10_000, batch_size=8, learning_rate=2e-3)
     config.train.vae = _stage(steps=1000, batch_size=16, learning_rate=1e-3)
 

@@ -90,7 +90,9 @@ def write_run(workdir: Path, slices: int, replicates: int) -> ConfigDict:
     pd.concat(rows).to_csv(workdir / "manifest.csv", index=False)
     config = base()
     config.data.source, config.evaluation.replicates = "phantom", replicates
-    Run(config, workdir).score()
+    run = Run(config, workdir)
+    run.fit()
+    run.score()
     return config
 
 

@@ -14,7 +14,7 @@ from symnorm_jax.evaluation.controls import controls
 from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import write_json
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import read_config
+from symnorm_jax.training.runlog import claimed, read_config
 
 _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 
@@ -24,10 +24,12 @@ def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
         config = read_config(workdir)
-        Run(config, workdir).evaluate()
-        found = controls(workdir, config)
-        write_json(workdir / "controls.json", found)
-        write_report(workdir, config)
+        run = Run(config, workdir)
+        with claimed(workdir):
+            run.evaluate()
+            found = controls(workdir, config)
+            write_json(workdir / "controls.json", found)
+            write_report(workdir, config)
     print("\n".join(found["notes"]))
     print(f"controls: {workdir / 'controls.json'}; report: {workdir / 'report.html'}")
 

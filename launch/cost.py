@@ -17,7 +17,7 @@ from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import read_json
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import read_config
+from symnorm_jax.training.runlog import claimed, read_config
 
 _RUNS = flags.DEFINE_list("runs", None, "Run directories.", required=True)
 
@@ -27,8 +27,10 @@ def main(_) -> None:
     shown = Table("run", "passes", "parameters", "ms a slice", "device")
     with reported():
         for workdir in map(Path, _RUNS.value):
-            Run(read_config(workdir), workdir).measure_cost(anew=True)
-            write_report(workdir, read_config(workdir))
+            run = Run(read_config(workdir), workdir)
+            with claimed(workdir):
+                run.measure_cost(anew=True)
+                write_report(workdir, run.config)
             cost = read_json(workdir / "cost.json")
             milliseconds = f"{1000 * cost['seconds_per_slice']:.2f}"
             shown.add_row(workdir.name, str(cost["passes"]), f"{cost['parameters']:,}", milliseconds, cost["device"])

@@ -20,7 +20,7 @@ from symnorm_jax.evaluation import cohort, sheet
 from symnorm_jax.files import write_text
 from symnorm_jax.run import Run
 from symnorm_jax.training import commandline
-from symnorm_jax.training.runlog import open_run, progress
+from symnorm_jax.training.runlog import claimed, open_run, progress
 
 _CHECK_ONLY = flags.DEFINE_bool("check_only", False, "Load every scan, say what is wrong, and cut none.")
 flags.adopt_module_key_flags(commandline)
@@ -64,11 +64,12 @@ def throughput(cut, seconds: float) -> str:
 
 
 def main(_) -> None:
-    config, workdir, overrides = commandline.begin()
     with reported():
+        config, workdir, overrides = commandline.begin()
         if _CHECK_ONLY.value:
             sys.exit(check_scans(config, workdir))
-        prepare(config, workdir, overrides)
+        with claimed(workdir):
+            prepare(config, workdir, overrides)
 
 
 if __name__ == "__main__":

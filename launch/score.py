@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.report import print_results
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import read_config
+from symnorm_jax.training.runlog import claimed, read_config
 
 _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 
@@ -20,8 +20,10 @@ def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
         run = Run(read_config(workdir), workdir)
-        run.score(anew=True)
-        run.evaluate(anew=True)
+        with claimed(workdir):
+            run.fit(anew=True)
+            run.score()
+            run.evaluate(anew=True)
     print_results(workdir)
 
 

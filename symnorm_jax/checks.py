@@ -17,8 +17,12 @@ from symnorm_jax.scoring.takeover import THRESHOLDS
 from symnorm_jax.scoring.thresholds import RULES, check_settings
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
-from symnorm_jax.training.sharding import check_batch_size
+from symnorm_jax.training.profile import parse
+from symnorm_jax.training.sharding import check_batch_size, check_sharding
 from symnorm_jax.training.transfer import schedule
+from symnorm_jax.training.writers import check_writers
+
+DTYPES = ("float32", "bfloat16")
 
 
 def checked(config: ConfigDict) -> System:
@@ -40,8 +44,15 @@ def checked(config: ConfigDict) -> System:
     _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
     brain.check_choice(config.data.brain, config.data.extractor)
     mahalanobis.check_shrinkage(config.score.shrinkage)
-    for name, settings in schedule(config, system).items():
-        check_batch_size(f"{'finetune' if config.init_from else 'train'}.{name}.batch_size", settings.batch_size)
+    _refuse_unless_one_of("network.dtype", config.network.dtype, DTYPES)
+    check_sharding(config.sharding)
+    check_writers(config.train.writers)
+    _refuse_unless_positive("train.accumulate", config.train.accumulate)
+    section, stages = "finetune" if config.init_from else "train", schedule(config, system)
+    for name, settings in stages.items():
+        check_batch_size(f"{section}.{name}.batch_size", settings.batch_size, config.train.accumulate)
+    if config.train.profile:
+        _refuse_unless_one_of("train.profile", parse(config.train.profile)[0], stages)
     check_batch_size("score.batch_size", config.score.batch_size)
     return system
 

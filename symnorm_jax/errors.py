@@ -1,5 +1,7 @@
 """Errors that are the input's and not the program's: each message is one sentence for the person who gave it."""
 
+import errno
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +35,31 @@ class NonFiniteError(InputError):
     """A loss or gradient became NaN or infinite."""
 
 
+class Preempted(Exception):
+    """Training has stopped before its end because SIGTERM asked for it, with a checkpoint."""
+
+
+PREEMPTED = 128 + signal.SIGTERM  # the status with which a shell sees a program end that SIGTERM ended
+# What a file system can say that is no fault of the program.
+UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EFBIG)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
-    """End the program with the sentence of an InputError, and exit status 1, in place of a traceback."""
+    """End the program with one sentence in place of a traceback.
+
+    Its status is 1 for an InputError and for files that cannot be written, as on a full disk, and PREEMPTED for
+    Preempted.
+    """
     try:
         yield
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror}; what is finished stays, and the same command goes on from it.")
+    except Preempted as end:
+        print(end, file=sys.stderr)
+        sys.exit(PREEMPTED)

@@ -1,28 +1,57 @@
-"""Files that are either whole or not there: written under another name, then renamed.
+"""Files that are either whole or not there: written under another name, put on disk, then renamed.
 
-A program that is cut off may leave a hidden `.partial` file behind, which nothing reads.
+A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Who writes one holds a lock on
+it, which the system takes back when the program ends in whatever way: so what was left behind can be told from what
+is being written, by any program on any machine that shares the file system.
 """
 
+import fcntl
 import json
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+PARTIAL = ".partial."
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A name to write to; what stands there when the block ends without an error becomes `path`."""
-    # In front, for libraries that go by the extension; with the process, for two that write the same file.
-    partial = path.with_name(f".partial.{os.getpid()}.{path.name}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # In front, for libraries that go by the extension; made unlike any other, for programs that write the same file.
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}.{path.name}")
+    with partial.open("xb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield partial
+            os.fsync(held.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Whether this program alone holds the lock on the file `path` while the block runs; no crash leaves it locked."""
+    with path.open("ab") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what programs that were cut off have left in `folder` and the folders in it."""
+    for left in folder.rglob(f"{PARTIAL}*"):
+        with suppress(FileNotFoundError), locked(left) as mine:
+            if mine:
+                left.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

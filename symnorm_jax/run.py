@@ -7,6 +7,7 @@ scans -> manifest.csv -> <stage>/ckpt -> embeddings/, cost.json
 from functools import cached_property
 from pathlib import Path
 
+import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -29,13 +30,14 @@ from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
 from symnorm_jax.scoring.takeover import ZERO_SHOT
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.systems.contract import Variables
+from symnorm_jax.training.hosts import by_lead, lead, wait
 from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
 from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
 
 PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
-FROM_SCORES = ("gaussian.npz", "scores.csv", "thresholds.json", "calibration.json")
+FROM_SCORES = ("scores.csv", "thresholds.json", "calibration.json")
 FROM_METRICS = ("metrics.json", "report.html")
 
 
@@ -52,7 +54,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return all((self.workdir / name).exists() for name in ("cost.json", *FROM_SCORES, *FROM_METRICS))
+        return all(
+            (self.workdir / name).exists() for name in ("cost.json", "gaussian.npz", *FROM_SCORES, *FROM_METRICS)
+        )
 
     def everything(self) -> None:
         """All steps, from wherever the run stands."""
@@ -61,9 +65,11 @@ class Run:
         self.prepare()
         self.train_and_embed()
         self.measure_cost()
+        self.fit()
         self.score()
         self.evaluate()
 
+    @by_lead
     def prepare(self) -> None:
         """Scans to slices and `manifest.csv`; again if slices have gone from the store.
 
@@ -105,19 +111,36 @@ class Run:
         config, rows = self.config, self.manifest[self.manifest.split == "test"]
         batch = next(scoring_batches(SliceSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
-        fresh = initial_variables(self._system, config, batch, make_mesh())
+        share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
+        fresh = initial_variables(self._system, config, share, make_mesh(config.sharding.fsdp))
         variables = restored(str(self.workdir), self._system, fresh)
-        write_json(self.workdir / "cost.json", cost(self._system, variables, batch))
+        measured = cost(self._system, variables, batch)
+        if lead():
+            write_json(self.workdir / "cost.json", measured)
+        wait("cost")
 
-    def score(self, anew: bool = False) -> None:
-        """Embeddings to `gaussian.npz`, scores, thresholds and calibration; with `anew` though they are there."""
+    def fit(self, anew: bool = False) -> None:
+        """Embeddings of healthy training slices to `gaussian.npz`, on all devices; with `anew` though it is there."""
         if anew:
-            self._forget(*FROM_SCORES, *FROM_METRICS, "controls.json")
+            self._forget("gaussian.npz", *FROM_SCORES, *FROM_METRICS, "controls.json")
+        if (self.workdir / "gaussian.npz").exists():
+            return
+        gaussian = self._gaussian()
+        if lead():
+            mahalanobis.save(self.workdir / "gaussian.npz", gaussian)
+        wait("fit")
+
+    @by_lead
+    def score(self) -> None:
+        """Embeddings and Gaussian to scores, thresholds and calibration.
+
+        Raises RunError where there is no Gaussian.
+        """
         if all((self.workdir / name).exists() for name in FROM_SCORES):
             return
+        self._need("gaussian.npz")
         config, source = self.config, self.config.init_from
-        gaussian = self._gaussian()
-        mahalanobis.save(self.workdir / "gaussian.npz", gaussian)
+        gaussian = mahalanobis.load(self.workdir / "gaussian.npz")
         moments = takeover.moments_of(source) if config.score.thresholds == "source" else None
         table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
         if source:  # where no network was trained, the run's embeddings are the source's
@@ -130,14 +153,13 @@ class Run:
         probable = {level: fit_calibration(cases, score_names(table)) for level, cases in validation.items()}
         write_json(self.workdir / "calibration.json", probable)
 
+    @by_lead
     def evaluate(self, anew: bool = False) -> None:
         """Scores to `metrics.json`, `figures/`, `report.html` and `MODEL_CARD.md`; with `anew` though they are there.
 
         Raises RunError where the run has not been scored.
         """
-        missing = [name for name in FROM_SCORES if not (self.workdir / name).exists()]
-        if missing:
-            raise RunError(f"{self.workdir}: {missing[0]} is missing; make it with launch/score.py first.")
+        self._need("gaussian.npz", *FROM_SCORES)
         if anew:
             self._forget(*FROM_METRICS)
         if not (self.workdir / "metrics.json").exists():
@@ -168,7 +190,10 @@ class Run:
             rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
             source = SliceSource(self.config.data.store, rows)
             pictures = split in PICTURED and folder.name != "source"
-            save_arrays(folder / f"{split}.npz", embed_split(embed, variables, source, size, split, pictures))
+            arrays = embed_split(embed, variables, source, size, split, pictures)
+            if lead():
+                save_arrays(folder / f"{split}.npz", arrays)
+        wait(f"embeddings {folder.name}")
 
     def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, Arrays]:
         """The embeddings and scores of each split, without pictures."""
@@ -201,6 +226,11 @@ class Run:
             kept = own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
         return fitted
+
+    def _need(self, *names: str) -> None:
+        missing = [name for name in names if not (self.workdir / name).exists()]
+        if missing:
+            raise RunError(f"{self.workdir}: {missing[0]} is missing; make it with launch/score.py first.")
 
     def _forget(self, *names: str) -> None:
         """Remove files, last first, so that what is left at any moment is a run cut off at an earlier step."""

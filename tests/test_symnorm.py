@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from configs.base import base, shrink
 from symnorm_jax.data.geometry import mirror_batch
@@ -12,9 +11,6 @@ from symnorm_jax.errors import ConfigError
 from symnorm_jax.masking import PARTITIONS, widen
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.symnorm import Symnorm
-from symnorm_jax.training.optim import make_optimizer
-from symnorm_jax.training.sharding import put_batch, replicated
-from symnorm_jax.training.train import make_step
 
 
 def tiny(**changes):
@@ -151,24 +147,6 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch():
         alone = model.embed(variables, {name: batch[name][i : i + 1] for name in ("image", "brain", "index")})
         np.testing.assert_allclose(alone.z[0], together.z[i], atol=1e-4)
         np.testing.assert_allclose(alone.scalars["mse"][0], together.scalars["mse"][i], rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["unet", "vae"])
-def test_two_devices_take_the_step_of_one(name):
-    config = tiny()
-    system, batch = BUILD["symnorm"](config), batch_of(config, count=4)
-    batch.pop("progress")
-    ends = []
-    for count in (1, 2):
-        mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count], axis_types=(AxisType.Auto,))
-        variables = system.init(jax.random.key(0), batch)
-        optimizer = make_optimizer(steps=9, **config.train[name].optimizer)
-        params = {name: variables["params"].pop(name)}
-        state = {"step": jnp.int32(5), "params": params, "stats": variables["stats"], "opt": optimizer.init(params)}
-        step = make_step(name, system.stages[name], optimizer, 0, 9, mesh)
-        ends.append(step(jax.device_put(state, replicated(mesh)), variables["params"], put_batch(batch, mesh)))
-    for one, two in zip(*map(jax.tree.leaves, ends), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.files import remove_partial
 
 FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other slices
 PREPARING = (
@@ -38,6 +39,7 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
     scans = find_scans(config)
     folder = Path(config.store)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
     settings = json.dumps({key: config[key] for key in PREPARING} | {"format": FORMAT}, sort_keys=True)
     work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
     rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]

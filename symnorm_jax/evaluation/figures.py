@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from symnorm_jax.evaluation import bands
 from symnorm_jax.evaluation.intervals import Resamples
 from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.training.meter import PACE
 
 HEALTHY, ABNORMAL = "#3b6fb6", "#c8553d"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6761d")
 DASHES = ((4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (8, 2), (2, 2))
-PACE = ["steps_per_second", "waited", "gradient_norm"]  # logged, and not drawn
 SIZE = (5, 3.7)  # inches
 MOST_FALSE = 10  # false positives a scan, where the FROC curve is cut off
 
@@ -90,7 +90,7 @@ def histogram(cases: pd.DataFrame, name: str, rules: dict[str, dict], used: str)
 def training(stage: str, lines: list[dict[str, float]]) -> Figure:
     """Loss and its parts over the steps of a stage."""
     figure, axes = _panel("step", "", limits=None)
-    log = pd.DataFrame(lines).set_index("step").drop(columns=PACE, errors="ignore")
+    log = pd.DataFrame(lines).set_index("step").drop(columns=[*PACE, "gradient_norm"], errors="ignore")
     for place, metric in enumerate(log):
         look = {"dashes": DASHES[place % len(DASHES)]} if place else {}
         axes.plot(log[metric], lw=1.5, color=COLOURS[place % len(COLOURS)], label=metric, **look)

@@ -1,19 +1,25 @@
 """The U-Net (Ronneberger et al. 2015) with GroupNorm, SiLU and up-sampling by pixel shuffle.
 
 Blocks take two or three spatial axes alike: kernels are sized from the rank of their input.
+
+Every network of `models/` computes in its `dtype`, keeps its parameters and the statistics of its norms in float32, and
+answers in float32.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def group_norm(x: jax.Array) -> nn.GroupNorm:
-    """GroupNorm with up to 8 groups, as many as divide the channels of x."""
-    return nn.GroupNorm(num_groups=math.gcd(8, x.shape[-1]))
+    """GroupNorm with up to 8 groups, as many as divide the channels of x; reduced in float32, in the type of x."""
+    return nn.GroupNorm(num_groups=math.gcd(8, x.shape[-1]), dtype=x.dtype)
 
 
 def pixel_shuffle(x: jax.Array, channels: int, factor: int = 2) -> jax.Array:
@@ -39,11 +45,12 @@ class ConvBlock(nn.Module):
 
     width: int
     depth: int = 2
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for _ in range(self.depth):
-            x = nn.Conv(self.width, (3,) * (x.ndim - 2), use_bias=False)(x)
+            x = nn.Conv(self.width, (3,) * (x.ndim - 2), use_bias=False, dtype=self.dtype)(x)
             x = nn.silu(group_norm(x)(x))
         return x
 
@@ -55,11 +62,12 @@ class Upsample(nn.Module):
     """
 
     width: int
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         rank = x.ndim - 2
-        x = nn.Conv(self.width * 2**rank, (1,) * rank)(x)
+        x = nn.Conv(self.width * 2**rank, (1,) * rank, dtype=self.dtype)(x)
         return pixel_shuffle(x, self.width)
 
 
@@ -68,25 +76,34 @@ class UNet(nn.Module):
 
     A `stem` above 1 folds that many pixels a side into channels and unfolds them at the end, which loses nothing and
     saves most of the time, spent at full resolution. Sides divide by `stem * 2 ** (len(widths) - 1)`. What the encoder
-    makes of each level is sown as the intermediate `encoder`.
+    makes of each level is sown as the intermediate `encoder`. With `remat` the backward pass computes the blocks again
+    in place of keeping what is inside them.
     """
 
     widths: Sequence[int]
     depth: int = 2
     stem: int = 1
     channels: int = 1
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = pixel_unshuffle(x, self.stem)
-        skips = []
+        blocks, skips = self._blocks(), []
         for level, width in enumerate(self.widths):
             x = nn.avg_pool(x, (2,) * (x.ndim - 2), (2,) * (x.ndim - 2)) if level else x
-            x = ConvBlock(width, self.depth)(x)
+            x = next(blocks)(width)(x)
             skips.append(x)
-        self.sow("intermediates", "encoder", skips)
+        self.sow("intermediates", "encoder", [skip.astype(jnp.float32) for skip in skips])
         for width, skip in zip(self.widths[-2::-1], skips[-2::-1], strict=True):
-            x = ConvBlock(width, self.depth)(jnp.concatenate([Upsample(width)(x), skip], -1))
+            x = next(blocks)(width)(jnp.concatenate([Upsample(width, self.dtype)(x), skip], -1))
         rank = x.ndim - 2
-        x = nn.Conv(self.channels * self.stem**rank, (1,) * rank)(x)
-        return pixel_shuffle(x, self.channels, self.stem)
+        x = nn.Conv(self.channels * self.stem**rank, (1,) * rank, dtype=self.dtype)(x)
+        return pixel_shuffle(x, self.channels, self.stem).astype(jnp.float32)
+
+    def _blocks(self) -> Iterator[Callable[[int], nn.Module]]:
+        """Makers of blocks from their width, one after another, named alike with and without `remat`."""
+        kind = nn.remat(ConvBlock) if self.remat else ConvBlock
+        for i in itertools.count():
+            yield partial(kind, depth=self.depth, dtype=self.dtype, name=f"ConvBlock_{i}")

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from symnorm_jax.models.unet import Upsample
 
@@ -20,14 +21,16 @@ class Encoder(nn.Module):
 
     widths: Sequence[int]
     latent: int
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for width in self.widths:
-            x = nn.silu(nn.Conv(width, (3,) * (x.ndim - 2), strides=2)(x))
+            x = nn.silu(nn.Conv(width, (3,) * (x.ndim - 2), strides=2, dtype=self.dtype)(x))
         x = x.reshape(len(x), -1)
-        log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros)(x)
-        return nn.Dense(self.latent)(x), log_variance.clip(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+        log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
+        mean = nn.Dense(self.latent, dtype=self.dtype)(x)
+        return mean.astype(jnp.float32), log_variance.astype(jnp.float32).clip(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
 
 
 class Decoder(nn.Module):
@@ -36,14 +39,17 @@ class Decoder(nn.Module):
     widths: Sequence[int]
     size: Sequence[int]
     channels: int
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         sides = [side >> len(self.widths) for side in self.size]
-        x = nn.Dense(int(np.prod(sides)) * self.widths[-1])(z).reshape(len(z), *sides, self.widths[-1])
+        x = nn.Dense(int(np.prod(sides)) * self.widths[-1], dtype=self.dtype)(z)
+        x = x.reshape(len(z), *sides, self.widths[-1])
         for width in self.widths[::-1]:
-            x = Upsample(width)(nn.silu(nn.Conv(width, (3,) * len(sides))(x)))
-        return nn.Conv(self.channels, (1,) * len(sides))(x)
+            x = nn.silu(nn.Conv(width, (3,) * len(sides), dtype=self.dtype)(x))
+            x = Upsample(width, self.dtype)(x)
+        return nn.Conv(self.channels, (1,) * len(sides), dtype=self.dtype)(x).astype(jnp.float32)
 
 
 class BetaVAE(nn.Module):
@@ -53,10 +59,13 @@ class BetaVAE(nn.Module):
     size: Sequence[int]
     latent: int = 1024
     channels: int = 1
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
 
     def setup(self):
-        self.encoder = Encoder(self.widths, self.latent)
-        self.decoder = Decoder(self.widths, self.size, self.channels)
+        encoder, decoder = (nn.remat(kind) if self.remat else kind for kind in (Encoder, Decoder))
+        self.encoder = encoder(self.widths, self.latent, self.dtype)
+        self.decoder = decoder(self.widths, self.size, self.channels, self.dtype)
 
     def __call__(self, x: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Reconstruction `[B, *S, C]` from one posterior sample, and the posterior's mean and log-variance `[B, D]`.

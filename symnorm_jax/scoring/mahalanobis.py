@@ -5,16 +5,19 @@ formula of Chan, Golub & LeVeque (1983): memory does not grow with their number,
 it is centred. Sums run on the device in float32; the covariance is shrunk and factored on the host in float64.
 """
 
-from functools import partial, reduce
+from collections.abc import Callable
+from functools import cache, partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from symnorm_jax.errors import EmbeddingError
 from symnorm_jax.files import load_arrays, save_arrays
+from symnorm_jax.training.sharding import by_example, make_mesh, put_whole, replicated
 
 EPSILON = float(np.finfo(np.float32).eps)
 MAX_CONDITION = 1 / EPSILON  # beyond it the smallest eigenvalue of a float32 covariance is rounding error
@@ -77,13 +80,39 @@ def update(moments: Moments, z: jax.Array, valid: jax.Array) -> Moments:
 
 
 def stream(z: np.ndarray, batch: int = 1024) -> Moments:
-    """The moments of z `[N, D]`, read `batch` rows at a time; z may be memory-mapped."""
-    moments = zeros(z.shape[1])
+    """The moments of z `[N, D]`, read about `batch` rows at a time and shared out to all devices of all hosts.
+
+    z may be memory-mapped; every host has it whole. Devices sum up what they are given each for itself, and merge once.
+    """
+    mesh, dim = make_mesh(), z.shape[1]
+    batch = -(-batch // mesh.size) * mesh.size
+    begin, add, end = _on_devices(mesh)
+    moments = begin(dim)
     for start in range(0, len(z), batch):
         rows = np.asarray(z[start : start + batch], np.float32)
         padded = np.pad(rows, ((0, batch - len(rows)), (0, 0)))  # one shape, so one compilation
-        moments = update(moments, padded, np.arange(batch) < len(rows))
-    return moments
+        valid = np.arange(batch) < len(rows)
+        parts = {"z": padded.reshape(mesh.size, -1, dim), "valid": valid.reshape(mesh.size, -1)}
+        moments = add(moments, **put_whole(parts, mesh))
+    return end(moments)
+
+
+@cache
+def _on_devices(mesh: Mesh) -> tuple[Callable, Callable, Callable]:
+    """No moments, an update and a merger, of moments `[devices, ...]` that lie one on each device."""
+    apart, devices = by_example(mesh), range(mesh.size)
+
+    def begin(dim: int) -> Moments:
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), zeros(dim))
+
+    def end(moments: Moments) -> Moments:
+        return reduce(merge, (jax.tree.map(lambda x: x[device], moments) for device in devices))  # noqa: B023
+
+    return (
+        jax.jit(begin, static_argnums=0, out_shardings=apart),
+        jax.jit(jax.vmap(update), out_shardings=apart, donate_argnums=0),
+        jax.jit(end, out_shardings=replicated(mesh)),
+    )
 
 
 def oas(moments: Moments) -> float:

@@ -45,7 +45,7 @@ def context_encoder(config: ConfigDict) -> System:
 def variational_autoencoder(config: ConfigDict) -> System:
     """VAE of the same architecture (Baur et al. 2021): L1 error summed over pixels, scored from the posterior mean."""
     check_sides(config, 2 ** len(config.autoencoder.widths))
-    net = Autoencoder(**config.autoencoder, size=tuple(config.data.size), variational=True)
+    net = _autoencoder(config, variational=True)
 
     def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         params = {"params": variables["params"][NET]}
@@ -65,7 +65,7 @@ def denoising_autoencoder(config: ConfigDict) -> System:
     Its loss is squared and its widths are those of symnorm's U-Net.
     """
     check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
-    net = UNet(**config.unet)
+    net = UNet(**config.unet, **config.network)
     loss = denoising_loss(net, config)
 
     def embed(variables: Variables, batch: Batch) -> Embedding:
@@ -116,9 +116,14 @@ def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
     return jax.vmap(of_one)(image, keys)
 
 
+def _autoencoder(config: ConfigDict, variational: bool = False) -> Autoencoder:
+    size = tuple(config.data.size)
+    return Autoencoder(**config.autoencoder, **config.network, size=size, variational=variational)
+
+
 def _bottleneck(config: ConfigDict, corrupt: Callable, *meaning: str) -> System:
     check_sides(config, 2 ** len(config.autoencoder.widths))
-    net = Autoencoder(**config.autoencoder, size=tuple(config.data.size))
+    net = _autoencoder(config)
     return _system(net.init, _reconstruction_loss(net, corrupt), _embed_bottleneck(net, config), *meaning)
 
 

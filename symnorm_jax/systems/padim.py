@@ -36,7 +36,7 @@ class Padim:
     """The encoder, which of its features are used, and the pure functions made of them; never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.net, self.patch = UNet(**config.unet), config.mask.patch
+        self.net, self.patch = UNet(**config.unet, **config.network), config.mask.patch
         self.grid = tuple(side // config.unet.stem for side in config.data.size)
         self.blur = config.padim.blur / config.data.spacing
         chosen = np.random.default_rng(0).permutation(sum(config.unet.widths))

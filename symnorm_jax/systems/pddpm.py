@@ -40,7 +40,8 @@ class PatchedDiffusion:
     """The denoiser, its noise schedule and its patches, and the pure functions made of them; never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.net, self.settings, self.cell = UNet(**config.unet), config.diffusion, config.mask.patch
+        self.net = UNet(**config.unet, **config.network)
+        self.settings, self.cell = config.diffusion, config.mask.patch
         self.signal = np.cumprod(1 - np.linspace(*BETAS, TIMESTEPS)).astype(np.float32)  # share of the signal's power
         self.patches = _patches(tuple(config.data.size), config.diffusion.patches)
 

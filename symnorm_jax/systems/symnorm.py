@@ -51,8 +51,8 @@ class Symnorm:
     def __init__(self, config: ConfigDict):
         self.size, self.spacing, self.mask = tuple(config.data.size), config.data.spacing, config.mask
         self.loss, self.difference = config.loss, config.difference
-        self.unet = UNet(**config.unet)
-        self.vae = BetaVAE(size=self.size, **config.vae)
+        self.unet = UNet(**config.unet, **config.network)
+        self.vae = BetaVAE(size=self.size, **config.vae, **config.network)
         grid = patch_grid(self.size, config.mask.patch)
         self.covers = cover(config.mask.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
 

@@ -1,52 +1,159 @@
-"""Orbax checkpoints: the whole model, and beside it the optimizer of the stage that wrote it."""
+"""Orbax checkpoints: the whole model, the optimizer of the stage that wrote it, and sums by which damage is found."""
 
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
+
+from symnorm_jax.errors import RunError
+from symnorm_jax.training.hosts import agreed, lead, wait
 
 KEEP = 2
+MARKERS = ("commit_success.txt", "_CHECKPOINT_METADATA")  # what Orbax writes last
+STRIDE = (np.uint32(7919) ** np.arange(8, dtype=np.uint32)).astype(np.uint32)  # any, so that places differ
+WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # unsigned integers by their bytes
 
 
 class Checkpoints:
-    """The checkpoints of one stage, `<folder>/<step>/{variables,opt}`; a context manager that ends all writing."""
+    """The checkpoints of one stage, `<folder>/<step>/{variables,opt,sums}`; a context manager that ends all writing.
+
+    Those whose writing was cut off are removed, and a warning says so.
+    """
 
     def __init__(self, folder: Path):
+        self._folder = folder
+        if lead():
+            _remove_incomplete(folder)
+        wait(f"checkpoints {folder}")
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def __exit__(self, failed, *_) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            if failed is None:  # else there is an error to tell of already
+                raise self._unwritten(error) from None
 
     def latest(self) -> int | None:
         """The step of the last whole checkpoint, None where there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, variables: Any, opt: Any) -> None:
-        items = ocp.args.Composite(variables=ocp.args.StandardSave(variables), opt=ocp.args.StandardSave(opt))
-        self._manager.save(step, args=items, force=True)
+        """Write in the background. Raises RunError where this or the one before could not be written."""
+        items = {"variables": variables, "opt": opt}
+        items["sums"] = {name: fingerprint(item) for name, item in items.items()}
+        with self._writing():
+            self._manager.save(step, args=_each(ocp.args.StandardSave, items), force=True)
 
     def wait(self) -> None:
-        """Return once everything saved is on disk."""
-        self._manager.wait_until_finished()
+        """Return once everything saved is on disk. Raises RunError where it could not be written."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
-    def restore(self, step: int, variables: Any, opt: Any = None) -> tuple[Any, Any]:
-        """Variables and optimizer as saved at `step`, laid out like those given; `opt=None` leaves the optimizer."""
-        wanted = {"variables": variables} if opt is None else {"variables": variables, "opt": opt}
-        found = self._manager.restore(step, args=_like(wanted))
-        return found["variables"], None if opt is None else found["opt"]
+    def restore(self, variables: Any, opt: Any) -> tuple[int, Any, Any]:
+        """Step, variables and optimizer of the last checkpoint that is sound, laid out like those given.
+
+        Damaged ones after it are removed, with a warning. Where there is no checkpoint, step 0 and what was given.
+        Raises RunError where none of those there is sound: nothing is removed then.
+        """
+        wanted, damaged = {"variables": variables, "opt": opt}, {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            found, damage = _sound(partial(_read, self._manager, step, wanted))
+            if agreed(damage is None):
+                for one, reason in damaged.items():
+                    logging.warning(
+                        "%s/%s is damaged and removed, step %s is taken: %s", self._folder, one, step, reason
+                    )
+                    self._manager.delete(one)
+                return step, found["variables"], found["opt"]
+            damaged[step] = damage or "damaged as another host sees it"
+        if damaged:
+            raise RunError(
+                f"{self._folder}: no checkpoint can be read, remove it to begin anew: {max(damaged.items())[1]}"
+            )
+        return 0, variables, opt
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of the file system, in whatever words Orbax and TensorStore have for it
+            raise self._unwritten(error) from None
+
+    def _unwritten(self, error: Exception) -> RunError:
+        return RunError(f"{self._folder}: a checkpoint could not be written, those before it stay: {_brief(error)}")
 
 
 def restore_last(folder: Path, variables: Any) -> Any:
-    """The variables of the last whole checkpoint in a folder that is only read, laid out like those given."""
+    """The variables of the last checkpoint in a folder that is only read, laid out like those given.
+
+    Raises RunError where it is damaged.
+    """
     with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        return manager.restore(manager.latest_step(), args=_like({"variables": variables}))["variables"]
+        step = manager.latest_step()
+        found, damage = _sound(partial(_read, manager, step, {"variables": variables}))
+    if damage:
+        raise RunError(f"{folder}/{step} is damaged: {damage}; remove it and train again.")
+    return found["variables"]
 
 
-def _like(items: dict[str, Any]) -> ocp.args.Composite:
-    shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in items.items()}
-    return ocp.args.Composite(**{name: ocp.args.StandardRestore(shape) for name, shape in shapes.items()})
+@jax.jit
+def fingerprint(tree: Any) -> jax.Array:
+    """A number for each array of a tree, `[arrays]` uint32, which changes with any one bit of the array.
+
+    It does not depend on how arrays lie on devices: sums of integers have no order, as those of floats do.
+    """
+    return jnp.stack([_fingerprint(x) for x in jax.tree.leaves(tree)] or [jnp.uint32(0)])
+
+
+def _fingerprint(x: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(x, WORDS[x.dtype.itemsize]).astype(jnp.uint32)
+    along = (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * STRIDE[axis] for axis in range(x.ndim))
+    return (bits * (2 * reduce(add, along, jnp.uint32(0)) + 1)).sum(dtype=jnp.uint32)  # odd, so that no bit is lost
+
+
+def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The items of a checkpoint. Raises ValueError where arrays are not those that were written."""
+    shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in wanted.items()}
+    shapes["sums"] = None  # as saved
+    found = manager.restore(step, args=_each(ocp.args.StandardRestore, shapes))
+    for name in wanted:
+        if (np.asarray(fingerprint(found[name])) != np.asarray(found["sums"][name])).any():
+            raise ValueError(f"its {name} are not those that were written")
+    return found
+
+
+def _each(args: Callable, items: dict[str, Any]) -> ocp.args.Composite:
+    return ocp.args.Composite(**{name: args(item) for name, item in items.items()})
+
+
+def _sound(read: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What is read and None, or None and what is wrong with it."""
+    try:
+        return read(), None
+    except Exception as error:  # damaged files end in many kinds of error
+        return None, _brief(error)
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _remove_incomplete(folder: Path) -> None:
+    for one in folder.glob("[0-9]*"):
+        if one.name.isdecimal() and not any((one / marker).exists() for marker in MARKERS):
+            logging.warning("%s was not written to its end and is removed", one)
+            shutil.rmtree(one)

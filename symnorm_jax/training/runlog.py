@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,30 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from symnorm_jax.errors import RunError
-from symnorm_jax.files import read_json, write_json, write_text
+from symnorm_jax.files import locked, read_json, remove_partial, write_json, write_text
+from symnorm_jax.training.hosts import by_lead, lead
 
-INDIFFERENT = ("data.store", "data.threads", "data.workers")  # keys that change where and how fast, not what
+INDIFFERENT = (  # keys that change where and how fast, not what
+    *("data.store", "data.threads", "data.workers", "network.remat", "sharding.fsdp", "sharding.smallest"),
+    *("train.writers", "train.profile"),
+)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nibabel", "numpy", "scipy", "scikit-learn")
 
 
+@contextmanager
+def claimed(workdir: Path) -> Iterator[None]:
+    """Keeps other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
+    if not lead():
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir / ".lock") as mine:
+        if not mine:
+            raise RunError(f"{workdir} is in use by another process; wait for its end, or choose another --workdir.")
+        yield
+
+
+@by_lead
 def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
     """Begin a run in `workdir`, or make sure that the one there was begun with the same config.
 
@@ -28,8 +47,7 @@ def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> No
     path = workdir / "config.json"
     if path.exists():
         _refuse_other_config(path, config)
-        for stale in workdir.rglob(".partial.*"):  # of a run that was killed while it wrote
-            stale.unlink()
+        remove_partial(workdir)
         return
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "overrides.json", overrides)
@@ -105,7 +123,7 @@ def progress(items: Iterable, what: str, total: int, done: int = 0) -> Iterator:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, disable=jax.process_index() != 0) as bars:
+    with Progress(*columns, disable=not lead()) as bars:
         task = bars.add_task(what, total=total, completed=done)
         for item in items:
             yield item

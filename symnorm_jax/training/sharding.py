@@ -1,21 +1,28 @@
-"""The mesh, and where arrays lie on it: examples are spread over all devices, everything else is on each.
+"""The mesh, and where arrays lie on it: examples over all devices, large arrays of the model over those of `fsdp`.
 
 The same lines serve one CPU and a pod. Mesh axes are Auto: the step is written for the global batch, and the compiler
-inserts the collectives.
+inserts the collectives. Fully sharded data parallelism is that of ZeRO-3 (Rajbhandari et al. 2020): an array's parts
+lie on different devices, which gather it when they need it.
 """
+
+import math
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
 
-DATA = "data"
+DATA, FSDP = "data", "fsdp"
 
 
-def make_mesh() -> Mesh:
-    """One axis, `data`, over every device of every host."""
-    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
+def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
+    """Axes `data` and `fsdp` over `devices`, which are those of every host unless given."""
+    devices = jax.devices() if devices is None else devices
+    shape = (len(devices) // fsdp, fsdp)
+    return jax.make_mesh(shape, (DATA, FSDP), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -23,15 +30,62 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_example(mesh: Mesh) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(DATA))
+    """Examples `[B, ...]` over both axes, in parts of equal size."""
+    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
+
+
+def by_part(mesh: Mesh) -> NamedSharding:
+    """The same for batches in parts, `[parts, B / parts, ...]`, each of which is spread over all devices."""
+    return NamedSharding(mesh, PartitionSpec(None, (DATA, FSDP)))
+
+
+def layout(tree: Any, mesh: Mesh, smallest: int) -> Any:
+    """The sharding of each array: of one of `smallest` values or more, the longest axis that divides lies over `fsdp`.
+
+    Gradients and optimizer moments have the shapes of the parameters, and so lie with them.
+    """
+
+    def of_one(x: jax.ShapeDtypeStruct) -> NamedSharding:
+        parts = mesh.shape[FSDP]
+        divides = [axis for axis, side in enumerate(x.shape) if side % parts == 0]
+        if parts == 1 or math.prod(x.shape) < smallest or not divides:
+            return replicated(mesh)
+        longest = max(divides, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*(FSDP if axis == longest else None for axis in range(longest + 1))))
+
+    return jax.tree.map(of_one, tree)
+
+
+def created(make, arguments: tuple, mesh: Mesh, smallest: int) -> Any:
+    """`make(*arguments)` compiled, with its arrays created where `layout` has them: never whole on one device."""
+    shardings = layout(jax.eval_shape(make, *arguments), mesh, smallest)
+    return jax.jit(make, out_shardings=shardings)(*arguments)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """A host's part of a batch as part of the global one, spread by example."""
-    return {name: jax.make_array_from_process_local_data(by_example(mesh), x) for name, x in batch.items()}
+    with jax.transfer_guard("allow"):  # of many hosts JAX takes this for one that nobody asked for
+        return {name: jax.make_array_from_process_local_data(by_example(mesh), x) for name, x in batch.items()}
 
 
-def check_batch_size(key: str, batch_size: int) -> None:
-    """Raise ConfigError unless examples spread evenly over the devices."""
-    if batch_size < 1 or batch_size % jax.device_count():
-        raise ConfigError(f"{key}={batch_size}; a positive multiple of the {jax.device_count()} devices is allowed.")
+def put_whole(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch that every host has whole, spread by example."""
+    place = by_example(mesh)
+    return {name: jax.make_array_from_callback(x.shape, place, x.__getitem__) for name, x in batch.items()}
+
+
+def check_batch_size(key: str, batch_size: int, parts: int = 1) -> None:
+    """Raise ConfigError unless examples of each of the `parts` of a batch spread evenly over the devices."""
+    step = jax.device_count() * parts
+    if batch_size < 1 or batch_size % step:
+        times = f" times train.accumulate={parts}" if parts > 1 else ""
+        devices = f"{jax.device_count()} devices"
+        raise ConfigError(f"{key}={batch_size}; a positive multiple of the {devices}{times} is allowed.")
+
+
+def check_sharding(config: ConfigDict) -> None:
+    """Raise ConfigError unless the section `sharding` fits the devices."""
+    if config.fsdp < 1 or jax.device_count() % config.fsdp:
+        raise ConfigError(f"sharding.fsdp={config.fsdp}; a divisor of the {jax.device_count()} devices is allowed.")
+    if config.smallest < 1:
+        raise ConfigError(f"sharding.smallest={config.smallest}; a positive number is allowed.")

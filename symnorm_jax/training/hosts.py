@@ -1,0 +1,53 @@
+"""One program on many hosts: how they find each other, who writes files, and where they wait for one another.
+
+Hosts share one file system. The first of them, the lead, writes what is not a checkpoint, and alone has a say on the
+terminal.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jax.experimental import multihost_utils
+
+from symnorm_jax.errors import RunError
+
+
+def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Join the hosts of a run; without arguments as TPU pods, SLURM and Open MPI tell. Before any other use of JAX.
+
+    Raises RunError where neither arguments nor the surroundings say who takes part.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except ValueError as error:
+        hint = "JAX knows of no pod here; give --coordinator, --processes and --process."
+        raise RunError(f"--pod: {error} {hint}") from None
+
+
+def lead() -> bool:
+    """Whether this process is the one that writes files."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Return once every host has come to the place of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def agreed(mine: bool) -> bool:
+    """Whether every host says so."""
+    return bool(multihost_utils.process_allgather(jax.numpy.asarray(mine)).all()) if jax.process_count() > 1 else mine
+
+
+def by_lead(step: Callable[..., None]) -> Callable[..., None]:
+    """A step of a run that the lead takes while the others wait."""
+
+    @functools.wraps(step)
+    def taken(*arguments, **settings) -> None:
+        if lead():
+            step(*arguments, **settings)
+        wait(step.__name__)
+
+    return taken

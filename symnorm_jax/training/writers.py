@@ -1,0 +1,74 @@
+"""Metrics for people who watch many runs: TensorBoard and Weights & Biases, both optional, beside `metrics.jsonl`.
+
+Weights & Biases writes under the run and sends nothing unless WANDB_MODE asks for it.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.training.hosts import lead
+from symnorm_jax.training.runlog import MetricsLog
+
+Write = Callable[[int, dict[str, float]], None]
+
+
+def tensorboard(folder: Path, stack: ExitStack) -> Write:
+    """Scalars in `<folder>/tensorboard`."""
+    writer = stack.enter_context(_library("tensorboardX", "tensorboard").SummaryWriter(str(folder / "tensorboard")))
+
+    def write(step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(f"{folder.name}/{name}", value, step)
+        writer.flush()
+
+    return write
+
+
+def wandb(folder: Path, stack: ExitStack) -> Write:
+    """A run named after the run directory and its stage, in `<folder>/wandb`."""
+    library = _library("wandb", "wandb")
+    mode = os.environ.get("WANDB_MODE", "offline")
+    run = library.init(dir=str(folder), project="symnorm_jax", name=f"{folder.parent.name}/{folder.name}", mode=mode)
+    stack.callback(run.finish)
+    return lambda step, metrics: run.log(metrics, step=step)
+
+
+WRITERS = {"tensorboard": tensorboard, "wandb": wandb}
+
+
+def check_writers(names: tuple[str, ...]) -> None:
+    """Raise ConfigError unless each of `train.writers` is known and its library installed."""
+    for name in names:
+        if name not in WRITERS:
+            raise ConfigError(f"train.writers={name!r}; some of {sorted(WRITERS)} are allowed.")
+        _library({"tensorboard": "tensorboardX"}.get(name, name), name)
+
+
+def _library(module: str, extra: str):
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ConfigError(f"train.writers={extra!r} needs {module}: pip install -e '.[{extra}]'") from None
+
+
+@contextmanager
+def recording(folder: Path, start: int, names: tuple[str, ...]) -> Iterator[Write]:
+    """Writes metrics by step to `<folder>/metrics.jsonl` and the writers of these names; on the lead only."""
+    if not lead():
+        yield lambda step, metrics: None
+        return
+    with ExitStack() as stack:
+        everywhere = [
+            MetricsLog(folder / "metrics.jsonl", start).write,
+            *(WRITERS[name](folder, stack) for name in names),
+        ]
+
+        def write(step: int, metrics: dict[str, float]) -> None:
+            for one in everywhere:
+                one(step, metrics)
+
+        yield write

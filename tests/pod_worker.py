@@ -1,0 +1,128 @@
+"""What tests let other processes do, which have other devices: the environment says how many, the arguments what.
+
+python tests/pod_worker.py <task> <output> [settings as JSON]
+
+Without a compiler's optimisations, which take longer than what they would speed up here.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_disable_most_optimizations", True)
+
+import numpy as np  # noqa: E402
+
+from configs.base import base, finish  # noqa: E402
+from symnorm_jax.masking import draw, patch_grid  # noqa: E402
+from symnorm_jax.scoring.mahalanobis import stream  # noqa: E402
+from symnorm_jax.systems import BUILD  # noqa: E402
+from symnorm_jax.training import hosts  # noqa: E402
+from symnorm_jax.training.optim import make_optimizer  # noqa: E402
+from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated  # noqa: E402
+from symnorm_jax.training.step import compiled, make_step  # noqa: E402
+from symnorm_jax.training.train import initial_variables, train  # noqa: E402
+
+STEPS, EXAMPLES = 20, 8
+
+
+def tiny(**changes):
+    config = finish(base(), "tiny")
+    small = {
+        "data.size": (16, 16),
+        "unet.widths": (4, 8),
+        "vae.widths": (4, 8),
+        "autoencoder.widths": (4, 8),
+        "sharding.smallest": 1,
+        "padim.features": 6,
+        "train.checkpoint_every": 5,
+    }
+    config.update_from_flattened_dict(small | changes)
+    for stage in ("unet", "vae", "baseline", "patches"):
+        config.train[stage].batch_size = EXAMPLES
+    return config
+
+
+def batch_of(step: int, config) -> dict[str, np.ndarray]:
+    """Batch number `step`, whole: brains that are bright discs with noise."""
+    rng, size = np.random.default_rng(step), config.data.size
+    grid = np.indices(size) - np.array(size).reshape(2, 1, 1) / 2
+    brain = np.broadcast_to(((grid**2).sum(0) < 40)[..., None], (EXAMPLES, *size, 1)).astype(np.float32)
+    hidden = [draw("exclusive", patch_grid(size, config.mask.patch), 0.5, rng) for _ in range(EXAMPLES)]
+    image = brain * rng.normal(0.5, 0.2, brain.shape).astype(np.float32)
+    index = (EXAMPLES * step + np.arange(EXAMPLES)).astype(np.int32)
+    return {"image": image, "brain": brain, "index": index, "hidden": np.stack(hidden)}
+
+
+def batches(config, stop: int | None = None):
+    """This host's part of the batches; asked for number `stop`, an end as sudden as a failing disk."""
+
+    def endless(size: int, start: int):
+        mine = slice(jax.process_index() * EXAMPLES // jax.process_count(), None)
+        part = slice(0, size // jax.process_count() if size < EXAMPLES else EXAMPLES // jax.process_count())
+        step = start
+        while step != stop:
+            yield {name: x[mine][part] for name, x in batch_of(step, config).items()}
+            step += 1
+        raise KeyboardInterrupt
+
+    return endless
+
+
+def losses(settings: dict) -> dict:
+    """`{mesh: {system/stage: losses}}` of the first steps on one device, on eight, and on eight that share the model."""
+    meshes = {"1": make_mesh(1, jax.devices()[:1]), "8": make_mesh(1), "4x2": make_mesh(2)}
+    found = {}
+    for mesh in settings["meshes"]:
+        for name in settings["systems"]:
+            config = tiny(system=name, **settings["config"])
+            found.setdefault(mesh, {}).update(_losses(config, meshes[mesh]))
+    return found
+
+
+def _losses(config, mesh) -> dict[str, list[float]]:
+    system, found = BUILD[config.system](config), {}
+    variables = initial_variables(system, config, batch_of(0, config), mesh)
+    for name, stage in system.stages.items():
+        optimizer = make_optimizer(steps=STEPS, **config.train[name].optimizer)
+        trained = {net: variables["params"].pop(net) for net in stage.trains}
+        opt = created(optimizer.init, (trained,), mesh, config.sharding.smallest)
+        count = jax.device_put(np.int32(0), replicated(mesh))
+        state = {"params": trained, "stats": variables["stats"], "opt": opt, "step": count}
+        step = make_step(name, stage, optimizer, 0, STEPS, mesh, config.train.accumulate)
+        run, key = compiled(step, state, variables["params"], batch_of(0, config), mesh).run, f"{config.system}/{name}"
+        found[key] = []
+        for t in range(STEPS):
+            state, metrics = run(state, variables["params"], put_batch(batch_of(t, config), mesh))
+            found[key].append(float(metrics["loss"]))
+        variables = {"params": variables["params"] | state["params"], "stats": state["stats"]}
+    return found
+
+
+def trained(settings: dict) -> dict:
+    """The sum of absolute weights after training in `folder`, until batch `stop`; with the moments of some vectors."""
+    config = tiny(**settings["config"])
+    weights = None
+    try:
+        variables = train(BUILD["symnorm"](config), config, batches(config, settings["stop"]), Path(settings["folder"]))
+        total = jax.jit(lambda tree: [abs(x).sum() for x in jax.tree.leaves(tree)])(variables["params"])
+        weights = [float(x) for x in total]
+    except KeyboardInterrupt:
+        pass
+    moments = stream(np.random.default_rng(0).normal(3, 1, (700, 24)), batch=64)
+    return {
+        "weights": weights,
+        "moments": [np.asarray(x, float).tolist() for x in moments],
+        "devices": jax.device_count(),
+    }
+
+
+if __name__ == "__main__":
+    task, output, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    if pod := settings.pop("pod", None):
+        hosts.join(*pod)
+    found = {"losses": losses, "trained": trained}[task](settings)
+    if hosts.lead():
+        output.write_text(json.dumps(found))
