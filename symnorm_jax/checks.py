@@ -10,9 +10,9 @@ from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
 from symnorm_jax.evaluation.intervals import KINDS
 from symnorm_jax.evaluation.maps import chain
-from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.calibration import METHODS
 from symnorm_jax.scoring.scores import names_of
+from symnorm_jax.scoring.shrinkage import check_shrinkage
 from symnorm_jax.scoring.takeover import THRESHOLDS
 from symnorm_jax.scoring.thresholds import RULES, check_settings
 from symnorm_jax.systems import BUILD
@@ -43,7 +43,7 @@ def checked(config: ConfigDict) -> System:
     _refuse_unless_positive("evaluation.margin", config.evaluation.margin)
     _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
     brain.check_choice(config.data.brain, config.data.extractor)
-    mahalanobis.check_shrinkage(config.score.shrinkage)
+    check_shrinkage(config.score.shrinkage)
     _refuse_unless_one_of("network.dtype", config.network.dtype, DTYPES)
     check_sharding(config.sharding)
     check_writers(config.train.writers)

@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 
 from configs.base import base, finish  # noqa: E402
 from symnorm_jax.masking import draw, patch_grid  # noqa: E402
-from symnorm_jax.scoring.mahalanobis import stream  # noqa: E402
+from symnorm_jax.scoring.moments import stream  # noqa: E402
 from symnorm_jax.systems import BUILD  # noqa: E402
 from symnorm_jax.training import hosts  # noqa: E402
 from symnorm_jax.training.optim import make_optimizer  # noqa: E402
@@ -72,7 +72,7 @@ def batches(config, stop: int | None = None):
 
 
 def losses(settings: dict) -> dict:
-    """`{mesh: {system/stage: losses}}` of the first steps on one device, on eight, and on eight that share the model."""
+    """`{mesh: {system/stage: losses}}` of the first steps: on one device, eight, and eight that share the model."""
     meshes = {"1": make_mesh(1, jax.devices()[:1]), "8": make_mesh(1), "4x2": make_mesh(2)}
     found = {}
     for mesh in settings["meshes"]:

@@ -8,8 +8,11 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.covariance import OAS, LedoitWolf
 
+from symnorm_jax.errors import EmbeddingError
 from symnorm_jax.scoring import mahalanobis
-from symnorm_jax.scoring.mahalanobis import EmbeddingError, Moments, choose_shrinkage, distance, estimate, fit, stream
+from symnorm_jax.scoring.mahalanobis import distance, estimate, fit
+from symnorm_jax.scoring.moments import Moments, merge, stream, update, zeros
+from symnorm_jax.scoring.shrinkage import MAX_CONDITION, choose_shrinkage, log_likelihood, oas
 
 
 def draw(n=400, dim=12, offset=0.0, seed=0):
@@ -60,16 +63,16 @@ def test_moments_merge_in_any_order_and_split(seed):
     z = draw(5000, 16, offset=10.0)
     parts = [stream(part, 256) for part in np.split(z, np.sort(rng.integers(0, 5000, 7)))]
     shuffled = [parts[i] for i in rng.permutation(8)]
-    assert_moments_equal(reduce(mahalanobis.merge, shuffled), z)
-    halves = [reduce(mahalanobis.merge, shuffled[:3]), reduce(mahalanobis.merge, shuffled[3:])]
-    assert_moments_equal(mahalanobis.merge(*halves), z)
+    assert_moments_equal(reduce(merge, shuffled), z)
+    halves = [reduce(merge, shuffled[:3]), reduce(merge, shuffled[3:])]
+    assert_moments_equal(merge(*halves), z)
 
 
 def test_moments_merge_with_none():
-    z, empty = draw(), mahalanobis.zeros(12)
-    for moments in (mahalanobis.merge(empty, stream(z)), mahalanobis.merge(stream(z), empty)):
+    z, empty = draw(), zeros(12)
+    for moments in (merge(empty, stream(z)), merge(stream(z), empty)):
         assert_moments_equal(moments, z)
-    assert all((np.asarray(value) == 0).all() for value in mahalanobis.merge(empty, empty))
+    assert all((np.asarray(value) == 0).all() for value in merge(empty, empty))
 
 
 def test_moments_are_stable_where_a_sum_of_squares_is_not():
@@ -87,11 +90,11 @@ def test_padding_counts_for_nothing():
     valid = np.random.default_rng(0).random(100) < 0.6
     valid[0] = False
     padded = np.where(valid[:, None], z, np.nan)
-    assert_moments_equal(mahalanobis.update(mahalanobis.zeros(12), padded, valid), z[valid])
+    assert_moments_equal(update(zeros(12), padded, valid), z[valid])
     constant = np.where(valid[:, None], np.full((100, 12), 100.1), 0)
-    assert (scatter(mahalanobis.update(mahalanobis.zeros(12), constant, valid)) == 0).all()
+    assert (scatter(update(zeros(12), constant, valid)) == 0).all()
     before = stream(z)
-    after = mahalanobis.update(before, np.full((8, 12), np.nan), np.zeros(8, bool))
+    after = update(before, np.full((8, 12), np.nan), np.zeros(8, bool))
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -155,13 +158,13 @@ def test_automatic_shrinkage_can_always_be_solved():
     z = draw(20, 64)
     z[:, 0] *= 1e4
     chosen = choose_shrinkage(z, names(z), candidates=np.array([1e-9]))
-    assert chosen == pytest.approx(64 / mahalanobis.MAX_CONDITION)
+    assert chosen == pytest.approx(64 / MAX_CONDITION)
     assert np.isfinite(distance(fit(stream(z), chosen), z)).all()
 
 
 def test_automatic_shrinkage_counts_patients_not_slices():
     z, patients = draw_patients(20, 100, own=0.02)
-    by_slices, by_patients = mahalanobis.oas(stream(z)), choose_shrinkage(z, patients)
+    by_slices, by_patients = oas(stream(z)), choose_shrinkage(z, patients)
     assert by_slices < 0.01 < 0.05 < by_patients
     assert choose_shrinkage(z, names(z)) < 0.01  # the same vectors, were each a patient of its own
     z, patients = draw_patients(200, 50, own=1.0)
@@ -172,7 +175,7 @@ def test_automatic_shrinkage_is_the_most_likely_of_held_out_patients():
     z, patients = draw_patients(6, 10, own=0.5)
     candidates = np.array([0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.9])
 
-    def log_likelihood(shrinkage):
+    def direct(shrinkage):
         total = 0
         for patient in np.unique(patients):
             train = z[patients != patient].astype(float)
@@ -181,20 +184,19 @@ def test_automatic_shrinkage_is_the_most_likely_of_held_out_patients():
             total += multivariate_normal(train.mean(0), covariance).logpdf(z[patients == patient]).sum()
         return total
 
-    expected = [log_likelihood(s) for s in candidates]
+    expected = [direct(s) for s in candidates]
     assert choose_shrinkage(z, patients, folds=6, candidates=candidates) == candidates[np.argmax(expected)]
     parts = [stream(z[patients == patient]) for patient in np.unique(patients)]
-    found = sum(
-        mahalanobis._log_likelihood(reduce(mahalanobis.merge, parts[:i] + parts[i + 1 :]), parts[i], candidates)
-        for i in range(6)
-    )
+    found = sum(log_likelihood(reduce(merge, parts[:i] + parts[i + 1 :]), parts[i], candidates) for i in range(6))
     np.testing.assert_allclose(found - found[0], np.array(expected) - expected[0], rtol=1e-4)
 
 
 def test_folds_hold_out_whole_patients(monkeypatch):
     z, patients = draw_patients(7, 4, own=0.5)
     tests = []
-    monkeypatch.setattr(mahalanobis, "_log_likelihood", lambda train, test, s: tests.append((train, test)) or s)
+    monkeypatch.setattr(
+        "symnorm_jax.scoring.shrinkage.log_likelihood", lambda train, test, s: tests.append((train, test)) or s
+    )
     choose_shrinkage(z, patients, folds=3)
     assert [int(test.n) for _, test in tests] == [12, 8, 8]
     assert all(train.n + test.n == 28 for train, test in tests)

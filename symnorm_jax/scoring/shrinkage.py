@@ -1,0 +1,130 @@
+"""How far a covariance is drawn towards a sphere: by formula, or by what makes people who were left out most likely.
+
+Computed on the host in float64.
+"""
+
+from functools import reduce
+
+import numpy as np
+
+from symnorm_jax.errors import EmbeddingError
+from symnorm_jax.scoring.moments import Moments, about, merge, stream
+
+EPSILON = float(np.finfo(np.float32).eps)
+MAX_CONDITION = 1 / EPSILON  # beyond it the smallest eigenvalue of a float32 covariance is rounding error
+CANDIDATES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
+
+
+def oas(moments: Moments) -> float:
+    """Oracle approximating shrinkage: Chen et al. (2010) eq. 23 without its 2/D terms, as in scikit-learn."""
+    n, _, covariance = sample(moments)
+    dim = len(covariance)
+    size, target = np.mean(covariance**2), (np.trace(covariance) / dim) ** 2
+    excess = (n + 1) * (size - target / dim)
+    return float(min((size + target) / excess, 1)) if excess > 0 else 0.0
+
+
+def ledoit_wolf(moments: Moments) -> float:
+    """The shrinkage of Ledoit & Wolf (2004), asymptotically optimal for independent vectors."""
+    n, _, covariance = sample(moments)
+    spread = ((covariance - sphere(covariance)) ** 2).sum()
+    error = (float(moments.fourth) / n - (covariance**2).sum()) / n
+    return float(np.clip(error / spread, 0, 1)) if spread > 0 else 0.0
+
+
+def choose_shrinkage(
+    z: np.ndarray,
+    patients: np.ndarray,
+    folds: int = 5,
+    candidates: np.ndarray = CANDIDATES,
+    batch: int = 1024,
+) -> float:
+    """The candidate that makes z `[N, D]` of held-out patients `[N]` most likely, over folds of whole patients.
+
+    Slices of one patient resemble each other, so the formulas, which count slices, shrink too little. Candidates
+    below D / MAX_CONDITION are raised to it: from there on any covariance can be solved in float32.
+    """
+    names, index = np.unique(patients, return_inverse=True)
+    if len(names) < 2:
+        raise EmbeddingError(f"Shrinkage 'auto' was given {len(names)} patient; it holds some out and needs 2.")
+    # Round robin over sorted names: patients of one site tend to be named alike and so spread over the folds.
+    fold = index % min(folds, len(names))
+    parts = [stream(z[fold == held], batch) for held in range(fold.max() + 1)]
+    candidates = np.clip(candidates, z.shape[1] / MAX_CONDITION, 1)
+    likelihood = sum(
+        log_likelihood(reduce(merge, parts[:held] + parts[held + 1 :]), test, candidates)
+        for held, test in enumerate(parts)
+    )
+    return float(candidates[np.argmax(likelihood)])
+
+
+RULES = {"oas": oas, "ledoit_wolf": ledoit_wolf}
+
+
+def check_shrinkage(shrinkage: str | float) -> None:
+    """Raise EmbeddingError unless `estimate` knows this shrinkage."""
+    if shrinkage != "auto" and shrinkage not in RULES:
+        number(shrinkage)
+
+
+def number(shrinkage: str | float) -> float:
+    try:
+        number = float(shrinkage)
+    except ValueError:
+        number = np.nan
+    if not 0 <= number <= 1:
+        allowed = "oas, ledoit_wolf, auto or a number from 0 to 1"
+        raise EmbeddingError(f"The shrinkage is {shrinkage!r}; {allowed} is allowed.")
+    return number
+
+
+def sample(moments: Moments) -> tuple[int, np.ndarray, np.ndarray]:
+    """n, mean `[D]` and covariance S `[D, D]` in float64, or the reason why there is no Gaussian in them."""
+    n = int(moments.n)
+    if n < 2:
+        raise EmbeddingError(f"The healthy Gaussian was given {n} embeddings; at least 2 are needed.")
+    for name, value in moments._asdict().items():
+        if bad := int((~np.isfinite(value)).sum()):
+            raise EmbeddingError(
+                f"{bad} of {np.size(value)} entries of the healthy embeddings' {name} are NaN or infinite; every "
+                f"embedding must be finite and, for float32 sums, below about 1e6."
+            )
+    mean, covariance = np.asarray(moments.mean, np.float64), _scatter(moments) / n
+    level, spread = np.sqrt(np.mean(mean**2)), np.sqrt(np.trace(covariance) / len(mean))
+    if spread <= EPSILON * level:
+        raise EmbeddingError(
+            f"The healthy embeddings have standard deviation {spread:.2g} about a mean of size {level:.2g}; it "
+            f"must exceed {EPSILON * level:.2g}, the resolution of float32."
+        )
+    return n, mean, covariance
+
+
+def _scatter(moments: Moments) -> np.ndarray:
+    return np.asarray(moments.m2, np.float64) + np.asarray(moments.lost, np.float64)
+
+
+def sphere(covariance: np.ndarray) -> np.ndarray:
+    """What shrinkage aims at: (trace S / D) I."""
+    return np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+
+
+def shrink(eigenvalues, shrinkage):
+    return (1 - shrinkage) * eigenvalues + shrinkage * eigenvalues.mean()
+
+
+def rank_limited(eigenvalues: np.ndarray, n: int) -> np.ndarray:
+    """Ascending eigenvalues `[D]` of the covariance of n vectors: at most n - 1 of them are more than rounding."""
+    dim = len(eigenvalues)
+    return np.where(np.arange(dim) < dim - (n - 1), 0, np.maximum(eigenvalues, 0))
+
+
+def log_likelihood(train: Moments, test: Moments, candidates: np.ndarray) -> np.ndarray:
+    """Log-likelihood `[C]`, up to a constant, of one set of vectors under Gaussians fitted to another.
+
+    Shrinkage moves no eigenvector: one decomposition serves all candidates; the test set enters by its moments.
+    """
+    n, _, covariance = sample(train)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    power = np.einsum("ij,ij->j", vectors, _scatter(about(test, train.mean)) @ vectors)
+    spectrum = shrink(rank_limited(eigenvalues, n), candidates[:, None])
+    return -0.5 * (int(test.n) * np.log(spectrum) + power / spectrum).sum(1)
