@@ -12,6 +12,7 @@ From scratch on 100 people of OASIS-1 in the AD_NC layout, two CPU cores, seed 0
 (0.653-0.923), the share of fluid alone 0.911 (0.802-1.000); docs/results.md.
 """
 
+from configs import sweeps
 from configs.base import base, finish
 
 
@@ -28,3 +29,7 @@ def get_config(size: str = "full"):
     config.score.patient = "mean"
     config.train.unet.steps = 5000  # from scratch: every brain lies alike in these releases, and is learned sooner
     return finish(config, size)
+
+
+def sweep():
+    return sweeps.transfers()

@@ -7,6 +7,7 @@ Under an hour beside other work on two CPU cores for 60 patients, seed 0: Mahala
 `--config.train.unet.steps=2000 --config.train.vae.steps=300`: 0.891 (0.780-0.945) and 0.226 (0.123-0.334).
 """
 
+from configs import sweeps
 from configs.base import base, finish
 
 
@@ -19,3 +20,7 @@ def get_config(size: str = "full"):
     config.data.spacing = 3.75
     config.data.train_on = "lesion_free_slices"
     return finish(config, size)
+
+
+def sweep():
+    return sweeps.ablations()

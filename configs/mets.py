@@ -7,6 +7,7 @@ without contrast, as those of configs/alz.py are, wants `--config.data.options.c
 `python launch/phantoms.py --layout=brainmetshare --output=/tmp/mets` writes synthetic people in its tree.
 """
 
+from configs import sweeps
 from configs.base import base, finish
 
 
@@ -17,3 +18,7 @@ def get_config(size: str = "full"):
     config.data.brain = "nonzero"
     config.data.train_on = "lesion_free_slices"
     return finish(config, size)
+
+
+def sweep():
+    return sweeps.ablations()

@@ -7,6 +7,7 @@ python launch/train.py --config=configs/ssa.py --config.data.root=/data/BraTS-Af
 `finetune.kind` is none, gaussian, vae or all; the report has a row for the source as it is, `baseline zero shot`.
 """
 
+from configs import sweeps
 from configs.base import base, finish
 
 
@@ -20,3 +21,7 @@ def get_config(size: str = "full"):
     config.data.brain = "nonzero"
     config.data.train_on = "lesion_free_slices"
     return finish(config, size)
+
+
+def sweep():
+    return sweeps.transfers()

@@ -20,6 +20,7 @@ ROOMS = (
     ("evaluation",),
     ("checks",),
     ("run",),
+    ("sweeps",),
 )
 FREE_OF = {  # what a room must do without
     "systems": ("data.sources", "data.prepare", "data.store", "training"),

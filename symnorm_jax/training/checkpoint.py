@@ -102,7 +102,7 @@ def restore_last(folder: Path, variables: Any) -> Any:
 
     Raises RunError where it is damaged.
     """
-    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(create=False)) as manager:
         step = manager.latest_step()
         found, damage = _sound(partial(_read, manager, step, {"variables": variables}))
     if damage:

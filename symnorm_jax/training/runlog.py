@@ -64,17 +64,22 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def _refuse_other_config(path: Path, config: ConfigDict) -> None:
-    was, now = _flat(read_json(path)), _flat(json.loads(config.to_json()))
+    was, now = _leaves(read_json(path)), flat(config)
     keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
     if keys:
         differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
         raise RunError(f"{path.parent} was begun with another config: {differences}; choose another --workdir.")
 
 
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """The values of a config by their full names, as JSON has them."""
+    return _leaves(json.loads(config.to_json()))
+
+
+def _leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
     leaves = {}
     for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves
 
 

@@ -1,0 +1,63 @@
+"""Points of sweeps: what a reader of symnorm would want to see changed. For launch/sweep.py.
+
+A point is a dict of config keys to values. `ablations` is what a config's `sweep()` gives unless it says otherwise;
+`--points=masks` takes another function of this file.
+"""
+
+from itertools import product
+from typing import Any
+
+Points = list[dict[str, Any]]
+
+
+def grid(values: dict[str, tuple]) -> Points:
+    """Every combination of values, the last key changing fastest."""
+    return [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
+
+
+def ablations() -> Points:
+    """Twelve points: symnorm as it is, and eleven that change one thing each.
+
+    One thing at a time, because each choice of the method is then one row, one difference from the same reference, and
+    one of eleven p-values that Holm corrects; a grid of as many points would vary two choices and leave the others
+    untried. Five rows ask whether the mask must know the mirror, one each whether the network must, how much is hidden
+    at a time, how many covers are averaged, whether the sign and the blur of the difference map help, and whether
+    straightening the mid-line does. What two changes do together is not asked. A centred mid-line cuts other slices, so
+    that row is judged on other cases and stands unpaired.
+    """
+    return [
+        {},
+        {"mask.kind": "paired"},
+        {"mask.kind": "hemisphere"},
+        {"mask.kind": "checkerboard"},
+        {"mask.kind": "random"},
+        {"mask.kind": "none"},
+        {"mask.mirror_context": False},
+        {"mask.ratio": 0.25},
+        {"mask.covers": 1},
+        {"difference.kind": "absolute"},
+        {"difference.blur": 0.0},
+        {"data.midline": "centred"},
+    ]
+
+
+def masks() -> Points:
+    """Each mask family with each share that it can hide: two halves cannot be quarters, and `none` hides nothing."""
+    shares = grid({"mask.kind": ("exclusive", "paired", "random"), "mask.ratio": (0.5, 0.25, 0.125)})
+    return shares + grid({"mask.kind": ("hemisphere", "checkerboard", "none")})
+
+
+def differences() -> Points:
+    """Each kind of difference map, blurred and not, relative to the healthy residual and not."""
+    kinds = ("signed", "absolute", "squared", "positive", "negative")
+    return grid({"difference.kind": kinds, "difference.blur": (4.5, 0.0), "difference.relative": (True, False)})
+
+
+def transfers() -> Points:
+    """Twelve points for a config with `init_from`: what is fitted anew, on how many patients, and from scratch.
+
+    The networks of a source mean what they meant there, so masks and difference maps cannot be changed here.
+    """
+    fitted = grid({"finetune.kind": ("gaussian", "vae", "all"), "finetune.patients": (0, 10, 5)})
+    untouched = {"finetune.kind": "none"}
+    return [*fitted, untouched, untouched | {"score.thresholds": "source"}, {"init_from": None}]

@@ -1,0 +1,163 @@
+"""The points of a sweep: what is set in each run, under which name, and whether a config allows it.
+
+Settings are text, as they stand on a command line, so that a point is tried here exactly as launch/train.py reads it.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from symnorm_jax.checks import checked
+from symnorm_jax.errors import ConfigError, InputError, RunError
+from symnorm_jax.evaluation.card import shown
+from symnorm_jax.files import read_json, write_json
+from symnorm_jax.training.runlog import INDIFFERENT, flat
+
+Settings = dict[str, str]  # dotted config key: value
+FILE = "sweep.json"
+LONGEST = 100  # letters of a label, which is the name of a directory
+DIGEST = 8
+
+
+class Point(NamedTuple):
+    """A run of a sweep; its directory has the name `label`."""
+
+    label: str
+    config: str  # a file of configs/, perhaps with :tiny
+    settings: Settings
+
+    @property
+    def arguments(self) -> list[str]:
+        """The flags of launch/train.py that make its config."""
+        return [f"--config={self.config}", *(f"--config.{key}={value}" for key, value in self.settings.items())]
+
+
+def config_of(config: str, settings: Settings) -> ConfigDict:
+    """The locked config that launch/train.py makes of a config file and settings.
+
+    Raises ConfigError for an unknown key, a value of another type and a config that is not there.
+    """
+    if not Path(config.partition(":")[0]).is_file():
+        raise ConfigError(f"--config={config}: there is no such file; one of configs/ is allowed.")
+    line = ["sweep", *Point("", config, settings).arguments]
+    own = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=own, sys_argv=line)
+    try:
+        own(line)
+    except AttributeError as error:
+        raise ConfigError(f"{_named(settings)}: no such config key: {' '.join(str(error).split())}") from None
+    except (flags.Error, ValueError) as error:  # with a traceback of several lines where the config itself raised it
+        raise ConfigError(f"{_named(settings)}: {str(error).strip().splitlines()[-1]}") from None
+    return own["config"].value
+
+
+def split(text: str) -> list[str]:
+    """The values of a setting, which commas separate but inside brackets and after a backslash."""
+    pieces, depth = [""], 0
+    for piece in re.findall(r"\\,|.", text, re.DOTALL):
+        depth += (piece in "([{") - (piece in ")]}")
+        if piece == "," and depth <= 0:
+            pieces.append("")
+        else:
+            pieces[-1] += "," if piece == "\\," else piece
+    return pieces
+
+
+def given(arguments: Iterable[str]) -> Settings:
+    """The settings of a command line, `--config.<key>=<value>`. Raises ConfigError for anything else."""
+    found = {}
+    for argument in arguments:
+        match = re.fullmatch(r"--config\.([^=]+)=(.*)", argument, re.DOTALL)
+        if not match:
+            raise ConfigError(f"{argument!r} is no setting; --config.<key>=<value> is allowed.")
+        found[match[1]] = match[2]
+    return found
+
+
+def several(config: str, settings: Settings) -> dict[str, list[str]]:
+    """The values of each setting; of a key that is a list, those in brackets."""
+    listed = {key for key, value in flat(config_of(config, {})).items() if isinstance(value, list)}
+    whole = {key for key in listed & settings.keys() if not settings[key].startswith(("(", "["))}
+    return {key: [text] if key in whole else split(text) for key, text in settings.items()}
+
+
+def crossed(points: list[dict[str, Any]], settings: dict[str, list[str]]) -> list[Settings]:
+    """Each of `points` with each combination of `settings`, which come before those of a point."""
+    texts = [{key: shown(value) for key, value in point.items()} for point in points]
+    combined = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    return [point | one for point in texts for one in combined]
+
+
+def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
+    """The points of the sweep in `folder`, as they were written there, and after them those of `wanted` that are new.
+
+    Points with equal configs are one. Raises RunError where a point that is there is not wanted, ConfigError for a
+    point that a config does not allow.
+    """
+    there = recorded(folder)
+    known = {_meaning(point.config, point.settings): point for point in there}
+    asked = {}
+    for settings in wanted:
+        asked.setdefault(_meaning(config, settings), settings)
+    gone = [point.label for meaning, point in known.items() if meaning not in asked]
+    if gone:
+        raise RunError(
+            f"{folder}: the sweep there has the point {gone[0]}, which is not among those asked for; points can only "
+            f"be added to a sweep, so give the settings it was begun with, or choose another --output."
+        )
+    return there + labelled(there, config, [asked[meaning] for meaning in asked if meaning not in known])
+
+
+def labelled(there: list[Point], config: str, new: list[Settings]) -> list[Point]:
+    """New points under labels of what sets them apart, each a safe name that no other has, up to LONGEST letters."""
+    everything = [point.settings for point in there] + new
+    keys = {key for settings in everything for key in settings}
+    apart = {key for key in keys if len({settings.get(key) for settings in everything}) > 1}
+    taken, points = {point.label.casefold() for point in there}, []
+    for settings in new:
+        pieces = [f"{key}={value}" for key, value in settings.items() if key in apart]
+        label = "+".join(re.sub(r"[^\w.=-]+", "_", piece, flags=re.ASCII) for piece in pieces) or "default"
+        if len(label) > LONGEST or label.casefold() in taken:
+            digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:DIGEST]
+            label = f"{label[: LONGEST - 1 - DIGEST]}-{digest}"
+        taken.add(label.casefold())
+        points.append(Point(label, config, settings))
+    return points
+
+
+def check(points: list[Point], configs: list[ConfigDict]) -> None:
+    """Raise ConfigError that names the first of `points` whose config is refused."""
+    for point, config in zip(points, configs, strict=True):
+        try:
+            checked(config)
+        except InputError as error:
+            raise ConfigError(f"{_named(point.settings)}: {error}") from None
+
+
+def recorded(folder: Path) -> list[Point]:
+    """The points written to `folder` by `record`; none where nothing was."""
+    path = folder / FILE
+    return [Point(**one) for one in read_json(path)["points"]] if path.exists() else []
+
+
+def record(folder: Path, points: list[Point]) -> None:
+    """Write the points to `sweep.json`, in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FILE, {"points": [point._asdict() for point in points]})
+
+
+def _meaning(config: str, settings: Settings) -> str:
+    """What a point computes, as text; keys that change only where and how fast are left out."""
+    values = flat(config_of(config, settings))
+    return json.dumps({key: value for key, value in values.items() if key not in INDIFFERENT}, sort_keys=True)
+
+
+def _named(settings: Settings) -> str:
+    return f"the point {', '.join(f'{key}={value}' for key, value in settings.items()) or 'without settings'}"
