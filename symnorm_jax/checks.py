@@ -44,6 +44,9 @@ def checked(config: ConfigDict) -> System:
     _refuse_unless_one_of("score.thresholds", config.score.thresholds, THRESHOLDS if config.init_from else ("target",))
     brain.check_choice(config.data.brain, config.data.extractor)
     check_shrinkage(config.score.shrinkage)
+    if len(config.data.size) not in (2, 3) or min(config.data.size) < 1:
+        found = f"data.size={tuple(config.data.size)}"
+        raise ConfigError(f"{found}; two positive sides, of slices, or three, of volumes, are allowed.")
     _refuse_unless_one_of("network.dtype", config.network.dtype, DTYPES)
     check_sharding(config.sharding)
     check_writers(config.train.writers)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from symnorm_jax.errors import UNUSABLE
+
 PARTIAL = ".partial."
 
 
@@ -24,7 +26,7 @@ def whole(path: Path) -> Iterator[Path]:
     """A name to write to; what stands there when the block ends without an error becomes `path`."""
     # In front, for libraries that go by the extension; made unlike any other, for programs that write the same file.
     partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}.{path.name}")
-    with partial.open("xb") as held:
+    with named(path), partial.open("xb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         try:
             yield partial
@@ -32,6 +34,21 @@ def whole(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Gives what a file system refuses in the block as an OSError that names `path`.
+
+    Writing to an open file names none, and libraries written in C++ put the system's words into errors of their own.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = [error.errno] if isinstance(error, OSError) else [x for x in UNUSABLE if os.strerror(x) in str(error)]
+        if not said or said[0] not in UNUSABLE:
+            raise
+        raise OSError(said[0], os.strerror(said[0]), str(path)) from None
 
 
 @contextmanager

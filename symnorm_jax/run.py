@@ -15,7 +15,7 @@ from symnorm_jax.checks import check_groups, checked
 from symnorm_jax.data import manifest
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.prepare import prepare
-from symnorm_jax.data.store import SliceSource, holds
+from symnorm_jax.data.store import SampleSource, holds
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
@@ -93,7 +93,7 @@ class Run:
             theirs, data = manifest.read_manifest(Path(run) / "manifest.csv"), read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
             manifest.audit_source(self.manifest, theirs, run, same)
-        source = SliceSource(self.config.data.store, self._training_rows)
+        source = SampleSource(self.config.data.store, self._training_rows)
         variables = train(
             self._system,
             self.config,
@@ -109,7 +109,7 @@ class Run:
         if (self.workdir / "cost.json").exists() and not anew:
             return
         config, rows = self.config, self.manifest[self.manifest.split == "test"]
-        batch = next(scoring_batches(SliceSource(config.data.store, rows), config.score.batch_size))
+        batch = next(scoring_batches(SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
         fresh = initial_variables(self._system, config, share, make_mesh(config.sharding.fsdp))
@@ -188,7 +188,7 @@ class Run:
             if (folder / f"{split}.npz").exists():
                 continue
             rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
-            source = SliceSource(self.config.data.store, rows)
+            source = SampleSource(self.config.data.store, rows)
             pictures = split in PICTURED and folder.name != "source"
             arrays = embed_split(embed, variables, source, size, split, pictures)
             if lead():

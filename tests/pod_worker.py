@@ -33,8 +33,8 @@ def tiny(**changes):
     small = {
         "data.size": (16, 16),
         "unet.widths": (4, 8),
-        "vae.widths": (4, 8),
-        "autoencoder.widths": (4, 8),
+        "vae.widths": (4,),
+        "autoencoder.widths": (4,),
         "sharding.smallest": 1,
         "padim.features": 6,
         "train.checkpoint_every": 5,

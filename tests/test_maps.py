@@ -16,7 +16,7 @@ from configs.table import get_config
 from symnorm_jax.data import manifest, slices
 from symnorm_jax.data.midline import Midline
 from symnorm_jax.data.sources import phantom
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation import native
 from symnorm_jax.files import save_arrays
@@ -63,7 +63,7 @@ def workdir(tmp_path_factory) -> Path:
     run.prepare()
     (run.workdir / "embeddings").mkdir()
     for split in ("test", "unlabelled"):
-        source = SliceSource(config.data.store, run.manifest[run.manifest.split == split])
+        source = SampleSource(config.data.store, run.manifest[run.manifest.split == split])
         found = [source[i] for i in range(len(source))]
         arrays = {"index": np.array([one["index"] for one in found]), "z": np.zeros((len(found), 2))}
         arrays["map"] = np.stack([one["image"][..., 0] for one in found]).astype(np.float16)

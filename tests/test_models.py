@@ -1,10 +1,14 @@
-"""Networks keep shapes in two and three dimensions, and their folds undo each other."""
+"""Networks keep shapes in two and three dimensions, their folds undo each other, and how they compute is no matter."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 
+from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.models.unet import UNet, Upsample, pixel_shuffle, pixel_unshuffle
 from symnorm_jax.models.vae import BetaVAE
 
@@ -51,3 +55,66 @@ def test_vae_samples_by_the_noise_it_is_given(rng):
     variables = net.init(jax.random.key(0), x, jnp.zeros((1, 4)))
     still, moved = (net.apply(variables, x, jnp.full((1, 4), noise))[0] for noise in (0.0, 3.0))
     assert np.abs(still - moved).max() > 1e-3
+
+
+KINDS = ("conv_general_dilated", "dot_general", "reduce_sum")
+NETWORKS = {
+    "unet": (partial(UNet, widths=(8, 16), stem=2), ()),
+    "vae": (partial(BetaVAE, widths=(8, 16), size=(16, 16), latent=10), ((2, 10),)),
+    "autoencoder": (partial(Autoencoder, widths=(8, 16), size=(16, 16), latent=8), ()),
+}
+
+
+def inputs(name: str, rng) -> list[jax.Array]:
+    """An image, and the noise of the VAE."""
+    shapes = ((2, 16, 16, 1), *NETWORKS[name][1])
+    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def equations(jaxpr):
+    """Those of a jaxpr and of the jaxprs in it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bfloat16_is_inside_and_float32_around_it(name, rng):
+    make, x = NETWORKS[name][0], inputs(name, rng)
+    net = make(dtype=jnp.bfloat16)
+    variables = jax.jit(net.init)(jax.random.key(0), *x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    found = list(equations(jax.make_jaxpr(net.apply)(variables, *x).jaxpr))
+    types = {kind: {e.outvars[0].aval.dtype.name for e in found if e.primitive.name == kind} for kind in KINDS}
+    assert types["conv_general_dilated"] == {"bfloat16"} and types["dot_general"] <= {"bfloat16"}
+    assert types["reduce_sum"] == (set() if name == "vae" else {"float32"})  # the statistics of norms
+    rough, exact = (jax.tree.leaves(jax.jit(one.apply)(variables, *x))[0] for one in (net, make()))
+    assert rough.dtype == jnp.float32
+    error = jnp.linalg.norm(rough - exact) / jnp.linalg.norm(exact)
+    assert 0 < error < 0.03  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_computing_again_changes_nothing_but_what_is_kept(name, rng):
+    make, x = NETWORKS[name][0], inputs(name, rng)
+    plain, again = make(), make(remat=True)
+    params = jax.jit(plain.init)(jax.random.key(0), *x)
+    assert jax.tree.structure(params) == jax.tree.structure(jax.eval_shape(again.init, jax.random.key(0), *x))
+
+    def loss(net):
+        return lambda params: sum((out**2).sum() for out in jax.tree.leaves(net.apply(params, *x)))
+
+    for one, other in zip(
+        *(jax.tree.leaves(jax.jit(jax.value_and_grad(loss(net)))(params)) for net in (plain, again)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * float(jnp.abs(one).max()))
+    assert kept(loss(again), params) < 0.7 * kept(loss(plain), params)
+
+
+def kept(loss, params) -> int:
+    """Bytes between the forward and the backward pass, beside the parameters."""
+    _, backward = jax.eval_shape(lambda params: jax.vjp(loss, params), params)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward)) - sum(
+        x.nbytes for x in jax.tree.leaves(params)
+    )

@@ -7,7 +7,7 @@ import pytest
 from configs.base import base, shrink
 from symnorm_jax.data import store
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.store import SampleSource
 
 
 def config(**changes):
@@ -18,7 +18,7 @@ def config(**changes):
 
 
 @pytest.fixture
-def source(tmp_path) -> SliceSource:
+def source(tmp_path) -> SampleSource:
     """Seven slices of two scans; the intensity of a slice is its row."""
     rows = []
     for key, count in (("one", 3), ("two", 4)):
@@ -27,7 +27,7 @@ def source(tmp_path) -> SliceSource:
         arrays[:, 4:, :, 0] *= 2  # left and right differ
         store.write(tmp_path, key, arrays, {"rows": []})
         rows += [{"store": key, "record": i, "records_in_scan": count} for i in range(count)]
-    return SliceSource(tmp_path, pd.DataFrame(rows))
+    return SampleSource(tmp_path, pd.DataFrame(rows))
 
 
 def take(batches, count):
@@ -47,7 +47,7 @@ def test_a_slice_is_what_was_stored(source):
 
 def test_a_table_may_name_some_slices_in_any_order(source, tmp_path):
     rows = pd.DataFrame({"store": ["two", "one"], "record": [3, 1], "records_in_scan": [4, 3]}, index=[60, 10])
-    chosen = SliceSource(tmp_path, rows)
+    chosen = SampleSource(tmp_path, rows)
     assert [(int(chosen[i]["index"]), chosen[i]["image"][0, 0, 0]) for i in range(2)] == [(60, 6), (10, 1)]
 
 

@@ -20,7 +20,7 @@ from configs import demo
 from configs import table as table_config
 from symnorm_jax.data import manifest
 from symnorm_jax.data.sources import SOURCES
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.evaluation import cohort, sheet
 from symnorm_jax.evaluation.cases import slice_cases
 from symnorm_jax.run import Run
@@ -215,7 +215,7 @@ def test_unlabelled_scans_are_a_split_that_is_neither_learned_nor_judged(prepare
     for train_on in manifest.TRAIN_ON:
         assert not manifest.trainable(rows, train_on)[unknown.index].any()
     assert not slice_cases(rows, "test").index.intersection(unknown.index).any()
-    assert len(SliceSource(prepared.config.data.store, unknown)) == len(unknown)
+    assert len(SampleSource(prepared.config.data.store, unknown)) == len(unknown)
 
 
 def divided(root):

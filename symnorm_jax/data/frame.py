@@ -22,19 +22,27 @@ def lay(brain: np.ndarray, voxel: np.ndarray, plane: Midline, config: ConfigDict
 
     In plane it is centred on the mid-line and on the brain from back to front; slices go from the lowest to the
     highest voxel of the brain, `slice_spacing` mm apart or, for 0 and in a `stack` of pictures, whose distance is a
-    guess, as far apart as the voxels.
+    guess, as far apart as the voxels. A size of three sides is a box of isotropic voxels, centred on the brain from
+    below to above too.
     """
     low, high = _extent(brain, voxel, plane.matrix)
+    if len(config.size) == 3:
+        step, start = np.full(3, config.spacing), (low + high) / 2 - (np.array(config.size) - 1) / 2 * config.spacing
+        return _frame(step, start, voxel, plane, tuple(config.size))
     step = np.array([config.spacing, config.spacing, 0 if stack else config.slice_spacing])
     step[AXIAL] = step[AXIAL] or voxel[AXIAL]
     count = int(np.floor((high - low)[AXIAL] / step[AXIAL] + 1e-3)) + 1
     start = (low + high) / 2 - (np.array([*config.size, 0]) - 1) / 2 * step
-    start[LEFT_RIGHT] = -(config.size[LEFT_RIGHT] - 1) / 2 * config.spacing
     start[AXIAL] = low[AXIAL]
+    return _frame(step, start, voxel, plane, (*config.size, count))
+
+
+def _frame(step: np.ndarray, start: np.ndarray, voxel: np.ndarray, plane: Midline, size: tuple[int, int, int]) -> Frame:
+    """The grid of `size` with nodes `step` `[3]` mm apart, whose first from back and below is at `start` `[3]`."""
     to_straight = np.diag([*step, 1.0])
     to_straight[:3, 3] = start
-    to_voxel = np.diag([*(1 / voxel), 1.0]) @ plane.matrix @ to_straight
-    return Frame(to_voxel, (*config.size, count))
+    to_straight[LEFT_RIGHT, 3] = -(size[LEFT_RIGHT] - 1) / 2 * step[LEFT_RIGHT]  # the mid-line is at 0
+    return Frame(np.diag([*(1 / voxel), 1.0]) @ plane.matrix @ to_straight, size)
 
 
 def resample(array: np.ndarray, frame: Frame, voxel: np.ndarray) -> np.ndarray:

@@ -33,6 +33,11 @@ def centred_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) 
     return affine
 
 
+def plane(sample, share: float = 0.5):
+    """A slice as it is, `[X, Y]`; of a volume `[X, Y, Z]` the axial plane at this share of its height."""
+    return sample if sample.ndim == 2 else sample[..., round(share * (sample.shape[AXIAL] - 1))]
+
+
 def picture(slice_):
     """A slice `[X, Y]` or `[X, Y, C]` as image rows: anterior at the top, the person's left at the left."""
     return np.swapaxes(np.asarray(slice_), 0, 1)[::-1]

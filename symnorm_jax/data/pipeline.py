@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from symnorm_jax.data.geometry import mirror
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.masking import draw, patch_grid
 
 
@@ -35,7 +35,7 @@ class Flip(grain.transforms.RandomMap):
         return element | {name: mirror(element[name]) for name in ("image", "brain", "lesion")}
 
 
-def training_batches(source: SliceSource, config: ConfigDict, batch_size: int, start: int = 0) -> Iterator[dict]:
+def training_batches(source: SampleSource, config: ConfigDict, batch_size: int, start: int = 0) -> Iterator[dict]:
     """This host's part of the endless training batches from step `start`, each `{name: [B / hosts, ...]}`.
 
     Hosts slice after shuffling and drawing, so that their batches together are those of a single host.
@@ -48,7 +48,7 @@ def training_batches(source: SliceSource, config: ConfigDict, batch_size: int, s
     return iter(data.to_iter_dataset(grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=8)))
 
 
-def scoring_batches(source: SliceSource, batch_size: int) -> Iterator[dict]:
+def scoring_batches(source: SampleSource, batch_size: int) -> Iterator[dict]:
     """Every slice once and in order; the last batch is padded with its own last slice, and `valid` `[B]` says so."""
     data = grain.MapDataset.source(source).batch(batch_size, drop_remainder=False)
     for batch in data:

@@ -14,6 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, slices, store
+from symnorm_jax.data.geometry import plane
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
@@ -100,12 +101,12 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
     return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
 
 
-def _cut(scan: Scan, config: ConfigDict, folder: Path) -> slices.Slices:
+def _cut(scan: Scan, config: ConfigDict, folder: Path) -> slices.Samples:
     volume, name = scan.load(), digest([*scan.files, *scan.extras], scan.name, scan.recipe)[:24]
     mask = brain.brain_mask(volume, config.brain, config.extractor, folder / f"{name}.{config.extractor}.npz")
     return slices.cut(volume, mask, scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:
-    source = store.SliceSource(folder, rows)
-    return np.stack([manifest.thumbnail(source[i]["image"][..., 0]) for i in range(len(source))])
+    source = store.SampleSource(folder, rows)
+    return np.stack([manifest.thumbnail(plane(source[i]["image"][..., 0])) for i in range(len(source))])

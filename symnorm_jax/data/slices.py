@@ -1,4 +1,4 @@
-"""One volume to normalised axial slices, their masks, and what is known of each."""
+"""One volume to samples for a network: normalised axial slices or, where a size has three sides, the volume itself."""
 
 from typing import NamedTuple
 
@@ -16,17 +16,17 @@ TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a tr
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
 
 
-class Slices(NamedTuple):
-    """The slices kept of one volume, from inferior to superior."""
+class Samples(NamedTuple):
+    """The slices kept of one volume, from inferior to superior, or the volume as the only sample."""
 
-    arrays: np.ndarray  # [N, X, Y, 3] float16: image, brain (0 or 1), lesion (0 or 1)
+    arrays: np.ndarray  # [N, *S, 3] float16: image, brain (0 or 1), lesion (0 or 1)
     rows: list[dict]  # N manifest entries
     left_out: int  # slices with too little brain
     frame: frame.Frame  # where they lie in the volume
 
 
-def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) -> Slices:
-    """The slices of a volume with the mask `brain` `[X, Y, Z]`, on the grid of `config` (the `data` section).
+def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) -> Samples:
+    """The samples of a volume with the mask `brain` `[X, Y, Z]`, on the grid of `config` (the `data` section).
 
     Raises ScanError where the brain has no contrast, no slice shows enough of it, or it is too unlike its mirror image.
     """
@@ -43,11 +43,13 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
     rows = _describe(brain, lesion, config)
     _label(rows, trace, healthy, volume.lesion is not None, config)
+    if len(config.size) == 3:
+        return Samples(arrays[None], [_whole(rows, healthy, volume.lesion is not None, config) | shared], 0, grid)
     kept = [i for i, row in enumerate(rows) if row["brain_mm2"] >= config.min_brain]
     if not kept:
         raise ScanError(f"no slice shows {config.min_brain:g} mm2 of brain; lower data.min_brain or check the mask.")
     rows = [rows[i] | shared | {"position": rank} for i, rank in zip(kept, _ranks(len(kept)), strict=True)]
-    return Slices(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid)
+    return Samples(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid)
 
 
 def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
@@ -95,6 +97,20 @@ def _label(rows: list[dict], trace: np.ndarray, healthy: bool, drawn: bool, conf
             row["label"] = "abnormal"
         else:
             row["label"] = "neither" if (abs(traces - i) <= config.margin).any() else "healthy"
+
+
+def _whole(rows: list[dict], healthy: bool, drawn: bool, config: ConfigDict) -> dict:
+    """The manifest entry of a volume, from those of its slices: areas are means over the slices that show brain.
+
+    Raises ScanError where no slice shows enough brain.
+    """
+    seen = [row for row in rows if row["brain_mm2"] > 0]
+    if max(row["brain_mm2"] for row in rows) < config.min_brain:
+        raise ScanError(f"no slice shows {config.min_brain:g} mm2 of brain; lower data.min_brain or check the mask.")
+    areas = {key: float(np.mean([row[key] for row in seen])) for key in ("brain_mm2", "lesion_mm2")}
+    labels = {row["label"] for row in rows} if drawn else {"healthy" if healthy else "abnormal"}
+    label = next(one for one in ("abnormal", "neither", "healthy") if one in labels)
+    return {"slice": 0, "position": 0.5, "label": label, **areas}
 
 
 def _ranks(count: int) -> list[float]:

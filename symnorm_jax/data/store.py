@@ -4,6 +4,7 @@ Files are named by the hash of the scan and of the settings that made them, so r
 stale. A scan's JSON is written last: where it stands, the scan is whole.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from symnorm_jax.files import read_json, whole, write_json
 
 
 def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
-    """Store the slices `[N, X, Y, 3]` of one scan and `about`, any JSON, under `key`."""
+    """Store the samples `[N, *S, 3]` of one scan and `about`, any JSON, under `key`."""
     with whole(folder / f"{key}.array_record") as partial:
         writer = ArrayRecordWriter(str(partial), "group_size:1")
         for array in arrays:
@@ -44,20 +45,25 @@ def _has(folder: Path, key: str) -> bool:
 
 
 def _packed(array: np.ndarray) -> bytes:
-    """A slice `[X, Y, 3]` float16 as its two sides and its values."""
-    return np.array(array.shape[:2], "<u2").tobytes() + array.astype("<f2").tobytes()
+    """A slice or volume `[*S, 3]` float16 as its sides and its values."""
+    return np.array(array.shape[:-1], "<u2").tobytes() + array.astype("<f2").tobytes()
 
 
 def _unpacked(record: bytes) -> np.ndarray:
-    sides = np.frombuffer(record, "<u2", 2)
-    return np.frombuffer(record, "<f2", offset=sides.nbytes).reshape(*sides, -1)
+    """The sample again: of two sides, or of three where two do not account for the record's length."""
+    for rank in (2, 3):
+        sides = np.frombuffer(record, "<u2", rank)
+        values = np.frombuffer(record, "<f2", offset=sides.nbytes)
+        if values.size == 3 * math.prod(sides.tolist()):
+            return values.reshape(*sides, 3)
+    raise ValueError(f"a record of {len(record)} bytes is neither a slice nor a volume")
 
 
-class SliceSource:
-    """Random access to the stored slices of a table, for Grain; element i belongs to row i of the table.
+class SampleSource:
+    """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
-    An element is a dict: `image` `[X, Y, 1]` and `brain` `[X, Y, 1]` float32, `lesion` `[X, Y]` bool and `index`,
-    the row's label in the manifest.
+    An element is a dict: `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool and `index`, the row's
+    label in the manifest; `S` is `X, Y` of a slice, and `X, Y, Z` of a volume.
     """
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame):

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from symnorm_jax.data import manifest
-from symnorm_jax.data.geometry import LEFT_RIGHT, picture
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.geometry import LEFT_RIGHT, picture, plane
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.evaluation.figures import ABNORMAL, save
 
 PATIENTS, SLICES = 6, 8
@@ -31,20 +31,23 @@ def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[P
 
 
 def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
-    """Up to PATIENTS patients by SLICES slices, the lowest at the left; anterior is up, the person's left at the left.
+    """Up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left; anterior is up, the
+    person's left at the left.
 
     Lesions are outlined, the slices called abnormal or neither are framed, and the mid-line of the grid is drawn.
     """
     lines = _chosen(rows)
-    chosen = pd.concat(lines)
-    source = SliceSource(store, chosen)
-    slices = iter([source[i] for i in range(len(source))])
-    first = source[0]["lesion"].shape
-    images, lesions = (np.zeros((len(lines), SLICES, *first[::-1]), np.float32) for _ in range(2))
+    first = SampleSource(store, lines[0])[0]["lesion"].shape
+    if len(first) == 3:
+        lines = [line.iloc[[0] * SLICES] for line in lines]
+    source = SampleSource(store, pd.concat(lines))
+    samples = iter([source[i] for i in range(len(source))])
+    images, lesions = (np.zeros((len(lines), SLICES, *first[1::-1]), np.float32) for _ in range(2))
     for i, line in enumerate(lines):
         for j in range(len(line)):
-            one = next(slices)
-            images[i, j], lesions[i, j] = picture(one["image"][..., 0]), picture(one["lesion"])
+            one, height = next(samples), (j + 1) / (SLICES + 1)
+            images[i, j] = picture(plane(one["image"][..., 0], height))
+            lesions[i, j] = picture(plane(one["lesion"], height))
     figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * first[1] / first[0] + 0.5))
     axes = figure.add_subplot()
     axes.imshow(_mosaic(images), cmap="gray", vmin=0, vmax=1.2, interpolation="nearest")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from symnorm_jax.data.geometry import mirror_batch
+from symnorm_jax.data.geometry import mirror_batch, plane
 from symnorm_jax.data.pipeline import scoring_batches
-from symnorm_jax.data.store import SliceSource
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.runlog import progress
 from symnorm_jax.training.sharding import make_mesh, put_whole, replicated
@@ -25,13 +25,13 @@ def make_embed(system: System) -> Callable:
 
 
 def embed_split(
-    embed: Callable, variables: Variables, source: SliceSource, batch_size: int, what: str, pictures: bool = True
+    embed: Callable, variables: Variables, source: SampleSource, batch_size: int, what: str, pictures: bool = True
 ) -> Arrays:
     """Everything `embed` says of every slice of `source`, with the trivial scores, in the order of the source.
 
-    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, `brain` and `lesion` `[N, *S]` bool, and, in half
-    precision, `image`, `map` and `panel.<caption>` `[N, *S]`; without `pictures` no `[N, *S]`. Scores
-    `score.baseline_*` need no training.
+    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, `brain` and `lesion` `[N, X, Y]` bool, and, in half
+    precision, `image`, `map` and `panel.<caption>` `[N, X, Y]`; without `pictures` no `[N, X, Y]`. Of volumes there is
+    the middle plane. Scores `score.baseline_*` need no training.
     """
     found = defaultdict(list)
     total = -(-len(source) // batch_size)
@@ -53,11 +53,12 @@ def trivial_scores(batch: Arrays) -> Arrays:
     cerebrospinal fluid on T1 and FLAIR.
     """
     image, brain = batch["image"][..., 0], batch["brain"][..., 0] > 0
-    both = (brain & mirror_batch(brain)).sum((1, 2))
+    axes = tuple(range(1, image.ndim))
+    both = (brain & mirror_batch(brain)).sum(axes)
     return {
         "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
-        "baseline_fluid": (brain & (image < FLUID)).sum((1, 2)) / np.maximum(brain.sum((1, 2)), 1),
-        "baseline_mirror": mirror_difference(image, brain).sum((1, 2)) / np.maximum(both, 1),
+        "baseline_fluid": (brain & (image < FLUID)).sum(axes) / np.maximum(brain.sum(axes), 1),
+        "baseline_mirror": mirror_difference(image, brain).sum(axes) / np.maximum(both, 1),
     }
 
 
@@ -69,9 +70,9 @@ def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 def _pictures(batch: Arrays, out: dict) -> Arrays:
     maps = {} if out["map"] is None else {"map": out["map"]}
     shown = {"image": batch["image"], **maps, **{f"panel.{caption}": x for caption, x in out["panels"].items()}}
-    masks = {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
-    return masks | {name: _half(x) for name, x in shown.items()}
+    masks = {"lesion": _planes(batch["lesion"]), "brain": _planes(batch["brain"][..., 0] > 0)}
+    return masks | {name: _planes(x[..., 0]).astype(np.float16) for name, x in shown.items()}
 
 
-def _half(x: np.ndarray) -> np.ndarray:
-    return x[..., 0].astype(np.float16)
+def _planes(samples: np.ndarray) -> np.ndarray:
+    return np.stack([plane(sample) for sample in samples])

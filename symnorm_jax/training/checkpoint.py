@@ -24,9 +24,9 @@ WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # unsigned integers by the
 
 
 class Checkpoints:
-    """The checkpoints of one stage, `<folder>/<step>/{variables,opt,sums}`; a context manager that ends all writing.
+    """The checkpoints of one stage, `<folder>/<step>/{variables,opt}` and their sums; a context manager.
 
-    Those whose writing was cut off are removed, and a warning says so.
+    It ends all writing. Checkpoints whose writing was cut off are removed, and a warning says so.
     """
 
     def __init__(self, folder: Path):
@@ -54,7 +54,7 @@ class Checkpoints:
     def save(self, step: int, variables: Any, opt: Any) -> None:
         """Write in the background. Raises RunError where this or the one before could not be written."""
         items = {"variables": variables, "opt": opt}
-        items["sums"] = {name: fingerprint(item) for name, item in items.items()}
+        items |= {f"{name}_sums": {"sums": fingerprint(item)} for name, item in items.items()}
         with self._writing():
             self._manager.save(step, args=_each(ocp.args.StandardSave, items), force=True)
 
@@ -78,6 +78,8 @@ class Checkpoints:
                         "%s/%s is damaged and removed, step %s is taken: %s", self._folder, one, step, reason
                     )
                     self._manager.delete(one)
+                for old in sorted(self._manager.all_steps())[:-KEEP]:  # whose removal was cut off
+                    self._manager.delete(old)
                 return step, found["variables"], found["opt"]
             damaged[step] = damage or "damaged as another host sees it"
         if damaged:
@@ -128,10 +130,11 @@ def _fingerprint(x: jax.Array) -> jax.Array:
 def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
     """The items of a checkpoint. Raises ValueError where arrays are not those that were written."""
     shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in wanted.items()}
-    shapes["sums"] = None  # as saved
+    for name, item in wanted.items():  # arrays of the host, which is to read them whatever devices wrote them
+        shapes[f"{name}_sums"] = {"sums": np.zeros(jax.eval_shape(fingerprint, item).shape, np.uint32)}
     found = manager.restore(step, args=_each(ocp.args.StandardRestore, shapes))
     for name in wanted:
-        if (np.asarray(fingerprint(found[name])) != np.asarray(found["sums"][name])).any():
+        if (np.asarray(fingerprint(found[name])) != found[f"{name}_sums"]["sums"]).any():
             raise ValueError(f"its {name} are not those that were written")
     return found
 

@@ -28,3 +28,5 @@ def warned() -> Iterator[Callable[[int], bool]]:
         yield lambda step: received.is_set()
     finally:
         signal.signal(signal.SIGTERM, before)
+    if received.is_set():  # at the last step, which needs no checkpoint but its own: the program ends all the same
+        signal.raise_signal(signal.SIGTERM)

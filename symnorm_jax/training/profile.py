@@ -1,7 +1,7 @@
 """A profile of some steps, to be opened with TensorBoard, XProf or Perfetto."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -18,7 +18,8 @@ def profiled(stage: str, step: int, wanted: str, folder: Path) -> Iterator[None]
     with jax.profiler.StepTraceAnnotation(stage, step_num=step):
         yield
     if named == stage and step == last:
-        jax.profiler.stop_trace()
+        with suppress(RuntimeError):  # there is none to stop where a run goes on after the first of the steps
+            jax.profiler.stop_trace()
 
 
 def parse(wanted: str) -> tuple[str, int, int]:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from symnorm_jax.errors import RunError
-from symnorm_jax.files import locked, read_json, remove_partial, write_json, write_text
+from symnorm_jax.files import locked, named, read_json, remove_partial, write_json, write_text
 from symnorm_jax.training.hosts import by_lead, lead
 
 INDIFFERENT = (  # keys that change where and how fast, not what
@@ -47,9 +47,10 @@ def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> No
     path = workdir / "config.json"
     if path.exists():
         _refuse_other_config(path, config)
-        remove_partial(workdir)
-        return
     workdir.mkdir(parents=True, exist_ok=True)
+    remove_partial(workdir)  # of a run that was cut off before it had a config, too
+    if path.exists():
+        return
     write_json(workdir / "overrides.json", overrides)
     write_json(workdir / "environment.json", environment())
     write_json(path, json.loads(config.to_json()))
@@ -109,7 +110,7 @@ class MetricsLog:
         self._path = path
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        with self._path.open("a") as file:
+        with named(self._path), self._path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
 
 

@@ -31,6 +31,9 @@ def tensorboard(folder: Path, stack: ExitStack) -> Write:
 def wandb(folder: Path, stack: ExitStack) -> Write:
     """A run named after the run directory and its stage, in `<folder>/wandb`."""
     library = _library("wandb", "wandb")
+    places = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("CACHE", "CONFIG", "DATA")}  # else in the home
+    for name, value in (places | {"WANDB_ERROR_REPORTING": "false"}).items():  # which is on even while offline
+        os.environ.setdefault(name, value)
     mode = os.environ.get("WANDB_MODE", "offline")
     run = library.init(dir=str(folder), project="symnorm_jax", name=f"{folder.parent.name}/{folder.name}", mode=mode)
     stack.callback(run.finish)
