@@ -6,7 +6,7 @@ centred. Sums are float32, with what rounding takes from them kept beside them.
 """
 
 from collections.abc import Callable
-from functools import cache, partial, reduce
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -75,20 +75,24 @@ def stream(z: np.ndarray, batch: int = 1024) -> Moments:
         padded = np.pad(rows, ((0, batch - len(rows)), (0, 0)))  # one shape, so one compilation
         valid = np.arange(batch) < len(rows)
         parts = {"z": padded.reshape(mesh.size, -1, dim), "valid": valid.reshape(mesh.size, -1)}
-        moments = add(moments, **put_whole(parts, mesh))
+        moments = jax.block_until_ready(add(moments, **put_whole(parts, mesh)))  # lest batches queue up in memory
     return end(moments)
 
 
 @cache
 def _on_devices(mesh: Mesh) -> tuple[Callable, Callable, Callable]:
     """No moments, an update and a merger, of moments `[devices, ...]` that lie one on each device."""
-    apart, devices = by_example(mesh), range(mesh.size)
+    apart = by_example(mesh)
 
     def begin(dim: int) -> Moments:
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(devices), *x.shape)), zeros(dim))
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (mesh.size, *x.shape)), zeros(dim))
 
     def end(moments: Moments) -> Moments:
-        return reduce(merge, (jax.tree.map(lambda x: x[device], moments) for device in devices))  # noqa: B023
+        n, first = moments.n.sum(), moments.mean[0]
+        share = (moments.n / jnp.maximum(n, 1))[:, None]
+        mean = first + ((moments.mean - first[None]) * share).sum(0)
+        near = jax.vmap(about, (0, None))(moments, mean)  # about one point sums can be added up, by an all-reduce
+        return jax.tree.map(lambda x: x.sum(0), near)._replace(n=n, mean=mean)
 
     return (
         jax.jit(begin, static_argnums=0, out_shardings=apart),
