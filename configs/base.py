@@ -7,7 +7,7 @@ but that it does. Either may be followed by a preset, as in `--config=configs/de
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import baselines
+from configs import baselines, volumes
 
 # Interpretations: the paper names these two configurations in its abstract and does not define them.
 PRESETS = {
@@ -20,7 +20,7 @@ PRESETS = {
 
 def base() -> ConfigDict:
     config = ConfigDict()
-    config.system = "symnorm"  # or a learned baseline: ae, vae, context_encoder, dae, padim, pddpm
+    config.system = "symnorm"  # or simclr; or a learned baseline: ae, vae, context_encoder, dae, padim, pddpm
     config.seed = 0
     config.init_from = placeholder(str)  # a finished run whose networks this one starts from; else from scratch
 
@@ -97,6 +97,7 @@ def base() -> ConfigDict:
     config.finetune.vae = _stage(steps=300, batch_size=16, learning_rate=2e-4)
 
     baselines.add(config, _stage)
+    volumes.add(config, _stage)
 
     config.score = ConfigDict()
     config.score.batch_size = 64

@@ -50,6 +50,28 @@ def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
 
 
+def nt_xent(one: jax.Array, other: jax.Array, temperature: float = 0.5, patients: jax.Array | None = None) -> jax.Array:
+    """Contrastive loss of two views' projections, `[B, D]` each, per example `[B]` (Chen et al. 2020, equation 1).
+
+    A view must find the other view of its example among all 2 B - 1 others, by cosine similarity over `temperature`;
+    the loss is the mean of its cross-entropy, in nats, from the one view and from the other. The 2 B - 2 negatives are
+    those of the whole array, so that with examples spread over a mesh they are those of the global batch.
+
+    A pair of views is always of one example. With `patients`, `[B]` int, other scans of the *same* patient are no
+    negatives either: two visits show one anatomy, and to push them apart teaches what differs between visits, the
+    scanner above all, and not what differs between people.
+    """
+    views = jnp.concatenate([one, other]).astype(jnp.float32)
+    views = views * jax.lax.rsqrt(jnp.maximum(jnp.square(views).sum(-1, keepdims=True), TINY**2))
+    similarity = jnp.einsum("id,jd->ij", views, views, precision="highest") / temperature
+    count = len(one)
+    partner = jnp.roll(jnp.eye(2 * count, dtype=bool), count, 1)
+    people = jnp.tile(jnp.arange(count) if patients is None else patients, 2)
+    compared = partner | (people[:, None] != people[None])
+    pairs = jax.nn.logsumexp(similarity, 1, where=compared) - (similarity * partner).sum(1)
+    return pairs.reshape(2, count).mean(0)
+
+
 def gaussian_blur(x: jax.Array, brain: jax.Array, sigma: float) -> jax.Array:
     """x `[B, *S, 1]`, zero outside the brain `[B, *S, 1]`, averaged there with deviation `sigma` pixels."""
 

@@ -97,7 +97,7 @@ class Run:
         variables = train(
             self._system,
             self.config,
-            lambda size, start: training_batches(source, self.config, size, start),
+            lambda size, start: training_batches(source, self.config, size, start, self._system.asks),
             self.workdir,
         )
         if self.config.init_from and schedule(self.config, self._system):

@@ -26,6 +26,8 @@ from symnorm_jax.training.step import compiled, make_step  # noqa: E402
 from symnorm_jax.training.train import initial_variables, train  # noqa: E402
 
 STEPS, EXAMPLES = 20, 8
+VOLUMES = {"data.size": (8, 8, 8), "resnet.widths": (4, 8), "resnet.depths": (1, 1), "resnet.stem_kernel": 3}
+VOLUMES |= {"projector.hidden": 8, "projector.out": 4}
 
 
 def tiny(**changes):
@@ -40,16 +42,19 @@ def tiny(**changes):
         "train.checkpoint_every": 5,
     }
     config.update_from_flattened_dict(small | changes)
-    for stage in ("unet", "vae", "baseline", "patches"):
+    if config.system == "simclr":
+        config.update_from_flattened_dict(VOLUMES)
+    for stage in ("unet", "vae", "baseline", "patches", "pretrain"):
         config.train[stage].batch_size = EXAMPLES
     return config
 
 
 def batch_of(step: int, config) -> dict[str, np.ndarray]:
-    """Batch number `step`, whole: brains that are bright discs with noise."""
+    """Batch number `step`, whole: brains that are bright discs or balls with noise."""
     rng, size = np.random.default_rng(step), config.data.size
-    grid = np.indices(size) - np.array(size).reshape(2, 1, 1) / 2
-    brain = np.broadcast_to(((grid**2).sum(0) < 40)[..., None], (EXAMPLES, *size, 1)).astype(np.float32)
+    grid = np.moveaxis(np.indices(size), 0, -1) - np.array(size) / 2
+    inside = ((grid**2).sum(-1) < 0.16 * size[0] ** 2)[..., None].astype(np.float32)
+    brain = np.broadcast_to(inside, (EXAMPLES, *size, 1))
     hidden = [draw("exclusive", patch_grid(size, config.mask.patch), 0.5, rng) for _ in range(EXAMPLES)]
     image = brain * rng.normal(0.5, 0.2, brain.shape).astype(np.float32)
     index = (EXAMPLES * step + np.arange(EXAMPLES)).astype(np.int32)
@@ -75,10 +80,9 @@ def losses(settings: dict) -> dict:
     """`{mesh: {system/stage: losses}}` of the first steps: on one device, eight, and eight that share the model."""
     meshes = {"1": make_mesh(1, jax.devices()[:1]), "8": make_mesh(1), "4x2": make_mesh(2)}
     found = {}
-    for mesh in settings["meshes"]:
-        for name in settings["systems"]:
-            config = tiny(system=name, **settings["config"])
-            found.setdefault(mesh, {}).update(_losses(config, meshes[mesh]))
+    for mesh, systems in settings["meshes"].items():
+        configs = [tiny(system=name, **settings["config"]) for name in systems]
+        found[mesh] = {name: values for config in configs for name, values in _losses(config, meshes[mesh]).items()}
     return found
 
 

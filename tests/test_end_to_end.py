@@ -23,7 +23,9 @@ from symnorm_jax.training.runlog import open_run
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
-    path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base", "baselines")
+    path.stem
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in ("__init__", "base", "baselines", "sweeps", "volumes")
 )
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
 BASELINES = {f"baseline_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}

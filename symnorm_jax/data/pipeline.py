@@ -35,16 +35,23 @@ class Flip(grain.transforms.RandomMap):
         return element | {name: mirror(element[name]) for name in ("image", "brain", "lesion")}
 
 
-def training_batches(source: SampleSource, config: ConfigDict, batch_size: int, start: int = 0) -> Iterator[dict]:
+def training_batches(
+    source: SampleSource, config: ConfigDict, batch_size: int, start: int = 0, asks: tuple[str, ...] = ("hidden",)
+) -> Iterator[dict]:
     """This host's part of the endless training batches from step `start`, each `{name: [B / hosts, ...]}`.
+
+    A mask is drawn where `asks` holds `hidden`.
 
     Hosts slice after shuffling and drawing, so that their batches together are those of a single host.
     """
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.data.flip:
         data = data.random_map(Flip())
-    data = data.random_map(DrawMask(config))[jax.process_index() :: jax.process_count()]
-    data = data.batch(batch_size // jax.process_count(), drop_remainder=True)[start:]
+    if "hidden" in asks:
+        data = data.random_map(DrawMask(config))
+    data = data[jax.process_index() :: jax.process_count()].batch(
+        batch_size // jax.process_count(), drop_remainder=True
+    )[start:]
     return iter(data.to_iter_dataset(grain.ReadOptions(num_threads=config.data.threads, prefetch_buffer_size=8)))
 
 

@@ -10,7 +10,7 @@ A `batch` is a dict of arrays:
 `brain`      `[B, *S, 1]`      1.0 in the brain, else 0.0
 `index`      `[B]` int         the sample's row in the manifest; keys its randomness
 `valid`      `[B]` bool        False for the rows that pad the last batch
-`hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches only
+`hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
 `progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
 ===========  ================  ==============================================================================
 """
@@ -55,6 +55,7 @@ class System(NamedTuple):
     embed: Callable[[Variables, Batch], Embedding]
     scores: tuple[str, ...] = ()  # the names of the embedding's scalars
     passes: int = 1  # through a network that `embed` takes for a sample
+    asks: tuple[str, ...] = ("hidden",)  # for what is drawn for training batches only where it is asked for
     meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
 
 

@@ -1,0 +1,148 @@
+"""The 3-D ResNet (He et al. 2016; Hara et al. 2018 in three dimensions) of 3D-Neuro-SimCLR, and its projector.
+
+As Kaczmarek et al. (arXiv 2509.10620) released them: a first convolution of stride 1, max-pooling, basic blocks,
+shortcuts of kind B with a bias. Paddings and running statistics are torch's, so that its weights give its features.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from symnorm_jax.errors import InputError
+from symnorm_jax.models.unet import group_norm
+
+MEMORY = 0.9  # share of the running statistics that a batch leaves as it was; torch calls 0.1 the momentum
+EPSILON = 1e-5
+NORMS = ("batch", "group")
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et al. 2015
+
+
+class ResNet3D(nn.Module):
+    """`[B, X, Y, Z, C] -> [B, widths[-1]]`: a level per width, of `depths` blocks; all but the first halve the sides.
+
+    The defaults are the released ResNet-18. With `norm="batch"` the collection `batch_stats` holds running statistics;
+    when examples are spread over devices a batch is still the whole batch. With `remat` the backward pass computes stem
+    and blocks again in place of keeping what is inside them. Raises InputError for another `norm`.
+    """
+
+    widths: Sequence[int] = (64, 128, 256, 512)
+    depths: Sequence[int] = (2, 2, 2, 2)
+    stem_kernel: int = 7
+    stem_stride: int = 1
+    norm: str = "batch"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Features `[B, widths[-1]]`; in training by the statistics of the batch, which the running ones take in."""
+        if self.norm not in NORMS:
+            raise InputError(f"norm={self.norm!r}; one of {NORMS} is allowed.")
+        stem, block = (nn.remat(kind) if self.remat else kind for kind in (Stem, BasicBlock))
+        shared = {"norm": self.norm, "train": train, "dtype": self.dtype}
+        x = stem(self.widths[0], self.stem_kernel, self.stem_stride, **shared, name="stem")(x)
+        for level, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True), 1):
+            for i in range(depth):
+                stride = 2 if level > 1 and i == 0 else 1
+                x = block(width, stride, **shared, name=f"level{level}_block{i}")(x)
+        return x.mean((1, 2, 3), dtype=jnp.float32)
+
+
+class Projector(nn.Module):
+    """The layers after the features that only the contrastive loss sees, `[B, D] -> [B, out]` (Chen et al. 2020)."""
+
+    hidden: int = 512
+    out: int = 64
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="hidden")(x))
+        return nn.Dense(self.out, use_bias=False, dtype=self.dtype, name="out")(x).astype(jnp.float32)
+
+
+class Stem(nn.Module):
+    """First convolution, norm, ReLU and max-pooling: `[B, *S, C] -> [B, *S / (2 * stride), width]`."""
+
+    width: int
+    kernel: int
+    stride: int
+    norm: str
+    train: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = _conv(self.width, self.kernel, self.stride, self.dtype, name="conv")(x)
+        x = nn.relu(_norm(self, x, "norm"))
+        return nn.max_pool(x, (3, 3, 3), (2, 2, 2), ((1, 1),) * 3)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions beside a shortcut, `[B, *S, C] -> [B, *S / stride, width]`.
+
+    The shortcut is the input itself or, where its shape would not fit, a biased 1x1x1 convolution and a norm (kind B).
+    """
+
+    width: int
+    stride: int
+    norm: str
+    train: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shortcut = x
+        x = nn.relu(_norm(self, _conv(self.width, 3, self.stride, self.dtype, name="conv1")(x), "norm1"))
+        x = _norm(self, _conv(self.width, 3, 1, self.dtype, name="conv2")(x), "norm2")
+        if self.stride > 1 or shortcut.shape[-1] != self.width:
+            shortcut = _conv(self.width, 1, self.stride, self.dtype, name="shortcut", use_bias=True)(shortcut)
+            shortcut = _norm(self, shortcut, "shortcut_norm")
+        return nn.relu(x + shortcut)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last, in float32, given back in `dtype`.
+
+    The running variance takes in the unbiased variance of a batch, as in torch; in Flax's own norm the biased one. A
+    batch is normalised by the biased one in both. Raises InputError for one value a channel, which has no variance.
+    """
+
+    train: bool
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        features, count = x.shape[-1:], x.size // x.shape[-1]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, features)
+        bias = self.param("bias", nn.initializers.zeros, features)
+        x, mean, var = x.astype(jnp.float32), running_mean.value, running_var.value
+        if self.train:
+            if count < 2:
+                raise InputError(f"a batch of shape {x.shape} has no variance; 2 values a channel or more are needed.")
+            axes = tuple(range(x.ndim - 1))
+            mean, var = x.mean(axes), x.var(axes)
+            if not self.is_initializing():
+                running_mean.value = MEMORY * running_mean.value + (1 - MEMORY) * mean
+                running_var.value = MEMORY * running_var.value + (1 - MEMORY) * var * count / (count - 1)
+        factor = scale * jax.lax.rsqrt(var + EPSILON)
+        wide = (1,) * (x.ndim - 1) + features
+        return ((x - mean.reshape(wide)) * factor.reshape(wide) + bias.reshape(wide)).astype(self.dtype)
+
+
+def _conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str, use_bias: bool = False) -> nn.Conv:
+    """A convolution with torch's padding; SAME pads even sides at their end only when the stride is 2."""
+    return nn.Conv(
+        width, (kernel,) * 3, stride, kernel // 2, use_bias=use_bias, dtype=dtype, kernel_init=he_normal, name=name
+    )
+
+
+def _norm(module: Stem | BasicBlock, x: jax.Array, name: str) -> jax.Array:
+    if module.norm == "group":
+        return group_norm(x)(x)
+    return BatchNorm(module.train, x.dtype, name=name)(x)

@@ -1,0 +1,237 @@
+"""Random views of volumes for contrastive learning, drawn on the device.
+
+Steps, ranges and their order are those of the release of 3D-Neuro-SimCLR (Kaczmarek et al. 2025): crop and resize,
+flip, rotation, shift, gamma, z-score in the brain. Crop, flip and rotation are one trilinear resampling here where the
+release takes two, which blurs more. Rotation leaves z alone, so that z is interpolated by a matrix product and only the
+axial plane by a gather, of whole columns along z.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from symnorm_jax.data.geometry import AXIAL, LEFT_RIGHT
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.systems.contract import example_keys
+
+CANDIDATES = 4  # geometries that are drawn for a view before it falls back to the whole box
+FLAT = 1e-5  # of the mean: a deviation below it is rounding
+TINY = 1e-7  # added to the range of an image before it divides, as in MONAI
+
+
+class Settings(NamedTuple):
+    """The section `views` of a config; configs/volumes.py says what each is. A step is off at probability 0."""
+
+    crop: tuple[float, float, float]
+    flip: float
+    rotate: tuple[float, float]
+    shift: tuple[float, float]
+    gamma: tuple[float, float, float]
+    brain: float
+
+
+class Geometry(NamedTuple):
+    """Where in its volume a view lies."""
+
+    start: jax.Array  # [3], the crop's first voxel
+    size: jax.Array  # [3], its voxels along each axis
+    side: jax.Array  # [3], -1.0 along an axis that is flipped, else 1.0
+    angle: jax.Array  # [], radians
+
+
+def checked(section: ConfigDict) -> Settings:
+    """The section `views` of a config. Raises ConfigError for steps that cannot be taken."""
+    one = Settings(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in section.items()})
+    probable = lambda chance: 0 <= chance <= 1  # noqa: E731
+    rules = {
+        "crop": (len(one.crop) == 3 and all(0 < x <= 1 for x in one.crop), "three shares above 0, up to 1"),
+        "flip": (probable(one.flip), "a probability"),
+        "rotate": (probable(one.rotate[0]) and one.rotate[1] >= 0, "a probability, then a bound of 0 or more"),
+        "shift": (probable(one.shift[0]) and one.shift[1] >= 0, "a probability, then a bound of 0 or more"),
+        "gamma": (
+            probable(one.gamma[0]) and 0 < one.gamma[1] <= one.gamma[2],
+            "a probability, then two ascending exponents",
+        ),
+        "brain": (0 <= one.brain < 1, "a share below 1"),
+    }
+    for name, (sound, allowed) in rules.items():
+        if not sound:
+            raise ConfigError(f"views.{name}={getattr(one, name)}; {allowed} is allowed.")
+    return one
+
+
+def view_keys(key: jax.Array, index: jax.Array, view: int) -> jax.Array:
+    """The keys `[B]` of view number `view` of the examples `index` `[B]`; the other view of an example has another."""
+    return jax.vmap(jax.random.fold_in, (0, None))(example_keys(key, index), view)
+
+
+def draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
+    """One random view of each volume: image `[B, X, Y, Z, C]`, brain `[B, X, Y, Z, 1]`, keys `[B]`, to the same shapes.
+
+    The image is float32, interpolated linearly, with mean 0 and deviation 1 in the brain and 0 outside; the mask is
+    that of the nearest voxel. A view is a function of its own volume and key. `settings` is the section `views`.
+
+    A view with too little brain (`settings.brain`, a share of its voxels) is drawn anew. The release does so until one
+    has a voxel of it, in a loop on the host; here `CANDIDATES` geometries are drawn and their brain is counted on the
+    mask alone, which costs no resampling, and the first with enough is taken. Where none has, the view is the whole box
+    as it stands, so that the work is bounded and a view is empty, all zeros, only where the volume's mask is.
+    Raises ConfigError for settings that are not allowed.
+    """
+    return _draw(image, brain, keys, checked(settings))
+
+
+@partial(jax.jit, static_argnames="settings")
+def _draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
+    def of_one(image: jax.Array, brain: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # All chances of a view come from one call: each call of the generator costs compilation time.
+        chances = jax.random.uniform(key, (9 * CANDIDATES + 4,))
+        where = choose(chances[4:].reshape(CANDIDATES, 9), brain, settings)
+        image, brain = resample(image.astype(jnp.float32), where), resample_nearest(brain, where)
+        image = gamma(shift(image, chances[:2], *settings.shift), chances[2:4], *settings.gamma)
+        return standardise(image, brain), brain
+
+    return jax.vmap(of_one)(image, brain, keys)
+
+
+def choose(chances: jax.Array, brain: jax.Array, settings: Settings) -> Geometry:
+    """The first of the geometries whose view has enough of brain `[X, Y, Z, 1]`, or else the whole box.
+
+    `chances` `[CANDIDATES, 9]`, like those of every step, are independent and uniform from 0 to below 1.
+    """
+    shape = brain.shape[:3]
+
+    def propose(one: jax.Array) -> Geometry:
+        return Geometry(
+            *crop(one[:6], shape, settings.crop), flip(one[6], settings.flip), rotate(one[7:], *settings.rotate)
+        )
+
+    drawn = jax.vmap(propose)(chances)
+    share = jax.vmap(partial(brain_share, brain))(drawn)
+    enough = jnp.append((share > 0) & (share >= settings.brain), True)
+    whole = Geometry(jnp.zeros(3), jnp.array(shape, jnp.float32), jnp.ones(3), jnp.zeros(()))
+    return jax.tree.map(lambda some, last: jnp.append(some, last[None], 0)[enough.argmax()], drawn, whole)
+
+
+def crop(chances: jax.Array, shape: tuple[int, ...], least: tuple[float, ...]) -> tuple[jax.Array, jax.Array]:
+    """First voxel and size of a random box, `[3]` each, from chances `[6]`: any size from `least` of each side up, at
+    any place inside.
+
+    Sizes are drawn for each axis by itself, so that a crop, enlarged to the volume's box, is stretched as well. Nothing
+    is seen beyond it: what a rotation brings in from there continues its border, as MONAI does in the release.
+    """
+    whole = jnp.array(shape, jnp.float32)
+    smallest = jnp.array([max(1, round(share * side)) for share, side in zip(least, shape, strict=True)])
+    size = smallest + jnp.floor(chances[:3] * (whole - smallest + 1))
+    return jnp.floor(chances[3:] * (whole - size + 1)), size
+
+
+def flip(chance: jax.Array, probability: float) -> jax.Array:
+    """Left-right, `[3]` signs.
+
+    It trains *invariance to side*: a brain and its mirror image become positives of each other, so that the network is
+    taught to drop on which side a finding lies. Beside a method that compares the sides, switch it off.
+    """
+    return jnp.ones(3).at[LEFT_RIGHT].set(jnp.where(chance < probability, -1.0, 1.0))
+
+
+def rotate(chances: jax.Array, probability: float, most: float) -> jax.Array:
+    """Angle `[]`, from chances `[2]`, of a rotation in the axial plane, about the box's middle, up to `most` radians
+    either way.
+
+    It turns what has been cropped and enlarged, in units of voxels, as in the release.
+    """
+    return jnp.where(chances[0] < probability, (2 * chances[1] - 1) * most, 0.0)
+
+
+def shift(image: jax.Array, chances: jax.Array, probability: float, most: float) -> jax.Array:
+    """Image `[X, Y, Z, C]` with one number, up to `most` either way, added to every voxel; chances `[2]`.
+
+    In the release, and so here, it is **without effect** but for rounding: gamma acts on the image's range, which moves
+    along, and the z-score takes the mean away.
+    """
+    return image + jnp.where(chances[0] < probability, (2 * chances[1] - 1) * most, 0.0)
+
+
+def gamma(image: jax.Array, chances: jax.Array, probability: float, low: float, high: float) -> jax.Array:
+    """Image `[X, Y, Z, C]` with its contrast bent: `((x - min) / range) ** gamma * range + min`, in each channel.
+
+    As MONAI's AdjustContrast, with `gamma` uniform from `low` to `high`, from chances `[2]`, and the range that of the
+    whole view, outside of the brain included. The range stays as it is, and a linear change of intensities before this
+    step has no effect after the z-score.
+    """
+    bottom = image.min((0, 1, 2), keepdims=True)
+    spread = image.max((0, 1, 2), keepdims=True) - bottom
+    power = low + (high - low) * chances[1]
+    bent = ((image - bottom) / (spread + TINY)) ** power * spread + bottom
+    return jnp.where(chances[0] < probability, bent, image)
+
+
+def standardise(image: jax.Array, brain: jax.Array) -> jax.Array:
+    """Image `[X, Y, Z, C]` with mean 0 and population deviation 1 in brain `[X, Y, Z, 1]`, each channel, 0 outside.
+
+    An image that is flat in the brain becomes 0. The mean is taken twice: of many voxels in float32 once is not enough.
+    """
+
+    def mean(x: jax.Array) -> jax.Array:
+        return (x * brain).sum((0, 1, 2), keepdims=True) / jnp.maximum(brain.sum(), 1)
+
+    level = mean(image)
+    centred = (image - level) * brain
+    centred = (centred - mean(centred)) * brain
+    deviation = jnp.sqrt(mean(jnp.square(centred)))
+    return jnp.where(deviation > FLAT * jnp.abs(level), centred / jnp.maximum(deviation, 1e-30), 0.0)
+
+
+def places(where: Geometry, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The voxel, x and y `[X, Y]` and z `[Z]`, of the volume of `shape` that each voxel of the view shows."""
+    x, y, z = (jnp.arange(side) - (side - 1) / 2 for side in shape)
+    x, y, cos, sin = x[:, None], y[None], jnp.cos(where.angle), jnp.sin(where.angle)
+
+    def source(axis: int, middle: jax.Array) -> jax.Array:
+        start, size = where.start[axis], where.size[axis]
+        place = (where.side[axis] * middle + shape[axis] / 2) * (size / shape[axis]) + start - 0.5
+        return jnp.clip(place, start, start + size - 1)
+
+    return source(0, x * cos + y * sin), source(1, y * cos - x * sin), source(AXIAL, z)
+
+
+def resample(image: jax.Array, where: Geometry) -> jax.Array:
+    """The view of image `[X, Y, Z, C]`, interpolated linearly along each axis, in the same shape."""
+    x, y, z = places(where, image.shape[:3])
+    hats = jnp.maximum(1 - jnp.abs(z[:, None] - jnp.arange(len(z))[None]), 0)
+    image = jnp.matmul(jnp.moveaxis(image, -1, AXIAL), hats.T, precision="highest")  # no TF32: identity is to be exact
+    low_x, low_y = jnp.floor(x), jnp.floor(y)
+
+    def add(out: jax.Array, corner: jax.Array) -> tuple[jax.Array, None]:
+        i, j = low_x + corner[0], low_y + corner[1]
+        weight = (1 - jnp.abs(x - i)) * (1 - jnp.abs(y - j))
+        return out + weight[..., None, None] * _columns(image, i, j), None
+
+    corners = jnp.array([(0, 0), (0, 1), (1, 0), (1, 1)])
+    out, _ = jax.lax.scan(add, jnp.zeros_like(image), corners)  # in turn: all at once would need more memory
+    return jnp.moveaxis(out, AXIAL, -1)
+
+
+def resample_nearest(brain: jax.Array, where: Geometry) -> jax.Array:
+    """The view of brain `[X, Y, Z, 1]`, each voxel as its nearest is."""
+    i, j, k = (_nearest(place) for place in places(where, brain.shape[:3]))
+    return brain.at[i[..., None], j[..., None], k[None, None]].get(mode="promise_in_bounds")
+
+
+def brain_share(brain: jax.Array, where: Geometry) -> jax.Array:
+    """The mean of `resample_nearest(brain, where)`, `[]`, from sums along z in place of a volume."""
+    i, j, k = (_nearest(place) for place in places(where, brain.shape[:3]))
+    seen = jax.nn.one_hot(k, brain.shape[AXIAL]).mean(0)
+    return _columns(jnp.einsum("xyzc,z->xyc", brain.astype(jnp.float32), seen, precision="highest"), i, j).mean()
+
+
+def _nearest(place: jax.Array) -> jax.Array:
+    return jnp.floor(place + 0.5).astype(jnp.int32)
+
+
+def _columns(volume: jax.Array, i: jax.Array, j: jax.Array) -> jax.Array:
+    """`volume[i, j]`; a neighbour past the last voxel, whose weight is 0, is the last."""
+    return volume.at[i.astype(jnp.int32), j.astype(jnp.int32)].get(mode="clip")
