@@ -1,13 +1,17 @@
-"""Two simulated devices, no silent broadcasting, and what several tests share."""
+"""Two simulated devices, no silent broadcasting, code that is compiled in haste, and what several tests share."""
 
 import os
 import tempfile
 from pathlib import Path
 
-import jax
-import numpy as np
-import pytest
-from absl import flags
+# Most of the time goes into compiling what then runs once: with few of LLVM's optimisations half of it is gone.
+HASTE = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+os.environ.setdefault("XLA_FLAGS", HASTE)
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")

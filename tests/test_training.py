@@ -1,35 +1,21 @@
 """The trainer: it learns, only what a stage trains moves, and whatever stops it costs nothing."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, NonFiniteError
-from symnorm_jax.files import load_arrays
 from symnorm_jax.systems.contract import Aux, Embedding, Stage, System, example_keys
 from symnorm_jax.training.checkpoint import Checkpoints, restore_last
 from symnorm_jax.training.sharding import check_batch_size
 from symnorm_jax.training.train import train
 
-ROOT = Path(__file__).parents[1]
 STAGE = {"steps": 12, "batch_size": 4}
 OPTIMIZER = {"learning_rate": 0.1, "warmup_steps": 2, "weight_decay": 0.0, "clip_norm": 1.0}
-
-
-# Of the runs that are killed: steps enough to be killed midway, and few people whose mid-lines need not be sought.
-QUICK = {"train.unet.steps": 60, "train.vae.steps": 60, "data.midline": "centred", "data.workers": 1}
-QUICK |= {"data.options.healthy": 14, "data.options.patients": 8}
 
 
 def config(**changes) -> ConfigDict:
@@ -127,50 +113,3 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ConfigError, match="train.unet.batch_size=3; a positive multiple of the 2 devices"):
         check_batch_size("train.unet.batch_size", 3)
-
-
-def start_run(workdir: Path, store: Path) -> subprocess.Popen:
-    command = [sys.executable, "launch/train.py", "--config=configs/demo.py:tiny", f"--workdir={workdir}"]
-    command += [f"--config.{key}={value}" for key, value in QUICK.items()] + [f"--config.data.store={store}"]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(store.parent / "xla")}
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
-    with (store.parent / "stderr").open("w") as stderr:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
-
-
-def finish(workdir: Path, store: Path) -> None:
-    assert start_run(workdir, store).wait(timeout=300) == 0, (store.parent / "stderr").read_text()
-
-
-def kill_after(workdir: Path, store: Path, sign: str) -> None:
-    """Start the run and kill it, without a chance to clean up, once `sign` stands in its directory."""
-    run = start_run(workdir, store)
-    while not (workdir / sign).exists():
-        assert run.poll() is None, (store.parent / "stderr").read_text()
-        time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-
-
-def final_state(workdir: Path) -> tuple:
-    """Weights and measured statistics of the whole model, and the optimizer, as the last checkpoint has them."""
-    with ocp.CheckpointManager((workdir / "vae" / "ckpt").absolute()) as manager:
-        items = ocp.args.Composite(variables=ocp.args.StandardRestore(), opt=ocp.args.StandardRestore())
-        found = manager.restore(manager.latest_step(), args=items)
-    return found["variables"]["params"], found["variables"]["stats"], found["opt"]
-
-
-def test_killed_in_both_stages_the_same_command_ends_in_the_same_bits(tmp_path):
-    finish(tmp_path / "whole", tmp_path / "store")
-    for sign in ("unet/ckpt/20", "vae/ckpt/20"):
-        kill_after(tmp_path / "killed", tmp_path / "store", sign)
-        assert not (tmp_path / "killed" / "metrics.json").exists()
-    finish(tmp_path / "killed", tmp_path / "store")
-    whole, killed = (final_state(tmp_path / run) for run in ("whole", "killed"))
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, killed))
-    for name in ("embeddings/train.npz", "embeddings/test.npz", "gaussian.npz"):
-        whole, killed = (load_arrays(tmp_path / run / name) for run in ("whole", "killed"))
-        assert all((whole[key] == killed[key]).all() for key in whole), name
-    for name in ("scores.csv", "thresholds.json", "metrics.json", "manifest.csv"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
-    assert not list(tmp_path.glob("killed/**/.partial*"))

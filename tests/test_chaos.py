@@ -1,0 +1,99 @@
+"""Killed without a chance to clean up, wherever it stood, the same command ends in the same bits."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import chaos
+import numpy as np
+import pytest
+
+from symnorm_jax.files import load_arrays
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Iterator[Path]:
+    """A run that nobody disturbed; what a test starts meanwhile is compiled in haste, as it was."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chaos, "ENVIRONMENT", chaos.ENVIRONMENT | chaos.HASTY)
+        spent = chaos.timed(folder)
+        assert spent.keys() == chaos.PLACES.keys() and all(spent[name] > 0 for name in ("preparing", "evaluating"))
+        yield folder
+
+
+def test_killed_in_two_places_in_turn_the_same_command_ends_in_the_same_bits(whole, tmp_path, rng):
+    shutil.copytree(whole / "xla", tmp_path / "xla")
+    for place, seconds in (("vae 10", 0.0), ("evaluating", 0.1)):
+        assert chaos.strike(tmp_path, chaos.Instant(place, seconds)) == -signal.SIGKILL
+        assert not (tmp_path / "run" / "report.html").exists()
+    chaos.cut_cache(tmp_path, rng)
+    assert chaos.finish(tmp_path) == ""
+    assert chaos.differences(whole, tmp_path) == []
+
+
+@pytest.fixture
+def other(whole, tmp_path) -> Path:
+    """A copy of the undisturbed run, to be changed."""
+    for part in ("run", "store"):
+        shutil.copytree(whole / part, tmp_path / part)
+    return tmp_path
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_comparison_sees_other_contents(whole, other):
+    run = other / "run"
+    arrays = load_arrays(run / "embeddings" / "val.npz")
+    arrays["z"][0, 0] = np.nextafter(arrays["z"][0, 0], 1)
+    np.savez(run / "embeddings" / "val.npz", **arrays)
+    flip(run / "scores.csv")
+    slices = min((other / "store").glob("*.array_record"))
+    flip(slices)
+    lines = (run / "unet" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "unet" / "metrics.jsonl").write_text("".join(lines[1:]))
+    (run / "cost.json").write_text(json.dumps(json.loads((run / "cost.json").read_text()) | {"more": 1}))
+    expected = ["scores.csv", slices.name, "embeddings/val.npz", "the steps of unet/metrics.jsonl"]
+    expected += ["the keys of unet/metrics.jsonl", "the keys of cost.json"]
+    assert chaos.differences(whole, other) == expected
+
+
+def test_the_comparison_sees_other_checkpoints(whole, other):
+    """In one stage the checkpoint before the last under the name of the last, in the other one too many."""
+    folder = other / "run" / "unet" / "ckpt"
+    shutil.rmtree(folder / "30")
+    shutil.copytree(folder / "20", folder / "30")
+    (other / "run" / "vae" / "ckpt" / "10").mkdir()
+    expected = ["the last checkpoint of unet", "vae keeps the checkpoints [10, 20, 30]"]
+    assert chaos.differences(whole, other) == expected
+
+
+def test_the_comparison_sees_files_that_are_gone_or_too_many(whole, other):
+    (other / "run" / "calibration.json").unlink()
+    (other / "run" / ".partial.0.metrics.json").touch()
+    (other / "store" / ".partial.0.json").touch()
+    names = ["run/.partial.0.metrics.json", "run/calibration.json", "store/.partial.0.json"]
+    assert chaos.differences(whole, other) == [*(f"only in one: {name}" for name in names), "3 such files"]
+
+
+def test_instants_fall_everywhere():
+    spent = {"starting": 5.0, "preparing": 3.0, "unet 0": 0.5, "ending": 2.0}
+    instants = list(chaos.drawn(np.random.default_rng(0), spent, 400))
+    assert all(0 <= instant.seconds <= spent[instant.place] for instant in instants)
+    counts = {name: sum(instant.place == name for instant in instants) for name in spent}
+    expected = {name: 200 / 4 + 200 * seconds / 10.5 for name, seconds in spent.items()}
+    assert all(abs(counts[name] - expected[name]) < 4 * expected[name] ** 0.5 for name in spent)
+    assert list(chaos.drawn(np.random.default_rng(0), spent, 400)) == instants
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
+def test_fifty_times(tmp_path, number):
+    rows = chaos.chaos(tmp_path, 50, 0, number)
+    assert [row for row in rows if row.differences] == []
