@@ -36,7 +36,7 @@ def base() -> ConfigDict:
         0.7  # correlation of a brain with its mirror image that is expected of a sound mid-line
     )
     config.data.poor_midline = "flag"  # in the manifest, or "exclude": what is done with a scan below it
-    config.data.size = (64, 64)  # pixels, left-right by back-front
+    config.data.size = (64, 64)  # pixels, left-right by back-front; a third side, below-above, makes volumes
     config.data.spacing = 3.0  # mm between pixels
     config.data.slice_spacing = 4.0  # mm between slices; 0, or a stack of pictures, keeps the slices of the scan
     config.data.percentiles = (1.0, 99.0)  # of the brain's intensities, which become 0 and 1

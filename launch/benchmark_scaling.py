@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from symnorm_jax.checks import checked
+from symnorm_jax.checks import check_devices, checked
 from symnorm_jax.errors import ConfigError, reported
 from symnorm_jax.systems.contract import System
 from symnorm_jax.training.flops import count
@@ -177,7 +177,9 @@ def main(_) -> None:
             if isinstance(stage, ConfigDict):
                 stage.batch_size = _DEVICES.value * (_BATCH.value or stage.batch_size)
         config.score.batch_size = _DEVICES.value  # not used here, and checked all the same
-        system, mesh = checked(config), make_mesh(config.sharding.fsdp)
+        system = checked(config)
+        check_devices(config, system)
+        mesh = make_mesh(config.sharding.fsdp)
         print(f"jax {jax.__version__}, simulated devices {dict(mesh.shape)}, {config.network.dtype}; of one device:")
         stages = [report(system, config, mesh, name) for name in schedule(config, system)]
         for tables in zip(*stages, strict=True):

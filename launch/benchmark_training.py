@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 from rich.table import Table
 
-from symnorm_jax.checks import checked
+from symnorm_jax.checks import check_devices, checked
 from symnorm_jax.errors import ConfigError, reported
 from symnorm_jax.files import write_text
 from symnorm_jax.scoring.moments import stream
@@ -92,7 +92,9 @@ class Ready(NamedTuple):
 
 def ready(config: ConfigDict, name: str) -> Ready:
     """The step of stage `name` of a config, compiled, with a made-up batch on the devices."""
-    system, mesh = checked(config), make_mesh(config.sharding.fsdp)
+    system = checked(config)
+    check_devices(config, system)
+    mesh = make_mesh(config.sharding.fsdp)
     slices = schedule(config, system)[name].batch_size
     batch = _made_up(config, slices // jax.process_count())
     state, frozen = _begun(system, config, name, mesh, batch)

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from symnorm_jax.checks import checked
+from symnorm_jax.checks import check_devices, checked
 from symnorm_jax.errors import reported
 from symnorm_jax.sweeps import points, slurm
 
@@ -46,7 +46,8 @@ def _check(arguments: list[str], devices: int) -> None:
     """Refuse before the queue what would be refused after it."""
     jax.config.update("jax_platforms", "cpu")  # a login node's devices are not the run's
     jax.config.update("jax_num_cpu_devices", devices)
-    checked(points.config_of(_CONFIG.value, points.given(arguments)))
+    config = points.config_of(_CONFIG.value, points.given(arguments))
+    check_devices(config, checked(config))
 
 
 if __name__ == "__main__":

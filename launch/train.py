@@ -24,6 +24,7 @@ def main(_) -> None:
     with reported():
         config, workdir, overrides = commandline.begin()
         run = Run(config, workdir)
+        run.check_devices()
         with claimed(workdir):
             open_run(workdir, config, overrides)
             if run.finished:

@@ -48,16 +48,28 @@ def checked(config: ConfigDict) -> System:
         found = f"data.size={tuple(config.data.size)}"
         raise ConfigError(f"{found}; two positive sides, of slices, or three, of volumes, are allowed.")
     _refuse_unless_one_of("network.dtype", config.network.dtype, DTYPES)
-    check_sharding(config.sharding)
-    check_writers(config.train.writers)
-    _refuse_unless_positive("train.accumulate", config.train.accumulate)
-    section, stages = "finetune" if config.init_from else "train", schedule(config, system)
+    for key in ("accumulate", "log_every", "checkpoint_every"):
+        _refuse_unless_positive(f"train.{key}", config.train[key])
+    stages = schedule(config, system)
     for name, settings in stages.items():
-        check_batch_size(f"{section}.{name}.batch_size", settings.batch_size, config.train.accumulate)
+        _refuse_unless_positive(f"{_section(config)}.{name}.steps", settings.steps)
     if config.train.profile:
         _refuse_unless_one_of("train.profile", parse(config.train.profile)[0], stages)
-    check_batch_size("score.batch_size", config.score.batch_size)
     return system
+
+
+def check_devices(config: ConfigDict, system: System) -> None:
+    """Raise ConfigError unless a config can be trained here: on these devices, with the libraries that there are."""
+    check_sharding(config.sharding)
+    check_writers(config.train.writers)
+    for name, settings in schedule(config, system).items():
+        key = f"{_section(config)}.{name}.batch_size"
+        check_batch_size(key, settings.batch_size, config.train.accumulate)
+    check_batch_size("score.batch_size", config.score.batch_size)
+
+
+def _section(config: ConfigDict) -> str:
+    return "finetune" if config.init_from else "train"
 
 
 def check_groups(groups: tuple[str, ...], rows: pd.DataFrame) -> None:

@@ -66,7 +66,7 @@ def locked(path: Path) -> Iterator[bool]:
 def remove_partial(folder: Path) -> None:
     """Remove what programs that were cut off have left in `folder` and the folders in it."""
     for left in folder.rglob(f"{PARTIAL}*"):
-        with suppress(FileNotFoundError), locked(left) as mine:
+        with suppress(FileNotFoundError, PermissionError), locked(left) as mine:
             if mine:
                 left.unlink()
 

@@ -1,4 +1,4 @@
-"""Losses of one example each, `[B]`; the caller reduces them over the batch, once.
+"""Losses by example, `[B]`, which the caller reduces over the batch, once; all but `nt_xent` are of one example alone.
 
 `weight` is a pixel weight `[B, *S, 1]`, zero where a pixel does not count. Images are `[B, *S, C]`.
 """

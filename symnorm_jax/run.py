@@ -4,14 +4,14 @@ scans -> manifest.csv -> <stage>/ckpt -> embeddings/, cost.json
       -> gaussian.npz, scores.csv, thresholds.json, calibration.json -> metrics.json -> report.html, MODEL_CARD.md
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.checks import check_groups, checked
+from symnorm_jax.checks import check_devices, check_groups, checked
 from symnorm_jax.data import manifest
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.prepare import prepare
@@ -30,7 +30,7 @@ from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
 from symnorm_jax.scoring.takeover import ZERO_SHOT
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.systems.contract import Variables
-from symnorm_jax.training.hosts import by_lead, lead, wait
+from symnorm_jax.training.hosts import by_lead, on_lead
 from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
@@ -50,6 +50,10 @@ class Run:
             self._system = checked(config)
         except AttributeError as error:  # ml_collections' word for a key that is not there
             raise RunError(f"{workdir}: its config is of another version of symnorm_jax: {error}") from None
+
+    def check_devices(self) -> None:
+        """Raise ConfigError unless the run can be trained on the devices that are here."""
+        check_devices(self.config, self._system)
 
     @property
     def finished(self) -> bool:
@@ -112,12 +116,10 @@ class Run:
         batch = next(scoring_batches(SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
-        fresh = initial_variables(self._system, config, share, make_mesh(config.sharding.fsdp))
+        fresh = initial_variables(self._system, config, share, make_mesh())
         variables = restored(str(self.workdir), self._system, fresh)
         measured = cost(self._system, variables, batch)
-        if lead():
-            write_json(self.workdir / "cost.json", measured)
-        wait("cost")
+        on_lead(lambda: write_json(self.workdir / "cost.json", measured))
 
     def fit(self, anew: bool = False) -> None:
         """Embeddings of healthy training slices to `gaussian.npz`, on all devices; with `anew` though it is there."""
@@ -126,9 +128,7 @@ class Run:
         if (self.workdir / "gaussian.npz").exists():
             return
         gaussian = self._gaussian()
-        if lead():
-            mahalanobis.save(self.workdir / "gaussian.npz", gaussian)
-        wait("fit")
+        on_lead(lambda: mahalanobis.save(self.workdir / "gaussian.npz", gaussian))
 
     @by_lead
     def score(self) -> None:
@@ -183,7 +183,7 @@ class Run:
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        embed, size = make_embed(self._system), self.config.score.batch_size
+        embed, size = make_embed(self._system, variables), self.config.score.batch_size
         for split in splits:
             if (folder / f"{split}.npz").exists():
                 continue
@@ -191,9 +191,7 @@ class Run:
             source = SampleSource(self.config.data.store, rows)
             pictures = split in PICTURED and folder.name != "source"
             arrays = embed_split(embed, variables, source, size, split, pictures)
-            if lead():
-                save_arrays(folder / f"{split}.npz", arrays)
-        wait(f"embeddings {folder.name}")
+            on_lead(partial(save_arrays, folder / f"{split}.npz", arrays))
 
     def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, Arrays]:
         """The embeddings and scores of each split, without pictures."""

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from symnorm_jax.errors import RunError
 from symnorm_jax.training import hosts
 
 ROOT = Path(__file__).parents[1]
@@ -42,14 +43,14 @@ def test_where_nothing_says_who_takes_part_a_sentence_does():
 def test_a_step_of_the_lead_is_taken_once_and_waited_for_by_all(leads, monkeypatch):
     events = []
     monkeypatch.setattr(hosts, "lead", lambda: leads)
-    monkeypatch.setattr(hosts, "wait", events.append)
+    monkeypatch.setattr(hosts, "agreed", lambda mine: events.append(mine) or mine)
 
     @hosts.by_lead
     def tidy(room: str, *, well: bool) -> None:
         events.append((room, well))
 
     tidy("hall", well=True)
-    assert events == ([("hall", True)] if leads else []) + ["tidy"]
+    assert events == ([("hall", True)] if leads else []) + [True]
 
 
 def test_alone_a_process_leads_waits_for_nobody_and_agrees_with_itself():
@@ -62,3 +63,15 @@ def test_hosts_agree_where_all_do(answers, expected, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(hosts.multihost_utils, "process_allgather", lambda mine: np.array([bool(mine), answers[1]]))
     assert hosts.agreed(answers[0]) is expected
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_where_the_lead_fails_no_host_goes_on(leads, monkeypatch):
+    monkeypatch.setattr(hosts, "lead", lambda: leads)
+    monkeypatch.setattr(hosts, "agreed", lambda mine: False)
+
+    def fail():
+        raise OSError("no space")
+
+    with pytest.raises(OSError if leads else RunError, match="no space" if leads else "the first host has failed"):
+        hosts.on_lead(fail)

@@ -127,6 +127,13 @@ def test_only_few_patients_are_trained_on(folder, source):
     assert run.manifest.patient.loc[index].nunique() == 3
 
 
+@pytest.mark.parametrize("name", BUILD)
+def test_every_system_says_what_its_networks_mean(name):
+    config = config_of("simclr" if name == "simclr" else "demo")
+    config.system = name
+    assert "data.size" in BUILD[name](config).meaning
+
+
 def test_networks_that_mean_something_else_are_refused_key_by_key(folder, source):
     with pytest.raises(ConfigError, match=r"mask.patch \(there 4, here 8\), vae.latent \(there 32, here 16\)"):
         target(folder, source, "gaussian", **{"mask.patch": 8, "vae.latent": 16}).everything()

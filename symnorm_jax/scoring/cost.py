@@ -19,7 +19,7 @@ def cost(system: System, variables: Variables, batch: dict[str, np.ndarray]) -> 
     Parameters are what is learned; what a system measures (`stats`) is not counted. Seconds are those of the quickest
     of five batches, compiled before; `device` names what they were measured on.
     """
-    embed = make_embed(system)
+    embed = make_embed(system, variables)
     jax.block_until_ready(embed(variables, batch))
     return {
         "passes": system.passes,

@@ -11,15 +11,18 @@ from symnorm_jax.data.pipeline import scoring_batches
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.runlog import progress
-from symnorm_jax.training.sharding import make_mesh, put_whole, replicated
+from symnorm_jax.training.sharding import put_whole, replicated
 
 Arrays = dict[str, np.ndarray]
 FLUID = 0.35  # between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9
 
 
-def make_embed(system: System) -> Callable:
-    """The system's `embed`, jitted for batches that every host has whole, which all devices share; so are answers."""
-    mesh = make_mesh()
+def make_embed(system: System, variables: Variables) -> Callable:
+    """The system's `embed`, jitted for batches that every host has whole, which all devices share; so are answers.
+
+    Devices are those that `variables` lie on.
+    """
+    mesh = jax.tree.leaves(variables)[0].sharding.mesh
     jitted = jax.jit(lambda variables, batch: system.embed(variables, batch)._asdict(), out_shardings=replicated(mesh))
     return lambda variables, batch: jitted(variables, put_whole(batch, mesh))
 

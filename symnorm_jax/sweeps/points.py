@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from symnorm_jax.checks import checked
+from symnorm_jax.checks import check_devices, checked
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.evaluation.card import shown
 from symnorm_jax.files import read_json, write_json
@@ -136,7 +136,7 @@ def check(points: list[Point], configs: list[ConfigDict]) -> None:
     """Raise ConfigError that names the first of `points` whose config is refused."""
     for point, config in zip(points, configs, strict=True):
         try:
-            checked(config)
+            check_devices(config, checked(config))
         except InputError as error:
             raise ConfigError(f"{_named(point.settings)}: {error}") from None
 

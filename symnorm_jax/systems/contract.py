@@ -55,8 +55,8 @@ class System(NamedTuple):
     embed: Callable[[Variables, Batch], Embedding]
     scores: tuple[str, ...] = ()  # the names of the embedding's scalars
     passes: int = 1  # through a network that `embed` takes for a sample
-    asks: tuple[str, ...] = ("hidden",)  # for what is drawn for training batches only where it is asked for
     meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
+    asks: tuple[str, ...] = ()  # for what is drawn for training batches only where it is asked for
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:

@@ -33,7 +33,7 @@ def pddpm(config: ConfigDict) -> System:
         raise ConfigError(f"diffusion.patches={patches}; 1 to {min(config.data.size)} a side are allowed.")
     model, passes = PatchedDiffusion(config), patches**2 * steps
     meaning = (*DATA, "mask.patch", "unet", "diffusion")
-    return System(model.init, {NET: Stage((NET,), model.loss)}, model.embed, ("mae",), passes, meaning)
+    return System(model.init, {NET: Stage((NET,), model.loss)}, model.embed, ("mae",), passes, meaning=meaning)
 
 
 class PatchedDiffusion:

@@ -32,7 +32,7 @@ def build(config: ConfigDict) -> System:
     views.checked(config.views)
     model = SimCLR(config)
     stages = {"pretrain": Stage(("encoder", "projector"), model.loss)}
-    return System(model.init, stages, model.embed, meaning=MEANING, asks=())
+    return System(model.init, stages, model.embed, meaning=MEANING)
 
 
 class SimCLR:
@@ -62,7 +62,8 @@ class SimCLR:
         projected = self.projector.apply({"params": variables["params"]["projector"]}, features)
         one, other = jnp.moveaxis(projected.reshape(len(image), 2, -1), 1, 0)
         stats = {"encoder": changed["batch_stats"]} if changed else variables["stats"]
-        return losses.nt_xent(one, other, self.temperature).mean(), Aux({}, stats)
+        # By its index, a volume that comes twice in a batch is no negative of itself.
+        return losses.nt_xent(one, other, self.temperature, batch["index"]).mean(), Aux({}, stats)
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
         """The features of the whole volume, standardised within the brain as views are; there is no map."""

@@ -42,7 +42,9 @@ def build(config: ConfigDict) -> System:
     _check(config)
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
-    return System(model.init, stages, model.embed, scores=("mse",), passes=len(model.covers), meaning=MEANING)
+    return System(
+        model.init, stages, model.embed, ("mse",), passes=len(model.covers), meaning=MEANING, asks=("hidden",)
+    )
 
 
 class Symnorm:

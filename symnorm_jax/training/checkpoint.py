@@ -71,8 +71,8 @@ class Checkpoints:
         """
         wanted, damaged = {"variables": variables, "opt": opt}, {}
         for step in sorted(self._manager.all_steps(), reverse=True):
-            found, damage = _sound(partial(_read, self._manager, step, wanted))
-            if agreed(damage is None):
+            found, damage = _read(self._manager, step, wanted)
+            if damage is None:
                 for one, reason in damaged.items():
                     logging.warning(
                         "%s/%s is damaged and removed, step %s is taken: %s", self._folder, one, step, reason
@@ -81,7 +81,7 @@ class Checkpoints:
                 for old in sorted(self._manager.all_steps())[:-KEEP]:  # whose removal was cut off
                     self._manager.delete(old)
                 return step, found["variables"], found["opt"]
-            damaged[step] = damage or "damaged as another host sees it"
+            damaged[step] = damage
         if damaged:
             raise RunError(
                 f"{self._folder}: no checkpoint can be read, remove it to begin anew: {max(damaged.items())[1]}"
@@ -106,7 +106,7 @@ def restore_last(folder: Path, variables: Any) -> Any:
     """
     with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(create=False)) as manager:
         step = manager.latest_step()
-        found, damage = _sound(partial(_read, manager, step, {"variables": variables}))
+        found, damage = _read(manager, step, {"variables": variables})
     if damage:
         raise RunError(f"{folder}/{step} is damaged: {damage}; remove it and train again.")
     return found["variables"]
@@ -127,16 +127,18 @@ def _fingerprint(x: jax.Array) -> jax.Array:
     return (bits * (2 * reduce(add, along, jnp.uint32(0)) + 1)).sum(dtype=jnp.uint32)  # odd, so that no bit is lost
 
 
-def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The items of a checkpoint. Raises ValueError where arrays are not those that were written."""
+def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The items of a checkpoint and None, or what is wrong with it; every host comes to the same answer."""
     shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in wanted.items()}
     for name, item in wanted.items():  # arrays of the host, which is to read them whatever devices wrote them
         shapes[f"{name}_sums"] = {"sums": np.zeros(jax.eval_shape(fingerprint, item).shape, np.uint32)}
-    found = manager.restore(step, args=_each(ocp.args.StandardRestore, shapes))
-    for name in wanted:
+    found, damage = _sound(partial(manager.restore, step, args=_each(ocp.args.StandardRestore, shapes)))
+    if not agreed(damage is None):
+        return {}, damage or "another host cannot read it"
+    for name in wanted:  # only now, for all hosts together make these sums
         if (np.asarray(fingerprint(found[name])) != found[f"{name}_sums"]["sums"]).any():
-            raise ValueError(f"its {name} are not those that were written")
-    return found
+            return {}, f"its {name} are not those that were written"
+    return found, None
 
 
 def _each(args: Callable, items: dict[str, Any]) -> ocp.args.Composite:

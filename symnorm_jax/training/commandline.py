@@ -26,7 +26,7 @@ def begin() -> tuple[ConfigDict, Path, dict[str, Any]]:
     Logs become quiet, and XLA's cache lies beside the run. Raises RunError where --pod finds no other hosts.
     """
     logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every save
-    if _POD.value:
+    if _POD.value or _COORDINATOR.value:
         join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     flag = flags.FLAGS["config"]
     path, _, size = config_flags.get_config_filename(flag).partition(":")

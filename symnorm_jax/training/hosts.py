@@ -20,7 +20,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     """
     try:
         jax.distributed.initialize(coordinator, processes, process)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         hint = "JAX knows of no pod here; give --coordinator, --processes and --process."
         raise RunError(f"--pod: {error} {hint}") from None
 
@@ -41,13 +41,23 @@ def agreed(mine: bool) -> bool:
     return bool(multihost_utils.process_allgather(jax.numpy.asarray(mine)).all()) if jax.process_count() > 1 else mine
 
 
+def on_lead(write: Callable[[], None]) -> None:
+    """Call `write` on the lead while the others wait. Where it fails no host goes on: RunError on the others."""
+    failed = None
+    if lead():
+        try:
+            write()
+        except Exception as error:
+            failed = error
+    if not agreed(failed is None):
+        raise failed or RunError("the first host has failed, and says why.")
+
+
 def by_lead(step: Callable[..., None]) -> Callable[..., None]:
-    """A step of a run that the lead takes while the others wait."""
+    """A step of a run that the lead takes while the others wait, as in `on_lead`."""
 
     @functools.wraps(step)
     def taken(*arguments, **settings) -> None:
-        if lead():
-            step(*arguments, **settings)
-        wait(step.__name__)
+        on_lead(functools.partial(step, *arguments, **settings))
 
     return taken

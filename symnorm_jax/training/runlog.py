@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import locked, named, read_json, remove_partial, write_json, write_text
-from symnorm_jax.training.hosts import by_lead, lead
+from symnorm_jax.training.hosts import agreed, by_lead, lead
 
 INDIFFERENT = (  # keys that change where and how fast, not what
     *("data.store", "data.threads", "data.workers", "network.remat", "sharding.fsdp", "sharding.smallest"),
-    *("train.writers", "train.profile"),
+    *("train.writers", "train.profile", "train.log_every", "train.checkpoint_every"),
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nibabel", "numpy", "scipy", "scikit-learn")
 
@@ -28,12 +28,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "niba
 @contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
     """Keeps other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
-    if not lead():
-        yield
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    with locked(workdir / ".lock") as mine:
-        if not mine:
+    with ExitStack() as stack:
+        if lead():
+            workdir.mkdir(parents=True, exist_ok=True)
+        if not agreed(stack.enter_context(locked(workdir / ".lock")) if lead() else True):
             raise RunError(f"{workdir} is in use by another process; wait for its end, or choose another --workdir.")
         yield
 
@@ -100,7 +98,7 @@ def environment() -> dict[str, Any]:
 
 
 class MetricsLog:
-    """A JSON-lines file of metrics by step; lines from `start` on, left by a run that was cut off, are dropped."""
+    """A JSON-lines file of metrics by step; lines after `start`, left by a run that was cut off, are dropped."""
 
     def __init__(self, path: Path, start: int):
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
