@@ -116,9 +116,9 @@ class Run:
         batch = next(scoring_batches(SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
-        fresh = initial_variables(self._system, config, share, make_mesh())
-        variables = restored(str(self.workdir), self._system, fresh)
-        measured = cost(self._system, variables, batch)
+        mesh = make_mesh()
+        variables = restored(str(self.workdir), self._system, initial_variables(self._system, config, share, mesh))
+        measured = cost(self._system, variables, batch, mesh)
         on_lead(lambda: write_json(self.workdir / "cost.json", measured))
 
     def fit(self, anew: bool = False) -> None:
@@ -183,7 +183,7 @@ class Run:
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        embed, size = make_embed(self._system, variables), self.config.score.batch_size
+        embed, size = make_embed(self._system, make_mesh(self.config.sharding.fsdp)), self.config.score.batch_size
         for split in splits:
             if (folder / f"{split}.npz").exists():
                 continue

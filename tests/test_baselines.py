@@ -13,6 +13,7 @@ from configs.base import base, finish
 from symnorm_jax.scoring.cost import cost
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Embedding, System, Variables
+from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import train
 
 SYSTEMS = ("ae", "vae", "context_encoder", "dae", "padim", "pddpm")
@@ -183,7 +184,7 @@ def test_measuring_features_changes_no_network(trained):
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_cost_counts_what_embedding_takes(trained, name, monkeypatch):
     found, batch = trained(name), slices(range(100, 104))
-    quick = cost(found.system, found.variables, batch)
+    quick = cost(found.system, found.variables, batch, make_mesh())
     assert quick["passes"] == found.system.passes == (8 if name == "pddpm" else 1)
     assert quick["parameters"] == sum(np.prod(x.shape) for x in jax.tree.leaves(found.variables["params"]))
     assert 0 < quick["seconds_per_slice"] < 60 and jax.devices()[0].device_kind in quick["device"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from symnorm_jax.scoring.embed import make_embed
 from symnorm_jax.systems.contract import System, Variables
@@ -13,13 +14,13 @@ from symnorm_jax.systems.contract import System, Variables
 REPEATS = 5  # of which the quickest counts: whatever else the machine does only ever adds time
 
 
-def cost(system: System, variables: Variables, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Network passes, parameters and seconds a slice of a system that embeds a batch `{name: [B, ...]}`.
+def cost(system: System, variables: Variables, batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
+    """Network passes, parameters and seconds a slice of a system that embeds a batch `{name: [B, ...]}` on a mesh.
 
     Parameters are what is learned; what a system measures (`stats`) is not counted. Seconds are those of the quickest
     of five batches, compiled before; `device` names what they were measured on.
     """
-    embed = make_embed(system, variables)
+    embed = make_embed(system, mesh)
     jax.block_until_ready(embed(variables, batch))
     return {
         "passes": system.passes,

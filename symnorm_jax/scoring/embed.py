@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from symnorm_jax.data.geometry import mirror_batch, plane
 from symnorm_jax.data.pipeline import scoring_batches
@@ -17,12 +18,8 @@ Arrays = dict[str, np.ndarray]
 FLUID = 0.35  # between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9
 
 
-def make_embed(system: System, variables: Variables) -> Callable:
-    """The system's `embed`, jitted for batches that every host has whole, which all devices share; so are answers.
-
-    Devices are those that `variables` lie on.
-    """
-    mesh = jax.tree.leaves(variables)[0].sharding.mesh
+def make_embed(system: System, mesh: Mesh) -> Callable:
+    """The system's `embed`, jitted for batches that every host has whole, which all devices share; so are answers."""
     jitted = jax.jit(lambda variables, batch: system.embed(variables, batch)._asdict(), out_shardings=replicated(mesh))
     return lambda variables, batch: jitted(variables, put_whole(batch, mesh))
 
