@@ -1,18 +1,20 @@
 """Turn the released weights of 3D-Neuro-SimCLR, a file of torch, into a checkpoint that a run can start from.
 
 python launch/convert_torch.py --input=simclr_3d_brain_foundation.tar --output=runs/neuro_simclr
+python launch/train.py --config=configs/simclr.py:released --config.data.root=/data/ixi
 
 The file is no tar archive, whatever its name says: give it as it is. Torch is not needed, and nothing that the file
 holds is executed. Names and shapes must be those of the release; counts of batches and the optimizer are left out.
+`--config` is for weights of other widths, as of a network that was trained elsewhere.
 
 The release was trained on volumes as [Z, Y, X], and so its kernels are [out, in, z, y, x]. Ours take [X, Y, Z] and are
 [x, y, z, in, out]: every array has its axes in reverse, and the features of a volume are the same.
 
-Writes `pretrain/ckpt/0`, like a stage of a run, and `origin.json`, which says where it came from.
+Writes `pretrain/ckpt/0`, like a stage of a run; `config.json`, the settings that a run must share to start from it;
+and last `origin.json`, which says where it came from and tells a run that these are converted weights.
 """
 
 import hashlib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,28 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict, config_flags
 
+from configs import simclr
 from symnorm_jax import torch_checkpoint
-from symnorm_jax.errors import InputError, RunError, reported
+from symnorm_jax.errors import ConfigError, InputError, RunError, reported
 from symnorm_jax.files import write_json
-from symnorm_jax.models.resnet3d import Projector, ResNet3D
+from symnorm_jax.systems import BUILD
+from symnorm_jax.systems.contract import System
 from symnorm_jax.training.checkpoint import Checkpoints
+from symnorm_jax.training.transfer import ORIGIN, value_of
 
 _INPUT = flags.DEFINE_string("input", None, "The file of torch.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the checkpoint.", required=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The config whose networks the weights are for; configs/simclr.py:full unless given."
+)
 RELEASED = "f046dafe009de0cfa113a022c1ef9603d123834f217074eb86d26037e72b98f5"  # sha256 of release v1.0.0
+LEARNED_FROM = {  # whether the file is the release
+    True: "44,958 T1 scans of 18,759 people in 11 public data sets (arXiv 2509.10620)",
+    False: "scans that are not known here",
+}
+NETWORKS = ("encoder", "projector")  # of the release
 COUNTS = "num_batches_tracked"  # by torch, for running means without a momentum
 RENAMED = (  # ours, theirs; in this order
     *(("stem/conv", "conv1"), ("stem/norm", "bn1"), ("level", "layer"), ("_block", ".")),
@@ -39,17 +53,6 @@ RENAMED = (  # ours, theirs; in this order
 )
 NO_OPTIMIZER = {"none": np.int32(0)}  # Orbax writes nothing that is empty
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-
-
-def shapes(encoder: ResNet3D, projector: Projector) -> dict[str, Any]:
-    """`variables` of the two networks for volumes of one channel, as shapes."""
-    side = 8  # any
-    of_encoder = jax.eval_shape(
-        partial(encoder.init, train=False), jax.random.key(0), jnp.zeros((1, side, side, side, 1))
-    )
-    of_projector = jax.eval_shape(projector.init, jax.random.key(0), jnp.zeros((1, encoder.widths[-1])))
-    params = {"encoder": of_encoder["params"], "projector": of_projector["params"]}
-    return {"params": params, "stats": {"encoder": of_encoder["batch_stats"]}}
 
 
 def torch_name(path: tuple[str, ...]) -> str:
@@ -61,57 +64,104 @@ def torch_name(path: tuple[str, ...]) -> str:
     return f"module.{network}.{name}.{LEAVES[leaf]}"
 
 
-def converted(state: dict[str, np.ndarray], encoder: ResNet3D, projector: Projector) -> dict[str, Any]:
-    """`variables`, float32, from a state dict of torch.
+def converted(state: dict[str, np.ndarray], fresh: dict[str, Any]) -> dict[str, Any]:
+    """`variables`, float32, from a state dict of torch; networks that the release lacks are those of `fresh`.
 
-    Raises InputError that names the first array that is missing, not known, of another shape, or not finite.
+    `fresh` gives the shapes. Raises InputError that names the first array that is missing, not known, of another
+    shape, or not finite.
     """
-    wanted = {torch_name(path): (path, x.shape) for path, x in flatten_dict(shapes(encoder, projector)).items()}
+    flat = flatten_dict(fresh)
+    wanted = {torch_name(path): (path, x.shape) for path, x in flat.items() if path[1] in NETWORKS}
     given = {name: array for name, array in state.items() if name.rpartition(".")[2] != COUNTS}
     for name, (_, shape) in wanted.items():
         if name not in given:
-            raise InputError(f"{name} is missing; the release has it, of shape {shape[::-1]}.")
+            raise InputError(f"{name} is missing; the networks of --config have it, of shape {shape[::-1]}.")
     for name, array in given.items():
         if name not in wanted:
-            raise InputError(f"{name[:80]!r} is not known; the release has {len(wanted)} arrays and not this one.")
+            raise InputError(f"{name[:80]!r} is not known; the networks of --config have {len(wanted)} other arrays.")
         if array.shape != wanted[name][1][::-1]:
-            raise InputError(f"{name} has the shape {array.shape}; that of the release is {wanted[name][1][::-1]}.")
+            ours = wanted[name][1][::-1]
+            raise InputError(f"{name} has the shape {array.shape}; in the networks of --config it is {ours}.")
         if not np.isfinite(array.astype(np.float32)).all():
             raise InputError(f"{name} holds values that are not finite; only finite ones are allowed.")
-    return unflatten_dict({path: jnp.asarray(given[name].astype(np.float32).T) for name, (path, _) in wanted.items()})
+    taken = {path: jnp.asarray(given[name].astype(np.float32).T) for name, (path, _) in wanted.items()}
+    return unflatten_dict(flat | taken)
 
 
-def convert(source: Path, output: Path, encoder: ResNet3D, projector: Projector) -> dict[str, Any]:
-    """Write the checkpoint and `origin.json`; what that says.
+def system_of(config: ConfigDict) -> System:
+    """The system whose networks the weights are for. Raises ConfigError for one that the release cannot fill."""
+    if config.system != "simclr" or config.resnet.norm != "batch":
+        found = f"--config: system={config.system!r} with resnet.norm={config.resnet.norm!r}"
+        raise ConfigError(f"{found}; the release is of 'simclr' with 'batch'.")
+    return BUILD[config.system](config)
 
-    Raises InputError for another file, RunError where a checkpoint stands. One that was cut off in writing is replaced.
+
+def fresh_variables(system: System, config: ConfigDict) -> dict[str, Any]:
+    """`variables` as a run begins them; those of the release's networks only as shapes, for they are replaced."""
+    shape = (1, *config.data.size)
+    make = lambda: system.init(  # noqa: E731
+        jax.random.key(config.seed), {"image": jnp.zeros((*shape, 1)), "brain": jnp.ones((*shape, 1))}
+    )
+    own = jax.jit(lambda: {path: x for path, x in flatten_dict(make()).items() if path[1] not in NETWORKS})()
+    return unflatten_dict(flatten_dict(jax.eval_shape(make)) | own)
+
+
+def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
+    """Write the checkpoint, `config.json` and `origin.json`; what the last says.
+
+    Raises InputError for another file, ConfigError for a config that it is not for, RunError where a checkpoint or a
+    run stands. One that was cut off in writing is replaced.
     """
     if output.exists() and not output.is_dir():
         raise RunError(f"--output={output}: is a file; a folder is needed.")
+    taken = RunError(f"--output={output}: has a checkpoint or a run already; another folder is needed.")
+    if (output / "config.json").exists():
+        raise taken
+    system = system_of(config)
     state = torch_checkpoint.read(source)
     try:
-        variables = converted(state, encoder, projector)
+        variables = converted(state, fresh_variables(system, config))
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    arrays = len(jax.tree.leaves(variables))
-    origin = {"file": source.name, "sha256": digest, "released": digest == RELEASED, "arrays": arrays}
-    origin |= {"left_out": sorted(state.keys() - {torch_name(path) for path in flatten_dict(variables)})}
-    origin |= {"axes": "[X, Y, Z]; in the file [Z, Y, X]"}
     output.mkdir(parents=True, exist_ok=True)
     with Checkpoints(output / "pretrain" / "ckpt") as checkpoints:
         if checkpoints.latest() is not None:
-            raise RunError(f"--output={output}: has a checkpoint already; another folder is needed.")
-        write_json(output / "origin.json", origin)
+            raise taken
         checkpoints.save(0, variables, NO_OPTIMIZER)
+    origin = origin_of(source, state, variables)
+    write_json(output / "config.json", shared_settings(config, system))
+    write_json(output / ORIGIN, origin)
     return origin
+
+
+def shared_settings(config: ConfigDict, system: System) -> dict[str, Any]:
+    """The part of a config, nested like it, that a run must share to start from the weights."""
+    found = {tuple(key.split(".")): value_of(config, key) for key in ("system", *system.meaning)}
+    return unflatten_dict(found) | {"init_from": None}
+
+
+def origin_of(source: Path, state: dict[str, np.ndarray], variables: dict[str, Any]) -> dict[str, Any]:
+    """What `origin.json` says of a file, its state dict and what was made of that."""
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    released, flat = digest == RELEASED, flatten_dict(variables)
+    taken = {torch_name(path) for path in flat if path[1] in NETWORKS}
+    return {
+        "file": source.name,
+        "sha256": digest,
+        "released": released,
+        "learned_from": LEARNED_FROM[released],
+        "arrays": len(taken),
+        "left_out": sorted(state.keys() - taken),
+        "fresh": sorted({path[1] for path in flat if path[1] not in NETWORKS}),  # networks that the release lacks
+        "axes": "[X, Y, Z]; in the file [Z, Y, X]",
+    }
 
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells long stories
     with reported():
-        origin = convert(Path(_INPUT.value), Path(_OUTPUT.value), ResNet3D(), Projector())
+        origin = convert(Path(_INPUT.value), Path(_OUTPUT.value), _CONFIG.value or simclr.get_config("full"))
     which = "the release" if origin["released"] else f"not the release, which has {RELEASED}"
     print(f"{_OUTPUT.value}: {origin['arrays']} arrays of a file of sha256 {origin['sha256']}: {which}")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
 ROOMS = (
-    ("errors", "files", "torch_checkpoint"),
+    ("errors", "files", "torch_pickle", "torch_checkpoint"),
     ("data.geometry",),
     ("masking", "losses"),
     ("data.registration",),

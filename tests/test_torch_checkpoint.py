@@ -1,28 +1,24 @@
-"""Files of torch are read without torch, what else they hold is refused and not executed, and weights are converted."""
+"""Files of torch are read without torch; what else they hold is refused and not executed."""
 
 import ast
 import copy
-import json
-import math
 import pickle
 import struct
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from launching import ROOT, _loaded, _own_flags, launch
-from test_resnet3d import NARROW, SIZES, drawn, error, golden, monai, quick_compilation, volumes, weights  # noqa: F401
+from test_resnet3d import drawn, weights
 
-from symnorm_jax import torch_checkpoint
-from symnorm_jax.errors import InputError, RunError
-from symnorm_jax.models.resnet3d import Projector, ResNet3D
+from symnorm_jax import torch_checkpoint, torch_pickle
+from symnorm_jax.errors import InputError
+from symnorm_jax.models.resnet3d import ResNet3D
 from symnorm_jax.torch_checkpoint import read
-from symnorm_jax.training.checkpoint import restore_last
 
+READER = (torch_checkpoint, torch_pickle)
 STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage"}
 SMALL = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float16([1, -2])}
 
@@ -242,7 +238,7 @@ def test_what_is_not_on_the_lists_is_refused(tmp_path, instructions, sentence):
 
 
 def test_the_reader_imports_neither_torch_nor_pickle():
-    nodes = list(ast.walk(ast.parse(Path(torch_checkpoint.__file__).read_text())))
+    nodes = [node for module in READER for node in ast.walk(ast.parse(Path(module.__file__).read_text()))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert "pickletools" in names and not {one.split(".")[0] for one in names} & {"torch", "pickle", "_pickle", "dill"}
@@ -390,134 +386,3 @@ def test_damage_ends_in_a_sentence(tmp_path, rng):
             assert all(isinstance(one, np.ndarray) and one.size <= 6 for one in read(path).values())
         except InputError as error:
             assert str(error).count("\n") == 0 and len(str(error)) < 2000
-
-
-# Converting.
-
-
-@pytest.fixture(scope="module")
-def convert():
-    with _own_flags():
-        return _loaded("convert_torch").convert
-
-
-ENCODER, PROJECTOR = ResNet3D(widths=NARROW), Projector(hidden=6, out=5)
-
-
-def restored(folder: Path, encoder: ResNet3D, projector: Projector) -> dict:
-    """The checkpoint, as a run takes it up."""
-    net = jax.eval_shape(lambda: encoder.init(jax.random.key(0), jnp.zeros((1, 8, 8, 8, 1)), train=False))
-    heads = jax.eval_shape(lambda: projector.init(jax.random.key(0), jnp.zeros((1, encoder.widths[-1]))))
-    params = {"encoder": net["params"], "projector": heads["params"]}
-    layout = {"params": params, "stats": {"encoder": net["batch_stats"]}}
-    return restore_last(folder / "pretrain" / "ckpt", jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), layout))
-
-
-def features(variables: dict, encoder: ResNet3D, size: tuple[int, ...]) -> np.ndarray:
-    net = {"params": variables["params"]["encoder"], "batch_stats": variables["stats"]["encoder"]}
-    return np.asarray(jax.jit(lambda net, x: encoder.apply(net, x, train=False))(net, volumes(size)))
-
-
-def test_converted_weights_give_the_features_of_the_original(tmp_path, convert):
-    """From a file in the release's layout to a checkpoint, and from that to what MONAI gave."""
-    state = simclr(ENCODER, (6, 5))
-    origin = convert(write(tmp_path / "a.tar", released(state)), tmp_path / "run", ENCODER, PROJECTOR)
-    assert json.loads((tmp_path / "run" / "origin.json").read_text()) == origin
-    assert origin["released"] is False and len(origin["left_out"]) == 20 and origin["arrays"] == len(state) - 20
-    variables = restored(tmp_path / "run", ENCODER, PROJECTOR)
-    assert error({"eval": features(variables, ENCODER, SIZES[0])}, {"eval": golden(SIZES[0])["eval"]}) < 1e-4
-    x = np.linspace(-1, 1, NARROW[-1], dtype=np.float32)[None]
-    first, second = (state[f"module.projector.{i}.weight"] for i in (0, 2))
-    projected = PROJECTOR.apply({"params": variables["params"]["projector"]}, x)
-    np.testing.assert_allclose(projected[0], second @ np.maximum(first @ x[0], 0), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
-def test_what_torch_wrote_is_converted(tmp_path, convert):
-    encoder = monai(NARROW)
-    import torch
-
-    projector = torch.nn.Sequential(
-        torch.nn.Linear(NARROW[-1], 6, bias=False), torch.nn.ReLU(), torch.nn.Linear(6, 5, bias=False)
-    )
-    net = torch.nn.ModuleDict({"module": torch.nn.ModuleDict({"encoder": encoder, "projector": projector})}).eval()
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-4).state_dict()
-    checkpoint = {"epoch": 3, "model_state_dict": net.state_dict(), "optimizer_state_dict": optimizer}
-    torch.save(checkpoint, tmp_path / "a.tar")
-    convert(tmp_path / "a.tar", tmp_path / "run", ENCODER, PROJECTOR)
-    variables = restored(tmp_path / "run", ENCODER, PROJECTOR)
-    with torch.no_grad():
-        expected = encoder(torch.from_numpy(volumes(SIZES[1]).transpose(0, 4, 3, 2, 1).copy()))
-        projected = projector(expected).numpy()
-    found = features(variables, ENCODER, SIZES[1])
-    assert error({"eval": found}, {"eval": expected.numpy()}) < 1e-4
-    ours = np.asarray(PROJECTOR.apply({"params": variables["params"]["projector"]}, found))
-    assert error({"projected": ours}, {"projected": projected}) < 1e-4
-
-
-KEY = "module.encoder.layer2.0.downsample.0.bias"
-
-
-@pytest.mark.parametrize(
-    "change, sentence",
-    [
-        (lambda state: state.pop(KEY), rf"{KEY} is missing; the release has it, of shape \(8,\)"),
-        (lambda state: rename(state, KEY, KEY[7:]), rf"{KEY} is missing"),
-        (lambda state: state.update({"module.encoder.fc.weight": FOUR}), "'module.encoder.fc.weight' is not known"),
-        (lambda state: state.update({KEY: FOUR}), rf"{KEY} has the shape \(4,\); that of the release is \(8,\)"),
-        (
-            lambda state: rename(state, "module.encoder.layer1.0.conv1.weight", "module.encoder.layer1.0.conv1.w"),
-            r"conv1.weight is missing; the release has it, of shape \(4, 4, 3, 3, 3\)",
-        ),
-        (lambda state: state.update({KEY: np.full(8, np.nan, np.float32)}), rf"{KEY} holds values that are not finite"),
-    ],
-)
-def test_other_weights_are_refused(tmp_path, convert, change, sentence):
-    state = simclr(ENCODER, (6, 5))
-    change(state)
-    with pytest.raises(InputError, match=rf"a\.tar: .*{sentence}"):
-        convert(write(tmp_path / "a.tar", released(state)), tmp_path / "run", ENCODER, PROJECTOR)
-    assert not (tmp_path / "run").exists()
-
-
-def test_only_a_checkpoint_that_was_cut_off_is_written_over(tmp_path, convert):
-    path = write(tmp_path / "a.tar", released(simclr(ENCODER, (6, 5))))
-    (tmp_path / "run" / "pretrain" / "ckpt" / "0" / "variables").mkdir(parents=True)
-    convert(path, tmp_path / "run", ENCODER, PROJECTOR)
-    assert restored(tmp_path / "run", ENCODER, PROJECTOR)
-    with pytest.raises(RunError, match="has a checkpoint already; another folder is needed"):
-        convert(path, tmp_path / "run", ENCODER, PROJECTOR)
-    with pytest.raises(RunError, match="is a file; a folder is needed"):
-        convert(path, path, ENCODER, PROJECTOR)
-
-
-def test_the_command_converts_a_file_of_the_released_size(tmp_path):
-    """33.16 million parameters of the encoder, 0.29 million of the projector; here in half the bytes.
-
-    Arrays: 20 kernels, 3 of them with a bias, 20 norms of 4 arrays each, and the projector's 2.
-    """
-    state = simclr(ResNet3D(), (512, 64))
-    halves = {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in state.items()}
-    path = write(tmp_path / "a.tar", released(halves))
-    done = launch("convert_torch", f"--input={path}", f"--output={tmp_path / 'run'}")
-    assert (
-        done.returncode == 0 and "105 arrays of a file of sha256 " in done.stdout and "not the release" in done.stdout
-    )
-    variables = restored(tmp_path / "run", ResNet3D(), Projector())
-    counted = {net: sum(x.size for x in jax.tree.leaves(tree)) for net, tree in variables["params"].items()}
-    assert counted == {"encoder": 33_160_896, "projector": 512 * 512 + 512 * 64}
-    kernel = state["module.encoder.layer4.1.conv2.weight"].astype(np.float16)
-    np.testing.assert_array_equal(variables["params"]["encoder"]["level4_block1"]["conv2"]["kernel"], kernel.T)
-    found = features(variables, ResNet3D(), (9, 8, 7))
-    assert found.shape == (2, 512) and np.isfinite(found).all() and math.isfinite(found.std())
-
-
-def test_the_command_ends_with_a_sentence(tmp_path):
-    path = write(tmp_path / "a.tar", released({"module.encoder.conv1.weight": FOUR}))
-    done = launch("convert_torch", f"--input={path}", f"--output={tmp_path / 'run'}")
-    assert (
-        done.returncode == 1
-        and done.stderr.startswith(f"error: {path}: module.encoder.")
-        and "Traceback" not in done.stderr
-    )
-    assert (ROOT / "launch" / "convert_torch.py").exists() and not (tmp_path / "run").exists()

@@ -1,16 +1,24 @@
-"""Start from the networks of a finished run, and train no more of them than is asked for."""
+"""Start from the networks of a finished run, or from converted weights, and train no more of them than is asked for.
+
+Converted weights are a folder of launch/convert_torch.py: networks of others, without the people they were learned
+from, and without a Gaussian, thresholds and scores.
+"""
 
 import json
 from pathlib import Path
+from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.files import read_json
+from symnorm_jax.files import read_json, write_json
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
 
 NOTHING = ("none", "gaussian")  # kinds of fine-tuning that train no network
+ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
+UNAUDITED = "leakage.json"  # of a run: sentences on what no leakage audit can find
 
 
 def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
@@ -30,20 +38,49 @@ def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
 
 
 def check_source(config: ConfigDict, system: System) -> None:
-    """Raise RunError unless `init_from` is a finished run, ConfigError unless its networks mean the same here."""
-    source = Path(config.init_from)
-    if not (source / "metrics.json").exists():
-        raise RunError(f"init_from={config.init_from}: not a finished run; see it through with launch/train.py first.")
+    """Raise RunError unless `init_from` is a finished run or converted weights.
+
+    Raises ConfigError unless its networks mean the same here, and for what converted weights lack.
+    """
+    source, weights = Path(config.init_from), converted(config.init_from)
+    if not (source / "config.json").exists() or not (weights or (source / "metrics.json").exists()):
+        raise RunError(
+            f"init_from={config.init_from}: not a finished run, nor converted weights; see it through with "
+            f"launch/train.py first, or make it with launch/convert_torch.py."
+        )
+    if weights:
+        _refuse_what_weights_lack(config, system)
     there = ConfigDict(read_json(source / "config.json"))
     keys = [leaf for key in ("system", *system.meaning) for leaf in _leaves(config, key) | _leaves(there, key)]
-    other = [key for key in dict.fromkeys(keys) if _value(config, key) != _value(there, key)]
+    other = [key for key in dict.fromkeys(keys) if value_of(config, key) != value_of(there, key)]
     if other:
-        differences = ", ".join(f"{key} (there {_value(there, key)!r}, here {_value(config, key)!r})" for key in other)
-        raise ConfigError(f"init_from={config.init_from}: its networks were trained with another {differences}.")
+        differences = ", ".join(
+            f"{key} (there {value_of(there, key)!r}, here {value_of(config, key)!r})" for key in other
+        )
+        made = "converted for" if weights else "trained with"
+        raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {differences}.")
+
+
+def converted(folder: str) -> bool:
+    """Whether a folder that a run may start from holds converted weights."""
+    return (Path(folder) / ORIGIN).exists()
+
+
+def note_unaudited(folder: str, workdir: Path) -> None:
+    """Say, in the log and in the run directory, that leakage from the people of converted weights cannot be found."""
+    origin = read_json(Path(folder) / ORIGIN)
+    which = "the release" if origin["released"] else "not the release"
+    sentence = (
+        f"The networks come from {folder}, converted from a file of SHA-256 {origin['sha256']}, {which}. They learned "
+        f"from {origin['learned_from']}. No list of these people comes with them: whether this run judges some of them, "
+        f"which would flatter its results, cannot be audited."
+    )
+    logging.warning("%s", sentence)
+    write_json(workdir / UNAUDITED, [sentence])
 
 
 def lineage(run: str | None) -> list[str]:
-    """The run that one starts from, the one before that, and so on."""
+    """The run that one starts from, the one before that, and so on; converted weights are the last."""
     found = []
     while run and run not in found:
         found.append(run)
@@ -59,13 +96,24 @@ def restored(run: str, system: System, variables: Variables) -> Variables:
     raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
 
 
+def _refuse_what_weights_lack(config: ConfigDict, system: System) -> None:
+    kinds = sorted({"gaussian", "all", *system.stages})
+    for key, value, lack, allowed in (
+        ("finetune.kind", "none", "healthy Gaussian", f"one of {kinds}"),
+        ("score.thresholds", "source", "thresholds", "'target'"),
+    ):
+        if value_of(config, key) == value:
+            reason = f"converted weights, which have no {lack} to take over"
+            raise ConfigError(f"{key}={value!r} with init_from={config.init_from}: {reason}; {allowed} is allowed.")
+
+
 def _leaves(config: ConfigDict, key: str) -> dict[str, None]:
     """The full names of the values under `key`, in order; `key` itself where it is one value."""
-    value = _value(config, key)
+    value = value_of(config, key)
     return {f"{key}.{one}": None for one in value} if isinstance(value, dict) else {key: None}
 
 
-def _value(config: ConfigDict, key: str):
+def value_of(config: ConfigDict, key: str) -> Any:
     """The value under a dotted `key` as JSON has it, None where there is none."""
     value = json.loads(config.to_json())
     for part in key.split("."):
