@@ -20,7 +20,9 @@ PRESETS = {
 
 def base() -> ConfigDict:
     config = ConfigDict()
-    config.system = "symnorm"  # or simclr; or a learned baseline: ae, vae, context_encoder, dae, padim, pddpm
+    # symnorm; a learned baseline: ae, vae, context_encoder, dae, padim, pddpm; of volumes: simclr, and its rivals mae,
+    # supervised, untrained
+    config.system = "symnorm"
     config.seed = 0
     config.init_from = placeholder(str)  # a finished run whose networks this one starts from; else from scratch
 
@@ -31,7 +33,7 @@ def base() -> ConfigDict:
     config.data.store = "runs/store"  # prepared slices, shared by runs
     config.data.brain = "file"  # where the brain mask comes from: file, nonzero, extract or head
     config.data.extractor = "deepbet"  # for extract; or synthstrip, hd-bet
-    config.data.midline = "straight"  # tilt and shift are taken out; "centred" only shifts, as an ablation
+    config.data.midline = "straight"  # or "centred", only shifted; or "template", rigidly registered to MNI152
     config.data.min_similarity = (
         0.7  # correlation of a brain with its mirror image that is expected of a sound mid-line
     )
@@ -45,6 +47,8 @@ def base() -> ConfigDict:
     config.data.margin = 1  # slices next to a lesion that are neither healthy nor abnormal
     config.data.train_on = "healthy_people"  # or lesion_free_slices, where nobody is healthy
     config.data.split = (0.6, 0.15, 0.25)  # of the patients: train, val, test
+    config.data.split_seed = placeholder(int)  # draws the splits; the seed where it is not given
+    config.data.held_out = ""  # people who are kept for testing, as a population of their own: "site=IOP"
     config.data.duplicate = 0.998  # correlation above which two slices are taken for copies
     config.data.flip = False  # mirror half of the training slices; teaches indifference to side
     config.data.strict = False  # stop at the first unusable scan, instead of leaving it out
@@ -82,6 +86,7 @@ def base() -> ConfigDict:
     config.sharding.smallest = 65_536  # values from which an array is shared
 
     config.train = ConfigDict()
+    config.train.patients = 0  # to train on, drawn from the training split; 0 for all
     config.train.accumulate = 1  # parts of a batch that are computed one after another, to save memory
     config.train.log_every = 50
     config.train.checkpoint_every = 500

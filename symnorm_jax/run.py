@@ -1,6 +1,6 @@
 """A run from its first arrow to its last. Every step leaves files in the run directory and is skipped where they stand.
 
-scans -> manifest.csv -> <stage>/ckpt -> embeddings/, cost.json
+scans -> manifest.csv -> <stage>/ckpt -> embeddings/, predictions.csv, cost.json
       -> gaussian.npz, scores.csv, thresholds.json, calibration.json -> metrics.json -> report.html, MODEL_CARD.md
 """
 
@@ -8,11 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import jax
+import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.checks import check_devices, check_groups, checked
-from symnorm_jax.data import manifest
+from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.prepare import prepare
 from symnorm_jax.data.store import SampleSource, holds
@@ -26,6 +27,7 @@ from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.cost import cost
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
 from symnorm_jax.scoring.mahalanobis import Gaussian
+from symnorm_jax.scoring.predictions import prediction_table
 from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
 from symnorm_jax.scoring.takeover import ZERO_SHOT
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
@@ -34,9 +36,10 @@ from symnorm_jax.training.hosts import by_lead, on_lead
 from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
-from symnorm_jax.training.transfer import check_source, lineage, restored, schedule
+from symnorm_jax.training.transfer import check_source, converted, lineage, note_unaudited, restored, schedule
 
 PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
+PREDICTIONS = "predictions.csv"  # of runs with a target
 FROM_SCORES = ("scores.csv", "thresholds.json", "calibration.json")
 FROM_METRICS = ("metrics.json", "report.html")
 
@@ -68,6 +71,7 @@ class Run:
             check_source(self.config, self._system)
         self.prepare()
         self.train_and_embed()
+        self.predict()
         self.measure_cost()
         self.fit()
         self.score()
@@ -82,7 +86,8 @@ class Run:
         path = self.workdir / "manifest.csv"
         if path.exists() and holds(self.config.data.store, self.manifest):
             return
-        text = prepare(self.config.data, self.config.seed, progress).to_csv()
+        of_splits = self.config.data.split_seed
+        text = prepare(self.config.data, self.config.seed if of_splits is None else of_splits, progress).to_csv()
         if path.exists() and path.read_text() != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
@@ -94,17 +99,20 @@ class Run:
             return
         check_groups(self.config.score.groups, self.manifest)
         for run in lineage(self.config.init_from):
+            if converted(run):
+                on_lead(partial(note_unaudited, run, self.workdir))
+                continue
             theirs, data = manifest.read_manifest(Path(run) / "manifest.csv"), read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
             manifest.audit_source(self.manifest, theirs, run, same)
-        source = SampleSource(self.config.data.store, self._training_rows)
+        source = SampleSource(self.config.data.store, self._training_rows, self._targets)
         variables = train(
             self._system,
             self.config,
             lambda size, start: training_batches(source, self.config, size, start, self._system.asks),
             self.workdir,
         )
-        if self.config.init_from and schedule(self.config, self._system):
+        if takeover.source_of(self.config) and schedule(self.config, self._system):
             self._embed(restored(self.config.init_from, self._system, variables), folder / "source", self._splits[1:])
         self._embed(variables, folder, self._splits)
 
@@ -139,7 +147,7 @@ class Run:
         if all((self.workdir / name).exists() for name in FROM_SCORES):
             return
         self._need("gaussian.npz")
-        config, source = self.config, self.config.init_from
+        config, source = self.config, takeover.source_of(self.config)
         gaussian = mahalanobis.load(self.workdir / "gaussian.npz")
         moments = takeover.moments_of(source) if config.score.thresholds == "source" else None
         table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
@@ -154,12 +162,20 @@ class Run:
         write_json(self.workdir / "calibration.json", probable)
 
     @by_lead
+    def predict(self) -> None:
+        """What a run with a target says of validation and test people, to `predictions.csv`; nothing without one."""
+        path, splits = self.workdir / PREDICTIONS, self._splits[1:]
+        if self.config.target.column and not path.exists():
+            table = prediction_table(self.manifest, self._embedded(splits), self._training_rows, self.config)
+            write_text(path, table.to_csv())
+
+    @by_lead
     def evaluate(self, anew: bool = False) -> None:
         """Scores to `metrics.json`, `figures/`, `report.html` and `MODEL_CARD.md`; with `anew` though they are there.
 
         Raises RunError where the run has not been scored.
         """
-        self._need("gaussian.npz", *FROM_SCORES)
+        self._need("gaussian.npz", *FROM_SCORES, *((PREDICTIONS,) if self.config.target.column else ()))
         if anew:
             self._forget(*FROM_METRICS)
         if not (self.workdir / "metrics.json").exists():
@@ -172,8 +188,21 @@ class Run:
 
     @cached_property
     def _training_rows(self) -> pd.DataFrame:
+        """What is trained on; with a target, only people of whom it is known."""
         rows = self.manifest[manifest.trainable(self.manifest, self.config.data.train_on)]
-        return manifest.few(rows, self.config.finetune.patients, self.config.seed) if self.config.init_from else rows
+        if self.config.target.column:
+            targets.check(self.manifest, rows, self.config.target)
+            rows = rows[np.isfinite(targets.values(rows, self.config.target))]
+        section = "finetune" if self.config.init_from else "train"
+        return manifest.few(rows, self.config[section].patients, self.config.seed, f"{section}.patients")
+
+    @cached_property
+    def _targets(self) -> np.ndarray | None:
+        """What training rows are to be told by, standardised; None without a target."""
+        section, rows = self.config.target, self._training_rows
+        if not section.column:
+            return None
+        return targets.standardised(rows, section, targets.scale_of(rows, section))
 
     @cached_property
     def _splits(self) -> tuple[str, ...]:
@@ -196,7 +225,7 @@ class Run:
     def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, Arrays]:
         """The embeddings and scores of each split, without pictures."""
         files = {split: self.workdir / "embeddings" / folder / f"{split}.npz" for split in splits}
-        return {split: load_arrays(file, "index", "z", "score.") for split, file in files.items()}
+        return {split: load_arrays(file, "index", "z", "score.", "predicted") for split, file in files.items()}
 
     def _gaussian(self) -> Gaussian:
         """Fitted on healthy training slices; that of the source where nothing is to be fine-tuned."""
@@ -219,8 +248,9 @@ class Run:
         if level == "patient" and config.score.patient == "calibrated":
             # Validation patients were compared with the others of them, new ones are with all: not exchangeable.
             fitted = {name: rules | {"conformal": unpromised(rules["conformal"])} for name, rules in fitted.items()}
-        if config.init_from:
-            theirs = takeover.thresholds_of(config.init_from, level, config.score)
+        source = takeover.source_of(config)
+        if source:
+            theirs = takeover.thresholds_of(source, level, config.score)
             kept = own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
         return fitted

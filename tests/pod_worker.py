@@ -27,7 +27,8 @@ from symnorm_jax.training.train import initial_variables, train  # noqa: E402
 
 STEPS, EXAMPLES = 20, 8
 VOLUMES = {"data.size": (8, 8, 8), "resnet.widths": (4, 8), "resnet.depths": (1, 1), "resnet.stem_kernel": 3}
-VOLUMES |= {"projector.hidden": 8, "projector.out": 4}
+VOLUMES |= {"projector.hidden": 8, "projector.out": 4, "mae.patch": 2, "mae.widths": (4,)}
+VOLUMES |= {"target.column": "age", "cnn.widths": (4,), "cnn.features": 4}
 
 
 def tiny(**changes):
@@ -42,9 +43,9 @@ def tiny(**changes):
         "train.checkpoint_every": 5,
     }
     config.update_from_flattened_dict(small | changes)
-    if config.system == "simclr":
+    if config.system in ("simclr", "mae", "supervised", "untrained"):
         config.update_from_flattened_dict(VOLUMES)
-    for stage in ("unet", "vae", "baseline", "patches", "pretrain"):
+    for stage in ("unet", "vae", "baseline", "patches", "pretrain", "statistics", "finetune"):
         config.train[stage].batch_size = EXAMPLES
     return config
 
@@ -58,7 +59,8 @@ def batch_of(step: int, config) -> dict[str, np.ndarray]:
     hidden = [draw("exclusive", patch_grid(size, config.mask.patch), 0.5, rng) for _ in range(EXAMPLES)]
     image = brain * rng.normal(0.5, 0.2, brain.shape).astype(np.float32)
     index = (EXAMPLES * step + np.arange(EXAMPLES)).astype(np.int32)
-    return {"image": image, "brain": brain, "index": index, "hidden": np.stack(hidden)}
+    target = rng.normal(0, 1, EXAMPLES).astype(np.float32)
+    return {"image": image, "brain": brain, "index": index, "hidden": np.stack(hidden), "target": target}
 
 
 def batches(config, stop: int | None = None):

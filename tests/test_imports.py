@@ -10,7 +10,8 @@ ROOMS = (
     ("masking", "losses"),
     ("data.registration",),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
-    ("data.extractors", "data.brain", "data.frame"),
+    ("data.targets", "data.population", "data.morphometry"),
+    ("data.extractors", "data.brain", "data.frame", "data.template"),
     ("data.slices", "data.sources", "data.layouts", "data.pipeline"),
     ("data.prepare", "data.check"),
     ("models",),
@@ -20,7 +21,7 @@ ROOMS = (
     ("evaluation",),
     ("checks",),
     ("run",),
-    ("sweeps",),
+    ("sweeps", "downstream"),
 )
 FREE_OF = {  # what a room must do without
     "systems": ("data.sources", "data.prepare", "data.store", "training"),

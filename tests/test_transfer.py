@@ -108,11 +108,11 @@ def test_thresholds_are_the_target_s_or_the_source_s(folder, source):
 
 def test_few_patients_are_a_part_of_more():
     rows = run_rows(patients=6)
-    few = [set(manifest.few(rows, n, seed=3).patient) for n in (2, 4, 0)]
+    few = [set(manifest.few(rows, n, 3, "finetune.patients").patient) for n in (2, 4, 0)]
     assert [len(patients) for patients in few] == [2, 4, 6] and few[0] < few[1] < few[2]
-    assert set(manifest.few(rows, 2, seed=4).patient) != few[0]
+    assert set(manifest.few(rows, 2, 4, "finetune.patients").patient) != few[0]
     with pytest.raises(ConfigError, match="finetune.patients=7; 0 to 6"):
-        manifest.few(rows, 7, seed=3)
+        manifest.few(rows, 7, 3, "finetune.patients")
 
 
 def run_rows(patients):

@@ -85,14 +85,14 @@ def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
     return healthy & rows.healthy_person if train_on == "healthy_people" else healthy
 
 
-def few(rows: pd.DataFrame, patients: int, seed: int) -> pd.DataFrame:
-    """The rows of `patients` of a table's patients, drawn from `seed`; of all for 0.
+def few(rows: pd.DataFrame, patients: int, seed: int, key: str) -> pd.DataFrame:
+    """The rows of `patients` of a table's patients, drawn from `seed`; of all for 0. `key` is where the number stands.
 
     Fewer patients are always among more. Raises ConfigError where there are not as many.
     """
     everyone = sorted(rows.patient.unique())
     if not 0 <= patients <= len(everyone):
-        raise ConfigError(f"finetune.patients={patients}; 0 to {len(everyone)}, all those to train on, are allowed.")
+        raise ConfigError(f"{key}={patients}; 0 to {len(everyone)}, all those to train on, are allowed.")
     chosen = np.random.default_rng(seed).permutation(everyone)[: patients or None]
     return rows[rows.patient.isin(chosen)]
 
@@ -154,6 +154,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     """Unit vector `[THUMBNAIL ** 2]` of an image `[X, Y]`, free of brightness and contrast."""
     edges = [np.linspace(0, side, THUMBNAIL + 1).astype(int) for side in image.shape]
     sums = np.add.reduceat(np.add.reduceat(image.astype(np.float32), edges[0][:-1], 0), edges[1][:-1], 1)
-    small = (sums / np.outer(*map(np.diff, edges))).ravel()
+    widths = [np.maximum(np.diff(one), 1) for one in edges]  # an image of fewer pixels repeats some
+    small = (sums / np.outer(*widths)).ravel()
     small -= small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-12)

@@ -40,7 +40,7 @@ def training_batches(
 ) -> Iterator[dict]:
     """This host's part of the endless training batches from step `start`, each `{name: [B / hosts, ...]}`.
 
-    A mask is drawn where `asks` holds `hidden`.
+    A mask is drawn where `asks` holds `hidden`; `target` comes from the source, where it has one.
 
     Hosts slice after shuffling and drawing, so that their batches together are those of a single host.
     """

@@ -13,7 +13,7 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, manifest, slices, store
+from symnorm_jax.data import brain, manifest, population, slices, store, template
 from symnorm_jax.data.geometry import plane
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
@@ -37,18 +37,15 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
     a choice is unknown; LeakageError where the splits share a patient, a file or a slice.
     """
     brain.check(config.brain, config.extractor)
+    if config.midline == "template":
+        template.check_installed()
     scans = find_scans(config)
-    folder = Path(config.store)
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_partial(folder)
-    settings = json.dumps({key: config[key] for key in PREPARING} | {"format": FORMAT}, sort_keys=True)
-    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
-    rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]
-    table = pd.DataFrame(rows).rename_axis("index")
+    table = store_scans(scans, config, progress)
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
+    table = population.keep_out(table, config.held_out)
     table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
-    manifest.audit(table, partial(_thumbnails, folder), config.duplicate)
+    manifest.audit(table, partial(_thumbnails, Path(config.store)), config.duplicate)
     for split in manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
         if not (rows & (table.label == "healthy")).any():
@@ -56,6 +53,24 @@ def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
                 f"the {split} split holds no healthy slice with data.train_on={config.train_on!r}; add scans."
             )
     return table
+
+
+def store_scans(scans: list[Scan], config: ConfigDict, progress: Progress) -> pd.DataFrame:
+    """The rows of a manifest, not yet split, of scans that are cut into the store of the `data` section `config`.
+
+    Raises ScanError, with `strict`, at the first unusable scan; else it has one row, with the reason.
+    """
+    folder = Path(config.store)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
+    settings = json.dumps({key: config[key] for key in PREPARING} | {"format": _format(config)}, sort_keys=True)
+    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
+    rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]
+    return pd.DataFrame(rows).rename_axis("index")
+
+
+def _format(config: ConfigDict) -> str:
+    return f"{FORMAT}, {template.FORMAT}" if config.midline == "template" else FORMAT
 
 
 def find_scans(config: ConfigDict) -> list[Scan]:

@@ -63,11 +63,12 @@ class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
     An element is a dict: `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool and `index`, the row's
-    label in the manifest; `S` is `X, Y` of a slice, and `X, Y, Z` of a volume.
+    label in the manifest; `S` is `X, Y` of a slice, and `X, Y, Z` of a volume. `target` is there where `targets` `[N]`
+    are given.
     """
 
-    def __init__(self, folder: str | Path, rows: pd.DataFrame):
-        self._index = rows.index.to_numpy()
+    def __init__(self, folder: str | Path, rows: pd.DataFrame, targets: np.ndarray | None = None):
+        self._index, self._targets = rows.index.to_numpy(), targets
         keys, place = np.unique(rows.store.to_numpy(), return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
         sizes = [rows.records_in_scan.to_numpy()[place == i][0] for i in range(len(keys))]
@@ -80,7 +81,8 @@ class SampleSource:
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         array = _unpacked(self._records[int(self._place[i])])
         image, brain, lesion = np.moveaxis(array.astype(np.float32), -1, 0)
-        return {
+        known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
+        return known | {
             "image": image[..., None],
             "brain": brain[..., None],
             "lesion": lesion > 0,

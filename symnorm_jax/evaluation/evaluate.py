@@ -15,12 +15,13 @@ from symnorm_jax.evaluation.groups import of_groups
 from symnorm_jax.evaluation.intervals import interval
 from symnorm_jax.evaluation.levels import of_cases, plain, resamples
 from symnorm_jax.evaluation.maps import of_maps
+from symnorm_jax.evaluation.prediction import of_predictions
+from symnorm_jax.evaluation.samples import sample_of
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
-
-TABLES = ("slice", "patient", "pixel", "lesion")  # the parts of the results that are `{score: {metric: values}}`
+from symnorm_jax.training.transfer import UNAUDITED
 
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
@@ -28,18 +29,20 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
 
     `slice` and `patient` are `{score: {metric: {"value", "low", "high"}}}`, see `levels.of_cases`; `pixel`, `lesion`,
     `froc` and `steps` are described in `maps.of_maps`, and left out without maps or lesions. `thresholds`, `groups` and
-    `calibration` are of the headline score by level. `notes` are sentences on what is undefined. Raises RunError for
-    scores that are not those of the manifest's test split.
+    `calibration` are of the headline score by level. `prediction`, of runs with a target, is described in
+    `prediction.of_predictions`. `notes` are sentences on what is undefined. Raises RunError for scores that are not
+    those of the manifest's test split.
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)
     names, groups = score_names(table) + score_names(table, baselines=True), group_columns(rows)
     table = table.join(rows[groups])
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
-    headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}, "notes": []}
+    headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}}
+    results["notes"] = read_json(workdir / UNAUDITED) if (workdir / UNAUDITED).exists() else []
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
-        results["notes"] += _notes(cases, level)
+        results["notes"] += _notes(cases, sample_of(config).noun if level == "slice" else level)
         if not len(cases):
             results |= {level: {name: {} for name in names}}
             for part in ("thresholds", "groups", "calibration"):
@@ -51,6 +54,8 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
         results["groups"][level] = of_groups(cases, headline, rules[config.score.threshold], groups, config)
         fit = calibrated[level][headline][config.score.calibration]
         results["calibration"][level] = _calibration(cases, headline, fit, config)
+    if config.target.column:
+        results["prediction"] = of_predictions(read_table(workdir / "predictions.csv"), config)
     return results | of_maps(workdir, table, config)
 
 

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest
 from symnorm_jax.evaluation.evaluate import group_columns
-from symnorm_jax.evaluation.levels import WITHIN
 from symnorm_jax.evaluation.report_tables import best_baseline, label
+from symnorm_jax.evaluation.samples import Sample, levels_of, named, sample_of, told
 from symnorm_jax.evaluation.templates import Table, interval
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring import mahalanobis
@@ -23,8 +23,10 @@ class Files(NamedTuple):
 
     name: str
     config: ConfigDict
-    results: dict  # metrics.json
-    thresholds: dict
+    sample: Sample
+    levels: dict[str, str]  # samples.levels_of
+    results: dict  # metrics.json as it is told, its levels by their names
+    thresholds: dict  # by the names of the levels
     cost: dict
     controls: dict | None
     environment: dict
@@ -37,24 +39,28 @@ class Files(NamedTuple):
 def read_files(workdir: Path, config: ConfigDict) -> Files:
     """The files of an evaluated run."""
     rows = manifest.read_manifest(workdir / "manifest.csv")
+    table = manifest.read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
+    sample, levels = sample_of(config), levels_of(table, config)
     found = {name: workdir / f"{name}.json" for name in ("cost", "controls")}
     return Files(
         name=workdir.absolute().name,
         config=config,
-        results=read_json(workdir / "metrics.json"),
-        thresholds=read_json(workdir / "thresholds.json"),
+        sample=sample,
+        levels=levels,
+        results=told(read_json(workdir / "metrics.json"), levels, sample),
+        thresholds=named(read_json(workdir / "thresholds.json"), levels),
         cost=read_json(found["cost"]) if found["cost"].exists() else {},
         controls=read_json(found["controls"]) if found["controls"].exists() else None,
         environment=read_json(workdir / "environment.json"),
         overrides=read_json(workdir / "overrides.json"),
         gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),
         rows=rows,
-        table=manifest.read_table(workdir / "scores.csv").join(rows[group_columns(rows)]),
+        table=table,
     )
 
 
-def counts(rows: pd.DataFrame) -> Table:
-    """Patients and slices of each label by split."""
+def counts(rows: pd.DataFrame, noun: str) -> Table:
+    """Patients, and slices or volumes as `noun` says, of each label by split."""
     splits = (*manifest.SPLITS, manifest.UNLABELLED)
     parts = {split: rows[rows.split == split] for split in splits}
     body = [
@@ -62,15 +68,16 @@ def counts(rows: pd.DataFrame) -> Table:
         for split, part in parts.items()
         if len(part)
     ]
-    return Table("Patients and slices by split", ["split", "patients", *(f"{one} slices" for one in LABELS)], body)
+    header = ["split", "patients", *(f"{one} {noun}s" for one in LABELS)]
+    return Table(f"Patients and {noun}s by split", header, body)
 
 
 def trained_on(rows: pd.DataFrame, config: ConfigDict) -> str:
     """`640 slices of 20 people`: what the networks and the healthy Gaussian learned from."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
-    if config.init_from:
-        part = manifest.few(part, config.finetune.patients, config.seed)
-    return f"{len(part):,} slices of {part.patient.nunique():,} people"
+    section = "finetune" if config.init_from else "train"
+    part = manifest.few(part, config[section].patients, config.seed, f"{section}.patients")
+    return f"{len(part):,} {sample_of(config).noun}s of {part.patient.nunique():,} people"
 
 
 def midline(rows: pd.DataFrame) -> str:
@@ -90,11 +97,13 @@ def left_out(rows: pd.DataFrame) -> int:
 
 def verdict(files: Files) -> str:
     """The first sentence of a reader's interest: the headline score beside the best trivial baseline."""
-    headline, best = files.config.score.headline, best_baseline(files.results)
-    found = files.results["slice"].get(headline, {}).get(WITHIN)
+    headline, sample = files.config.score.headline, files.sample
+    best = best_baseline(files.results, sample)
+    found = files.results[sample.noun].get(headline, {}).get(sample.primary)
     if best is None or not found or found["value"] is None:
-        return f"How well {label(headline)} tells slices apart is undefined on this test split."
+        return f"How well {label(headline)} tells {sample.noun}s apart is undefined on this test split."
     return (
-        f"{label(headline)} tells abnormal from healthy slices of the same height with an AUROC of {interval(found)}; "
-        f"of the trivial baselines {label(best[0]).removeprefix('baseline ')} does best here, with {interval(best[1])}."
+        f"{label(headline)} tells abnormal from healthy {sample.noun}s{sample.alike} with an AUROC of "
+        f"{interval(found)}; of the trivial baselines {label(best[0]).removeprefix('baseline ')} does best here, with "
+        f"{interval(best[1])}."
     )

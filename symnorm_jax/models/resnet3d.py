@@ -37,8 +37,11 @@ class ResNet3D(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Features `[B, widths[-1]]`; in training by the statistics of the batch, which the running ones take in."""
+    def __call__(self, x: jax.Array, train: bool, pooled: bool = True) -> jax.Array:
+        """Features `[B, widths[-1]]`, or the map `[B, *s, widths[-1]]` whose mean they are where not `pooled`.
+
+        In training by the statistics of the batch, which the running ones take in.
+        """
         if self.norm not in NORMS:
             raise InputError(f"norm={self.norm!r}; one of {NORMS} is allowed.")
         stem, block = (nn.remat(kind) if self.remat else kind for kind in (Stem, BasicBlock))
@@ -48,7 +51,7 @@ class ResNet3D(nn.Module):
             for i in range(depth):
                 stride = 2 if level > 1 and i == 0 else 1
                 x = block(width, stride, **shared, name=f"level{level}_block{i}")(x)
-        return x.mean((1, 2, 3), dtype=jnp.float32)
+        return x.mean((1, 2, 3), dtype=jnp.float32) if pooled else x
 
 
 class Projector(nn.Module):
@@ -62,6 +65,14 @@ class Projector(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.relu(nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="hidden")(x))
         return nn.Dense(self.out, use_bias=False, dtype=self.dtype, name="out")(x).astype(jnp.float32)
+
+
+class Head(nn.Module):
+    """A number for each volume from its features, `[B, D] -> [B]`, linear; 0 before anything is learned."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(1, kernel_init=nn.initializers.zeros, name="out")(x)[..., 0]
 
 
 class Stem(nn.Module):

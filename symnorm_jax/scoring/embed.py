@@ -29,9 +29,9 @@ def embed_split(
 ) -> Arrays:
     """Everything `embed` says of every slice of `source`, with the trivial scores, in the order of the source.
 
-    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, `brain` and `lesion` `[N, X, Y]` bool, and, in half
-    precision, `image`, `map` and `panel.<caption>` `[N, X, Y]`; without `pictures` no `[N, X, Y]`. Of volumes there is
-    the middle plane. Scores `score.baseline_*` need no training.
+    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, with a target `predicted` `[N]`, `brain` and `lesion`
+    `[N, X, Y]` bool, and, in half precision, `image`, `map` and `panel.<caption>` `[N, X, Y]`; without `pictures` no
+    `[N, X, Y]`. Of volumes there is the middle plane. Scores `score.baseline_*` need no training.
     """
     found = defaultdict(list)
     total = -(-len(source) // batch_size)
@@ -39,6 +39,7 @@ def embed_split(
         seen = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         out = jax.device_get(embed(variables, seen))
         arrays = {"index": batch["index"], "z": out["z"]}
+        arrays |= {} if out["predicted"] is None else {"predicted": out["predicted"]}
         arrays |= {f"score.{name}": x for name, x in (out["scalars"] | trivial_scores(batch)).items()}
         for name, x in (arrays | (_pictures(batch, out) if pictures else {})).items():
             found[name].append(x[batch["valid"]])

@@ -11,6 +11,7 @@ A `batch` is a dict of arrays:
 `index`      `[B]` int         the sample's row in the manifest; keys its randomness
 `valid`      `[B]` bool        False for the rows that pad the last batch
 `hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
+`target`     `[B]`             what is to be predicted, a number or 1 for a class; in training batches of systems that ask
 `progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
 ===========  ================  ==============================================================================
 """
@@ -45,6 +46,7 @@ class Embedding(NamedTuple):
     scalars: dict[str, jax.Array]  # {score name: [B]}, larger is more abnormal
     map: jax.Array | None = None  # [B, *S, 1], larger is more abnormal
     panels: dict[str, jax.Array] = {}  # {caption: [B, *S, 1]}, pictures for the report's gallery
+    predicted: jax.Array | None = None  # [B], of the target: a standardised number, or the log-odds of a class
 
 
 class System(NamedTuple):

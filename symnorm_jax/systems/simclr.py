@@ -11,45 +11,38 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.resnet3d import NORMS, Projector, ResNet3D
+from symnorm_jax.models.resnet3d import Projector
 from symnorm_jax.systems import views
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
-
-MEANING = ("data.size", "data.spacing", "data.percentiles", "data.midline", "resnet")
+from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables
+from symnorm_jax.systems.encoder import Encoder
 
 
 def build(config: ConfigDict) -> System:
-    """The system of a config with sections `data`, `resnet`, `projector`, `views` and `contrast`.
+    """The system of a config with sections `data`, `resnet`, `projector`, `views`, `contrast` and `target`.
 
-    Raises ConfigError for slices in place of volumes, unknown norms, and views that cannot be drawn.
+    Raises ConfigError for what no encoder can be made of, and for views that cannot be drawn.
     """
-    if len(config.data.size) != 3:
-        raise ConfigError(f"data.size={tuple(config.data.size)} with system='simclr'; three sides are allowed.")
-    if config.resnet.norm not in NORMS:
-        raise ConfigError(f"resnet.norm={config.resnet.norm!r}; one of {sorted(NORMS)} is allowed.")
     if not config.contrast.temperature > 0:
         raise ConfigError(f"contrast.temperature={config.contrast.temperature}; a positive number is allowed.")
     views.checked(config.views)
     model = SimCLR(config)
-    stages = {"pretrain": Stage(("encoder", "projector"), model.loss)}
-    return System(model.init, stages, model.embed, meaning=MEANING)
+    return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init)
 
 
 class SimCLR:
     """Encoder and projector, and the pure functions made of them; holds settings, never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.encoder = ResNet3D(**config.resnet, **config.network)
+        self.encoder = Encoder(config)
         self.projector = Projector(**config.projector, dtype=config.network.dtype)
         self.views, self.temperature = config.views, config.contrast.temperature
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         """Fresh variables; `batch` gives the shapes."""
-        keys, image = jax.random.split(key), batch["image"]
-        encoder = self.encoder.init(keys[0], image, train=False)
-        features = jnp.zeros((len(image), self.encoder.widths[-1]))
-        params = {"encoder": encoder["params"], "projector": self.projector.init(keys[1], features)["params"]}
-        return {"params": params, "stats": {"encoder": {**encoder}.get("batch_stats", {})}}
+        keys = jax.random.split(key)
+        variables = self.encoder.init(keys[0], batch)
+        projector = self.projector.init(keys[1], jnp.zeros((len(batch["image"]), self.encoder.width)))
+        return variables | {"params": variables["params"] | {"projector": projector["params"]}}
 
     def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """NT-Xent of two views of each volume; both go through the encoder together, and share its batch statistics."""
@@ -57,16 +50,8 @@ class SimCLR:
         keys = (views.view_keys(key, batch["index"], view) for view in range(2))
         drawn = [views.draw(image, brain, one, self.views)[0] for one in keys]
         both = jnp.stack(drawn, 1).reshape(-1, *image.shape[1:])  # views of one volume stay on one device
-        seen = {"params": variables["params"]["encoder"], "batch_stats": variables["stats"]["encoder"]}
-        features, changed = self.encoder.apply(seen, both, train=True, mutable=["batch_stats"])
+        features, stats = self.encoder.trained(variables, both)
         projected = self.projector.apply({"params": variables["params"]["projector"]}, features)
         one, other = jnp.moveaxis(projected.reshape(len(image), 2, -1), 1, 0)
-        stats = {"encoder": changed["batch_stats"]} if changed else variables["stats"]
         # By its index, a volume that comes twice in a batch is no negative of itself.
         return losses.nt_xent(one, other, self.temperature, batch["index"]).mean(), Aux({}, stats)
-
-    def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """The features of the whole volume, standardised within the brain as views are; there is no map."""
-        seen = {"params": variables["params"]["encoder"], "batch_stats": variables["stats"]["encoder"]}
-        volume = jax.vmap(views.standardise)(batch["image"].astype(jnp.float32), batch["brain"])
-        return Embedding(self.encoder.apply(seen, volume, train=False), {})

@@ -1,0 +1,98 @@
+"""Predict age, sex or anything else that is known of people from pre-trained encoders, and from their rivals.
+
+python launch/train.py --config=configs/simclr.py:cpu --config.data.root=/data/ixi --workdir=runs/simclr
+python launch/train.py --config=configs/simclr.py:cpu,mae --config.data.root=/data/ixi --workdir=runs/mae
+python launch/train.py --config=configs/simclr.py:cpu,untrained --config.data.root=/data/ixi --workdir=runs/untrained
+python launch/downstream.py --runs=runs/simclr,runs/mae,runs/untrained --targets=age,sex=F --output=runs/downstream
+
+Every run is probed, runs of simclr and mae are fine-tuned, and the same encoder and a small CNN are trained from
+scratch. The people who are trained on, chosen by and tested are those of the runs, whose splits must be the same. A
+target is a column of their manifests: a number, or with `=F` the class F. The same command goes on where it stopped.
+"""
+
+from pathlib import Path
+
+from absl import app, flags, logging
+from rich.console import Console
+from rich.table import Table
+
+from symnorm_jax.data.manifest import SPLITS, read_manifest
+from symnorm_jax.downstream import protocol, tables
+from symnorm_jax.errors import ConfigError, RunError, reported
+from symnorm_jax.training.runlog import read_config
+
+_RUNS = flags.DEFINE_list("runs", None, "Finished runs of systems of volumes, the reference first.", required=True)
+_TARGETS = flags.DEFINE_list(
+    "targets", None, "What is predicted: a number, as age, or a class, as sex=F.", required=True
+)
+_FRACTIONS = flags.DEFINE_list("fractions", ["0.05", "0.1", "0.2", "0.5", "1"], "Shares of the labels for probes.")
+_FINETUNE = flags.DEFINE_list("finetune", ["0.05", "0.1", "0.2", "0.5", "1"], "The same for training; empty for none.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each kind, with other people and weights.", lower_bound=1)
+_DRAWS = flags.DEFINE_integer("draws", 20, "Probes of each kind, with other people drawn.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", "runs/downstream", "The folder to write to.")
+
+
+def main(_) -> None:
+    logging.set_verbosity(logging.WARNING)  # libraries tell long stories
+    runs, folder = [Path(run) for run in _RUNS.value], Path(_OUTPUT.value)
+    with reported():
+        for name, values in (("fractions", _FRACTIONS.value), ("finetune", _FINETUNE.value)):
+            _check_shares(name, values)
+        settings = {text: protocol.target_settings(text) for text in _TARGETS.value}
+        check_runs(runs)
+        for text, target in settings.items():
+            _of_target(runs, text, target, folder)
+
+
+def _of_target(runs: list[Path], text: str, target: dict, folder: Path) -> None:
+    name, kind = target["target.column"], target["target.kind"]
+    shares = protocol.counts(runs[0], target, [float(one) for one in _FRACTIONS.value])
+    outcomes = [one for run in runs for one in protocol.probes(run, target, shares, _DRAWS.value)]
+    outcomes += protocol.rulers(runs[0], target, shares, _DRAWS.value)
+    shares = protocol.counts(runs[0], target, [float(one) for one in _FINETUNE.value])
+    tasks = protocol.finetunings(runs, target, shares, _SEEDS.value, folder / name)
+    for place, (what, task) in enumerate(tasks, start=1):
+        print(f"{text}: {what}; {place} of {len(tasks)}", flush=True)
+        outcomes.append(task())
+    config = protocol.with_settings(read_config(runs[0]), target)
+    lines = tables.summary(outcomes, config)
+    paths = tables.write(lines, name, kind, folder)
+    _print(tables.table(lines, kind))
+    print(f"{name}: {', '.join(map(str, paths))}")
+
+
+def _print(found) -> None:
+    shown = Table(*found.columns)
+    for row in found.to_numpy():
+        shown.add_row(*row)
+    Console().print(shown)
+
+
+def check_runs(runs: list[Path]) -> None:
+    """Raise RunError unless all runs are finished, of volumes, told apart by their names, and split alike."""
+    if len({run.name for run in runs}) < len(runs):
+        raise RunError(f"--runs={','.join(map(str, runs))}: runs are told apart by their names, which must differ.")
+    splits = []
+    for run in runs:
+        if len(read_config(run).data.size) != 3:
+            raise RunError(f"{run}: is a run of slices; runs of volumes, as of configs/simclr.py, are allowed.")
+        if not (run / "metrics.json").exists():
+            raise RunError(f"{run}: not a finished run; see it through with launch/train.py first.")
+        rows = read_manifest(run / "manifest.csv")
+        splits.append({split: set(rows.patient[rows.split == split]) for split in SPLITS})
+        if splits[-1] != splits[0]:
+            raise RunError(f"{run}: its people are not split as those of {runs[0]}; give them the same data and seed.")
+
+
+def _check_shares(name: str, values: list[str]) -> None:
+    for one in values:
+        try:
+            sound = 0 < float(one) <= 1
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ConfigError(f"--{name}={','.join(values)}: {one!r} is not a share above 0, up to 1.")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,60 @@
+"""What a network is to predict of a person, from a column of the source: a number, as age, or a class, as sex."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from symnorm_jax.data import manifest
+from symnorm_jax.errors import ConfigError
+
+
+class Scale(NamedTuple):
+    """What makes a number standardised: of the training people, so that nothing is known of the others."""
+
+    mean: float
+    deviation: float
+
+
+def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> None:
+    """Raise ConfigError unless `section.column` of a manifest has something to learn in its rows `training`."""
+    columns = manifest.group_columns(rows)
+    if section.column not in columns:
+        raise ConfigError(f"target.column={section.column!r}; one of {sorted(columns)} is allowed.")
+    known = values(training, section)
+    if len(np.unique(known[np.isfinite(known)])) < 2:
+        given = sorted(training[section.column].astype(str).unique())[:5]
+        wanted = "two numbers or more" if section.kind == "number" else f"{section.positive!r} and another value"
+        found = f"target.column={section.column!r} holds {given} in the training split"
+        raise ConfigError(f"{found}, with target.kind={section.kind!r}; {wanted} are needed.")
+
+
+def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:
+    """The target of each row, `[N]` float: in its own unit, or 1 for `section.positive` and 0 else; NaN if unknown."""
+    column = rows[section.column].fillna("").astype(str).str.strip()
+    if section.kind == "number":
+        return pd.to_numeric(column, errors="coerce").to_numpy(float)
+    return np.where(column == "", np.nan, column == section.positive)
+
+
+def scale_of(training: pd.DataFrame, section: ConfigDict) -> Scale:
+    """Mean and deviation of a number over the training rows; of a class those that change nothing."""
+    if section.kind == "class":
+        return Scale(0.0, 1.0)
+    known = values(training, section)
+    known = known[np.isfinite(known)]
+    return Scale(float(known.mean()), float(known.std()))
+
+
+def standardised(rows: pd.DataFrame, section: ConfigDict, scale: Scale) -> np.ndarray:
+    """The target of each row as a loss takes it, `[N]` float32; NaN if unknown."""
+    return ((values(rows, section) - scale.mean) / scale.deviation).astype(np.float32)
+
+
+def restored(predicted: np.ndarray, section: ConfigDict, scale: Scale) -> np.ndarray:
+    """What a network predicted, `[N]`, in the unit of the target, or as the probability of its class."""
+    predicted = predicted.astype(float)
+    if section.kind == "class":
+        return 1 / (1 + np.exp(-np.clip(predicted, -500, 500)))
+    return predicted * scale.deviation + scale.mean

@@ -1,0 +1,128 @@
+"""What came of a downstream target, as people read it: Markdown, CSV and a figure, all from the one JSON."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from symnorm_jax.downstream.protocol import Outcome
+from symnorm_jax.evaluation.comparison_tables import markdown, p_value
+from symnorm_jax.evaluation.figures import COLOURS
+from symnorm_jax.evaluation.intervals import difference
+from symnorm_jax.evaluation.levels import plain, resamples
+from symnorm_jax.evaluation.paired import holm
+from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
+from symnorm_jax.evaluation.templates import interval as shown
+from symnorm_jax.files import whole, write_json, write_text
+from symnorm_jax.scoring.predictions import POPULATIONS
+
+LOOKS = {"probe": "--", "fine-tuned": "-", "from scratch": "-.", "ruler": ":"}
+
+
+def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
+    """A line for each outcome and population of test people, `{"method", "how", "population", metric: values}`.
+
+    A metric is the mean over seeds, its interval one over patients. With everybody's labels, `difference` is the
+    reference minus the line in the metric that decides, on the same replicates, `p_value` that it is none, and
+    `p_value_holm` the same after Holm's correction over the methods. The reference is the first outcome that is
+    fine-tuned on all labels, or else the first.
+    """
+    lines = []
+    for population in POPULATIONS:
+        part = [one._replace(tables=[x[x.population == population] for x in one.tables]) for one in outcomes]
+        if not len(part[0].tables[0]):
+            continue
+        found = [_line(one, config) | {"population": population} for one in part]
+        first = reference(part)
+        for line, one in zip(found, part, strict=True):
+            if one.fraction == first.fraction and one is not first:
+                line |= _against(first, one, config)
+        compared = [line for line in found if line.get("p_value") is not None]
+        for line, p in zip(compared, holm(np.array([line["p_value"] for line in compared])), strict=True):
+            line["p_value_holm"] = float(p)
+        lines += found
+    return lines
+
+
+def reference(outcomes: list[Outcome]) -> Outcome:
+    """The outcome that others are compared with."""
+    full = [one for one in outcomes if one.fraction == max(one.fraction for one in outcomes)]
+    return next((one for one in full if one.how == "fine-tuned"), full[0])
+
+
+def _line(one: Outcome, config: ConfigDict) -> dict:
+    about = {"method": one.method, "how": one.how, "fraction": one.fraction, "patients": one.patients}
+    tested = {"seeds": len(one.tables), "tested": int(one.tables[0].patient.nunique())}
+    return about | tested | values_of(one.tables, config)
+
+
+def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
+    """The first minus another in the metric that decides."""
+    drawn, metric = resamples(first.tables[0], config), PRIMARY[config.target.kind]
+    pair = [measures(one.tables, config.target.kind, drawn.index)[metric] for one in (first, other)]
+    weights = drawn.patient_weight
+    gaps = pair[0](weights) - pair[1](weights)
+    gaps = gaps[~np.isnan(gaps)]
+    enough = 2 * len(gaps) > len(weights)  # as for the interval
+    beyond = min((gaps <= 0).sum(), (gaps >= 0).sum())
+    p = float(min(1.0, 2 * (1 + beyond) / (1 + len(gaps)))) if enough else None
+    return {"difference": plain(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p}
+
+
+def table(lines: list[dict], kind: str) -> pd.DataFrame:
+    """Everything learned from all labels, by population; the column that decides comes after the names."""
+    full = max(line["fraction"] for line in lines)
+    metrics = ["mae", "rmse", "r2", "correlation"] if kind == "number" else ["auroc", "accuracy", "balanced_accuracy"]
+    rows = []
+    for line in (line for line in lines if line["fraction"] == full):
+        row = {"tested on": f"{line['population']}, {line['tested']}", "method": f"{line['method']}, {line['how']}"}
+        row |= {metric.replace("_", " "): shown(line[metric]) for metric in metrics}
+        row |= {"reference minus it": shown(line.get("difference")), "p, Holm": p_value(line.get("p_value_holm"))}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def fractions(lines: list[dict], kind: str) -> pd.DataFrame:
+    """The metric that decides by how many people were labelled, of test people like those trained on."""
+    rows = {}
+    for line in (line for line in lines if line["population"] == lines[0]["population"]):
+        column = f"{100 * line['fraction']:g} %, {line['patients']}"
+        rows.setdefault(f"{line['method']}, {line['how']}", {})[column] = shown(line[PRIMARY[kind]])
+    columns = sorted({column for row in rows.values() for column in row}, key=lambda name: float(name.split()[0]))
+    found = pd.DataFrame.from_dict(rows, "index", columns=columns).fillna(shown(None))
+    return found.rename_axis("method").reset_index()
+
+
+def curve(lines: list[dict], name: str, kind: str) -> Figure:
+    """The same as a picture: a line for each method, and the interval of each point."""
+    figure = Figure(figsize=(8, 4.4))
+    axes, metric = figure.subplots(), PRIMARY[kind]
+    here = [line for line in lines if line["population"] == lines[0]["population"]]
+    methods = list(dict.fromkeys((line["method"], line["how"]) for line in here))
+    for place, (method, how) in enumerate(methods):
+        points = {line["patients"]: line[metric] for line in here if (line["method"], line["how"]) == (method, how)}
+        aside = 1 + 0.012 * (place - len(methods) / 2)  # so that bars stand beside one another
+        colour, x = COLOURS[place % len(COLOURS)], [aside * people for people in sorted(points)]
+        found = [points[people] for people in sorted(points)]
+        axes.plot(x, [one["value"] for one in found], LOOKS[how], marker="o", color=colour, label=f"{method}, {how}")
+        axes.vlines(x, [one["low"] for one in found], [one["high"] for one in found], color=colour, lw=0.8, alpha=0.6)
+    axes.set(xscale="log", xlabel="labelled people to learn from", ylabel=f"{name}: {metric.replace('_', ' ')}")
+    axes.set_xticks(ticks := sorted({line["patients"] for line in here}), labels=[str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
+    figure.suptitle("95 % intervals over test people", fontsize=9)
+    return figure
+
+
+def write(lines: list[dict], name: str, kind: str, folder: Path) -> list[Path]:
+    """Write `<name>.{json,csv,md,png}` into a folder, and give their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{ending}" for ending in ("json", "csv", "md", "png")]
+    write_json(paths[0], lines)
+    write_text(paths[1], pd.json_normalize(lines, sep=".").to_csv(index=False))
+    write_text(paths[2], f"{markdown(table(lines, kind))}\n\n{markdown(fractions(lines, kind))}\n")
+    with whole(paths[3]) as partial:
+        curve(lines, name, kind).savefig(partial, dpi=120, bbox_inches="tight", format="png")
+    return paths

@@ -1,0 +1,127 @@
+"""Probes, what a ruler tells, and the tables of downstream targets; all of it from a pre-trained run to the tables."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from launching import launch
+from layouts import write_ixi
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_absolute_error
+from test_prediction import AGE, SEX, config_of, table
+
+from symnorm_jax.data import morphometry
+from symnorm_jax.downstream import probe, tables
+from symnorm_jax.downstream.protocol import Outcome, target_settings
+from symnorm_jax.errors import ConfigError
+
+
+def outcome(method: str, how: str, fraction: float, found: list[pd.DataFrame]) -> Outcome:
+    return Outcome(method, how, fraction, round(20 * fraction), found)
+
+
+def test_a_probe_is_a_ridge_whose_penalty_validation_has_chosen():
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(3, 2, (60, 8)), rng.normal(0, 5, 8)
+    y = x @ weight + rng.normal(0, 40, 60)
+    train, val, test = (slice(0, 20), slice(20, 40), slice(40, 60))
+    scaled = (x - x[train].mean(0)) / x[train].std(0)
+    fitted = [Ridge(alpha=penalty).fit(scaled[train], y[train]) for penalty in probe.PENALTIES]
+    best = min(fitted, key=lambda model: mean_absolute_error(y[val], model.predict(scaled[val])))
+    found = probe.predict((x[train], y[train]), (x[val], y[val]), x[test], "number")
+    np.testing.assert_allclose(found, best.predict(scaled[test]), rtol=1e-6)
+    assert 0 < list(probe.PENALTIES).index(best.alpha) < len(probe.PENALTIES) - 1
+
+
+def test_a_probe_of_a_class_gives_probabilities_and_one_class_alone_teaches_its_frequency():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0, 1, (80, 3)), np.arange(80) % 2.0
+    x[:, 0] += 4 * y
+    found = probe.predict((x[:40], y[:40]), (x[40:60], y[40:60]), x[60:], "class")
+    assert ((found > 0.5) == y[60:]).mean() > 0.9 and 0 < found.min() < found.max() < 1
+    alone = probe.predict((x[y == 1], y[y == 1]), (x[40:60], y[40:60]), x[60:], "class")
+    np.testing.assert_array_equal(alone, np.ones(20))
+
+
+def test_a_ruler_measures_an_ellipsoid():
+    """Semi-axes of 20, 30 and 24 mm in voxels of 2 mm: 4/3 pi abc = 60.3 ml, and sides of 40, 60 and 48 mm."""
+    axes = np.array([10, 15, 12])
+    grid = np.moveaxis(np.indices((40, 40, 40)), 0, -1) - 19.5
+    brain = ((grid / axes) ** 2).sum(-1) < 1
+    found = morphometry.measured([{"brain": brain[..., None]}], 2.0)
+    np.testing.assert_allclose(found, [[60.32, 40, 60, 48]], rtol=0.01)
+
+
+def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
+    rng = np.random.default_rng(2)
+    true = table(rng, "number")
+    good = true.assign(predicted=true.target + rng.normal(0, 2, len(true)))
+    bad = true.assign(predicted=true.target + rng.normal(0, 20, len(true)))
+    outcomes = [
+        outcome("a", "probe", 0.5, [bad]),
+        outcome("a", "probe", 1.0, [bad]),
+        outcome("a", "fine-tuned", 1.0, [good, good]),
+        outcome("b", "from scratch", 1.0, [good]),
+    ]
+    half, probed, tuned, equal = lines = tables.summary(outcomes, config_of(AGE))
+    assert "difference" not in half and "difference" not in tuned
+    gap = tuned["mae"]["value"] - probed["mae"]["value"]
+    assert probed["difference"]["value"] == pytest.approx(gap, abs=1e-5)
+    assert probed["difference"]["high"] < 0 and probed["p_value"] < 0.05
+    assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0
+    assert probed["p_value_holm"] == pytest.approx(2 * probed["p_value"])
+    assert tables.table(lines, "number").method.tolist() == ["a, probe", "a, fine-tuned", "b, from scratch"]
+    shown = tables.fractions(lines, "number")
+    assert list(shown) == ["method", "50 %, 10", "100 %, 20"] and shown.iloc[1, 1] == "–"
+
+
+def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):
+    one = table(np.random.default_rng(3), "class").assign(population=["same"] * 28 + ["abnormal"] * 2)
+    one.loc[one.population == "abnormal", "target"] = 1
+    outcomes = [outcome("a", "probe", 1.0, [one]), outcome("b", "probe", 1.0, [one.assign(predicted=0.5)])]
+    lines = tables.summary(outcomes, config_of(SEX))
+    assert [line["population"] for line in lines] == ["same", "same", "abnormal", "abnormal"]
+    assert lines[2]["auroc"]["value"] is None and lines[3]["p_value"] is None
+    paths = tables.write(lines, "sex", "class", tmp_path)
+    assert all(path.stat().st_size for path in paths) and "abnormal, 2" in paths[2].read_text()
+
+
+@pytest.mark.parametrize("text", ["", "sex=", "=F"])
+def test_a_target_without_a_name_is_refused(text):
+    with pytest.raises(ConfigError, match="a column, as age, or a column and its class"):
+        target_settings(text)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return write_ixi(tmp_path_factory.mktemp("ixi") / "ixi", people=20)
+
+
+def test_from_a_pre_trained_run_to_the_tables(release, tmp_path):
+    """Probed, fine-tuned and beside two networks from scratch; again, and nothing is trained again."""
+    size = "--config=configs/simclr.py:tiny"
+    settings = [f"--config.data.root={release}", f"--config.data.store={tmp_path / 'store'}"]
+    settings += ["--config.data.options.lesion_masks=", "--config.data.midline=centred", "--config.data.workers=1"]
+    for stage in ("train", "finetune"):
+        settings += [f"--config.{stage}.{name}.steps=4" for name in ("pretrain", "finetune")]
+    assert launch("train", size, *settings, f"--workdir={tmp_path / 'simclr'}").returncode == 0
+    command = ["downstream", f"--runs={tmp_path / 'simclr'}", f"--output={tmp_path / 'down'}"]
+    command += ["--targets=age", "--fractions=0.5,1", "--finetune=1", "--seeds=1", "--draws=2"]
+    assert launch(*command).returncode == 0
+    lines = json.loads((tmp_path / "down" / "age.json").read_text())
+    names = [(line["method"], line["how"], line["seeds"]) for line in lines if line["fraction"] == 1]
+    rulers = [("brain size", "ruler", 1), ("brain size and fluid", "ruler", 1)]
+    trained = [("simclr", "fine-tuned", 1), ("supervised", "from scratch", 1), ("cnn", "from scratch", 1)]
+    assert names == [("simclr", "probe", 1), *rulers, *trained]
+    assert {line["seeds"] for line in lines if line["fraction"] == 0.5} == {2}
+    assert all(line["mae"]["low"] <= line["mae"]["value"] <= line["mae"]["high"] for line in lines)
+    told = pd.read_csv(tmp_path / "down" / "age" / "simclr_100_0" / "predictions.csv")
+    test = told[told.split == "test"]
+    value = next(line["mae"]["value"] for line in lines if line["how"] == "fine-tuned")
+    assert value == pytest.approx((test.predicted - test.target).abs().mean(), abs=1e-5)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
+    assert launch(*command).returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
+    refused = launch(*command[:-2], "--fractions=2")
+    assert refused.returncode == 1 and "'2' is not a share above 0, up to 1" in refused.stderr

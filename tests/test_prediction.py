@@ -1,0 +1,133 @@
+"""Predictions of numbers and classes: the metrics, what is known of targets, and who is kept for testing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from ml_collections import ConfigDict
+from scipy.stats import pearsonr
+from sklearn.metrics import balanced_accuracy_score, mean_absolute_error, r2_score, roc_auc_score
+from sklearn.metrics import root_mean_squared_error as root_error
+
+from symnorm_jax.data import manifest, population, targets
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.evaluation.prediction import measures, of_predictions, values_of
+from symnorm_jax.scoring.predictions import prediction_table
+
+AGE = ConfigDict({"column": "age", "kind": "number", "positive": ""})
+SEX = ConfigDict({"column": "sex", "kind": "class", "positive": "F"})
+
+
+def config_of(section: ConfigDict, held_out: str = "") -> ConfigDict:
+    evaluation = {"replicates": 200, "interval": "bca"}
+    return ConfigDict({"target": section, "data": {"held_out": held_out}, "evaluation": evaluation, "seed": 0})
+
+
+def table(rng, kind: str, people: int = 30) -> pd.DataFrame:
+    target = rng.normal(50, 15, people) if kind == "number" else rng.permutation(np.arange(people) % 2)
+    predicted = target + rng.normal(0, 8, people) if kind == "number" else rng.random(people) / 2 + target / 3
+    columns = {"patient": [f"p{i}" for i in range(people)], "split": "test", "population": "same"}
+    return pd.DataFrame(columns | {"target": target, "predicted": predicted})
+
+
+def people() -> pd.DataFrame:
+    """A manifest before it is split: two scans of the first person, a site that is a number, blanks."""
+    rows = pd.DataFrame({"patient": ["a", "a", "b", "c", "d", "e"], "label": "healthy", "healthy_person": True})
+    rows = rows.assign(split=["", "", "", "", "", "excluded"], age=["30", "31", "50", "", "seventy", "40"])
+    rows = rows.assign(sex=["F", "F", "M", "F", "", "M"], site=["1", "2", "1", "1", "3", "2"])
+    return rows.assign(**dict.fromkeys(set(manifest.TEXTS) - set(rows), ""))
+
+
+@pytest.mark.parametrize("kind", ["number", "class"])
+def test_metrics_are_those_of_scikit_learn(kind):
+    """Of the cohort, and of a replicate in which people count twice or not at all."""
+    one = table(np.random.default_rng(0), kind)
+    weight = np.random.default_rng(1).integers(0, 3, (1, len(one)))
+    again = one.loc[np.repeat(one.index, weight[0])]
+    found = measures([one], kind, np.arange(len(one)))
+    for rows, weights in ((one, np.ones((1, len(one)))), (again, weight)):
+        y, x = rows.target.to_numpy(), rows.predicted.to_numpy()
+        if kind == "number":
+            expected = {"mae": mean_absolute_error(y, x), "rmse": root_error(y, x)}
+            expected |= {"r2": r2_score(y, x), "correlation": pearsonr(y, x).statistic}
+        else:
+            expected = {"auroc": roc_auc_score(y, x), "balanced_accuracy": balanced_accuracy_score(y, x >= 0.5)}
+            expected |= {"accuracy": ((x >= 0.5) == y).mean()}
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name](weights), [value], rtol=1e-5, err_msg=name)
+
+
+def test_seeds_are_averaged_and_people_drawn_again():
+    """The interval of two seeds is that of their mean; two equal ones are one."""
+    rng = np.random.default_rng(2)
+    one = table(rng, "number")
+    other, config = one.assign(predicted=one.predicted + rng.normal(0, 5, len(one))), config_of(AGE)
+    single, both = values_of([one], config), values_of([one, other], config)
+    assert values_of([one, one], config) == single
+    expected = np.mean([mean_absolute_error(x.target, x.predicted) for x in (one, other)])
+    assert both["mae"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert single["mae"]["low"] < single["mae"]["value"] < single["mae"]["high"]
+
+
+def test_populations_are_judged_apart():
+    one = table(np.random.default_rng(3), "number").assign(population=["same"] * 20 + ["abnormal"] * 10)
+    one = pd.concat([one, one.iloc[:5].assign(split="val", predicted=1e6)])
+    found = of_predictions(one, config_of(AGE))
+    assert list(found) == ["same", "abnormal"]
+    assert [part["patients"] for part in found.values()] == [20, 10]
+    part = one[(one.split == "test") & (one.population == "abnormal")]
+    assert found["abnormal"]["mae"]["value"] == pytest.approx(
+        mean_absolute_error(part.target, part.predicted), abs=1e-5
+    )
+
+
+def test_targets_are_numbers_or_classes_and_unknown_ones_are_nan():
+    rows = people()
+    np.testing.assert_array_equal(targets.values(rows, AGE), [30, 31, 50, np.nan, np.nan, 40])
+    np.testing.assert_array_equal(targets.values(rows, SEX), [1, 1, 0, 1, np.nan, 0])
+    scale = targets.scale_of(rows[:3], AGE)
+    assert scale == pytest.approx((37, np.std([30, 31, 50])))
+    there = targets.restored(targets.standardised(rows, AGE, scale), AGE, scale)
+    np.testing.assert_allclose(there, targets.values(rows, AGE), rtol=1e-6)
+    np.testing.assert_allclose(targets.restored(np.array([0.0, 2, -1000]), SEX, scale), [0.5, 0.880797, 0], atol=1e-6)
+
+
+def test_predictions_come_back_in_years_beside_those_of_whom_the_age_is_known():
+    rows = people().assign(split=["train", "train", "val", "test", "test", "test"])
+    arrays = {"test": {"index": np.array([5, 4]), "predicted": np.array([2.0, 1.0])}}
+    found = prediction_table(rows, arrays, rows[:2], config_of(AGE, "site=2"))
+    assert found.patient.tolist() == ["e"] and found.population.tolist() == ["held out"]
+    np.testing.assert_allclose(found.predicted, 30.5 + 2 * 0.5)
+
+
+def test_a_population_is_kept_for_testing_with_all_its_scans():
+    """Person a was scanned at both sites; who is excluded stays so, and the others are shared as before."""
+    kept = population.keep_out(people(), "site=2")
+    assert kept.split.tolist() == ["test", "test", "", "", "", "excluded"]
+    assert population.keep_out(people(), "").equals(people())
+
+
+@pytest.mark.parametrize(
+    "held_out, sentence",
+    [
+        ("scanner=A", "held_out='scanner=A'; column=value with one of .'age', 'sex', 'site'. is allowed"),
+        ("site", "held_out='site': that is nobody"),
+        ("site=9", r"held_out='site=9': that is nobody; site holds \['1', '2', '3'\]"),
+    ],
+)
+def test_a_population_that_is_not_there_is_refused(held_out, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        population.keep_out(people(), held_out)
+
+
+@pytest.mark.parametrize(
+    "section, sentence",
+    [
+        ({"column": "weight"}, "target.column='weight'; one of .'age', 'sex', 'site'. is allowed"),
+        ({"column": "sex", "kind": "class", "positive": "female"}, "'female' and another value are needed"),
+        ({"column": "sex"}, "holds .*'F', 'M'.* two numbers or more are needed"),
+    ],
+)
+def test_a_target_that_teaches_nothing_is_refused(section, sentence):
+    rows = people()
+    with pytest.raises(ConfigError, match=sentence):
+        targets.check(rows, rows, ConfigDict(AGE.to_dict() | section))
