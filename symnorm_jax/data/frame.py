@@ -17,15 +17,23 @@ class Frame(NamedTuple):
     size: tuple[int, int, int]
 
 
-def lay(brain: np.ndarray, voxel: np.ndarray, plane: Midline, config: ConfigDict, stack: bool = False) -> Frame:
+def lay(
+    brain: np.ndarray,
+    voxel: np.ndarray,
+    plane: Midline,
+    config: ConfigDict,
+    stack: bool = False,
+    box: np.ndarray | None = None,
+) -> Frame:
     """The frame of a `brain` `[X, Y, Z]` bool with voxels of `voxel` `[3]` mm, by the `data` section `config`.
 
     In plane it is centred on the mid-line and on the brain from back to front; slices go from the lowest to the
     highest voxel of the brain, `slice_spacing` mm apart or, for 0 and in a `stack` of pictures, whose distance is a
     guess, as far apart as the voxels. A size of three sides is a box of isotropic voxels, centred on the brain from
-    below to above too.
+    below to above too. Where a `box` `[2, 3]` of straightened mm is given, its corners stand in for the brain's: every
+    head has the same frame.
     """
-    low, high = _extent(brain, voxel, plane.matrix)
+    low, high = _extent(brain, voxel, plane.matrix) if box is None else box
     if len(config.size) == 3:
         step, start = np.full(3, config.spacing), (low + high) / 2 - (np.array(config.size) - 1) / 2 * config.spacing
         return _frame(step, start, voxel, plane, tuple(config.size))

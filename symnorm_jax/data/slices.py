@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import frame, midline
+from symnorm_jax.data import frame, midline, template
 from symnorm_jax.data.geometry import AXIAL, voxel_sizes
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ScanError
 
-MIDLINE = ("centred", "straight")
+MIDLINE = ("centred", "straight", "template")
 POOR_MIDLINE = ("exclude", "flag")
 TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a trace of one
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
@@ -28,15 +28,17 @@ class Samples(NamedTuple):
 def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) -> Samples:
     """The samples of a volume with the mask `brain` `[X, Y, Z]`, on the grid of `config` (the `data` section).
 
-    Raises ScanError where the brain has no contrast, no slice shows enough of it, or it is too unlike its mirror image.
+    Raises ScanError where the brain has no contrast, no slice shows enough of it, or it is too unlike its mirror image
+    or the template, and where a stack of pictures is to be registered to the template.
     """
     inside, voxel = volume.voxels[brain], voxel_sizes(volume.affine)
     if inside.size == 0 or inside.min() == inside.max():
         raise ScanError(f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed.")
     image = np.where(brain, normalise(volume.voxels, inside, config.percentiles), 0).astype(np.float32)
-    shared, plane = _find_midline(image, voxel, volume.stack, config)
+    shared, plane = _find_midline(image, brain, voxel, volume.stack, config)
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
-    grid = frame.lay(brain, voxel, plane, config, volume.stack)
+    box = template.BOX if config.midline == "template" else None
+    grid = frame.lay(brain, voxel, plane, config, volume.stack, box)
     image, brain, lesion = (frame.resample(array, grid, voxel) for array in (image, brain, lesion))
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, (lesion >= 0.5) & (brain >= 0.5)
@@ -58,15 +60,14 @@ def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, 
     return np.clip((voxels - low) / max(high - low, np.finfo(np.float32).tiny), 0, BRIGHTEST)
 
 
-def _find_midline(image: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict):
+def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict):
     """What the manifest says of the mid-line, and the Midline. Raises ScanError where a poor one is to be excluded."""
-    straight = config.midline == "straight"
-    plane = midline.find(image, voxel, stack) if straight else midline.centre(image, voxel)
-    flag = ""
-    if plane.similarity < config.min_similarity:
-        flag = f"brain and mirror image correlate by {plane.similarity:.3f}; {config.min_similarity:g} is asked for"
-        if config.poor_midline == "exclude":
-            raise ScanError(f"{flag}; lower data.min_similarity or choose data.poor_midline='flag'.")
+    likeness = {}
+    if config.midline == "template":
+        plane, likeness["template"] = template.register(image, brain, voxel, stack)
+    else:
+        plane = midline.find(image, voxel, stack) if config.midline == "straight" else midline.centre(image, voxel)
+    flag = _flag(likeness | {"mirror image": plane.similarity}, config)
     middle = plane.normal @ ((np.array(image.shape) - 1) / 2 * voxel)
     measured = {
         "roll": plane.roll,
@@ -76,6 +77,17 @@ def _find_midline(image: np.ndarray, voxel: np.ndarray, stack: bool, config: Con
         "mirror_similarity": plane.similarity,
     }
     return {name: round(float(value), 4) for name, value in measured.items()} | {"flag": flag}, plane
+
+
+def _flag(likeness: dict[str, float], config: ConfigDict) -> str:
+    """What the brain is too unlike, if anything. Raises ScanError where such a scan is to be excluded."""
+    for name, value in likeness.items():
+        if value < config.min_similarity:
+            flag = f"brain and {name} correlate by {value:.3f}; {config.min_similarity:g} is asked for"
+            if config.poor_midline == "exclude":
+                raise ScanError(f"{flag}; lower data.min_similarity or choose data.poor_midline='flag'.")
+            return flag
+    return ""
 
 
 def _describe(brain: np.ndarray, lesion: np.ndarray, config: ConfigDict) -> list[dict]:
