@@ -2,8 +2,9 @@
 
 python launch/compare.py --runs=runs/lgg,runs/lgg_dae,runs/lgg_padim --output=runs/lgg_comparison
 
-The first run is the reference. The margin of non-inferiority is the one in its config, `evaluation.margin`, which was
-written down when the run was begun.
+The first run is the reference. With `--level=patient` it is patients that are judged, so that runs of slices can be
+compared with runs of whole volumes, if only their test patients are the same. The margin of non-inferiority is the one
+in the first run's config, `evaluation.margin`, which was written down when the run was begun.
 """
 
 from pathlib import Path
@@ -14,19 +15,22 @@ from rich.table import Table
 
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation import comparison_tables
+from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.comparison import compare
 
 _RUNS = flags.DEFINE_list("runs", None, "Run directories, the reference first.", required=True)
+_LEVEL = flags.DEFINE_enum("level", "slice", LEVELS, "What is judged; patients alone need not be cut alike.")
 _OUTPUT = flags.DEFINE_string("output", "runs/comparison", "The folder to write to.")
 
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
-        compared = compare([Path(run) for run in _RUNS.value])
+        compared = compare([Path(run) for run in _RUNS.value], _LEVEL.value)
         paths = comparison_tables.write(compared, Path(_OUTPUT.value))
     quality, pairs = comparison_tables.quality_table(compared), comparison_tables.paired_table(compared)
-    shown_first = [name for name in quality if name.startswith(("method", "AUROC within", "passes", "ms"))]
+    decides = next(iter(comparison_tables.QUALITY[comparison_tables.case(compared)]))
+    shown_first = [name for name in quality if name in ("method", decides) or name.startswith(("passes", "ms"))]
     for table in (quality[shown_first], pairs.iloc[:, :5]):
         shown = Table(*table.columns)
         for row in table.to_numpy():

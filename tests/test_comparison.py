@@ -1,7 +1,5 @@
 """Runs side by side: paired on the same cases, judged by the margin of the reference, refused where people differ."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,8 +16,7 @@ from symnorm_jax.scoring.thresholds import Settings, fit_thresholds
 
 def run_named(folder, name, score=None, **changes):
     """A finished run whose headline score is a function of the score table."""
-    config = write_run(folder / name, **{"score.headline": "mse", "score.groups": (), **changes})
-    write_json(folder / name / "config.json", json.loads(config.to_json()))
+    write_run(folder / name, **{"score.headline": "mse", "score.groups": (), **changes})
     if score is not None:
         path = folder / name / "scores.csv"
         table = pd.read_csv(path, index_col="index", keep_default_na=False)

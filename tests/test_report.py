@@ -34,12 +34,12 @@ def settings(**changes):
     return config
 
 
-def write_run(folder, maps=True, lesions=True, test_patients=8, sites=("here", "there"), **changes):
+def write_run(folder, maps=True, lesions=True, test_patients=8, sites=("here", "there"), volumes=False, **changes):
     """A run directory such as `Run` leaves it, of scores and maps that were drawn; its config."""
-    config, rng = settings(**changes), np.random.default_rng(0)
+    config, rng = settings(**({"data.size": (8, 8, 6)} if volumes else {}) | changes), np.random.default_rng(0)
     rows = pd.concat(
         [
-            _patient(f"p{i}" if i else ANN, split, i % 2 == 0 and lesions, sites[i // 2 % len(sites)], rng)
+            _patient(f"p{i}" if i else ANN, split, i % 2 == 0 and lesions, sites[i // 2 % len(sites)], rng, volumes)
             for split, count in (("train", 2), ("val", 26), ("test", test_patients))
             for i in range(count)
         ],
@@ -61,16 +61,19 @@ def write_run(folder, maps=True, lesions=True, test_patients=8, sites=("here", "
         (folder / stage).mkdir()
         lines = [json.dumps({"step": step, "loss": 1 / step, "waited": 0.0}) for step in (5, 10, 15)]
         (folder / stage / "metrics.jsonl").write_text("\n".join(lines))
+    write_json(folder / "config.json", json.loads(config.to_json()))
     write_json(folder / "metrics.json", evaluate(folder, config))
     return config
 
 
-def _patient(name, split, ill, site, rng):
-    count = 9
-    abnormal = np.isin(np.arange(count), (4, 5)) & ill
+def _patient(name, split, ill, site, rng, volumes):
+    count, lesion = (1, (0,)) if volumes else (9, (4, 5))
+    abnormal = np.isin(np.arange(count), lesion) & ill
     rows = pd.DataFrame({name: "" for name in manifest.COLUMNS if name != "index"}, index=range(count))
     rows = rows.assign(patient=name, split=split, label=np.where(abnormal, "abnormal", "healthy"), site=site)
-    rows = rows.assign(healthy_person=not ill, slice=np.arange(count), position=np.linspace(0, 1, count))
+    rows = rows.assign(
+        healthy_person=not ill, slice=np.arange(count), position=0.5 if volumes else np.linspace(0, 1, count)
+    )
     rows = rows.assign(brain_mm2=9000 + 100 * rng.random(count), lesion_mm2=np.where(abnormal, 150.0, 0.0))
     rows = rows.assign(store=f"{split}{name}", slices_left_out=1, roll=1.0, yaw=1.0, mirror_similarity=0.9)
     return rows.assign(**{one: rng.random(count) + 0.5 * abnormal * (one[0] == "m") for one in NAMES})

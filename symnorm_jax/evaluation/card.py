@@ -7,7 +7,6 @@ import re
 import shlex
 
 from symnorm_jax.evaluation import report_decisions, report_files, report_tables
-from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.report_files import Files
 from symnorm_jax.evaluation.templates import rendered
 
@@ -15,18 +14,20 @@ from symnorm_jax.evaluation.templates import rendered
 def card(files: Files) -> str:
     """The card in Markdown, about a hundred lines where there are few groups of people."""
     results, config, headline = files.results, files.config, files.config.score.headline
-    used, fitted = config.score.threshold, {level: files.thresholds[level][headline] for level in LEVELS}
+    levels, used = tuple(files.levels.values()), config.score.threshold
+    fitted = {level: files.thresholds[level][headline] for level in levels}
     written = rendered(
         "model_card.md.jinja",
         files=files,
         config=config,
+        sample=files.sample,
         verdict=report_files.verdict(files),
-        summary=report_tables.summary(results, files.cost, headline),
-        thresholds={x: report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in LEVELS},
-        calibration=report_decisions.calibration(results),
+        summary=report_tables.summary(results, files.cost, headline, files.sample),
+        thresholds={x: report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in levels},
+        calibration=report_decisions.calibration(results, levels),
         groups=[one for one in report_tables.groups(results) if one.defined],
         controls=None if files.controls is None else report_decisions.controls_in_brief(files.controls),
-        counts=report_files.counts(files.rows),
+        counts=report_files.counts(files.rows, files.sample.noun),
         trained_on=report_files.trained_on(files.rows, config),
         midline=report_files.midline(files.rows),
         excluded=int((files.rows.split == "excluded").sum()),

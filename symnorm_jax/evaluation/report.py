@@ -13,23 +13,24 @@ from rich.text import Text
 
 from symnorm_jax.evaluation import figures, gallery, report_decisions, report_files, report_tables
 from symnorm_jax.evaluation.card import card
-from symnorm_jax.evaluation.cases import LEVELS, cases_at
-from symnorm_jax.evaluation.evaluate import TABLES, group_columns
+from symnorm_jax.evaluation.cases import cases_at
+from symnorm_jax.evaluation.evaluate import group_columns
 from symnorm_jax.evaluation.lesions import POINTS
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.report_files import Files, read_files
 from symnorm_jax.evaluation.templates import Table, cell, interval, rendered
-from symnorm_jax.files import load_arrays, read_json, write_text
+from symnorm_jax.files import load_arrays, write_text
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import threshold_of
 from symnorm_jax.systems import BUILD
-from symnorm_jax.training.runlog import read_metrics
+from symnorm_jax.training.runlog import read_config, read_metrics
 from symnorm_jax.training.transfer import schedule
 
 PICTURES = ("index", "image", "map", "panel.", "brain", "lesion")
 TERMINAL = {  # the metrics of each level that fit on a screen
     "slice": ("auroc_within_position", "auroc", "average_precision"),
+    "volume": ("auroc", "average_precision", "accuracy"),
     "patient": ("auroc", "average_precision", "accuracy"),
     "pixel": ("average_precision", "auroc", "dice"),
     "lesion": ("froc_mean", "sensitivity", "false_positives"),
@@ -53,29 +54,36 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
 def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str], panels: list[str]) -> str:
     """The page, from a run's files, the slices to show, PNG files as base64 by name, and the gallery's columns."""
     results, config, headline = files.results, files.config, files.config.score.headline
-    used, fitted = config.score.threshold, {level: files.thresholds[level][headline] for level in LEVELS}
+    levels, noun, used = tuple(files.levels.values()), files.sample.noun, config.score.threshold
+    fitted = {level: files.thresholds[level][headline] for level in levels}
     names = [headline, *(name for name in own(files) if name != headline)]
-    listed = {what: gallery.listed(rows, names, what) for what, rows in shown.items() if len(rows)}
+    listed = {
+        what: gallery.listed(rows, names, what).without(*files.sample.untold)
+        for what, rows in shown.items()
+        if len(rows)
+    }
     return rendered(
         "report.html.jinja",
         files=files,
         config=config,
+        sample=files.sample,
+        levels=levels,
         verdict=report_files.verdict(files),
-        summary=report_tables.summary(results, files.cost, headline),
-        full={level: report_tables.full(results, level, headline) for level in TABLES if level in results},
-        differences=report_tables.differences(results, headline, config.evaluation.margin),
+        summary=report_tables.summary(results, files.cost, headline, files.sample),
+        full={level: report_tables.full(results, level, headline) for level in told_levels(files)},
+        differences=report_tables.differences(results, headline, config.evaluation.margin, files.sample),
         listed=listed,
         panels=panels,
         scores={f"scores_{place}": report_tables.label(name) for place, name in enumerate(own(files))},
         pictures=pictures,
-        cards=[report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in LEVELS],
-        by_group=[report_decisions.by_group(fitted[level][used], level) for level in LEVELS],
-        threshold=fitted["slice"][used]["value"],
-        calibration=report_decisions.calibration(results),
+        cards=[report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in levels],
+        by_group=[report_decisions.by_group(fitted[level][used], level) for level in levels],
+        threshold=fitted[noun][used]["value"],
+        calibration=report_decisions.calibration(results, levels),
         groups=report_tables.groups(results),
         steps=report_tables.steps(results),
         controls=None if files.controls is None else report_decisions.controls(files.controls),
-        counts=report_files.counts(files.rows),
+        counts=report_files.counts(files.rows, noun),
         trained_on=report_files.trained_on(files.rows, config),
         midline=report_files.midline(files.rows),
         left_out=report_files.left_out(files.rows),
@@ -84,9 +92,9 @@ def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str],
 
 
 def chosen(files: Files) -> dict[str, pd.DataFrame]:
-    """The slices to show: `gallery` by percentile, `false_positives` and `false_negatives` of the threshold in use."""
+    """The samples to show: `gallery` by percentile, `false_positives` and `false_negatives` of the threshold in use."""
     cases, headline = cases_at("slice", files.table, "test"), files.config.score.headline
-    fit = files.thresholds["slice"][headline][files.config.score.threshold]
+    fit = files.thresholds[files.sample.noun][headline][files.config.score.threshold]
     wrong = partial(gallery.failures, cases, headline, threshold_of(fit, cases))
     return {
         "gallery": gallery.by_percentile(cases, headline),
@@ -95,13 +103,18 @@ def chosen(files: Files) -> dict[str, pd.DataFrame]:
     }
 
 
+def told_levels(files: Files) -> list[str]:
+    """The levels that have tables of scores, cases first."""
+    return [level for level in (*files.levels.values(), "pixel", "lesion") if level in files.results]
+
+
 def own(files: Files) -> list[str]:
     """The scores of the system, without the trivial ones."""
-    return [name for name in score_names(files.table) if name in files.results["slice"]]
+    return [name for name in score_names(files.table) if name in files.results[files.sample.noun]]
 
 
 def galleries(shown: dict[str, pd.DataFrame], arrays: Arrays) -> dict[str, Figure]:
-    """A figure for each choice that holds a slice."""
+    """A figure for each choice that holds a sample."""
     return {name: gallery.strips(rows, arrays) for name, rows in shown.items() if len(rows)}
 
 
@@ -115,10 +128,10 @@ def losses(workdir: Path, config: ConfigDict) -> dict[str, Figure]:
 def curves(files: Files) -> dict[str, Figure]:
     """ROC, precision-recall, histograms, reliability and FROC, as far as they are defined."""
     made, config = {}, files.config
-    for level in LEVELS:
+    for level, name in files.levels.items():
         about = tuple(group_columns(files.rows))
         cases = cases_at(level, files.table, "test", config.score.patient, config.score.top_k, about)
-        made |= _of_level(files, level, cases)
+        made |= _of_level(files, name, cases)
     if "froc" in files.results:
         found = files.results["lesion"]["map"]
         points = {str(point): found[f"froc_{point}"] for point in POINTS}
@@ -128,8 +141,9 @@ def curves(files: Files) -> dict[str, Figure]:
 
 def print_results(workdir: Path) -> None:
     """The main columns of every level, the notes, and where the report is, on the terminal."""
-    results, console = read_json(workdir / "metrics.json"), Console()
-    for level in (one for one in TABLES if one in results):
+    files, console = read_files(workdir, read_config(workdir)), Console()
+    results = files.results
+    for level in told_levels(files):
         found = result_table(results, level)
         if not found.rows:
             continue
@@ -160,7 +174,7 @@ def _of_level(files: Files, level: str, cases: pd.DataFrame) -> dict[str, Figure
         about = list(files.results[level]), config.score.headline, resamples(cases, config)
         made[f"{level}_roc"] = figures.roc(cases, *about)
         made[f"{level}_precision_recall"] = figures.precision_recall(cases, *about)
-    if len(cases) and level == "slice":
+    if len(cases) and level == files.sample.noun:
         for place, name in enumerate(own(files)):
             rules = files.thresholds[level][name]
             made[f"scores_{place}"] = figures.histogram(cases, name, rules, config.score.threshold)

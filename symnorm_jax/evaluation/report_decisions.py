@@ -1,19 +1,11 @@
 """What a run decides by, as tables: thresholds and what they promise, probabilities, and negative controls."""
 
-from symnorm_jax.evaluation.cases import LEVELS
+from collections.abc import Iterable
+
 from symnorm_jax.evaluation.report_tables import label, share
 from symnorm_jax.evaluation.templates import UNDEFINED, Table, interval, number
 from symnorm_jax.scoring.thresholds import PARAMETER
 
-DELIVERED = {  # what is counted on the test split; of patients a case is the patient, and both pairs the same
-    "slice": {
-        "healthy_patients": "healthy patients with a slice called",
-        "patients_with_healthy_cases": "patients with a healthy slice called",
-        "healthy_cases": "healthy slices called",
-        "abnormal_cases": "abnormal slices called",
-    },
-    "patient": {"healthy_patients": "healthy patients called", "abnormal_cases": "abnormal patients called"},
-}
 NOBODY = "The test split has nobody to try it on."
 
 
@@ -23,15 +15,27 @@ def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
     `fitted` and `realised` are `{rule: ...}` as in `thresholds.json` and `metrics.json`; the rule `used` is marked.
     """
     header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients"]
-    header += [f"test: {what}" for what in DELIVERED[level].values()]
+    header += [f"test: {what}" for what in delivered(level).values()]
     rows, notes = [], []
     for rule, fit in fitted.items():
         counts = [str(fit.get(kind, UNDEFINED)) for kind in ("healthy", "abnormal", "patients")]
-        delivered = [share((realised.get(rule) or {}).get(kind)) for kind in DELIVERED[level]]
-        rows.append([rule_label(rule, fit, used), value(fit), origin(fit), *counts, *delivered])
+        came = [share((realised.get(rule) or {}).get(kind)) for kind in delivered(level)]
+        rows.append([rule_label(rule, fit, used), value(fit), origin(fit), *counts, *came])
         notes += promise(rule, fit, realised.get(rule))
     marked = (rule_label(used, fitted[used], used),)
     return Table(f"Thresholds at {level} level", header, rows, marked, tuple(notes))
+
+
+def delivered(level: str) -> dict[str, str]:
+    """What is counted on the test split; of patients a case is the patient, and both pairs the same."""
+    if level == "patient":
+        return {"healthy_patients": "healthy patients called", "abnormal_cases": "abnormal patients called"}
+    return {
+        "healthy_patients": f"healthy patients with a {level} called",
+        "patients_with_healthy_cases": f"patients with a healthy {level} called",
+        "healthy_cases": f"healthy {level}s called",
+        "abnormal_cases": f"abnormal {level}s called",
+    }
 
 
 def rule_label(rule: str, fit: dict, used: str) -> str:
@@ -81,10 +85,10 @@ def by_group(fit: dict, level: str) -> Table | None:
     return Table(caption, ["group", "value", "calibration patients", ""], rows)
 
 
-def calibration(results: dict) -> Table:
+def calibration(results: dict, levels: Iterable[str]) -> Table:
     """How far the probabilities of the headline score are right, at each level."""
     rows, notes = [], []
-    for level in LEVELS:
+    for level in levels:
         found = results["calibration"][level]
         rows.append(
             [f"{level}s", found.get("method", UNDEFINED)]

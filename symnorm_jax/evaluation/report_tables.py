@@ -3,9 +3,9 @@
 import numpy as np
 
 from symnorm_jax.evaluation import lesions, levels
-from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.intervals import Interval
 from symnorm_jax.evaluation.paired import non_inferiority
+from symnorm_jax.evaluation.samples import Sample
 from symnorm_jax.evaluation.templates import UNDEFINED, Table, number
 from symnorm_jax.scoring.scores import BASELINE
 from symnorm_jax.scoring.takeover import ZERO_SHOT
@@ -15,6 +15,7 @@ NAMES = {
     "auroc_within_position": "AUROC within position",
     "auroc_within_area": "AUROC within brain area",
     "auroc_adjusted": "AUROC adjusted for position and area",
+    "auroc_adjusted_for_area": "AUROC adjusted for brain area",
     "partial_auroc": "partial AUROC",
     "f1": "F1",
     "froc_mean": "FROC, mean of the four",
@@ -27,15 +28,15 @@ NAMES = {
     "roc": "ROC (Youden)",
     "mean_plus_k_sd": "mean + k SD",
 } | {f"froc_{point}": f"sensitivity at {point} false positives a scan" for point in lesions.POINTS}
-SUMMARY = (
-    ("slice", "auroc_within_position", "slices: AUROC within position"),
-    ("slice", "auroc", "slices: AUROC"),
-    ("slice", "auroc_adjusted", "slices: AUROC adjusted"),
-    ("slice", "average_precision", "slices: average precision"),
-    ("patient", "auroc", "patients: AUROC"),
-    ("pixel", "average_precision", "pixels: average precision"),
+SUMMARY = (  # of "sample" the level is that of slices or volumes
+    ("sample", "auroc_within_position", "AUROC within position"),
+    ("sample", "auroc", "AUROC"),
+    ("sample", "auroc_adjusted", "AUROC adjusted"),
+    ("sample", "average_precision", "average precision"),
+    ("patient", "auroc", "AUROC"),
+    ("pixel", "average_precision", "average precision"),
 )
-EXPENSE = ["passes a slice", "seconds a slice", "parameters"]
+PLAIN = ("auroc", "auroc_adjusted", "average_precision")  # columns of it, whatever a sample is
 AT_THRESHOLD = {*levels.OPERATION, *lesions.OPERATION, "dice", "dice_at_5_fpr", "fpr_at_5_fpr"}
 
 
@@ -44,21 +45,36 @@ def label(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
-def summary(results: dict, cost: dict, headline: str) -> Table:
+def summary(results: dict, cost: dict, headline: str, sample: Sample) -> Table:
     """Every score and every trivial baseline, a row each: what it tells at each level, and what it costs."""
-    everything = dict.fromkeys([*results["slice"], *results.get("pixel", {})])
+    everything = dict.fromkeys([*results[sample.noun], *results.get("pixel", {})])
     scores = sorted(everything, key=lambda name: name.startswith(BASELINE))  # sorting keeps the order otherwise
-    titles = [f"{title}{_prevalence(results, level, metric, headline)}" for level, metric, title in SUMMARY]
+    columns = _summary(results, sample)
+    titles = [f"{level}s: {title}{_prevalence(results, level, metric, headline)}" for level, metric, title in columns]
     rows = [
-        [label(name), *(results.get(level, {}).get(name, {}).get(metric) or UNDEFINED for level, metric, _ in SUMMARY)]
+        [label(name), *(results.get(level, {}).get(name, {}).get(metric) or UNDEFINED for level, metric, _ in columns)]
         + expense(name, cost)
         for name in scores
     ]
-    return Table("All scores on the test split", ["score", *titles, *EXPENSE], rows, (label(headline),))
+    costs = [f"passes a {sample.noun}", f"seconds a {sample.noun}", "parameters"]
+    return Table("All scores on the test split", ["score", *titles, *costs], rows, (label(headline),))
+
+
+def _summary(results: dict, sample: Sample) -> list[tuple[str, str, str]]:
+    """Level, metric and title of the columns of SUMMARY that are told."""
+    asked = [one for one in SUMMARY if one[1] in (sample.primary, *PLAIN)]
+    found = [
+        (sample.noun if level == "sample" else level, sample.metrics.get(metric, metric), title)
+        for level, metric, title in asked
+    ]
+    return [one for one in found if one[0] != "patient" or "patient" in results]
 
 
 def expense(name: str, cost: dict) -> list[str]:
-    """EXPENSE of a score; a trivial baseline passes through no network, and the source's cost stands in its own run."""
+    """Passes, seconds and parameters of a score; a trivial baseline passes through no network.
+
+    The source's cost stands in its own run.
+    """
     if name.startswith(BASELINE):
         return [UNDEFINED if name == ZERO_SHOT else "0", UNDEFINED, UNDEFINED]
     seconds, parameters = cost.get("seconds_per_slice"), cost.get("parameters")
@@ -83,17 +99,18 @@ def full(results: dict, level: str, headline: str) -> list[Table]:
     return [_table(found, columns, f"{level.capitalize()} level, {part}", headline) for part, columns in parts.items()]
 
 
-def differences(results: dict, headline: str, margin: float) -> Table:
+def differences(results: dict, headline: str, margin: float, sample: Sample) -> Table:
     """The headline score minus each baseline on the same replicates, and what the interval says of it."""
-    pairs = {level: paired(results[level][headline]) for level in LEVELS}
+    decides = {sample.noun: sample.primary} | ({"patient": "auroc"} if "patient" in results else {})
+    pairs = {level: paired(results[level][headline]) for level in decides}
     others = list(dict.fromkeys(other for found in pairs.values() for other in found))
     header = ["baseline"]
-    for level, metric in (("slice", levels.WITHIN), ("patient", "auroc")):
+    for level, metric in decides.items():
         header += [f"{level}s: difference in {label(metric)}", "verdict"]
     rows = []
     for other in others:
         row = [label(other)]
-        for level in LEVELS:
+        for level in decides:
             gap = pairs[level].get(other)
             row += [gap or UNDEFINED, verdict(gap, margin)]
         rows.append(row)
@@ -116,12 +133,12 @@ def verdict(gap: dict | None, margin: float) -> str:
     return non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin)
 
 
-def best_baseline(results: dict) -> tuple[str, dict] | None:
-    """The trivial baseline that does best on test by AUROC within position, and its interval; None where undefined."""
+def best_baseline(results: dict, sample: Sample) -> tuple[str, dict] | None:
+    """The trivial baseline that does best on test, by the metric that decides, and its interval; None if undefined."""
     found = {
-        name: metrics[levels.WITHIN]
-        for name, metrics in results["slice"].items()
-        if name.startswith(BASELINE) and name != ZERO_SHOT and metrics and metrics[levels.WITHIN]["value"] is not None
+        name: metrics[sample.primary]
+        for name, metrics in results[sample.noun].items()
+        if name.startswith(BASELINE) and name != ZERO_SHOT and metrics and metrics[sample.primary]["value"] is not None
     }
     return max(found.items(), key=lambda one: one[1]["value"]) if found else None
 

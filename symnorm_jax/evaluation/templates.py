@@ -19,6 +19,12 @@ class Table(NamedTuple):
     marked: tuple[str, ...] = ()  # first cells of the rows that stand out
     notes: tuple[str, ...] = ()  # sentences below it
 
+    def without(self, *columns: str) -> "Table":
+        """The table without these columns."""
+        kept = [place for place, name in enumerate(self.header) if name not in columns]
+        rows = [[row[place] for place in kept] for row in self.rows]
+        return self._replace(header=[self.header[place] for place in kept], rows=rows)
+
     @property
     def defined(self) -> bool:
         """Whether any cell holds a number with its interval or count."""

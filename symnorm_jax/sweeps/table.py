@@ -8,7 +8,8 @@ from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation import comparison_tables
 from symnorm_jax.evaluation.cases import slice_cases
-from symnorm_jax.evaluation.comparison import KEYS, compare
+from symnorm_jax.evaluation.comparison import compare
+from symnorm_jax.evaluation.comparison_entries import KEYS
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.evaluation.templates import UNDEFINED, plain
 from symnorm_jax.files import write_text
