@@ -3,10 +3,11 @@
 python launch/benchmark_scaling.py --config=configs/mets.py --devices=256
 python launch/benchmark_scaling.py --config=configs/mets.py --devices=32 --batch=16 --config.sharding.fsdp=8
 python launch/benchmark_scaling.py --config=configs/mets.py --devices=256 --config.network.dtype=bfloat16 --nocompile
+python launch/benchmark_scaling.py --config=configs/simclr.py:full --devices=1 --batch=1 --config.network.remat=True
 
 The devices are simulated on the CPU. Nothing is run and no array of the model is made: its state is shapes with
 shardings, and the step is compiled ahead of time. So the collectives are those of XLA for CPUs: where others have a
-reduce-scatter, it has an all-reduce and takes a part of the result.
+reduce-scatter, it has an all-reduce and takes a part of the result. What waits for a backward pass is counted too.
 """
 
 import math
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 import pandas as pd
 from absl import app, flags, logging
+from jax.extend import core
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
@@ -32,12 +34,13 @@ from symnorm_jax.training.transfer import schedule
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, perhaps with :tiny.", lock_config=True)
 _DEVICES = flags.DEFINE_integer("devices", 8, "Devices that are simulated.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", None, "Slices a device; those that the config gives a stage.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", None, "Samples a device; those that the config gives a stage.", lower_bound=1)
 _COMPILE = flags.DEFINE_bool("compile", True, "Without it only what is known before: FLOPs, bytes, times on paper.")
 flags.mark_flags_as_required(["config"])
 
 MIB = 2**20
 ADAM = 7  # arrays of the size of the parameters that an update reads and writes: p, m, v, gradient; p, m, v
+RESERVE = 0.1  # of a chip's memory, assumed: its runtime, workspaces of convolutions, gaps between arrays
 
 
 class Plan(NamedTuple):
@@ -65,7 +68,7 @@ def plan(system: System, config: ConfigDict, name: str, mesh: Mesh, slices: int)
         return jax.tree.map(lambda x, place: x.update(sharding=place), tree, kept)
 
     settings, stage = schedule(config, system)[name], system.stages[name]
-    batch = batch_shapes(config, slices)
+    batch = batch_shapes(config, slices, system.asks)
     batch = {key: x.update(sharding=by_example(mesh)) for key, x in batch.items()}
     variables = placed(jax.eval_shape(lambda batch: system.init(jax.random.key(config.seed), batch), batch))
     trained = {net: variables["params"].pop(net) for net in stage.trains}
@@ -107,6 +110,57 @@ def of_compiled(compiled: jax.stages.Compiled) -> dict[str, float]:
     return {"GFLOP, XLA": costs["flops"] / 1e9} | {name: x / MIB for name, x in kept.items()}
 
 
+def activations(system: System, config: ConfigDict, name: str, alone: Plan, slices: int) -> dict[str, float]:
+    """MiB that wait for the backward pass of stage `name` once `slices` samples have gone forward, from shapes alone.
+
+    *Kept* is what differentiation asks for, and a compiler may make some of it again from the rest; *least* what
+    convolutions and max-pooling read and write; of that, *convolved* what convolutions write.
+    """
+
+    def loss(params, frozen, stats, batch):
+        given = {"params": frozen | params, "stats": stats}
+        return system.stages[name].loss(given, batch | {"progress": 0.0}, jax.random.key(config.seed))
+
+    def residuals(params, *others):
+        return jax.vjp(lambda params: loss(params, *others), params, has_aux=True)[1]
+
+    arguments = alone.state["params"], alone.frozen, alone.state["stats"], batch_shapes(config, slices, system.asks)
+    forward, backward = (jax.make_jaxpr(function)(*arguments).jaxpr for function in (loss, residuals))
+    written, read = (x / MIB for x in convolved(forward))
+    return {"MiB kept": kept(backward) / MIB, "MiB least": written + read, "MiB convolved": written}
+
+
+def kept(jaxpr: core.Jaxpr) -> int:
+    """Bytes of the results of a jaxpr, each once, that are neither its arguments nor constants."""
+    found = {x for x in jaxpr.outvars if not isinstance(x, core.Literal)} - {*jaxpr.invars, *jaxpr.constvars}
+    return whole([x.aval for x in found])
+
+
+def convolved(jaxpr: core.Jaxpr) -> tuple[int, int]:
+    """Bytes of what the convolutions of a forward pass write, and of what else they and max-pooling read, each once.
+
+    Kernels do not count, nor what stands in a loop, as networks do that a stage runs and does not train.
+    """
+    written, read, inner = set(), set(), []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            written.add(equation.outvars[0])
+        if equation.primitive.name in ("conv_general_dilated", "reduce_window_max"):
+            read.add(equation.invars[0])
+        elif equation.primitive.name not in ("scan", "while"):
+            inner += [convolved(one) for one in core.jaxprs_in_params(equation.params)]
+    own = (whole([x.aval for x in some]) for some in (written, read - written))
+    return tuple(sum(parts) for parts in zip(own, *inner, strict=True))
+
+
+def fitting(chip: Chip, alone: Plan, slices: int, step: dict[str, float]) -> dict[str, int]:
+    """How many samples fit a chip beside a model on it whole, by each count of what `slices` of them take."""
+    still = 2 * whole(alone.state["params"]) + whole(alone.frozen) + whole(alone.state["opt"])  # 2: and gradients
+    room = ((1 - RESERVE) * chip.memory - still) / MIB
+    taken = {name: step.get(f"MiB {name}") for name in ("least", "kept", "temporaries")}
+    return {f"fit, {name}": max(0, int(room * slices / x)) for name, x in taken.items() if x}
+
+
 def sent(compiled: jax.stages.Compiled, devices: int) -> list[dict]:
     """What a device exchanges in a step, a row for each kind of collective and size of its groups."""
     found = pd.DataFrame(
@@ -134,7 +188,7 @@ def on_paper(chip: Chip, alone: Plan, double: Plan, devices: int, slices: int) -
     longest = max(seconds["arithmetic"], seconds["memory"] + update, links)
     bound = (fixed + update) / (arithmetic - memory) if arithmetic > memory else math.inf
     return {f"{name}, µs": 1e6 * x for name, x in seconds.items()} | {
-        "slices/s at most": slices * devices / longest,
+        "samples/s at most": slices * devices / longest,
         "links hidden from": min(links / arithmetic, max(links - fixed, 0) / memory),
         "arithmetic longest from": bound,
         "FLOP a byte": operations / moved,
@@ -155,7 +209,8 @@ def report(system: System, config: ConfigDict, mesh: Mesh, name: str) -> tuple[l
     begins = {"stage": name, "slices a device": slices}
     alone, double = (plan(system, config, name, make_mesh(1, jax.devices()[:1]), n * slices) for n in (1, 2))
     found = plan(system, config, name, mesh, slices * mesh.size)
-    step, rows = begins | of_step(found, alone), []
+    waiting = activations(system, config, name, alone, slices)
+    step, rows = begins | of_step(found, alone) | waiting, []
     if _COMPILE.value:
         start = time.perf_counter()
         compiled = found.traced.lower().compile()
@@ -164,8 +219,11 @@ def report(system: System, config: ConfigDict, mesh: Mesh, name: str) -> tuple[l
         gradients = whole(found.state["params"]) / 1e6
         expected = {"kind": "gradients alone", "group": mesh.size, "times": 1, "MB": gradients}
         rows.append({"stage": name} | expected | {"MB sent, ring": 2 * (mesh.size - 1) / mesh.size * gradients})
-    times = {chip: on_paper(x, alone, double, mesh.size, slices) for chip, x in CHIPS.items()}
-    return [step], rows, [begins | {"chip": chip} | row for chip, row in times.items()]
+    times = [
+        begins | {"chip": chip} | on_paper(x, alone, double, mesh.size, slices) | fitting(x, alone, slices, step)
+        for chip, x in CHIPS.items()
+    ]
+    return [step], rows, times
 
 
 def main(_) -> None:

@@ -1,17 +1,19 @@
-"""How long a training step takes on the devices there are, and how much memory; or the moments of embeddings.
+"""How long a training step takes on the devices there are, and how much memory; or moments, or input.
 
 python launch/benchmark_training.py --config=configs/mets.py --dtype=float32,bfloat16 --remat=false,true
 python launch/benchmark_training.py --config=configs/mets.py --batch=8,64,512 --dtype=bfloat16 --output=steps.csv
 python launch/benchmark_training.py --moments=20000,200000
+python launch/benchmark_training.py --config=configs/simclr.py:full --batch=2 --input=8 --config.data.threads=0
 
-Steps of all combinations are taken in turn, on made-up slices that lie on the device already; `ratio` compares slices a
-second with those of the stage's first combination. A step's memory is what the compiler plans for it: arguments,
-results and temporaries.
+Steps of all combinations are taken in turn, on made-up samples that lie on the device already; `ratio` compares their
+pace with that of the stage's first combination. A step's memory is what the compiler plans: arguments, results and
+temporaries.
 """
 
 import itertools
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from symnorm_jax.checks import check_devices, checked
+from symnorm_jax.data.pipeline import training_batches
+from symnorm_jax.data.store import SampleSource, write
 from symnorm_jax.errors import ConfigError, reported
 from symnorm_jax.files import write_text
 from symnorm_jax.scoring.moments import stream
@@ -47,6 +51,7 @@ _BATCH = flags.DEFINE_list("batch", [], "Slices a device; those that the config 
 _STEPS = flags.DEFINE_integer("steps", 20, "Timed steps, whose median is shown.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "Write the table to this CSV file too.")
 _MOMENTS = flags.DEFINE_list("moments", [], "Stream the moments of so many embeddings instead; ascending.")
+_INPUT = flags.DEFINE_integer("input", None, "Read so many batches of made-up samples instead.", lower_bound=1)
 _DIMENSIONS = flags.DEFINE_integer("dimensions", 1024, "moments: of an embedding.", lower_bound=1)
 
 WARM_UP = 3  # steps before the first that is timed
@@ -80,6 +85,27 @@ def moments(counts: list[int], dimensions: int) -> list[dict[str, Any]]:
     return rows
 
 
+def loaded(config: ConfigDict, name: str, number: int) -> dict[str, Any]:
+    """How many samples this process reads in a second, of the clock and of CPU time, for `number` batches of a stage.
+
+    Samples are noise throughout, which no compression makes smaller, and in the system's memory once they are read.
+    """
+    system, rows = checked(config), pd.DataFrame({"store": [*"abcd"], "record": 0, "records_in_scan": 1})
+    size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, system.asks)
+    sample = np.concatenate([made["image"], made["brain"], made["lesion"][..., None]], -1)
+    with tempfile.TemporaryDirectory() as folder:
+        for key in rows.store:
+            write(Path(folder), key, sample, {})
+        batches = training_batches(SampleSource(folder, rows), config, size, asks=system.asks)
+        next(batches)
+        start = np.array([time.perf_counter(), time.process_time()])
+        for _ in range(number):
+            next(batches)
+        clock, busy = number * size / (np.array([time.perf_counter(), time.process_time()]) - start)
+    about = {"stage": name, "samples": size, "threads": config.data.threads, "MB a sample": sample.nbytes / 2e6}
+    return about | {"samples/s": clock, "samples/s of CPU": busy}
+
+
 class Ready(NamedTuple):
     """A compiled step of one combination and what it is given."""
 
@@ -95,11 +121,13 @@ def ready(config: ConfigDict, name: str) -> Ready:
     system = checked(config)
     check_devices(config, system)
     mesh = make_mesh(config.sharding.fsdp)
-    slices = schedule(config, system)[name].batch_size
-    batch = _made_up(config, slices // jax.process_count())
-    state, frozen = _begun(system, config, name, mesh, batch)
+    settings = schedule(config, system)[name]
+    slices, optimizer = settings.batch_size, make_optimizer(steps=settings.steps, **settings.optimizer)
+    batch = _made_up(config, slices // jax.process_count(), system.asks)
+    state, frozen = _begun(system, config, name, optimizer, mesh, batch)
     start = time.perf_counter()
-    step = _step(system, config, name, mesh, state, frozen, batch)
+    step = make_step(name, system.stages[name], optimizer, config.seed, settings.steps, mesh, config.train.accumulate)
+    step = compiled(step, state, frozen, batch, mesh)
     about = {"stage": name, "dtype": config.network.dtype, "remat": config.network.remat, "slices": slices}
     about |= {"s to compile": time.perf_counter() - start, "MiB a device": _planned(step) / MIB}
     return Ready(about, step, state, frozen, put_batch(batch, mesh))
@@ -124,35 +152,25 @@ def _pace(one: Ready, seconds: float) -> dict[str, float]:
     return pace | {"TFLOP/s": one.step.flops / seconds / 1e12} | share
 
 
-def _made_up(config: ConfigDict, size: int) -> dict[str, np.ndarray]:
-    """A batch of noise in which every pixel is brain and every other patch hidden."""
-    rng, shapes = np.random.default_rng(0), batch_shapes(config, size)
+def _made_up(config: ConfigDict, size: int, asks: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """A batch of noise in which every pixel is brain and every other patch, where `asks` has them, hidden."""
+    rng, shapes = np.random.default_rng(0), batch_shapes(config, size, asks)
     batch = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()}
     batch["image"] = rng.random(batch["image"].shape, np.float32)
     batch["brain"] += 1
     batch["index"] = np.arange(size, dtype=np.int32)
-    batch["hidden"][..., ::2] = True
+    if "hidden" in asks:
+        batch["hidden"][..., ::2] = True
     return batch
 
 
-def _begun(system: System, config: ConfigDict, name: str, mesh, batch) -> tuple[dict, dict]:
+def _begun(system: System, config: ConfigDict, name: str, optimizer, mesh, batch) -> tuple[dict, dict]:
     """The state of a stage at its first step, and the networks that it does not train."""
     variables = initial_variables(system, config, batch, mesh)
     trained = {net: variables["params"].pop(net) for net in system.stages[name].trains}
-    opt = created(_optimizer(config, system, name).init, (trained,), mesh, config.sharding.smallest)
+    opt = created(optimizer.init, (trained,), mesh, config.sharding.smallest)
     count = jax.jit(lambda: np.int32(0), out_shardings=replicated(mesh))()
     return {"params": trained, "stats": variables["stats"], "opt": opt, "step": count}, variables["params"]
-
-
-def _step(system: System, config: ConfigDict, name: str, mesh, state, frozen, batch) -> Step:
-    steps, optimizer = schedule(config, system)[name].steps, _optimizer(config, system, name)
-    step = make_step(name, system.stages[name], optimizer, config.seed, steps, mesh, config.train.accumulate)
-    return compiled(step, state, frozen, batch, mesh)
-
-
-def _optimizer(config: ConfigDict, system: System, name: str):
-    settings = schedule(config, system)[name]
-    return make_optimizer(steps=settings.steps, **settings.optimizer)
 
 
 def _planned(step: Step) -> int:
@@ -202,6 +220,8 @@ def _measured() -> pd.DataFrame:
         raise ConfigError("--config: a file of configs/ is needed, as configs/mets.py; only --moments goes without.")
     every = list(_combinations(_CONFIG.value))
     names = list(schedule(every[0], checked(every[0])))
+    if _INPUT.value:
+        return pd.DataFrame([loaded(one, name, _INPUT.value) for name in names for one in every])
     pairs = progress(itertools.product(names, every), "compiling", len(names) * len(every))
     steps = [ready(one, name) for name, one in pairs]
     parts = [steps[i : i + len(every)] for i in range(0, len(steps), len(every))]

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from launching import _loaded, _own_flags, launch
 
 from configs.base import base, finish
+from configs.simclr import get_config as simclr
 from symnorm_jax.data.pipeline import training_batches
 from symnorm_jax.scoring.moments import stream
 from symnorm_jax.systems import BUILD
@@ -125,10 +126,9 @@ def test_traffic_is_of_products_and_of_every_turn():
     assert bytes_of(branches, x, y) == 4 * (47 + (15 + 20 + 12) + 47)
 
 
-def test_a_made_up_batch_has_the_shapes_of_a_real_one():
-    config = finish(base(), "tiny")
-    side = config.data.size[0]
-    empty = np.zeros((side, side), np.float32)
+@pytest.mark.parametrize(("config", "asks"), [(finish(base(), "tiny"), ("hidden",)), (simclr("tiny"), ())])
+def test_a_made_up_batch_has_the_shapes_of_a_real_one(config, asks):
+    empty = np.zeros(config.data.size, np.float32)
     slices = {"image": empty[..., None], "brain": empty[..., None], "lesion": empty > 0, "index": np.int32(0)}
 
     class Slices:
@@ -138,9 +138,9 @@ def test_a_made_up_batch_has_the_shapes_of_a_real_one():
         def __getitem__(self, i):
             return slices
 
-    real = next(training_batches(Slices(), config, 4))
+    real = next(training_batches(Slices(), config, 4, asks=asks))
     assert {name: (x.shape, x.dtype) for name, x in real.items()} == {
-        name: (x.shape, x.dtype) for name, x in batch_shapes(config, 4).items()
+        name: (x.shape, x.dtype) for name, x in batch_shapes(config, 4, asks).items()
     }
 
 
@@ -208,13 +208,63 @@ def test_times_on_paper_follow_the_slices(scaling):
     assert many["links hidden from"] == pytest.approx(slices)
 
 
+def test_what_is_kept_is_what_the_backward_pass_reads_and_did_not_get_as_an_argument(scaling):
+    """Of `exp(x @ w)` the `[3, 5]` result in float32; of a part that is computed again nothing but its arguments."""
+    x, w = np.zeros((3, 4), np.float32), np.zeros((4, 5), np.float32)
+    forward = lambda w: jnp.exp(x @ w).sum()  # noqa: E731
+    of = lambda function: scaling.kept(jax.make_jaxpr(lambda w: jax.vjp(function, w)[1])(w).jaxpr)  # noqa: E731
+    assert (of(forward), of(jax.checkpoint(forward))) == (4 * 15, 0)
+
+
+def test_convolutions_are_counted_with_what_they_read_and_once(scaling):
+    """An image of 36 values to one of 36, that one to two others of which one is pooled; what loops is left out."""
+    kernel, image = np.ones((3, 3, 1, 1), np.float32), np.zeros((1, 6, 6, 1), np.float32)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    filtered = lambda x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)  # noqa: E731
+
+    def forward(x):
+        x = filtered(jax.jit(jnp.tanh)(filtered(x)))
+        pooled = jax.lax.reduce_window(jnp.exp(x), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return jax.lax.scan(lambda x, _: (filtered(x), None), filtered(x), length=3)[0].sum() + pooled.sum()
+
+    # Written: three maps. Read beside them: the image, the tanh and the exp.
+    assert scaling.convolved(jax.make_jaxpr(forward)(image).jaxpr) == (4 * 3 * 36, 4 * 3 * 36)
+
+
+def test_what_waits_follows_the_volumes_the_dtype_and_remat(scaling):
+    """The published encoder in small: `least` doubles with the batch and halves in bfloat16; remat keeps less."""
+
+    def waiting(volumes, **changes):
+        config = simclr("tiny")
+        config.network.update(changes)
+        system = BUILD["simclr"](config)
+        alone = scaling.plan(system, config, "pretrain", make_mesh(1, jax.devices()[:1]), volumes)
+        return scaling.activations(system, config, "pretrain", alone, volumes)
+
+    one, two, half = waiting(2), waiting(4), waiting(2, dtype="bfloat16")
+    for name in ("MiB least", "MiB convolved"):
+        assert two[name] == pytest.approx(2 * one[name])
+        assert half[name] == pytest.approx(one[name] / 2)
+    assert one["MiB convolved"] < one["MiB least"] < one["MiB kept"]
+    assert waiting(2, remat=True)["MiB kept"] < one["MiB least"]
+
+
+def test_as_many_samples_fit_as_leave_the_reserve(scaling):
+    """A chip of 1 MiB with a tenth in reserve, parameters, gradients and two moments of 10 KiB each, 3 KiB a sample."""
+    of = lambda *values: jax.ShapeDtypeStruct(values, np.float32)  # noqa: E731
+    alone = scaling.Plan(None, {"params": of(2560), "opt": (of(2560), of(2560))}, {})
+    chip = scaling.Chip(flops=1e15, memory=2**20, bandwidth=1e9, link=3e8)
+    fit = scaling.fitting(chip, alone, 2, {"MiB least": 6 / 1024, "MiB kept": 6.0})
+    assert fit == {"fit, least": int((0.9 * 1024 - 40) / 3), "fit, kept": 0}
+
+
 def test_the_scaling_launcher_prints_its_tables():
     sizes = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--devices=2", "--batch=3", "--nocompile")
     done = launch("benchmark_scaling", "--config=configs/mets.py:tiny,dae", *sizes)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| baseline")]
-    assert [row[1] for row in rows] == ["3"] * 3  # a step on two chips
-    assert [row[2] for row in rows[1:]] == ["TPU v5e", "H100 SXM"]
+    assert [row[1] for row in rows] == ["3"] * 4  # a step on three chips
+    assert [row[2] for row in rows[1:]] == ["TPU v5e", "H100 SXM", "H200 SXM"]
 
 
 def test_the_scaling_launcher_refuses_devices_it_cannot_have():
@@ -254,3 +304,14 @@ def test_drawn_embeddings_are_never_whole_and_stream_like_kept_ones():
     np.testing.assert_allclose(streamed.mean, kept.mean(0), atol=1e-6)
     np.testing.assert_allclose(streamed.m2 / 300, np.cov(kept.T, bias=True), atol=1e-5)
     assert int(streamed.n) == 300
+
+
+def test_the_training_launcher_reads_batches(tmp_path):
+    flags = ("--config=configs/simclr.py:tiny", "--input=3", "--batch=2", "--config.data.threads=0")
+    done = launch("benchmark_training", *flags, f"--output={tmp_path / 'csv'}")
+    assert done.returncode == 0, done.stderr
+    (row,) = pd.read_csv(tmp_path / "csv").itertuples()
+    assert (row.stage, row.samples, row.threads) == ("pretrain", 2 * jax.device_count(), 0)
+    found = pd.read_csv(tmp_path / "csv")
+    np.testing.assert_allclose(found["MB a sample"], 16 * 16 * 12 * 3 * 2 / 1e6)
+    assert found["samples/s"].gt(0).all() and found["samples/s of CPU"].gt(0).all()

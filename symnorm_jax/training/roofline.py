@@ -31,6 +31,7 @@ class Chip(NamedTuple):
 CHIPS = {
     "TPU v5e": Chip(PEAK["TPU v5 lite"], 16e9, 819e9, 1600e9 / 8),
     "H100 SXM": Chip(PEAK["NVIDIA H100 80GB HBM3"], 80e9, 3.35e12, 900e9 / 2),
+    "H200 SXM": Chip(PEAK["NVIDIA H200"], 141e9, 4.8e12, 900e9 / 2),
 }
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -84,11 +85,13 @@ def traffic(jaxpr: core.Jaxpr) -> float:
     return float(sum(_of_equation(equation) for equation in jaxpr.eqns))
 
 
-def batch_shapes(config: ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """A training batch of `size` slices without its values, as `training_batches` makes it."""
-    sides, grid = tuple(config.data.size), patch_grid(config.data.size, config.mask.patch)
+def batch_shapes(config: ConfigDict, size: int, asks: tuple[str, ...] = ("hidden",)) -> dict[str, jax.ShapeDtypeStruct]:
+    """A training batch of `size` samples without its values, as `training_batches` makes it for the same `asks`."""
+    sides = tuple(config.data.size)
     image, mask = ((*sides, 1), np.float32), (sides, np.bool_)
-    each = {"image": image, "brain": image, "lesion": mask, "index": ((), np.int32), "hidden": (grid, np.bool_)}
+    each = {"image": image, "brain": image, "lesion": mask, "index": ((), np.int32)}
+    if "hidden" in asks:
+        each["hidden"] = (patch_grid(sides, config.mask.patch), np.bool_)
     return {name: jax.ShapeDtypeStruct((size, *shape), dtype) for name, (shape, dtype) in each.items()}
 
 
