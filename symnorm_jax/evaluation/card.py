@@ -23,6 +23,7 @@ def card(files: Files) -> str:
         sample=files.sample,
         verdict=report_files.verdict(files),
         summary=report_tables.summary(results, files.cost, headline, files.sample),
+        prediction=report_tables.prediction(results, config.target),
         thresholds={x: report_decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in levels},
         calibration=report_decisions.calibration(results, levels),
         groups=[one for one in report_tables.groups(results) if one.defined],

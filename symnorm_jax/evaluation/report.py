@@ -70,6 +70,7 @@ def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str],
         levels=levels,
         verdict=report_files.verdict(files),
         summary=report_tables.summary(results, files.cost, headline, files.sample),
+        prediction=report_tables.prediction(results, config.target),
         full={level: report_tables.full(results, level, headline) for level in told_levels(files)},
         differences=report_tables.differences(results, headline, config.evaluation.margin, files.sample),
         listed=listed,
@@ -141,20 +142,26 @@ def curves(files: Files) -> dict[str, Figure]:
 
 def print_results(workdir: Path) -> None:
     """The main columns of every level, the notes, and where the report is, on the terminal."""
-    files, console = read_files(workdir, read_config(workdir)), Console()
+    config, console = read_config(workdir), Console()
+    files = read_files(workdir, config)
     results = files.results
     for level in told_levels(files):
-        found = result_table(results, level)
-        if not found.rows:
-            continue
-        drawn = Drawn(*found.header, title=found.caption)
-        for row in found.rows:
-            drawn.add_row(*(Text(cell(one)) for one in row))
-        console.print(drawn)
+        _print_table(console, result_table(results, level))
+    _print_table(console, report_tables.prediction(results, config.target))
     for note in results["notes"]:
         console.print(Text(note), soft_wrap=True)
     for name in ("report.html", "MODEL_CARD.md"):
         console.print(Text(f"{workdir / name}"), soft_wrap=True)
+
+
+def _print_table(console: Console, found: Table | None) -> None:
+    """Print a table; nothing where there is none, or no row in it."""
+    if found is None or not found.rows:
+        return
+    drawn = Drawn(*found.header, title=found.caption)
+    for row in found.rows:
+        drawn.add_row(*(Text(cell(one)) for one in row))
+    console.print(drawn)
 
 
 def result_table(results: dict, level: str) -> Table:

@@ -1,6 +1,7 @@
 """The tables of scores that a report, a model card and the terminal show of a run's `metrics.json`."""
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from symnorm_jax.evaluation import lesions, levels
 from symnorm_jax.evaluation.intervals import Interval
@@ -18,6 +19,9 @@ NAMES = {
     "auroc_adjusted_for_area": "AUROC adjusted for brain area",
     "partial_auroc": "partial AUROC",
     "f1": "F1",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "R²",
     "froc_mean": "FROC, mean of the four",
     "false_positives": "false positives a scan",
     "dice_at_5_fpr": "Dice at 5 % FPR of validation",
@@ -43,6 +47,27 @@ AT_THRESHOLD = {*levels.OPERATION, *lesions.OPERATION, "dice", "dice_at_5_fpr", 
 def label(name: str) -> str:
     """A score, metric or rule as a reader names it."""
     return NAMES.get(name, name.replace("_", " "))
+
+
+POPULATIONS = {  # in which a prediction is judged
+    "same": "like those trained on",
+    "held out": "of the group held out",
+    "abnormal": "with a lesion",
+}
+
+
+def prediction(results: dict, target: ConfigDict) -> Table | None:
+    """How well a target is predicted of the people of the test split, a row a population; None without a target."""
+    if "prediction" not in results:
+        return None
+    found = results["prediction"]
+    metrics = [name for name in next(iter(found.values()), {}) if name not in ("patients", "scans")]
+    rows = [
+        [f"{POPULATIONS[name]}, {of['patients']}", *(of[metric] for metric in metrics)] for name, of in found.items()
+    ]
+    unit = f"{target.column}, a number in its own unit"
+    what = unit if target.kind == "number" else f"{target.column}={target.positive}, a class; at a probability of 0.5"
+    return Table(f"Predicted of test people: {what}", ["people", *map(label, metrics)], rows)
 
 
 def summary(results: dict, cost: dict, headline: str, sample: Sample) -> Table:
