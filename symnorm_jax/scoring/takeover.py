@@ -9,9 +9,15 @@ from symnorm_jax.files import read_json
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, load
 from symnorm_jax.scoring.scores import Moments, score_table
+from symnorm_jax.training.transfer import converted
 
 THRESHOLDS = ("source", "target")
 ZERO_SHOT = "baseline_zero_shot"  # the score that this run calls headline, by the source as it is
+
+
+def source_of(config: ConfigDict) -> str | None:
+    """The finished run that one starts from; None from scratch, and from converted weights, which are networks only."""
+    return config.init_from if config.init_from and not converted(config.init_from) else None
 
 
 def gaussian_of(run: str) -> Gaussian:
