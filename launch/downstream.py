@@ -39,6 +39,8 @@ def main(_) -> None:
         for name, values in (("fractions", _FRACTIONS.value), ("finetune", _FINETUNE.value)):
             _check_shares(name, values)
         settings = {text: protocol.target_settings(text) for text in _TARGETS.value}
+        if len({target["target.column"] for target in settings.values()}) < len(_TARGETS.value):
+            raise ConfigError(f"--targets={','.join(_TARGETS.value)}: a column can be a target once.")
         check_runs(runs)
         for text, target in settings.items():
             _of_target(runs, text, target, folder)

@@ -87,7 +87,7 @@ def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):
     assert all(path.stat().st_size for path in paths) and "abnormal, 2" in paths[2].read_text()
 
 
-@pytest.mark.parametrize("text", ["", "sex=", "=F"])
+@pytest.mark.parametrize("text", ["", "sex=", "=F", "../age"])
 def test_a_target_without_a_name_is_refused(text):
     with pytest.raises(ConfigError, match="a column, as age, or a column and its class"):
         target_settings(text)

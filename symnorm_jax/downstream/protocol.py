@@ -23,7 +23,7 @@ from symnorm_jax.files import load_arrays
 from symnorm_jax.run import Run
 from symnorm_jax.scoring.predictions import known_rows
 from symnorm_jax.systems.encoder import FINETUNE
-from symnorm_jax.training.runlog import claimed, open_run, read_config
+from symnorm_jax.training.runlog import claimed, open_run, progress, read_config
 
 PRETRAINED = ("simclr", "mae")  # systems that are worth fine-tuning: the untrained one is `supervised`
 SCRATCH = {  # what is trained with labels alone
@@ -44,9 +44,12 @@ class Outcome(NamedTuple):
 
 
 def target_settings(text: str) -> dict[str, str]:
-    """The section `target` for `age`, a number, or `sex=F`, a class."""
+    """The section `target` for `age`, a number, or `sex=F`, a class.
+
+    Raises ConfigError for anything else, and for a column that cannot name a file.
+    """
     column, is_class, positive = text.partition("=")
-    if not column or (is_class and not positive):
+    if not column or (is_class and not positive) or Path(column).name != column:
         raise ConfigError(f"--targets={text}: a column, as age, or a column and its class, as sex=F, is allowed.")
     kind = "class" if is_class else "number"
     return {"target.column": column, "target.kind": kind, "target.positive": positive}
@@ -97,7 +100,8 @@ def _probed(
     pairs = {split: (features[split]["z"][part.place], part.target.to_numpy()) for split, part in known.items()}
     for fraction, patients in shares.items():
         tables = []
-        for seed in range(1 if fraction == 1 else draws):
+        seeds = range(1 if fraction == 1 else draws)
+        for seed in progress(seeds, f"{name}, {patients} people", len(seeds)):
             chosen = manifest.few(known["train"], patients, seed, "--fractions").place
             inside = known["train"].place.isin(chosen).to_numpy()
             taught = tuple(x[inside] for x in pairs["train"])

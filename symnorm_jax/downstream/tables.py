@@ -17,6 +17,7 @@ from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
 from symnorm_jax.evaluation.templates import interval as shown
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.scoring.predictions import POPULATIONS
+from symnorm_jax.training.runlog import progress
 
 LOOKS = {"probe": "--", "fine-tuned": "-", "from scratch": "-.", "ruler": ":"}
 
@@ -34,7 +35,8 @@ def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
         part = [one._replace(tables=[x[x.population == population] for x in one.tables]) for one in outcomes]
         if not len(part[0].tables[0]):
             continue
-        found = [_line(one, config) | {"population": population} for one in part]
+        judged = progress(part, f"judging, {population}", len(part))
+        found = [_line(one, config) | {"population": population} for one in judged]
         first = reference(part)
         for line, one in zip(found, part, strict=True):
             if one.fraction == first.fraction and one is not first:
