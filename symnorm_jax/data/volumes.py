@@ -24,7 +24,8 @@ MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20
 MAX_EXTENT_MM = 2000.0  # along an edge of the volume: slices are cut every few mm
 MAX_VALUE = 1e15  # either side of 0; float32 holds sums and squares of what is smaller
-FORMATS = (".nii", ".hdr", ".img")  # nibabel reads others too, whose sizes nothing here bounds
+FREESURFER = ".mgz"
+FORMATS = (".nii", ".hdr", ".img", FREESURFER)  # nibabel reads others too, whose sizes nothing here bounds
 DEFLATE_RATIO = 1032  # deflate cannot expand by more than this, so a smaller .gz cannot hold what its header claims
 
 
@@ -69,7 +70,7 @@ def digest(files: Iterable[str], *texts: str) -> str:
 
 
 def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels `[X, Y, Z]` float32 and affine `[4, 4]` of a NIfTI or Analyze file, reoriented to RAS+.
+    """Voxels `[X, Y, Z]` float32 and affine `[4, 4]` of a NIfTI, Analyze or FreeSurfer file, reoriented to RAS+.
 
     Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size.
     """
@@ -125,7 +126,8 @@ def _open(path):
         raise ScanError(f"{path}: no NIfTI image by its name; {', '.join(FORMATS)}, and .gz behind it, are allowed.")
     try:
         with warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or that are refused here
-            _check_extensions(path)
+            if not str(path).lower().endswith(FREESURFER):  # whose header has a fixed length
+                _check_extensions(path)
             image = nib.load(path)
         _check_header(path, image)
     except ScanError:
@@ -157,7 +159,7 @@ def _check_extensions(path) -> None:
 
 
 def _check_header(path, image) -> None:
-    shape = image.shape
+    shape = tuple(map(int, image.shape))
     if len(shape) > 3 and set(shape[3:]) != {1} or len(shape) < 3 or min(shape) < 1:
         raise ScanError(f"{path}: the image has shape {shape}; one three-dimensional volume is allowed.")
     claimed = int(np.prod(shape, dtype=object))
@@ -168,7 +170,7 @@ def _check_header(path, image) -> None:
         raise ScanError(f"{path}: the voxels are stored as {dtype}; integers or real numbers are allowed.")
     offset, itemsize = int(image.dataobj.offset), dtype.itemsize
     held = os.path.getsize(image.file_map["image"].filename)
-    holds = held * (DEFLATE_RATIO if str(path).lower().endswith(".gz") else 1)
+    holds = held * (DEFLATE_RATIO if str(path).lower().endswith((".gz", FREESURFER)) else 1)
     if offset > MAX_DATA_OFFSET or claimed * itemsize > holds:
         raise ScanError(
             f"{path}: the header claims {claimed * itemsize} bytes of voxels at offset {offset}, "

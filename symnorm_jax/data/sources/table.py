@@ -46,9 +46,12 @@ class Line(NamedTuple):
     person: dict  # patient, session, healthy, labelled and groups, as Scan takes them
 
 
-def records(root: str) -> list[Scan]:
-    """One Scan a line. Raises ScanError that names the file, the line and what was allowed."""
-    return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",))]
+def records(root: str, *, labels: bool = True) -> list[Scan]:
+    """One Scan a line. Raises ScanError that names the file, the line and what was allowed.
+
+    Without `labels`, which only training and judging need, the column may be missing or say anything.
+    """
+    return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",), labels)]
 
 
 def load_pictures(
@@ -67,14 +70,16 @@ def load_pictures(
     return Volume(voxels, centred_affine(voxels.shape, spacing), *masks)
 
 
-def read_lines(table: Path, column: str, optional: Sequence[str] = ()) -> list[Line]:
+def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
     """The lines of a table of scans whose images stand in `column`; columns that nobody knows become groups.
 
     Raises ScanError that names the line where a cell is not allowed, a path leads nowhere, or a scan is listed twice.
     """
-    needed = (column, "patient", "label")
+    needed = (column, "patient", "label") if labels else (column, "patient")
     rows = read_rows(table, needed)
-    known = {*needed, *OPTIONAL, *optional}
+    if not labels:
+        rows = [row | {"label": _known(row.get("label", ""))} for row in rows]
+    known = {column, "patient", "label", *OPTIONAL, *optional}
     numbers = _line_numbers(table, set(COLUMNS) - known)
     lines = [
         _line(table, number, column, row, {name: cell for name, cell in row.items() if name not in known})
@@ -112,6 +117,10 @@ def _line(table: Path, number: int, column: str, row: dict[str, str], groups: di
     person = {"patient": row["patient"], "session": row.get("session", ""), "groups": groups}
     person |= {"healthy": label == "healthy", "labelled": label != "unlabelled"}
     return Line(where, row, image, lesion, brain, person)
+
+
+def _known(label: str) -> str:
+    return label if label.lower() in LABELS else "unlabelled"
 
 
 def _existing(where: str, column: str, folder: Path, name: str) -> Path:

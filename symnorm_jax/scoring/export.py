@@ -1,0 +1,115 @@
+"""Embeddings as a table for other programs: Parquet, CSV or npz, written whole or not at all."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.files import whole
+from symnorm_jax.scoring.embed import embed_split
+from symnorm_jax.scoring.mahalanobis import Gaussian, distance
+from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.systems.contract import Variables
+
+ROWS = 4096  # that are held at a time
+
+
+class Part(NamedTuple):
+    """Some rows of the table."""
+
+    about: pd.DataFrame  # N rows: what is known of each sample
+    z: np.ndarray  # [N, D] float32
+    scores: dict[str, np.ndarray]  # each [N]
+
+
+def embedded(
+    embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, gaussian: Gaussian
+) -> Iterator[Part]:
+    """The embeddings of `rows`, whose samples `source(rows)` reads in batches of `size`, in their order.
+
+    Scores are the system's own and `mahalanobis`, the distance to `gaussian`.
+    """
+    step = max(1, ROWS // size) * size
+    for start in range(0, len(rows), step):
+        some = rows.iloc[start : start + step]
+        told = f"{start + len(some)} of {len(rows)}"
+        arrays = embed_split(embed, variables, source(some), size, told, pictures=False)
+        names = [name.removeprefix("score.") for name in arrays if name.startswith("score.")]
+        scores = {name: arrays[f"score.{name}"] for name in names if not name.startswith(BASELINE)}
+        scores["mahalanobis"] = np.asarray(distance(gaussian, arrays["z"]))
+        yield Part(some, np.asarray(arrays["z"], np.float32), scores)
+
+
+def check_output(path: Path, source: Path, overwrite: bool) -> None:
+    """Raise ConfigError for a file that cannot be written, RunError for one that is there or is the input `source`."""
+    if path.suffix.lower() not in WRITERS:
+        raise ConfigError(f"--output={path}: a name that ends in one of {sorted(WRITERS)} is needed.")
+    if path.is_dir():
+        raise ConfigError(f"--output={path}: is a folder; a file is needed.")
+    if path.exists() and not overwrite:
+        raise RunError(f"--output={path}: is there already; --overwrite replaces it.")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise RunError(f"--output={path}: is the input; another file is needed.")
+    if path.suffix.lower() == ".parquet":
+        _pyarrow()
+
+
+def write(path: Path, parts: Iterator[Part]) -> None:
+    """Write parts of a table, of which there is at least one, in the format that the name of `path` asks for.
+
+    Columns: those of `about`, then `z000` and so on, then the scores; in npz the embeddings are one array `z` `[N, D]`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
+        WRITERS[path.suffix.lower()](partial, parts)
+
+
+def _frame(part: Part) -> pd.DataFrame:
+    dim = part.z.shape[1]
+    names = [f"z{i:0{max(3, len(str(dim - 1)))}d}" for i in range(dim)]
+    z = pd.DataFrame(part.z, part.about.index, names)
+    return pd.concat([part.about, z, pd.DataFrame(part.scores, part.about.index)], axis=1)
+
+
+def _csv(path: Path, parts: Iterator[Part]) -> None:
+    for i, part in enumerate(parts):
+        _frame(part).to_csv(path, mode="a", header=i == 0, index=False)
+
+
+def _parquet(path: Path, parts: Iterator[Part]) -> None:
+    arrow, parquet = _pyarrow()
+    tables = (arrow.Table.from_pandas(_frame(part), preserve_index=False) for part in parts)
+    first = next(tables)
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def _npz(path: Path, parts: Iterator[Part]) -> None:
+    """Texts become fixed-width Unicode, which needs no pickle."""
+    found = list(parts)
+    about = pd.concat([part.about for part in found])
+    arrays = {name: _plain(about[name]) for name in about} | {"z": np.concatenate([part.z for part in found])}
+    arrays |= {name: np.concatenate([part.scores[name] for part in found]) for name in found[0].scores}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.to_numpy(object).astype(str)
+
+
+def _pyarrow():
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError("--output: Parquet needs pyarrow: pip install -e '.[parquet]'") from None
+    return pyarrow, parquet
+
+
+WRITERS = {".parquet": _parquet, ".csv": _csv, ".npz": _npz}
