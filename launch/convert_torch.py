@@ -45,6 +45,7 @@ LEARNED_FROM = {  # whether the file is the release
     False: "scans that are not known here",
 }
 NETWORKS = ("encoder", "projector")  # of the release
+PREPARATION = ("data.percentiles", "data.midline")  # which is ours, however scans were prepared for the release
 COUNTS = "num_batches_tracked"  # by torch, for running means without a momentum
 RENAMED = (  # ours, theirs; in this order
     *(("stem/conv", "conv1"), ("stem/norm", "bn1"), ("level", "layer"), ("_block", ".")),
@@ -136,8 +137,8 @@ def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
 
 def shared_settings(config: ConfigDict, system: System) -> dict[str, Any]:
     """The part of a config, nested like it, that a run must share to start from the weights."""
-    found = {tuple(key.split(".")): value_of(config, key) for key in ("system", *system.meaning)}
-    return unflatten_dict(found) | {"init_from": None}
+    shared = [key for key in ("system", *system.meaning) if key not in PREPARATION]
+    return unflatten_dict({tuple(key.split(".")): value_of(config, key) for key in shared}) | {"init_from": None}
 
 
 def origin_of(source: Path, state: dict[str, np.ndarray], variables: dict[str, Any]) -> dict[str, Any]:

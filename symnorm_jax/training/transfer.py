@@ -40,7 +40,8 @@ def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
 def check_source(config: ConfigDict, system: System) -> None:
     """Raise RunError unless `init_from` is a finished run or converted weights.
 
-    Raises ConfigError unless its networks mean the same here, and for what converted weights lack.
+    Raises ConfigError unless its networks mean the same here, as far as converted weights say what they mean, and for
+    what those lack.
     """
     source, weights = Path(config.init_from), converted(config.init_from)
     if not (source / "config.json").exists() or not (weights or (source / "metrics.json").exists()):
@@ -52,7 +53,8 @@ def check_source(config: ConfigDict, system: System) -> None:
         _refuse_what_weights_lack(config, system)
     there = ConfigDict(read_json(source / "config.json"))
     keys = [leaf for key in ("system", *system.meaning) for leaf in _leaves(config, key) | _leaves(there, key)]
-    other = [key for key in dict.fromkeys(keys) if value_of(config, key) != value_of(there, key)]
+    fixed = [key for key in dict.fromkeys(keys) if not weights or value_of(there, key) is not None]
+    other = [key for key in fixed if value_of(config, key) != value_of(there, key)]
     if other:
         differences = ", ".join(
             f"{key} (there {value_of(there, key)!r}, here {value_of(config, key)!r})" for key in other
@@ -72,8 +74,8 @@ def note_unaudited(folder: str, workdir: Path) -> None:
     which = "the release" if origin["released"] else "not the release"
     sentence = (
         f"The networks come from {folder}, converted from a file of SHA-256 {origin['sha256']}, {which}. They learned "
-        f"from {origin['learned_from']}. No list of these people comes with them: whether this run judges some of them, "
-        f"which would flatter its results, cannot be audited."
+        f"from {origin['learned_from']}. No list of these people comes with them: whether this run judges some of "
+        f"them, which would flatter its results, cannot be audited."
     )
     logging.warning("%s", sentence)
     write_json(workdir / UNAUDITED, [sentence])
