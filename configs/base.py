@@ -96,7 +96,8 @@ def base() -> ConfigDict:
     config.train.vae = _stage(steps=1000, batch_size=16, learning_rate=1e-3)
 
     config.finetune = ConfigDict()  # of what comes from init_from
-    config.finetune.kind = "gaussian"  # what is fitted anew: none, gaussian, vae (and the Gaussian), or all
+    # what is fitted anew: none, gaussian, all, or a stage and those after it, as vae or finetune; then the Gaussian
+    config.finetune.kind = "gaussian"
     config.finetune.patients = 0  # to train on, drawn from the training split; 0 for all
     config.finetune.unet = _stage(steps=500, batch_size=8, learning_rate=2e-4)
     config.finetune.vae = _stage(steps=300, batch_size=16, learning_rate=2e-4)

@@ -1,14 +1,14 @@
 """3D-Neuro-SimCLR on IXI: an encoder of whole T1 heads, trained without labels, and its rivals.
 
 python launch/train.py --config=configs/simclr.py:cpu --config.data.root=/data/ixi
-python launch/downstream.py --config=configs/simclr.py:cpu --config.data.root=/data/ixi --output=runs/downstream
+python launch/downstream.py --runs=runs/simclr,runs/mae,runs/untrained --targets=age,sex=F --output=runs/downstream
 
 The first scores heads by their Mahalanobis distance, some of which carry a planted lesion; the second predicts age and
-sex from the features. `full` is the box of the paper at 1 mm, for GPUs; `ixi2mm` and `cpu` are the same box at 2 and
-4 mm, the last with a quarter of the widths and, where a voxel is as large as half the release's first kernel, a first
-convolution of 3 voxels and stride 2. Its views are milder: with the release's, which show down to a fifth of each side,
-the loss stays that of guessing, log 31, for 400 steps of 72 heads. A size may be followed by a rival: mae, untrained,
-supervised, cnn.
+sex from the features of such runs, see docs/volumes.md. `full` is the box of the paper at 1 mm, for GPUs; `ixi2mm` and
+`cpu` are the same box at 2 and 4 mm, the last with a quarter of the widths and, where a voxel is as large as half the
+release's first kernel, a first convolution of 3 voxels and stride 2. Its views are milder: with the release's, which
+show down to a fifth of each side, the loss stays that of guessing, log 31, for 400 steps of 72 heads. A size may be
+followed by a rival: mae, untrained, supervised, cnn.
 """
 
 from configs.base import base, finish
@@ -36,7 +36,7 @@ SIZES = {
         "train.pretrain.optimizer.learning_rate": 3e-3,
         "views.crop": (0.6, 0.6, 0.6),
         "views.rotate": (0.5, 0.35),
-        "train.statistics.steps": 20,
+        "train.statistics.steps": 60,
         "train.finetune.steps": 120,
         "train.finetune.optimizer.learning_rate": 1e-3,
         "finetune.finetune.steps": 120,

@@ -15,6 +15,7 @@ and last `origin.json`, which says where it came from and tells a run that these
 """
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,21 +116,19 @@ def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
     """
     if output.exists() and not output.is_dir():
         raise RunError(f"--output={output}: is a file; a folder is needed.")
-    taken = RunError(f"--output={output}: has a checkpoint or a run already; another folder is needed.")
-    if (output / "config.json").exists():
-        raise taken
+    if any((output / name).exists() for name in (ORIGIN, "manifest.csv", "overrides.json")):
+        raise RunError(f"--output={output}: has weights or a run already; another folder is needed.")
     system = system_of(config)
     state = torch_checkpoint.read(source)
     try:
         variables = converted(state, fresh_variables(system, config))
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    output.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(output / "pretrain" / "ckpt") as checkpoints:
-        if checkpoints.latest() is not None:
-            raise taken
-        checkpoints.save(0, variables, NO_OPTIMIZER)
     origin = origin_of(source, state, variables)
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / "pretrain", ignore_errors=True)  # of a conversion that was cut off: origin.json comes last
+    with Checkpoints(output / "pretrain" / "ckpt") as checkpoints:
+        checkpoints.save(0, variables, NO_OPTIMIZER)
     write_json(output / "config.json", shared_settings(config, system))
     write_json(output / ORIGIN, origin)
     return origin

@@ -20,6 +20,7 @@ from symnorm_jax.data.manifest import SPLITS, read_manifest
 from symnorm_jax.downstream import protocol, tables
 from symnorm_jax.errors import ConfigError, RunError, reported
 from symnorm_jax.training.runlog import read_config
+from symnorm_jax.training.transfer import value_of
 
 _RUNS = flags.DEFINE_list("runs", None, "Finished runs of systems of volumes, the reference first.", required=True)
 _TARGETS = flags.DEFINE_list(
@@ -30,6 +31,7 @@ _FINETUNE = flags.DEFINE_list("finetune", ["0.05", "0.1", "0.2", "0.5", "1"], "T
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each kind, with other people and weights.", lower_bound=1)
 _DRAWS = flags.DEFINE_integer("draws", 20, "Probes of each kind, with other people drawn.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "runs/downstream", "The folder to write to.")
+TAUGHT = ("target.column", "train.patients", "finetune.patients")  # what a run has that is no mere pre-training
 
 
 def main(_) -> None:
@@ -42,6 +44,8 @@ def main(_) -> None:
         if len({target["target.column"] for target in settings.values()}) < len(_TARGETS.value):
             raise ConfigError(f"--targets={','.join(_TARGETS.value)}: a column can be a target once.")
         check_runs(runs)
+        for target in settings.values():  # before the first of them takes its hours
+            protocol.counts(runs[0], target, [1.0])
         for text, target in settings.items():
             _of_target(runs, text, target, folder)
 
@@ -74,15 +78,18 @@ def check_runs(runs: list[Path]) -> None:
     """Raise RunError unless all runs are finished, of volumes, told apart by their names, and split alike."""
     if len({run.name for run in runs}) < len(runs):
         raise RunError(f"--runs={','.join(map(str, runs))}: runs are told apart by their names, which must differ.")
-    splits = []
+    people = []
     for run in runs:
         if len(read_config(run).data.size) != 3:
             raise RunError(f"{run}: is a run of slices; runs of volumes, as of configs/simclr.py, are allowed.")
         if not (run / "metrics.json").exists():
             raise RunError(f"{run}: not a finished run; see it through with launch/train.py first.")
+        taught = {key: value_of(read_config(run), key) for key in TAUGHT}
+        if any(taught.values()):
+            raise RunError(f"{run}: saw labels, or a part of the people alone, {taught}; others are allowed.")
         rows = read_manifest(run / "manifest.csv")
-        splits.append({split: set(rows.patient[rows.split == split]) for split in SPLITS})
-        if splits[-1] != splits[0]:
+        people.append(set(rows[rows.split.isin(SPLITS)][["patient", "session", "split"]].itertuples(index=False)))
+        if people[-1] != people[0]:
             raise RunError(f"{run}: its people are not split as those of {runs[0]}; give them the same data and seed.")
 
 

@@ -17,6 +17,7 @@ from symnorm_jax.scoring.takeover import THRESHOLDS
 from symnorm_jax.scoring.thresholds import RULES, check_settings
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
+from symnorm_jax.systems.encoder import FINETUNE
 from symnorm_jax.training.profile import parse
 from symnorm_jax.training.sharding import check_batch_size, check_sharding
 from symnorm_jax.training.transfer import schedule
@@ -51,11 +52,22 @@ def checked(config: ConfigDict) -> System:
     for key in ("accumulate", "log_every", "checkpoint_every"):
         _refuse_unless_positive(f"train.{key}", config.train[key])
     stages = schedule(config, system)
+    _check_target(config, system, stages)
     for name, settings in stages.items():
         _refuse_unless_positive(f"{_section(config)}.{name}.steps", settings.steps)
     if config.train.profile:
         _refuse_unless_one_of("train.profile", parse(config.train.profile)[0], stages)
     return system
+
+
+def _check_target(config: ConfigDict, system: System, stages: Iterable[str]) -> None:
+    """Raise ConfigError for a target that nothing would be trained to predict."""
+    column = config.target.column
+    if column and "target" not in system.asks:
+        raise ConfigError(f"target.column={column!r} with system={config.system!r}; only systems of volumes predict.")
+    if column and FINETUNE not in stages:
+        kinds = f"finetune.kind={config.finetune.kind!r}"
+        raise ConfigError(f"target.column={column!r} with {kinds}; {FINETUNE!r} or a stage before it is needed.")
 
 
 def check_devices(config: ConfigDict, system: System) -> None:

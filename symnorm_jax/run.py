@@ -188,13 +188,7 @@ class Run:
 
     @cached_property
     def _training_rows(self) -> pd.DataFrame:
-        """What is trained on; with a target, only people of whom it is known."""
-        rows = self.manifest[manifest.trainable(self.manifest, self.config.data.train_on)]
-        if self.config.target.column:
-            targets.check(self.manifest, rows, self.config.target)
-            rows = rows[np.isfinite(targets.values(rows, self.config.target))]
-        section = "finetune" if self.config.init_from else "train"
-        return manifest.few(rows, self.config[section].patients, self.config.seed, f"{section}.patients")
+        return targets.training_rows(self.manifest, self.config)
 
     @cached_property
     def _targets(self) -> np.ndarray | None:

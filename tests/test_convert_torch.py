@@ -146,11 +146,11 @@ def test_only_a_checkpoint_that_was_cut_off_is_written_over(tmp_path, launcher, 
     launcher.convert(path, tmp_path / "run", config)
     assert taken_up(tmp_path / "run", config)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text("{}")  # a run that has not come to a checkpoint
+    (tmp_path / "other" / "overrides.json").write_text("{}")  # a run that has not come to a checkpoint
     for folder in ("run", "other"):
         with pytest.raises(RunError, match="has a checkpoint or a run already; another folder is needed"):
             launcher.convert(path, tmp_path / folder, config)
-    assert (tmp_path / "other" / "config.json").read_text() == "{}"
+    assert (tmp_path / "other" / "overrides.json").read_text() == "{}"
     with pytest.raises(RunError, match="is a file; a folder is needed"):
         launcher.convert(path, path, config)
 

@@ -98,13 +98,36 @@ def release(tmp_path_factory):
     return write_ixi(tmp_path_factory.mktemp("ixi") / "ixi", people=20)
 
 
-def test_from_a_pre_trained_run_to_the_tables(release, tmp_path):
+@pytest.fixture(scope="module")
+def settings(release, tmp_path_factory):
+    """Flags of every run: quick, and nobody with a lesion."""
+    found = [f"--config.data.root={release}", f"--config.data.store={tmp_path_factory.mktemp('store')}"]
+    found += ["--config.data.options.lesion_masks=", "--config.data.midline=centred", "--config.data.workers=1"]
+    return found + [f"--config.{x}.{name}.steps=4" for x in ("train", "finetune") for name in ("pretrain", "finetune")]
+
+
+def test_a_run_with_a_target_ends_in_a_report_of_it(settings, tmp_path):
+    """One site is kept for testing and judged apart; whoever was taught a target is no start for another."""
+    run = tmp_path / "cnn"
+    command = ["--config=configs/simclr.py:tiny,cnn", *settings, "--config.target.column=age"]
+    assert launch("train", *command, "--config.data.held_out=site=IOP", f"--workdir={run}").returncode == 0
+    rows, told = (pd.read_csv(run / name) for name in ("manifest.csv", "predictions.csv"))
+    assert set(rows.split[rows.site == "IOP"]) == {"test"} and {"train", "val"} < set(rows.split[rows.site != "IOP"])
+    told = told.merge(rows[["patient", "site"]])
+    assert set(told.site[told.population == "held out"]) == {"IOP"}
+    found = json.loads((run / "metrics.json").read_text())["prediction"]
+    tested = told[told.split == "test"].population.value_counts().to_dict()
+    assert {name: of["patients"] for name, of in found.items()} == tested
+    for name in ("report.html", "MODEL_CARD.md"):
+        assert "Predicted of test people: age" in (run / name).read_text()
+    start = [f"--config.init_from={run}", "--config.finetune.kind=finetune", f"--workdir={tmp_path / 'more'}"]
+    again = launch("train", *command, *start)
+    assert again.returncode == 1 and "was taught a target; start from the run before it" in again.stderr
+
+
+def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     """Probed, fine-tuned and beside two networks from scratch; again, and nothing is trained again."""
     size = "--config=configs/simclr.py:tiny"
-    settings = [f"--config.data.root={release}", f"--config.data.store={tmp_path / 'store'}"]
-    settings += ["--config.data.options.lesion_masks=", "--config.data.midline=centred", "--config.data.workers=1"]
-    for stage in ("train", "finetune"):
-        settings += [f"--config.{stage}.{name}.steps=4" for name in ("pretrain", "finetune")]
     assert launch("train", size, *settings, f"--workdir={tmp_path / 'simclr'}").returncode == 0
     command = ["downstream", f"--runs={tmp_path / 'simclr'}", f"--output={tmp_path / 'down'}"]
     command += ["--targets=age", "--fractions=0.5,1", "--finetune=1", "--seeds=1", "--draws=2"]

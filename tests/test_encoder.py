@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import log_loss
 from test_simclr import SIZE, batch_of, tiny
 
+from symnorm_jax.checks import checked
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.cnn3d import CNN3D
 from symnorm_jax.models.decoder3d import Decoder3D
@@ -136,6 +137,21 @@ def test_what_is_not_trained_only_measures(systems, batch):
     first = aux.stats["encoder"]["stem"]["norm"]["mean"]
     assert value == 0 and (first != variables["stats"]["encoder"]["stem"]["norm"]["mean"]).all()
     assert {"statistics", "finetune"} == set(system.stages)
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"system": "symnorm", "data.size": (16, 16)}, "target.column='age' with system='symnorm'; only systems of"),
+        (
+            {"init_from": "runs/simclr"},
+            "target.column='age' with finetune.kind='gaussian'; 'finetune' or a stage before",
+        ),
+    ],
+)
+def test_a_target_that_nothing_is_trained_to_predict_is_refused(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        checked(tiny(**AGE | changes))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def people() -> pd.DataFrame:
     """A manifest before it is split: two scans of the first person, a site that is a number, blanks."""
     rows = pd.DataFrame({"patient": ["a", "a", "b", "c", "d", "e"], "label": "healthy", "healthy_person": True})
     rows = rows.assign(split=["", "", "", "", "", "excluded"], age=["30", "31", "50", "", "seventy", "40"])
-    rows = rows.assign(sex=["F", "F", "M", "F", "", "M"], site=["1", "2", "1", "1", "3", "2"])
+    rows = rows.assign(sex=["F", "F", "M", "F", "", "M"], site=["1", "2", "1", "", "3", "2"])
     return rows.assign(**dict.fromkeys(set(manifest.TEXTS) - set(rows), ""))
 
 
@@ -121,8 +121,9 @@ def test_a_population_is_kept_for_testing_with_all_its_scans():
     "held_out, sentence",
     [
         ("scanner=A", "held_out='scanner=A'; column=value with one of .'age', 'sex', 'site'. is allowed"),
-        ("site", "held_out='site': that is nobody"),
-        ("site=9", r"held_out='site=9': that is nobody; site holds \['1', '2', '3'\]"),
+        ("site", "held_out='site'; column=value with one of"),
+        ("site=", "held_out='site='; column=value with one of"),
+        ("site=9", r"held_out='site=9': that is nobody; site holds \['', '1', '2', '3'\]"),
     ],
 )
 def test_a_population_that_is_not_there_is_refused(held_out, sentence):

@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_two_views_of_each_volume(fresh):
     @jax.jit
     def apart(variables, both):
         seen = {"params": variables["params"]["encoder"], "batch_stats": variables["stats"]["encoder"]}
-        features, changed = model.encoder.apply(seen, both, train=True, mutable=["batch_stats"])
+        features, changed = model.encoder.net.apply(seen, both, train=True, mutable=["batch_stats"])
         projected = model.projector.apply({"params": variables["params"]["projector"]}, features)
         return losses.nt_xent(*jnp.split(projected, 2), model.temperature).mean(), changed
 
@@ -96,7 +96,7 @@ def test_training_brings_views_of_one_volume_together(fresh):
 
 def test_an_embedding_is_of_one_volume_and_free_of_its_brightness(fresh):
     model, variables, batch = fresh
-    embed = jax.jit(model.embed)
+    embed = jax.jit(model.encoder.embed)
     together = embed(variables, batch)
     assert together.z.shape == (4, 8) and together.map is None and together.scalars == {}
     alone = embed(variables, {name: batch[name][1:2] for name in ("image", "brain", "index")})

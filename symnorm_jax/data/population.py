@@ -15,7 +15,7 @@ def belongs(rows: pd.DataFrame, held_out: str) -> pd.Series:
     if not held_out:
         return pd.Series(False, rows.index)
     column, _, value = held_out.partition("=")
-    if column not in group_columns(rows):
+    if column not in group_columns(rows) or not value:
         raise ConfigError(f"data.held_out={held_out!r}; column=value with one of {group_columns(rows)} is allowed.")
     values = rows[column].fillna("").astype(str)
     if not (values == value).any():

@@ -30,6 +30,16 @@ def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> No
         raise ConfigError(f"{found}, with target.kind={section.kind!r}; {wanted} are needed.")
 
 
+def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
+    """The rows of a manifest that a config trains on: with a target, of people of whom it is known; then so many."""
+    part = rows[manifest.trainable(rows, config.data.train_on)]
+    if config.target.column:
+        check(rows, part, config.target)
+        part = part[np.isfinite(values(part, config.target))]
+    section = "finetune" if config.init_from else "train"
+    return manifest.few(part, config[section].patients, config.seed, f"{section}.patients")
+
+
 def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:
     """The target of each row, `[N]` float: in its own unit, or 1 for `section.positive` and 0 else; NaN if unknown."""
     column = rows[section.column].fillna("").astype(str).str.strip()
@@ -44,7 +54,7 @@ def scale_of(training: pd.DataFrame, section: ConfigDict) -> Scale:
         return Scale(0.0, 1.0)
     known = values(training, section)
     known = known[np.isfinite(known)]
-    return Scale(float(known.mean()), float(known.std()))
+    return Scale(float(known.mean()), float(known.std()) or 1.0)  # a few people may all be of one age
 
 
 def standardised(rows: pd.DataFrame, section: ConfigDict, scale: Scale) -> np.ndarray:

@@ -19,9 +19,9 @@ from symnorm_jax.data import manifest, morphometry, targets
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.downstream import probe
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.files import load_arrays
+from symnorm_jax.files import load_arrays, write_text
 from symnorm_jax.run import Run
-from symnorm_jax.scoring.predictions import known_rows
+from symnorm_jax.scoring.predictions import SAME, known_rows
 from symnorm_jax.systems.encoder import FINETUNE
 from symnorm_jax.training.runlog import claimed, open_run, progress, read_config
 
@@ -66,9 +66,11 @@ def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
 def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:
     """How many of a run's training people, of those whose target is known, make each fraction."""
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
-    training = rows[manifest.trainable(rows, config.data.train_on)]
-    targets.check(rows, training, config.target)
-    people = training.patient[np.isfinite(targets.values(training, config.target))].nunique()
+    people = targets.training_rows(rows, config).patient.nunique()
+    for split in manifest.SPLITS[1:]:
+        healthy = rows[(rows.split == split) & (rows.label == "healthy")]
+        if not np.isfinite(targets.values(healthy, config.target)).any():
+            raise ConfigError(f"target.column={config.target.column!r}: of nobody healthy in {split} is it known.")
     return {fraction: min(max(round(fraction * people), LEAST), people) for fraction in fractions}
 
 
@@ -97,6 +99,7 @@ def _probed(
 ) -> Iterator[Outcome]:
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
     known = {split: known_rows(rows, arrays, config) for split, arrays in features.items()}
+    known["val"] = known["val"][known["val"].population == SAME]  # chosen by people like those who teach
     pairs = {split: (features[split]["z"][part.place], part.target.to_numpy()) for split, part in known.items()}
     for fraction, patients in shares.items():
         tables = []
@@ -124,22 +127,23 @@ def finetunings(runs: list[Path], target: dict, shares: dict[float, int], seeds:
                 (with_settings(config, {"seed": seed}), folder / f"{name}_{100 * fraction:g}_{seed}")
                 for seed in range(seeds)
             ]
+            checked(config)
             what = f"{name}, {how} on {patients} people, {seeds} times"
-            found.append((what, partial(_trained, Outcome(name, how, fraction, patients, []), points)))
+            found.append((what, partial(_trained, Outcome(name, how, fraction, patients, []), points, run)))
     return found
 
 
-def _trained(outcome: Outcome, points: list[tuple[ConfigDict, Path]]) -> Outcome:
-    return outcome._replace(tables=[_test_of(config, workdir) for config, workdir in points])
+def _trained(outcome: Outcome, points: list[tuple[ConfigDict, Path]], like: Path) -> Outcome:
+    return outcome._replace(tables=[_test_of(config, workdir, like) for config, workdir in points])
 
 
-def _test_of(config: ConfigDict, workdir: Path) -> pd.DataFrame:
-    """Test predictions of a run as far as these, which goes on where it stands."""
+def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
+    """Test predictions of a run as far as these, which goes on where it stands; its people are those of run `like`."""
     run = Run(config, workdir)
     with claimed(workdir):
         open_run(workdir, config, {})
         if not (workdir / "predictions.csv").exists():
-            checked(config)
+            write_text(workdir / "manifest.csv", (like / "manifest.csv").read_text())
             run.check_devices()
             run.prepare()
             run.train_and_embed()

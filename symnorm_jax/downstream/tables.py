@@ -12,7 +12,7 @@ from symnorm_jax.evaluation.comparison_tables import markdown, p_value
 from symnorm_jax.evaluation.figures import COLOURS
 from symnorm_jax.evaluation.intervals import difference
 from symnorm_jax.evaluation.levels import plain, resamples
-from symnorm_jax.evaluation.paired import holm
+from symnorm_jax.evaluation.paired import bootstrap_p_value, holm
 from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
 from symnorm_jax.evaluation.templates import interval as shown
 from symnorm_jax.files import whole, write_json, write_text
@@ -65,12 +65,8 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
     drawn, metric = resamples(first.tables[0], config), PRIMARY[config.target.kind]
     pair = [measures(one.tables, config.target.kind, drawn.index)[metric] for one in (first, other)]
     weights = drawn.patient_weight
-    gaps = pair[0](weights) - pair[1](weights)
-    gaps = gaps[~np.isnan(gaps)]
-    enough = 2 * len(gaps) > len(weights)  # as for the interval
-    beyond = min((gaps <= 0).sum(), (gaps >= 0).sum())
-    p = float(min(1.0, 2 * (1 + beyond) / (1 + len(gaps)))) if enough else None
-    return {"difference": plain(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p}
+    p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
+    return {"difference": plain(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p_value}
 
 
 def table(lines: list[dict], kind: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from symnorm_jax.evaluation.delong import auroc_difference
 from symnorm_jax.evaluation.histograms import measures
 from symnorm_jax.evaluation.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
 from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
-from symnorm_jax.evaluation.paired import holm, mcnemar, non_inferiority, proportion_difference
+from symnorm_jax.evaluation.paired import bootstrap_p_value, holm, mcnemar, non_inferiority, proportion_difference
 from symnorm_jax.evaluation.samples import sample_of
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring.scores import BASELINE
@@ -81,7 +81,7 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str,
         pair = [_primary(entry, one, drawn[one], config) for entry in (first, other)]
         found[one] = difference(*pair, weights, kind=kind)
         if one == level:
-            p_value = _p_value(*pair, weights)
+            p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
     gap, cases = found.pop(level), first.cases[level]
     ours, theirs = (one.cases[level][one.score].to_numpy(float) for one in (first, other))
     delong = auroc_difference(ours, theirs, cases.positive.to_numpy(), cases.patient.to_numpy())
@@ -124,15 +124,6 @@ def _at_thresholds(first: Entry, other: Entry, level: str) -> dict:
             return {"value": None, "low": None, "high": None, "p_value": None}
         right.append((cases[one.score] >= cases.threshold).to_numpy() == cases.positive.to_numpy())
     return plain(proportion_difference(*right, patient)) | {"p_value": _number(mcnemar(*right, patient))}
-
-
-def _p_value(first: Metric, second: Metric, weights: np.ndarray) -> float | None:
-    """Two-sided, from how many replicates of the difference lie on the far side of none; never 0."""
-    gaps = first(weights) - second(weights)
-    defined = gaps[~np.isnan(gaps)]
-    if 2 * len(defined) <= len(gaps):  # as for the interval
-        return None
-    return float(min(1.0, 2 * (1 + min((defined <= 0).sum(), (defined >= 0).sum())) / (1 + len(defined))))
 
 
 def _on_validation(entry: Entry, config: ConfigDict) -> float:

@@ -26,6 +26,17 @@ def mcnemar(first: np.ndarray, second: np.ndarray, patient: np.ndarray | None = 
     return float(chi2.sf(means.sum() ** 2 / (means**2).sum(), 1)) if means.any() else 1.0
 
 
+def bootstrap_p_value(gaps: np.ndarray) -> float | None:
+    """Two-sided p-value of the hypothesis of no difference, from its replicates `[R]`; never 0.
+
+    Twice the share of replicates on the far side of none. NaN replicates are left out; None where half or more are.
+    """
+    defined = gaps[~np.isnan(gaps)]
+    if 2 * len(defined) <= len(gaps):  # as for the interval
+        return None
+    return float(min(1.0, 2 * (1 + min((defined <= 0).sum(), (defined >= 0).sum())) / (1 + len(defined))))
+
+
 def proportion_difference(
     first: np.ndarray, second: np.ndarray, patient: np.ndarray | None = None, level: float = 0.95
 ) -> Interval:

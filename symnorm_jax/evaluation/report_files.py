@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import manifest
+from symnorm_jax.data import manifest, targets
 from symnorm_jax.evaluation.evaluate import group_columns
 from symnorm_jax.evaluation.report_tables import best_baseline, label
 from symnorm_jax.evaluation.samples import Sample, levels_of, named, sample_of, told
@@ -74,9 +74,7 @@ def counts(rows: pd.DataFrame, noun: str) -> Table:
 
 def trained_on(rows: pd.DataFrame, config: ConfigDict) -> str:
     """`640 slices of 20 people`: what the networks and the healthy Gaussian learned from."""
-    part = rows[manifest.trainable(rows, config.data.train_on)]
-    section = "finetune" if config.init_from else "train"
-    part = manifest.few(part, config[section].patients, config.seed, f"{section}.patients")
+    part = targets.training_rows(rows, config)
     return f"{len(part):,} {sample_of(config).noun}s of {part.patient.nunique():,} people"
 
 

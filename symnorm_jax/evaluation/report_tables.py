@@ -52,7 +52,7 @@ def label(name: str) -> str:
 POPULATIONS = {  # in which a prediction is judged
     "same": "like those trained on",
     "held out": "of the group held out",
-    "abnormal": "with a lesion",
+    "abnormal": "not healthy",
 }
 
 

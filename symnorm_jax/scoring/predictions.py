@@ -8,7 +8,7 @@ from symnorm_jax.data import population, targets
 from symnorm_jax.scoring.embed import Arrays
 
 SAME, OUTSIDE, ABNORMAL = "same", "held out", "abnormal"
-POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those of data.held_out; those with a lesion
+POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those of data.held_out; those not healthy
 
 
 def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd.DataFrame:

@@ -11,7 +11,7 @@ A `batch` is a dict of arrays:
 `index`      `[B]` int         the sample's row in the manifest; keys its randomness
 `valid`      `[B]` bool        False for the rows that pad the last batch
 `hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
-`target`     `[B]`             what is to be predicted, a number or 1 for a class; in training batches of systems that ask
+`target`     `[B]`             what is to be predicted, a number or 0 and 1; in training batches of systems that ask
 `progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
 ===========  ================  ==============================================================================
 """

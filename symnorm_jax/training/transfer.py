@@ -52,6 +52,8 @@ def check_source(config: ConfigDict, system: System) -> None:
     if weights:
         _refuse_what_weights_lack(config, system)
     there = ConfigDict(read_json(source / "config.json"))
+    if value_of(there, "target.column"):  # its head predicts on a scale of its own people
+        raise ConfigError(f"init_from={config.init_from}: was taught a target; start from the run before it.")
     keys = [leaf for key in ("system", *system.meaning) for leaf in _leaves(config, key) | _leaves(there, key)]
     fixed = [key for key in dict.fromkeys(keys) if not weights or value_of(there, key) is not None]
     other = [key for key in fixed if value_of(config, key) != value_of(there, key)]
