@@ -148,7 +148,7 @@ def test_only_a_checkpoint_that_was_cut_off_is_written_over(tmp_path, launcher, 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "overrides.json").write_text("{}")  # a run that has not come to a checkpoint
     for folder in ("run", "other"):
-        with pytest.raises(RunError, match="has a checkpoint or a run already; another folder is needed"):
+        with pytest.raises(RunError, match="has weights or a run already; another folder is needed"):
             launcher.convert(path, tmp_path / folder, config)
     assert (tmp_path / "other" / "overrides.json").read_text() == "{}"
     with pytest.raises(RunError, match="is a file; a folder is needed"):

@@ -29,7 +29,9 @@ def predict(train: Known, val: Known, features: np.ndarray, kind: str) -> np.nda
 
 
 def _model(penalty: float, kind: str) -> BaseEstimator:
-    linear = Ridge(alpha=penalty) if kind == "number" else LogisticRegression(C=1 / penalty, max_iter=2000)
+    # Newton's method: with more features than people and a weak penalty L-BFGS does not converge.
+    logistic = LogisticRegression(C=1 / penalty, solver="newton-cholesky", max_iter=1000)
+    linear = Ridge(alpha=penalty) if kind == "number" else logistic
     return make_pipeline(StandardScaler(), linear)
 
 
