@@ -33,7 +33,7 @@ SIZES = {
         "mae.widths": (64, 32, 16),
         "train.pretrain.batch_size": 16,
         "train.pretrain.steps": 250,
-        "train.pretrain.optimizer.learning_rate": 3e-3,
+        "train.pretrain.optimizer.learning_rate": 1e-3,
         "views.crop": (0.6, 0.6, 0.6),
         "views.rotate": (0.5, 0.35),
         "train.statistics.steps": 60,

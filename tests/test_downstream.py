@@ -66,7 +66,7 @@ def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
     ]
     half, probed, tuned, equal = lines = tables.summary(outcomes, config_of(AGE))
     assert "difference" not in half and "difference" not in tuned
-    gap = tuned["mae"]["value"] - probed["mae"]["value"]
+    gap = tuned["mean_absolute_error"]["value"] - probed["mean_absolute_error"]["value"]
     assert probed["difference"]["value"] == pytest.approx(gap, abs=1e-5)
     assert probed["difference"]["high"] < 0 and probed["p_value"] < 0.05
     assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0
@@ -138,10 +138,11 @@ def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     trained = [("simclr", "fine-tuned", 1), ("supervised", "from scratch", 1), ("cnn", "from scratch", 1)]
     assert names == [("simclr", "probe", 1), *rulers, *trained]
     assert {line["seeds"] for line in lines if line["fraction"] == 0.5} == {2}
-    assert all(line["mae"]["low"] <= line["mae"]["value"] <= line["mae"]["high"] for line in lines)
+    errors = [line["mean_absolute_error"] for line in lines]
+    assert all(one["low"] <= one["value"] <= one["high"] for one in errors)
     told = pd.read_csv(tmp_path / "down" / "age" / "simclr_100_0" / "predictions.csv")
     test = told[told.split == "test"]
-    value = next(line["mae"]["value"] for line in lines if line["how"] == "fine-tuned")
+    value = next(line["mean_absolute_error"]["value"] for line in lines if line["how"] == "fine-tuned")
     assert value == pytest.approx((test.predicted - test.target).abs().mean(), abs=1e-5)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
     assert launch(*command).returncode == 0

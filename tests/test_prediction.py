@@ -48,7 +48,7 @@ def test_metrics_are_those_of_scikit_learn(kind):
     for rows, weights in ((one, np.ones((1, len(one)))), (again, weight)):
         y, x = rows.target.to_numpy(), rows.predicted.to_numpy()
         if kind == "number":
-            expected = {"mae": mean_absolute_error(y, x), "rmse": root_error(y, x)}
+            expected = {"mean_absolute_error": mean_absolute_error(y, x), "rmse": root_error(y, x)}
             expected |= {"r2": r2_score(y, x), "correlation": pearsonr(y, x).statistic}
         else:
             expected = {"auroc": roc_auc_score(y, x), "balanced_accuracy": balanced_accuracy_score(y, x >= 0.5)}
@@ -65,8 +65,9 @@ def test_seeds_are_averaged_and_people_drawn_again():
     single, both = values_of([one], config), values_of([one, other], config)
     assert values_of([one, one], config) == single
     expected = np.mean([mean_absolute_error(x.target, x.predicted) for x in (one, other)])
-    assert both["mae"]["value"] == pytest.approx(expected, abs=1e-6)
-    assert single["mae"]["low"] < single["mae"]["value"] < single["mae"]["high"]
+    assert both["mean_absolute_error"]["value"] == pytest.approx(expected, abs=1e-6)
+    found = single["mean_absolute_error"]
+    assert found["low"] < found["value"] < found["high"]
 
 
 def test_populations_are_judged_apart():
@@ -76,7 +77,7 @@ def test_populations_are_judged_apart():
     assert list(found) == ["same", "abnormal"]
     assert [part["patients"] for part in found.values()] == [20, 10]
     part = one[(one.split == "test") & (one.population == "abnormal")]
-    assert found["abnormal"]["mae"]["value"] == pytest.approx(
+    assert found["abnormal"]["mean_absolute_error"]["value"] == pytest.approx(
         mean_absolute_error(part.target, part.predicted), abs=1e-5
     )
 

@@ -1,5 +1,6 @@
 """What came of a downstream target, as people read it: Markdown, CSV and a figure, all from the one JSON."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,10 @@ from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.scoring.predictions import POPULATIONS
 from symnorm_jax.training.runlog import progress
 
+SHOWN = {  # the metrics of a table, that which decides first
+    "number": ("mean_absolute_error", "rmse", "r2", "correlation"),
+    "class": ("auroc", "accuracy", "balanced_accuracy"),
+}
 LOOKS = {"probe": "--", "fine-tuned": "-", "from scratch": "-.", "ruler": ":"}
 
 
@@ -72,7 +77,7 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
 def table(lines: list[dict], kind: str) -> pd.DataFrame:
     """Everything learned from all labels, by population; the column that decides comes after the names."""
     full = max(line["fraction"] for line in lines)
-    metrics = ["mae", "rmse", "r2", "correlation"] if kind == "number" else ["auroc", "accuracy", "balanced_accuracy"]
+    metrics = SHOWN[kind]
     rows = []
     for line in (line for line in lines if line["fraction"] == full):
         row = {"tested on": f"{line['population']}, {line['tested']}", "method": f"{line['method']}, {line['how']}"}
@@ -99,10 +104,11 @@ def curve(lines: list[dict], name: str, kind: str) -> Figure:
     axes, metric = figure.subplots(), PRIMARY[kind]
     here = [line for line in lines if line["population"] == lines[0]["population"]]
     methods = list(dict.fromkeys((line["method"], line["how"]) for line in here))
+    colours = dict(zip(dict.fromkeys(method for method, _ in methods), itertools.cycle(COLOURS), strict=False))
     for place, (method, how) in enumerate(methods):
         points = {line["patients"]: line[metric] for line in here if (line["method"], line["how"]) == (method, how)}
         aside = 1 + 0.012 * (place - len(methods) / 2)  # so that bars stand beside one another
-        colour, x = COLOURS[place % len(COLOURS)], [aside * people for people in sorted(points)]
+        colour, x = colours[method], [aside * people for people in sorted(points)]
         found = [points[people] for people in sorted(points)]
         axes.plot(x, [one["value"] for one in found], LOOKS[how], marker="o", color=colour, label=f"{method}, {how}")
         axes.vlines(x, [one["low"] for one in found], [one["high"] for one in found], color=colour, lw=0.8, alpha=0.6)

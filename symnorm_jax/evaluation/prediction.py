@@ -12,7 +12,7 @@ from symnorm_jax.evaluation.intervals import Metric, interval
 from symnorm_jax.evaluation.levels import Values, plain, resamples
 from symnorm_jax.scoring.predictions import POPULATIONS
 
-PRIMARY = {"number": "mae", "class": "auroc"}
+PRIMARY = {"number": "mean_absolute_error", "class": "auroc"}
 EVEN = 0.5  # the probability from which a class is called
 
 
@@ -52,7 +52,8 @@ def _mean(parts: list[Metric], weight: np.ndarray) -> np.ndarray:
 
 def _of_number(table: pd.DataFrame, index: np.ndarray) -> dict[str, Metric]:
     predicted, target = table.predicted.to_numpy(float), table.target.to_numpy(float)
-    of = {"mae": mean_absolute_error, "rmse": root_mean_squared_error, "r2": determination, "correlation": correlation}
+    of = {"mean_absolute_error": mean_absolute_error, "rmse": root_mean_squared_error}
+    of |= {"r2": determination, "correlation": correlation}
     return {name: partial(_by_patient, one, predicted, target, index) for name, one in of.items()}
 
 

@@ -19,7 +19,6 @@ NAMES = {
     "auroc_adjusted_for_area": "AUROC adjusted for brain area",
     "partial_auroc": "partial AUROC",
     "f1": "F1",
-    "mae": "mean absolute error",
     "rmse": "root mean squared error",
     "r2": "R²",
     "froc_mean": "FROC, mean of the four",
