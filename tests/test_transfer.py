@@ -129,8 +129,9 @@ def test_only_few_patients_are_trained_on(folder, source):
 
 @pytest.mark.parametrize("name", BUILD)
 def test_every_system_says_what_its_networks_mean(name):
-    config = config_of("simclr" if name == "simclr" else "demo")
-    config.system = name
+    of_volumes = name in ("simclr", "mae", "supervised", "untrained")
+    config = config_of("simclr" if of_volumes else "demo")
+    config.update_from_flattened_dict({"system": name, "target.column": "age" if of_volumes else ""})
     assert "data.size" in BUILD[name](config).meaning
 
 
