@@ -19,7 +19,7 @@ from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, V
 KINDS = ("number", "class")  # of a target
 NETS = ("resnet", "cnn")
 FINETUNE = "finetune"
-MEANING = ("data.size", "data.spacing", "data.percentiles", "data.midline", "encoder", "resnet", "cnn")
+MEANING = ("data.size", "data.spacing", "data.percentiles", "data.midline", "encoder")  # and the encoder's own section
 
 
 class Encoder:
@@ -28,7 +28,7 @@ class Encoder:
     def __init__(self, config: ConfigDict):
         """Raises ConfigError for slices in place of volumes, an unknown encoder, norm or kind of target."""
         check(config)
-        section = config[config.encoder]
+        self.section, section = config.encoder, config[config.encoder]
         self.net = (ResNet3D if config.encoder == "resnet" else CNN3D)(**section, **config.network)
         self.width = section.widths[-1] if config.encoder == "resnet" else section.features
         self.head, self.target = Head(), config.target
@@ -63,12 +63,12 @@ class Encoder:
         z = self.net.apply(seen, whole(batch), train=False)
         return Embedding(z, {}, predicted=self.predict(variables, z) if self.target.column else None)
 
-    def system(self, stages: dict[str, Stage], init=None, meaning: tuple[str, ...] = ()) -> System:
+    def system(self, stages: dict[str, Stage], init=None) -> System:
         """A system with these stages before fine-tuning, which is there where a target is."""
         asks = ("target",) if self.target.column else ()
         if self.target.column:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
-        return System(init or self.init, stages, self.embed, meaning=(*MEANING, *meaning), asks=asks)
+        return System(init or self.init, stages, self.embed, meaning=(*MEANING, self.section), asks=asks)
 
 
 def whole(batch: Batch) -> jax.Array:
