@@ -28,7 +28,7 @@ from ml_collections import ConfigDict, config_flags
 
 from configs import simclr
 from symnorm_jax import torch_checkpoint
-from symnorm_jax.errors import ConfigError, InputError, RunError, reported
+from symnorm_jax.errors import ConfigError, InputError, RunError, parsed, reported
 from symnorm_jax.files import write_json
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
@@ -167,4 +167,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parsed)

@@ -1,10 +1,9 @@
-"""Measure anew what a slice costs each of several finished runs, one after another on the same idle machine.
+"""Measure anew what a slice or volume costs each of several finished runs, in turn on the same idle machine.
 
 python launch/cost.py --runs=runs/lgg,runs/lgg_dae
 
 A run measures its own cost when it is made, beside whatever else the machine does then; for a comparison of seconds
-they are to be measured together. Writes `cost.json` into each run, and its
-report again.
+they are to be measured together. Writes `cost.json` into each run, and its report again.
 """
 
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.report import write_report
+from symnorm_jax.evaluation.samples import sample_of
 from symnorm_jax.files import read_json
 from symnorm_jax.run import Run
 from symnorm_jax.training.runlog import claimed, read_config
@@ -24,7 +24,7 @@ _RUNS = flags.DEFINE_list("runs", None, "Run directories.", required=True)
 
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell long stories
-    shown = Table("run", "passes", "parameters", "ms a slice", "device")
+    shown = Table("run", "of a", "passes", "parameters", "ms", "device")
     with reported():
         for workdir in map(Path, _RUNS.value):
             run = Run(read_config(workdir), workdir)
@@ -32,8 +32,8 @@ def main(_) -> None:
                 run.measure_cost(anew=True)
                 write_report(workdir, run.config)
             cost = read_json(workdir / "cost.json")
-            milliseconds = f"{1000 * cost['seconds_per_slice']:.2f}"
-            shown.add_row(workdir.name, str(cost["passes"]), f"{cost['parameters']:,}", milliseconds, cost["device"])
+            cells = [str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_slice']:.2f}"]
+            shown.add_row(workdir.name, sample_of(run.config).noun, *cells, cost["device"])
     Console().print(shown)
 
 

@@ -15,7 +15,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import check
-from symnorm_jax.errors import reported
+from symnorm_jax.errors import parsed, reported
 from symnorm_jax.evaluation import cohort, sheet
 from symnorm_jax.files import write_text
 from symnorm_jax.run import Run
@@ -73,4 +73,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=commandline.parse)
+    app.run(main, flags_parser=parsed)

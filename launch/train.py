@@ -10,7 +10,7 @@ after a checkpoint.
 
 from absl import app, flags
 
-from symnorm_jax.errors import reported
+from symnorm_jax.errors import parsed, reported
 from symnorm_jax.evaluation.report import print_results
 from symnorm_jax.run import Run
 from symnorm_jax.training import commandline
@@ -36,4 +36,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=commandline.parse)
+    app.run(main, flags_parser=parsed)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from absl import app
+
 
 class InputError(ValueError):
     """Data, a config or a directory that cannot be used; the message names it, its value and what was allowed."""
@@ -42,6 +44,14 @@ class Preempted(Exception):
 PREEMPTED = 128 + signal.SIGTERM  # the status with which a shell sees a program end that SIGTERM ended
 # What a file system can say that is no fault of the program.
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EFBIG)
+
+
+def parsed(arguments: list[str]) -> list[str]:
+    """Parse flags for `app.run`, with a sentence for a config key that does not exist and not a traceback."""
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except AttributeError as error:  # ml_collections' word for it
+        sys.exit(f"error: no such config key: {' '.join(str(error).split())}")
 
 
 @contextmanager

@@ -70,12 +70,20 @@ def test_every_control_is_told_in_a_sentence(run):
     json.dumps(found)
 
 
+def test_where_everybody_has_one_volume_no_split_can_part_them(tmp_path):
+    config = with_embeddings(tmp_path / "run", who, volumes=True, maps=False)
+    found = controls.controls(tmp_path / "run", config)
+    assert found.keys() == {"shuffled", "gaussian", "notes"}
+    assert [one["split"] for one in found["gaussian"]] == ["patient", "volume", "volume minus patient"]
+    assert "no split can part the volumes" in found["notes"][1] and "slice" not in " ".join(found["notes"])
+
+
 def test_an_evaluation_to_doubt_is_called_so():
     about = {"auroc": {"value": 0.6}, "error": 0.001}
     leak = [
         {"labels": x, "split": y, "auroc": {"value": None}} for x in ("true", "shuffled") for y in ("patient", "slice")
     ]
-    assert "doubt the evaluation" in controls._notes({"shuffled": about, "leak": leak})[0]
+    assert "doubt the evaluation" in controls._notes({"shuffled": about, "leak": leak}, "slice")[0]
 
 
 def test_a_test_split_of_one_class_or_one_patient_is_refused(tmp_path):

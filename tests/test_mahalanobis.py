@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.covariance import OAS, LedoitWolf
 
-from symnorm_jax.errors import EmbeddingError
+from symnorm_jax.errors import ConfigError, EmbeddingError
 from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.mahalanobis import distance, estimate, fit
 from symnorm_jax.scoring.moments import Moments, merge, stream, update, zeros
@@ -246,14 +246,14 @@ def test_degenerate_embeddings_raise_a_sentence(z, sentence, shrinkage):
 @pytest.mark.parametrize(
     ("shrinkage", "sentence"),
     [
-        (1.5, "is 1.5; .*0 to 1"),
-        (-0.1, "is -0.1; .*0 to 1"),
-        (np.nan, "is nan; .*0 to 1"),
+        (1.5, "=1.5; .*0 to 1"),
+        (-0.1, "=-0.1; .*0 to 1"),
+        (np.nan, "=nan; .*0 to 1"),
         ("osa", "'osa'; oas, ledoit_wolf"),
     ],
 )
 def test_impossible_shrinkage_raises_a_sentence(shrinkage, sentence):
-    with pytest.raises(EmbeddingError, match=sentence):
+    with pytest.raises(ConfigError, match=f"^score.shrinkage.*{sentence}"):
         estimate(draw(), names(draw()), shrinkage)
 
 

@@ -117,7 +117,7 @@ def run(tmp_path_factory):
 def page_of(folder, config) -> str:
     """The page, without figures being drawn."""
     files = read_files(folder, config)
-    return report.page(files, report.chosen(files), {}, ["slice", "difference map", "truth"])
+    return report.page(files, report.chosen(files), {}, ["image", "difference map", "truth"])
 
 
 def text_of(page: str) -> str:

@@ -12,7 +12,7 @@ from symnorm_jax.evaluation.report_files import read_files
 from symnorm_jax.evaluation.samples import SLICE, told
 from symnorm_jax.files import read_json, write_json
 
-MEANT = ("middle slice", "the slices of a volume", "slice, difference map, truth")  # where a slice is a slice
+MEANT = ("middle slice", "the slices of a volume")  # where a slice is a slice
 
 
 @pytest.fixture(scope="module")

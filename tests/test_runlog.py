@@ -6,7 +6,7 @@ import pytest
 
 from configs.base import base
 from symnorm_jax.errors import RunError
-from symnorm_jax.training.runlog import MetricsLog, open_run, progress, read_config, read_metrics
+from symnorm_jax.training.runlog import MetricsLog, environment, open_run, progress, read_config, read_metrics
 
 
 def test_a_run_opens_again_with_its_own_config(tmp_path):
@@ -33,6 +33,11 @@ def test_how_many_workers_prepare_makes_no_other_run(tmp_path):
     other = base()
     other.data.workers = 7
     open_run(tmp_path, other, {})
+
+
+def test_where_there_is_no_git_the_commit_is_not_known(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["commit"] is None
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Negative controls of a run: what its evaluation says of labels that mean nothing, and what a leak would add.
 
-Only here are slices of one patient ever put on both sides of a split, to measure how much that flatters.
+Only here are slices of one patient ever put on both sides of a split, to measure how much that flatters. Volumes take
+the place of slices in runs of volumes.
 """
 
 from functools import partial
@@ -22,6 +23,7 @@ from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.evaluation.intervals import difference, interval, patient_weights
 from symnorm_jax.evaluation.levels import Values, plain
 from symnorm_jax.evaluation.metrics import auroc
+from symnorm_jax.evaluation.samples import sample_of
 from symnorm_jax.files import load_arrays
 from symnorm_jax.scoring.mahalanobis import distance, estimate
 from symnorm_jax.training.runlog import progress
@@ -33,15 +35,18 @@ FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
 def controls(workdir: Path, config: ConfigDict) -> dict:
     """Every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
 
-    Raises RunError for a test split of one patient or without slices of both classes.
+    There is no `leak` where everybody has one volume, for then no split can part the volumes of a patient. Raises
+    RunError for a test split of one patient or without slices of both classes.
     """
     table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
-    test = slice_cases(table, "test")
+    test, noun = slice_cases(table, "test"), sample_of(config).noun
     if test.patient.nunique() < 2 or test.positive.nunique() < 2:
-        raise RunError(f"{workdir}: the controls need two test patients, and abnormal and healthy test slices.")
+        raise RunError(f"{workdir}: the controls need two test patients, and abnormal and healthy test {noun}s.")
     found = {"shuffled": shuffled(test, config.score.headline, config.seed)}
-    found |= {"leak": leak(workdir, table, config), "gaussian": gaussian(workdir, table, config)}
-    return found | {"notes": _notes(found)}
+    if not table.patient.is_unique:
+        found["leak"] = leak(workdir, table, config)
+    found["gaussian"] = gaussian(workdir, table, config)
+    return found | {"notes": _notes(found, noun)}
 
 
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
@@ -72,10 +77,11 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     lot = np.random.default_rng(config.seed).permutation(len(names)) < len(names) // 2
     weights = patient_weights(cases.patient.to_numpy(), config.evaluation.replicates, config.seed).patient_weight
     found = []
+    noun = sample_of(config).noun
     for labels, positive in (("true", cases.positive.to_numpy()), ("shuffled", lot[patient])):
         for split, folds in (
             ("patient", GroupKFold),
-            ("slice", partial(KFold, shuffle=True, random_state=config.seed)),
+            (noun, partial(KFold, shuffle=True, random_state=config.seed)),
         ):
             groups = patient if split == "patient" else None
             score = _out_of_fold(z, positive, groups, folds(n_splits=min(FOLDS, len(names))))
@@ -99,12 +105,13 @@ def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dic
     names, patient = np.unique(judged.patient, return_inverse=True)
     weights = patient_weights(judged.patient.to_numpy(), config.evaluation.replicates, config.seed).patient_weight
     found, metrics = [], []
-    for split, rows in (("patient", own), ("slice", np.concatenate([kept, leaked]))):
+    noun = sample_of(config).noun
+    for split, rows in (("patient", own), (noun, np.concatenate([kept, leaked]))):
         fitted = estimate(z.loc[rows].to_numpy(), patients.loc[rows].to_numpy(), config.score.shrinkage)
         score = np.asarray(distance(fitted, z.loc[judged.index].to_numpy()))
         metrics.append(partial(auroc, score, judged.positive.to_numpy(), patient=patient))
         found.append({"split": split, "auroc": plain(interval(metrics[-1], weights))})
-    return [*found, {"split": "slice minus patient", "auroc": plain(difference(*metrics[::-1], weights))}]
+    return [*found, {"split": f"{noun} minus patient", "auroc": plain(difference(*metrics[::-1], weights))}]
 
 
 def _out_of_fold(z: np.ndarray, positive: np.ndarray, groups: np.ndarray | None, folds) -> np.ndarray:
@@ -120,18 +127,20 @@ def _embeddings(workdir: Path, splits: tuple[str, ...]) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(part["z"], index=part["index"]) for part in parts])
 
 
-def _notes(found: dict) -> list[str]:
+def _notes(found: dict, noun: str) -> list[str]:
     """What the numbers say, in sentences."""
     of: Values = found["shuffled"]["auroc"]
     sound = abs(of["value"] - 0.5) <= max(4 * found["shuffled"]["error"], 0.005)
     verdict = "as it must be" if sound else "further from 0.5 than chance takes it: doubt the evaluation itself"
-    leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}
     notes = [f"With labels drawn by lot for each patient the AUROC is {of['value']:.3f} on the average, {verdict}."]
+    if "leak" not in found:
+        return [*notes, f"Every patient has one {noun}, so that no split can part the {noun}s of a patient."]
+    leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}
     for labels, what in (("true", "the true labels"), ("shuffled", "labels drawn by lot")):
-        apart, mixed = leaks[labels, "patient"], leaks[labels, "slice"]
+        apart, mixed = leaks[labels, "patient"], leaks[labels, noun]
         if apart is not None and mixed is not None:
             notes.append(
-                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when slices of one patient "
+                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one patient "
                 f"stand on both sides of the split, and {apart:.3f} when they do not."
             )
     return notes

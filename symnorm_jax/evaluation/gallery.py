@@ -41,7 +41,7 @@ def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bo
 
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
-    """A line for each chosen slice: the slice, what the system made of it, its difference map, and the truth."""
+    """A line for each chosen slice: its image, what the system made of it, its difference map, and the truth."""
     columns, brightest = panels(arrays), _strongest(arrays)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
     height, width = picture(arrays["image"][0]).shape
@@ -63,7 +63,7 @@ def panels(arrays: Arrays) -> dict[str, np.ndarray]:
     """The columns of `strips` by title, `[N, X, Y]` each."""
     made = {name.removeprefix("panel."): arrays[name] for name in arrays if name.startswith("panel.")}
     maps = {"difference map": arrays["map"]} if "map" in arrays else {}
-    return {"slice": arrays["image"]} | made | maps | {"truth": arrays["image"]}
+    return {"image": arrays["image"]} | made | maps | {"truth": arrays["image"]}
 
 
 def listed(chosen: pd.DataFrame, names: list[str], caption: str) -> Table:

@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from symnorm_jax.errors import EmbeddingError
+from symnorm_jax.errors import ConfigError, EmbeddingError
 from symnorm_jax.scoring.moments import Moments, about, merge, stream
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -62,7 +62,7 @@ RULES = {"oas": oas, "ledoit_wolf": ledoit_wolf}
 
 
 def check_shrinkage(shrinkage: str | float) -> None:
-    """Raise EmbeddingError unless `estimate` knows this shrinkage."""
+    """Raise ConfigError unless `estimate` knows this shrinkage."""
     if shrinkage != "auto" and shrinkage not in RULES:
         number(shrinkage)
 
@@ -74,7 +74,7 @@ def number(shrinkage: str | float) -> float:
         number = np.nan
     if not 0 <= number <= 1:
         allowed = "oas, ledoit_wolf, auto or a number from 0 to 1"
-        raise EmbeddingError(f"The shrinkage is {shrinkage!r}; {allowed} is allowed.")
+        raise ConfigError(f"score.shrinkage={shrinkage!r}; {allowed} is allowed.")
     return number
 
 

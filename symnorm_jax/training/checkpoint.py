@@ -1,9 +1,11 @@
 """Orbax checkpoints: the whole model, the optimizer of the stage that wrote it, and sums by which damage is found."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
+from logging import getLogger
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -147,10 +149,20 @@ def _each(args: Callable, items: dict[str, Any]) -> ocp.args.Composite:
 
 def _sound(read: Callable[[], Any]) -> tuple[Any, str | None]:
     """What is read and None, or None and what is wrong with it."""
+    told = getLogger("asyncio")
+    told.addFilter(_nothing)  # Orbax raises the first error alone, asyncio then tells at length of every other
     try:
         return read(), None
     except Exception as error:  # damaged files end in many kinds of error
-        return None, _brief(error)
+        damage = _brief(error)
+    finally:
+        gc.collect()  # which is when it tells
+        told.removeFilter(_nothing)
+    return None, damage
+
+
+def _nothing(_) -> bool:
+    return False
 
 
 def _brief(error: Exception) -> str:

@@ -1,11 +1,10 @@
 """The flags that begin a run, for every launcher that does: a config, the directory of the run, and its hosts."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from symnorm_jax.training.hosts import join
@@ -39,11 +38,3 @@ def begin() -> tuple[ConfigDict, Path, dict[str, Any]]:
     if _PROFILE.value:
         _CONFIG.value.train.profile = _PROFILE.value
     return _CONFIG.value, workdir, begun | config_flags.get_override_values(flag)
-
-
-def parse(arguments: list[str]) -> list[str]:
-    """The flags, or a sentence for a config key that does not exist, for which ml_collections has a traceback."""
-    try:
-        return app.parse_flags_with_usage(arguments)
-    except AttributeError as error:
-        sys.exit(f"error: no such config key: {' '.join(str(error).split())}")

@@ -50,9 +50,13 @@ def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -
 
 
 def initial_variables(system: System, config: ConfigDict, batch: dict[str, np.ndarray], mesh: Mesh) -> Variables:
-    """Freshly initialised variables, created where they are to lie; `batch` is a host's part of one."""
-    make = lambda batch: system.init(jax.random.key(config.seed), batch)  # noqa: E731
-    return created(make, (put_batch(batch, mesh),), mesh, config.sharding.smallest)
+    """Freshly initialised variables, created where they are to lie; `batch` is a host's part of one.
+
+    The seed is no part of what is compiled: XLA takes long over random numbers, and its cache then serves every seed.
+    """
+    seed = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+    make = lambda seed, batch: system.init(jax.random.wrap_key_data(seed), batch)  # noqa: E731
+    return created(make, (seed, put_batch(batch, mesh)), mesh, config.sharding.smallest)
 
 
 class _Task(NamedTuple):
