@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+import pandas as pd
 from absl import app, flags
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import check
 from symnorm_jax.errors import parsed, reported
 from symnorm_jax.evaluation import cohort, sheet
+from symnorm_jax.evaluation.samples import sample_of
 from symnorm_jax.files import write_text
 from symnorm_jax.run import Run
 from symnorm_jax.training import commandline
@@ -43,24 +45,25 @@ def prepare(config: ConfigDict, workdir: Path, overrides: dict) -> None:
     start = perf_counter()
     run.prepare()
     seconds = perf_counter() - start
-    rows = run.manifest
-    made = cohort.tables(rows, config.data.train_on)
+    rows, sample = run.manifest, sample_of(config)
+    made = cohort.tables(rows, config.data.train_on, sample.noun)
+    size = f"{' x '.join(map(str, config.data.size))} {sample.element}"
     notes = [
-        f"Source `{config.data.source}`, seed {config.seed}, {' x '.join(map(str, config.data.size))} pixels of "
-        f"{config.data.spacing:g} mm, brain mask `{config.data.brain}`.",
-        throughput(rows[(rows.split != "excluded") & ~rows.store.isin(stored)], seconds),
+        f"Source `{config.data.source}`, seed {config.seed}, {size} of {config.data.spacing:g} mm, brain mask "
+        f"`{config.data.brain}`.",
+        throughput(rows[(rows.split != "excluded") & ~rows.store.isin(stored)], seconds, sample.noun),
     ]
     write_text(workdir / "cohort.md", cohort.markdown(f"Cohort of {workdir.name}", made, notes))
     sheets = sheet.write_sheets(workdir, rows, config.data.store)
     cohort.show(made, [*notes, f"the same: {workdir / 'cohort.md'}; to look at: {', '.join(map(str, sheets))}"])
 
 
-def throughput(cut, seconds: float) -> str:
-    """How fast the slices `cut` just now were; a sentence for none."""
+def throughput(cut: pd.DataFrame, seconds: float, noun: str) -> str:
+    """How fast the slices or volumes `cut` just now were; a sentence for none."""
     if not len(cut):
         return "Every scan was in the store already."
-    amount = f"{len(cut):,} slices of {cut.store.nunique():,} scans"
-    return f"Cut {amount} in {seconds:.1f} s: {len(cut) / seconds:.1f} slices a second."
+    amount = f"{len(cut):,} {noun}s of {cut.store.nunique():,} scans"
+    return f"Cut {amount} in {seconds:.1f} s: {len(cut) / seconds:.1f} {noun}s a second."
 
 
 def main(_) -> None:

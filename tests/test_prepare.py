@@ -151,7 +151,7 @@ def made_up() -> pd.DataFrame:
 
 def test_the_cohort_has_the_right_numbers(monkeypatch):
     monkeypatch.setattr(cohort, "VALUES", 4)  # five ages are many
-    made = cohort.tables(made_up(), "lesion_free_slices")
+    made = cohort.tables(made_up(), "lesion_free_slices", "slice")
     assert made["Scans"][1] == [7, 6, 1, 1, 5, 7, 18]
     assert made["Splits"] == [
         ["split", "patients", "scans", *(f"{x} slices" for x in cohort.LABELS), "trained on"],
@@ -170,17 +170,22 @@ def test_the_cohort_has_the_right_numbers(monkeypatch):
     assert "| a\\|b | 2 | poor |" in page and page.startswith("# Cohort\n\nA note.\n\n## Scans")
 
 
+def test_a_cohort_of_volumes_is_told_as_one():
+    headers = [lines[0] for lines in cohort.tables(made_up(), "healthy_people", "volume").values()]
+    assert "volumes" in headers[0] and "healthy volumes" in headers[1] and "slice" not in str(headers)
+
+
 def test_names_steer_neither_the_page_nor_the_terminal(capsys):
     rows = made_up()
     rows.loc[7, "patient"] = "\x1b[31m<b>[red]x\n"
-    made = cohort.tables(rows, "lesion_free_slices")
+    made = cohort.tables(rows, "lesion_free_slices", "slice")
     assert "| ?\\[31m&lt;b>\\[red]x? |" in cohort.markdown("Cohort", made, [])
     cohort.show(made, [])
     assert "?[31m<b>[red]x?" in capsys.readouterr().out
 
 
 def test_the_cohort_of_a_run_agrees_with_its_manifest(prepared):
-    rows, made = prepared.manifest, cohort.tables(prepared.manifest, "healthy_people")
+    rows, made = prepared.manifest, cohort.tables(prepared.manifest, "healthy_people", "slice")
     for split, patients, scans, *counts, learned in made["Splits"][1:-1]:
         part = rows[rows.split == split]
         assert (patients, scans) == (part.patient.nunique(), part.store.nunique()) and sum(counts) == len(part)

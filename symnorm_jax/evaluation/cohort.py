@@ -18,10 +18,10 @@ LISTED = 50  # lines of a table that are shown; the rest stands in the manifest
 VALUES = 8  # of a group that are named
 
 
-def tables(rows: pd.DataFrame, train_on: str) -> Tables:
-    """Everything there is to say of the manifest `rows`: scans, splits, groups, mid-lines and exclusions."""
+def tables(rows: pd.DataFrame, train_on: str, noun: str) -> Tables:
+    """All there is to say of the manifest `rows` of slices or volumes: scans, splits, groups, mid-lines, exclusions."""
     used = rows[rows.split != "excluded"]
-    made = {"Scans": _scans(rows, used), "Splits": _splits(used, train_on), "Groups": _groups(used)}
+    made = {"Scans": _scans(rows, used, noun), "Splits": _splits(used, train_on, noun), "Groups": _groups(used)}
     visits, excluded = _visits(used), rows[rows.split == "excluded"]
     return made | {
         "Mid-lines": _midlines(used),
@@ -56,17 +56,17 @@ def show(made: Tables, notes: list[str]) -> None:
         console.print(Text(_plain(note)), soft_wrap=True)
 
 
-def _scans(rows: pd.DataFrame, used: pd.DataFrame) -> list[list]:
+def _scans(rows: pd.DataFrame, used: pd.DataFrame, noun: str) -> list[list]:
     visits, excluded = _visits(used), int((rows.split == "excluded").sum())
-    header = ["found", "used", "excluded", "flagged", "patients", "slices", "slices left out for too little brain"]
+    header = ["found", "used", "excluded", "flagged", "patients", f"{noun}s", f"{noun}s left out for too little brain"]
     flagged, left_out = int((visits.flag != "").sum()), int(visits.slices_left_out.sum())
     found = len(visits) + excluded
     return [header, [found, len(visits), excluded, flagged, used.patient.nunique(), len(used), left_out]]
 
 
-def _splits(used: pd.DataFrame, train_on: str) -> list[list]:
+def _splits(used: pd.DataFrame, train_on: str, noun: str) -> list[list]:
     labels = [label for label in LABELS if (used.label == label).any()]
-    header = ["split", "patients", "scans", *(f"{label} slices" for label in labels), "trained on"]
+    header = ["split", "patients", "scans", *(f"{label} {noun}s" for label in labels), "trained on"]
     learned = manifest.trainable(used, train_on)
     parts = {split: used[used.split == split] for split in _names(used)} | {"all": used}
     return [header] + [
