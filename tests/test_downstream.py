@@ -57,19 +57,23 @@ def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
     rng = np.random.default_rng(2)
     true = table(rng, "number")
     good = true.assign(predicted=true.target + rng.normal(0, 2, len(true)))
+    shifted = good.assign(predicted=good.predicted + 1)
     bad = true.assign(predicted=true.target + rng.normal(0, 20, len(true)))
     outcomes = [
         outcome("a", "probe", 0.5, [bad]),
         outcome("a", "probe", 1.0, [bad]),
-        outcome("a", "fine-tuned", 1.0, [good, good]),
-        outcome("b", "from scratch", 1.0, [good]),
+        outcome("a", "fine-tuned", 1.0, [good, shifted]),
+        outcome("b", "from scratch", 1.0, [good, shifted]),
     ]
     half, probed, tuned, equal = lines = tables.summary(outcomes, config_of(AGE))
     assert "difference" not in half and "difference" not in tuned
     gap = tuned["mean_absolute_error"]["value"] - probed["mean_absolute_error"]["value"]
     assert probed["difference"]["value"] == pytest.approx(gap, abs=1e-5)
     assert probed["difference"]["high"] < 0 and probed["p_value"] < 0.05
-    assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0
+    errors = [mean_absolute_error(good.target, good.predicted + aside) for aside in (0, 1)]
+    assert [tuned["least"], tuned["most"]] == pytest.approx(sorted(errors))
+    assert tuned["mean_absolute_error"]["value"] == pytest.approx(np.mean(errors), abs=1e-5)
+    assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0 and probed["least"] == probed["most"]
     assert probed["p_value_holm"] == pytest.approx(2 * probed["p_value"])
     assert tables.table(lines, "number").method.tolist() == ["a, probe", "a, fine-tuned", "b, from scratch"]
     shown = tables.fractions(lines, "number")

@@ -128,7 +128,7 @@ def finetunings(runs: list[Path], target: dict, shares: dict[float, int], seeds:
                 for seed in range(seeds)
             ]
             checked(config)
-            what = f"{name}, {how} on {patients} people, {seeds} times"
+            what = f"{name}, {how} on {patients} people" + f", {seeds} times" * (seeds > 1)
             found.append((what, partial(_trained, Outcome(name, how, fraction, patients, []), points, run)))
     return found
 

@@ -15,6 +15,7 @@ from symnorm_jax.evaluation.intervals import difference
 from symnorm_jax.evaluation.levels import plain, resamples
 from symnorm_jax.evaluation.paired import bootstrap_p_value, holm
 from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
+from symnorm_jax.evaluation.templates import UNDEFINED, number
 from symnorm_jax.evaluation.templates import interval as shown
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.scoring.predictions import POPULATIONS
@@ -30,7 +31,8 @@ LOOKS = {"probe": "--", "fine-tuned": "-", "from scratch": "-.", "ruler": ":"}
 def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
     """A line for each outcome and population of test people, `{"method", "how", "population", metric: values}`.
 
-    A metric is the mean over seeds, its interval one over patients. With everybody's labels, `difference` is the
+    A metric is the mean over seeds, its interval one over patients; `least` and `most` are those of the seeds in the
+    metric that decides. With everybody's labels, `difference` is the
     reference minus the line in the metric that decides, on the same replicates, `p_value` that it is none, and
     `p_value_holm` the same after Holm's correction over the methods. The reference is the first outcome that is
     fine-tuned on all labels, or else the first.
@@ -62,7 +64,15 @@ def reference(outcomes: list[Outcome]) -> Outcome:
 def _line(one: Outcome, config: ConfigDict) -> dict:
     about = {"method": one.method, "how": one.how, "fraction": one.fraction, "patients": one.patients}
     tested = {"seeds": len(one.tables), "tested": int(one.tables[0].patient.nunique())}
-    return about | tested | values_of(one.tables, config)
+    return about | tested | values_of(one.tables, config) | _range(one, config)
+
+
+def _range(one: Outcome, config: ConfigDict) -> dict:
+    """The metric that decides, of the seed that has least of it and of that which has most."""
+    metric, index = PRIMARY[config.target.kind], np.unique(one.tables[0].patient, return_inverse=True)[1]
+    whole_cohort = np.ones((1, index.max() + 1), np.float32)
+    found = [measures([x], config.target.kind, index)[metric](whole_cohort).item() for x in one.tables]
+    return {"least": min(found), "most": max(found)} if np.isfinite(found).all() else {"least": None, "most": None}
 
 
 def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
@@ -81,10 +91,17 @@ def table(lines: list[dict], kind: str) -> pd.DataFrame:
     rows = []
     for line in (line for line in lines if line["fraction"] == full):
         row = {"tested on": f"{line['population']}, {line['tested']}", "method": f"{line['method']}, {line['how']}"}
-        row |= {metric.replace("_", " "): shown(line[metric]) for metric in metrics}
+        row |= {metrics[0].replace("_", " "): shown(line[metrics[0]]), "by seed": _by_seed(line)}
+        row |= {metric.replace("_", " "): shown(line[metric]) for metric in metrics[1:]}
         row |= {"reference minus it": shown(line.get("difference")), "p, Holm": p_value(line.get("p_value_holm"))}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _by_seed(line: dict) -> str:
+    if line["seeds"] == 1 or line["least"] is None:
+        return UNDEFINED
+    return f"{number(line['least'])}–{number(line['most'])}"
 
 
 def fractions(lines: list[dict], kind: str) -> pd.DataFrame:
