@@ -44,6 +44,7 @@ class Preempted(Exception):
 PREEMPTED = 128 + signal.SIGTERM  # the status with which a shell sees a program end that SIGTERM ended
 # What a file system can say that is no fault of the program.
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EFBIG)
+UNUSABLE += (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # file systems without locks
 
 
 def parsed(arguments: list[str]) -> list[str]:

@@ -56,7 +56,8 @@ def locked(path: Path) -> Iterator[bool]:
     """Whether this program alone holds the lock on the file `path` while the block runs; no crash leaves it locked."""
     with path.open("ab") as held:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with named(path):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:

@@ -46,7 +46,7 @@ def _own_flags():
 
 
 def _parsed(module, argv: list[str]) -> list[str]:
-    parse = module.commandline.parse if hasattr(module, "commandline") else app.parse_flags_with_usage
+    parse = module.parsed if hasattr(module, "parsed") else app.parse_flags_with_usage
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)  # how ml_collections reads a config
         return parse(argv)

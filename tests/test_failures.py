@@ -3,6 +3,7 @@
 Each ends in one sentence that names a file or a folder, and the same command goes on once the cause is gone.
 """
 
+import errno
 import gc
 import itertools
 import logging
@@ -239,6 +240,16 @@ def test_a_second_process_is_refused_and_the_lock_of_a_killed_one_is_free_though
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
         assert until(lambda: not chaos.group(first.pid), 60), "a worker outlives the command"
+
+
+def test_a_file_system_without_locks_ends_in_a_sentence(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    expected = f"^error: {tmp_path}/run/.lock: No locks available; "
+    with pytest.raises(SystemExit, match=expected), reported(), claimed(tmp_path / "run"):
+        raise AssertionError("claimed without a lock")
 
 
 def data_of(step: Path) -> list[Path]:
