@@ -31,6 +31,7 @@ _FINETUNE = flags.DEFINE_list("finetune", ["0.05", "0.1", "0.2", "0.5", "1"], "T
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each kind, with other people and weights.", lower_bound=1)
 _DRAWS = flags.DEFINE_integer("draws", 20, "Probes of each kind, with other people drawn.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "runs/downstream", "The folder to write to.")
+LIKE = ("data.size", "data.spacing", "data.held_out", "data.train_on")  # what runs that are compared share
 TAUGHT = ("target.column", "train.patients", "finetune.patients")  # what a run has that is no mere pre-training
 
 
@@ -43,7 +44,11 @@ def main(_) -> None:
         settings = {text: protocol.target_settings(text) for text in _TARGETS.value}
         if len({target["target.column"] for target in settings.values()}) < len(_TARGETS.value):
             raise ConfigError(f"--targets={','.join(_TARGETS.value)}: a column can be a target once.")
-        check_runs(runs)
+        if not _FRACTIONS.value and not _FINETUNE.value:
+            raise ConfigError("--fractions= and --finetune=: there is nothing to do; one share of either is needed.")
+        if folder.exists() and not folder.is_dir():
+            raise RunError(f"--output={folder}: is a file; a folder is needed.")
+        check_runs(runs, [target["target.column"] for target in settings.values()])
         for target in settings.values():  # before the first of them takes its hours
             protocol.counts(runs[0], target, [1.0])
         for text, target in settings.items():
@@ -61,10 +66,10 @@ def _of_target(runs: list[Path], text: str, target: dict, folder: Path) -> None:
         print(f"{text}: {what}; {place} of {len(tasks)}", flush=True)
         outcomes.append(task())
     config = protocol.with_settings(read_config(runs[0]), target)
-    lines = tables.summary(outcomes, config)
-    paths = tables.write(lines, name, kind, folder)
+    lines, notes = tables.summary(outcomes, config), protocol.unaudited(runs)
+    paths = tables.write(lines, notes, name, kind, folder)
     _print(tables.table(lines, kind))
-    print(f"{name}: {', '.join(map(str, paths))}")
+    print("\n".join([*notes, f"{name}: {', '.join(map(str, paths))}"]))
 
 
 def _print(found) -> None:
@@ -74,11 +79,14 @@ def _print(found) -> None:
     Console().print(shown)
 
 
-def check_runs(runs: list[Path]) -> None:
-    """Raise RunError unless all runs are finished, of volumes, told apart by their names, and split alike."""
+def check_runs(runs: list[Path], columns: list[str]) -> None:
+    """Raise RunError unless all runs are finished, of volumes, told apart by their names, and of the same people.
+
+    These lie in the same splits and order and have the same labels and target `columns`.
+    """
     if len({run.name for run in runs}) < len(runs):
         raise RunError(f"--runs={','.join(map(str, runs))}: runs are told apart by their names, which must differ.")
-    people = []
+    people, data = [], []
     for run in runs:
         if len(read_config(run).data.size) != 3:
             raise RunError(f"{run}: is a run of slices; runs of volumes, as of configs/simclr.py, are allowed.")
@@ -87,10 +95,17 @@ def check_runs(runs: list[Path]) -> None:
         taught = {key: value_of(read_config(run), key) for key in TAUGHT}
         if any(taught.values()):
             raise RunError(f"{run}: saw labels, or a part of the people alone, {taught}; others are allowed.")
+        data.append({key: value_of(read_config(run), key) for key in LIKE})
+        if data[-1] != data[0]:
+            raise RunError(f"{run}: has {data[-1]}, {runs[0]} has {data[0]}; what is compared must have the same.")
         rows = read_manifest(run / "manifest.csv")
-        people.append(set(rows[rows.split.isin(SPLITS)][["patient", "session", "split"]].itertuples(index=False)))
-        if people[-1] != people[0]:
-            raise RunError(f"{run}: its people are not split as those of {runs[0]}; give them the same data and seed.")
+        told = ["patient", "session", "split", "label", *(name for name in columns if name in rows)]
+        people.append(rows.loc[rows.split.isin(SPLITS), told].reset_index(drop=True))
+        if not people[-1].equals(people[0]):
+            raise RunError(
+                f"{run}: its people, their splits, labels or {', '.join(columns)} are not those of {runs[0]}; "
+                "give them the same data and seed."
+            )
 
 
 def _check_shares(name: str, values: list[str]) -> None:

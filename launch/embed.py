@@ -7,7 +7,7 @@ The input is a folder, of which every .nii.gz, .nii and .mgz file that is no mas
 with the columns of symnorm_jax/data/sources/table.py, where `label` is not needed; or one scan. Scans are prepared as
 those of the run were. Each sample is a row: `source`, the file as seen from the input, `patient`, `session`, for slices
 `slice`, `position`, the embedding `z000` and so on, the scores of the system, and `mahalanobis`, the distance to the
-run's Gaussian. An npz file has the embeddings as one array `z`.
+run's Gaussian; of a run with a target also `predicted`. An npz file has the embeddings as one array `z`.
 
 Scans that cannot be used are listed with the reason in `<output>.excluded.csv`. It ends with status 1 where none can.
 """
@@ -20,7 +20,8 @@ import pandas as pd
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, template
+from symnorm_jax.data import brain, targets, template
+from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.data.pipeline import scoring_batches
 from symnorm_jax.data.prepare import store_scans
 from symnorm_jax.data.sources import folder, table
@@ -96,6 +97,16 @@ def networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple[
     return system, restored(str(workdir), system, initial_variables(system, config, share, make_mesh()))
 
 
+def fitted_of(workdir: Path, config: ConfigDict) -> export.Fitted:
+    """The Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
+    gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), config.target
+    if not section.column:
+        return export.Fitted(gaussian, None)
+    training = targets.training_rows(read_manifest(workdir / "manifest.csv"), config)
+    scale = targets.scale_of(training, section)
+    return export.Fitted(gaussian, lambda predicted: targets.restored(predicted, section, scale))
+
+
 def tell(excluded: pd.DataFrame, source: Path, path: Path) -> None:
     """Show and write what could not be used, with the reasons."""
     listed = excluded[["source", "patient", "session"]].assign(reason=excluded.exclusion)
@@ -120,7 +131,7 @@ def embed(workdir: Path, source: Path, output: Path, config: ConfigDict) -> str:
     if not len(used):
         raise ScanError(f"--input={source}: none of {len(excluded)} scans could be used, see {output}.excluded.csv.")
     system, variables = networks(workdir, config, SampleSource(config.data.store, used))
-    gaussian = mahalanobis.load(workdir / "gaussian.npz")
+    fitted = fitted_of(workdir, config)
     about = ["source", "patient", "session", *(["slice"] if len(config.data.size) == 2 else []), "position"]
     parts = export.embedded(
         make_embed(system, make_mesh()),
@@ -128,10 +139,10 @@ def embed(workdir: Path, source: Path, output: Path, config: ConfigDict) -> str:
         lambda some: SampleSource(config.data.store, used.loc[some.index]),
         used[about].astype({"slice": int} if "slice" in about else {}),
         -(-config.score.batch_size // jax.device_count()) * jax.device_count(),
-        gaussian,
+        fitted,
     )
     export.write(output, parts)
-    return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(gaussian.mean)} dimensions"
+    return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted.gaussian.mean)} dimensions"
 
 
 def main(_) -> None:

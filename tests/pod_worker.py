@@ -60,7 +60,8 @@ def batch_of(step: int, config) -> dict[str, np.ndarray]:
     image = brain * rng.normal(0.5, 0.2, brain.shape).astype(np.float32)
     index = (EXAMPLES * step + np.arange(EXAMPLES)).astype(np.int32)
     target = rng.normal(0, 1, EXAMPLES).astype(np.float32)
-    return {"image": image, "brain": brain, "index": index, "hidden": np.stack(hidden), "target": target}
+    known = {"index": index, "patient": index, "target": target}
+    return {"image": image, "brain": brain, "hidden": np.stack(hidden), **known}
 
 
 def batches(config, stop: int | None = None):

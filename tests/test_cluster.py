@@ -130,7 +130,7 @@ def job_timeouts(job):
 class TestTraining:
     def test_a_job_runs_its_command_and_fails_where_that_does(self, tmp_path):
         executor = submitit.LocalExecutor(tmp_path / "logs")
-        executor.update_parameters(timeout_min=1)
+        executor.update_parameters(timeout_min=10)
         good, bad = slurm.submit(
             executor, [python(f"print('up'); open({str(tmp_path / 'made')!r}, 'w')"), python("raise SystemExit(3)")]
         )
@@ -147,6 +147,7 @@ class TestTraining:
 
         def short_of_time(*_):  # as submitit's handler does, between two instructions of the call
             if (tmp_path / "up").exists():
+                signal.setitimer(signal.ITIMER_REAL, 0)  # once, however long the end takes
                 queued.append(training.checkpoint())
                 raise Requeued
 
@@ -169,7 +170,7 @@ class TestTraining:
 
     def test_a_warning_on_another_node_is_passed_on(self, tmp_path, monkeypatch):
         monkeypatch.setenv("SLURM_PROCID", "3")
-        code = "import os, signal, time; time.sleep(0.3); os.kill(os.getppid(), signal.SIGUSR2); time.sleep(60)"
+        code = "import os, signal, time; time.sleep(2); os.kill(os.getppid(), signal.SIGUSR2); time.sleep(60)"
         before = signal.getsignal(signal.SIGUSR2)
         try:
             with pytest.raises(RuntimeError, match="status -15"):

@@ -1,6 +1,7 @@
 """Probes, what a ruler tells, and the tables of downstream targets; all of it from a pre-trained run to the tables."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from test_prediction import AGE, SEX, config_of, table
 from symnorm_jax.data import morphometry
 from symnorm_jax.downstream import probe, tables
 from symnorm_jax.downstream.protocol import Outcome, target_settings
-from symnorm_jax.errors import ConfigError
+from symnorm_jax.errors import ConfigError, RunError
 
 
 def outcome(method: str, how: str, fraction: float, found: list[pd.DataFrame]) -> Outcome:
@@ -76,7 +77,7 @@ def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
     assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0 and probed["least"] == probed["most"]
     assert probed["p_value_holm"] == pytest.approx(2 * probed["p_value"])
     assert tables.table(lines, "number").method.tolist() == ["a, probe", "a, fine-tuned", "b, from scratch"]
-    shown = tables.fractions(lines, "number")
+    shown = tables.fractions(lines, "number", "same")
     assert list(shown) == ["method", "50 %, 10", "100 %, 20"] and shown.iloc[1, 1] == "–"
 
 
@@ -87,8 +88,17 @@ def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):
     lines = tables.summary(outcomes, config_of(SEX))
     assert [line["population"] for line in lines] == ["same", "same", "abnormal", "abnormal"]
     assert lines[2]["auroc"]["value"] is None and lines[3]["p_value"] is None
-    paths = tables.write(lines, "sex", "class", tmp_path)
-    assert all(path.stat().st_size for path in paths) and "abnormal, 2" in paths[2].read_text()
+    paths = tables.write(lines, ["Not audited."], "sex", "class", tmp_path)
+    page = paths[2].read_text()
+    assert all(path.stat().st_size for path in paths) and "abnormal, 2" in page and page.startswith("Not audited.\n")
+    assert "sex of test people (same), by" in page and "sex of test people (abnormal), by" in page
+
+
+def test_outcomes_of_other_people_are_not_paired():
+    one = table(np.random.default_rng(3), "number")
+    other = one.iloc[::-1].reset_index(drop=True)
+    with pytest.raises(RunError, match="b, probe: its test people are not those of a, probe"):
+        tables.summary([outcome("a", "probe", 1.0, [one]), outcome("b", "probe", 1.0, [other])], config_of(AGE))
 
 
 @pytest.mark.parametrize("text", ["", "sex=", "=F", "../age"])
@@ -110,7 +120,11 @@ def settings(release, tmp_path_factory):
     return found + [f"--config.{x}.{name}.steps=4" for x in ("train", "finetune") for name in ("pretrain", "finetune")]
 
 
-def test_a_run_with_a_target_ends_in_a_report_of_it(settings, tmp_path):
+def names_of(release) -> list[str]:
+    return sorted(path.name.removesuffix("-T1.nii.gz") for path in (release / "IXI-T1").iterdir())
+
+
+def test_a_run_with_a_target_ends_in_a_report_of_it(settings, release, tmp_path):
     """One site is kept for testing and judged apart; whoever was taught a target is no start for another."""
     run = tmp_path / "cnn"
     command = ["--config=configs/simclr.py:tiny,cnn", *settings, "--config.target.column=age"]
@@ -119,11 +133,23 @@ def test_a_run_with_a_target_ends_in_a_report_of_it(settings, tmp_path):
     assert set(rows.split[rows.site == "IOP"]) == {"test"} and {"train", "val"} < set(rows.split[rows.site != "IOP"])
     told = told.merge(rows[["patient", "site"]])
     assert set(told.site[told.population == "held out"]) == {"IOP"}
-    found = json.loads((run / "metrics.json").read_text())["prediction"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    outside, everybody = (
+        told.patient[told.split == "test"][keep].nunique() for keep in (told.site == "IOP", slice(None))
+    )
+    assert f"{outside} of {everybody} test people are of site=IOP, of whom nobody was trained on" in metrics["notes"][0]
+    found = metrics["prediction"]
     tested = told[told.split == "test"].population.value_counts().to_dict()
     assert {name: of["patients"] for name, of in found.items()} == tested
     for name in ("report.html", "MODEL_CARD.md"):
         assert "Predicted of test people: age" in (run / name).read_text()
+    listed = [f"IXI-T1/{name}-T1.nii.gz,{name[:6]},DLMUSE/{name}-T1_DLMUSE.nii.gz" for name in names_of(release)]
+    (release / "heads.csv").write_text("\n".join(["path,patient,brain_path", *listed]) + "\n")
+    embedded = [f"--run={run}", f"--input={release / 'heads.csv'}", f"--output={tmp_path / 'z.csv'}"]
+    assert launch("embed", *embedded).returncode == 0
+    again = told.merge(pd.read_csv(tmp_path / "z.csv"), on="patient", suffixes=("", "_again"))
+    assert len(again) == len(told)
+    np.testing.assert_allclose(again.predicted_again, again.predicted, rtol=1e-3)
     start = [f"--config.init_from={run}", "--config.finetune.kind=finetune", f"--workdir={tmp_path / 'more'}"]
     again = launch("train", *command, *start)
     assert again.returncode == 1 and "was taught a target; start from the run before it" in again.stderr
@@ -151,5 +177,15 @@ def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
     assert launch(*command).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
-    refused = launch(*command[:-2], "--fractions=2")
-    assert refused.returncode == 1 and "'2' is not a share above 0, up to 1" in refused.stderr
+    assert not any((tmp_path / "down" / "age").glob("*/finetune/ckpt"))
+    other = shutil.copytree(tmp_path / "simclr", tmp_path / "other")
+    rows = (other / "manifest.csv").read_text()
+    (other / "manifest.csv").write_text(rows.replace(",healthy,", ",neither,", 1))
+    for changed, sentence in (
+        (["--fractions=2"], "'2' is not a share above 0, up to 1"),
+        (["--fractions=", "--finetune="], "there is nothing to do"),
+        ([f"--output={other / 'manifest.csv'}"], "is a file; a folder is needed"),
+        ([f"--runs={tmp_path / 'simclr'},{other}"], f"{other}: its people, their splits, labels or age are not those"),
+    ):
+        refused = launch(*command, *changed)
+        assert refused.returncode == 1 and sentence in refused.stderr and "Traceback" not in refused.stderr

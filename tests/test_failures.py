@@ -202,7 +202,7 @@ def holding(workdir: Path) -> Iterator[subprocess.Popen]:
     command = [sys.executable, "-c", HOLDER, str(workdir)]
     first = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
-        assert until(lambda: len(workers_of(first.pid)) == 2, 60), chaos.group(first.pid)
+        assert until(lambda: len(workers_of(first.pid)) == 2, 600), chaos.group(first.pid)
         yield first
     finally:
         with suppress(ProcessLookupError):
@@ -239,7 +239,7 @@ def test_a_second_process_is_refused_and_the_lock_of_a_killed_one_is_free_though
             assert workers_of(first.pid) == workers
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
-        assert until(lambda: not chaos.group(first.pid), 60), "a worker outlives the command"
+        assert until(lambda: not chaos.group(first.pid), 600), "a worker outlives the command"
 
 
 def test_a_file_system_without_locks_ends_in_a_sentence(tmp_path, monkeypatch):
@@ -288,7 +288,8 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, who
     stopped_after(tmp_path, 9)
     damage(tmp_path / "first" / "ckpt" / "8")
     assert trained(tmp_path) == whole
-    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    ours = [record for record in caplog.records if "symnorm_jax" in record.pathname]
+    told = [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
     expected = "was not written to its end and is removed" if damage is unmark else "is damaged and removed, step 4 is"
     assert len(told) == 1 and expected in told[0]
 

@@ -26,7 +26,7 @@ from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import InputError
 
-SECONDS = 5  # that one input may take
+SECONDS, PATIENCE = 10, 300  # of a processor that one input may take, and of the clock
 MEGABYTES = 100  # that it may take of memory
 LETTERS = 9000  # that a message may have: a few cells of a table
 CUT = 8  # every so many inputs are also cut into slices
@@ -153,16 +153,21 @@ class Hang(BaseException):
 
 @contextmanager
 def alarm() -> Iterator[None]:
+    """A Hang, should the block take too long; by the clock alone a busy machine would be taken for one."""
+
     def ring(*_):
         raise Hang(f"takes longer than {SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    limits = {signal.ITIMER_PROF: (signal.SIGPROF, SECONDS), signal.ITIMER_REAL: (signal.SIGALRM, PATIENCE)}
+    before = {number: signal.signal(number, ring) for number, _ in limits.values()}
+    for timer, (_, seconds) in limits.items():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, (number, _) in limits.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 def faults(release: Release, paths: list[Path], store: Path | None = None) -> str:

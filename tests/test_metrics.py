@@ -243,4 +243,4 @@ def test_thousands_of_replicates_take_seconds():
     start = time.process_time()
     for metric in (metrics.auroc, metrics.average_precision, metrics.partial_auroc):
         metric(score, positive, weight, patient)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 30  # of the processor; one second of it on an idle machine

@@ -12,7 +12,7 @@ from symnorm_jax.data import manifest, population, targets
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation import report_tables
 from symnorm_jax.evaluation.prediction import measures, of_predictions, values_of
-from symnorm_jax.scoring.predictions import prediction_table
+from symnorm_jax.scoring.predictions import known_rows, prediction_table
 
 AGE = ConfigDict({"column": "age", "kind": "number", "positive": ""})
 SEX = ConfigDict({"column": "sex", "kind": "class", "positive": "F"})
@@ -20,7 +20,14 @@ SEX = ConfigDict({"column": "sex", "kind": "class", "positive": "F"})
 
 def config_of(section: ConfigDict, held_out: str = "") -> ConfigDict:
     evaluation = {"replicates": 200, "interval": "bca"}
-    return ConfigDict({"target": section, "data": {"held_out": held_out}, "evaluation": evaluation, "seed": 0})
+    return ConfigDict(
+        {
+            "target": section,
+            "data": {"held_out": held_out, "train_on": "healthy_people"},
+            "evaluation": evaluation,
+            "seed": 0,
+        }
+    )
 
 
 def table(rng, kind: str, people: int = 30) -> pd.DataFrame:
@@ -101,6 +108,31 @@ def test_targets_are_numbers_or_classes_and_unknown_ones_are_nan():
     there = targets.restored(targets.standardised(rows, AGE, scale), AGE, scale)
     np.testing.assert_allclose(there, targets.values(rows, AGE), rtol=1e-6)
     np.testing.assert_allclose(targets.restored(np.array([0.0, 2, -1000]), SEX, scale), [0.5, 0.880797, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("unknown", ["", " ", "n/a", "NaN", "Unknown"])
+def test_what_is_not_known_is_no_answer(unknown):
+    rows = people().assign(age=["30", "31", "50", unknown, "60", "40"], sex=["F", "F", "M", unknown, "M", "M"])
+    assert [np.isfinite(targets.values(rows, one)).sum() for one in (AGE, SEX)] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    "section, column, sentence",
+    [
+        (AGE, {"age": ["30", "31", "90+", "1", "2", "3"]}, "target.column='age' holds '90.'; a number, or"),
+        (SEX, {"sex": ["F", "f", "M", "M", "M", "M"]}, "target.column='sex' holds 'f'; 'F' is target.positive"),
+    ],
+)
+def test_what_is_not_what_it_seems_is_refused(section, column, sentence):
+    rows = people().assign(split="train", **column)
+    with pytest.raises(ConfigError, match=sentence):
+        targets.check(rows, rows, section)
+
+
+def test_a_patient_without_a_visible_lesion_is_not_like_those_trained_on():
+    rows = people().assign(split="test", healthy_person=[True, True, False, True, True, True], age="30")
+    found = known_rows(rows, {"index": rows.index.to_numpy()}, config_of(AGE))
+    assert found.population.tolist() == ["same", "same", "abnormal", "same", "same", "same"]
 
 
 def test_predictions_come_back_in_years_beside_those_of_whom_the_age_is_known():

@@ -74,11 +74,10 @@ def test_where_no_handler_can_be_set_nothing_stops():
 def test_the_command_ends_at_once_or_with_status_143_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(chaos, "ENVIRONMENT", chaos.ENVIRONMENT | chaos.HASTY)
     run = tmp_path / "run"
-    assert chaos.strike(tmp_path, chaos.Instant("preparing", 1.0), signal.SIGTERM) == -signal.SIGTERM
+    assert chaos.strike(tmp_path, chaos.Instant("preparing", 0.2), signal.SIGTERM) == -signal.SIGTERM
     assert not (run / "manifest.csv").exists()
     assert chaos.strike(tmp_path, chaos.Instant("unet 10", 0.0), signal.SIGTERM) == PREEMPTED == 143
     stage, step = chaos.stopped(tmp_path)
     assert stage == "unet" and max(chaos.kept(tmp_path, "unet")) == step
-    assert (tmp_path / "log").read_text().strip().splitlines()[-1] == (
-        f"stopped at step {step} of {chaos.STEPS} of unet, which is saved; the same command goes on."
-    )
+    said = f"stopped at step {step} of {chaos.STEPS} of unet, which is saved; the same command goes on."
+    assert said in (tmp_path / "log").read_text().splitlines()  # libraries may add to it at the exit

@@ -96,20 +96,25 @@ def group(leader: int) -> list[int]:
     return [int(pid) for pid, leads, state in lines if int(leads) == leader and not state.startswith("Z")]
 
 
+def written(folder: Path) -> list[Path]:
+    """What comes last of each scan; while it is being written it has another name."""
+    return list((folder / "store").glob("[0-9a-f]*.json"))
+
+
 def kill_midway(folder: Path) -> dict[Path, int]:
     """Begin to prepare, kill the command once two scans are done; the files of finished scans and their dates."""
     with subprocess.Popen(
         begin_command(folder), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as command:
         end = time.monotonic() + 120
-        while len(list((folder / "store").glob("*.json"))) < 2 and command.poll() is None and time.monotonic() < end:
+        while len(written(folder)) < 2 and command.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         os.kill(command.pid, signal.SIGKILL)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 120
     while group(command.pid) and time.monotonic() < end:
         time.sleep(0.1)
     assert not group(command.pid), "a worker outlives the command"
-    done = {path.stem for path in (folder / "store").glob("*.json")}
+    done = {path.stem for path in written(folder)}
     return {path: path.stat().st_mtime_ns for path in (folder / "store").iterdir() if path.stem in done}
 
 

@@ -25,7 +25,8 @@ def batch_of(rng, count=4) -> dict[str, jax.Array]:
     grid = np.moveaxis(np.indices(SIZE), 0, -1) - 3.5
     brain = np.broadcast_to(((grid**2).sum(-1) < 10)[..., None], (count, *SIZE, 1)).astype(np.float32)
     image = brain * rng.uniform(0.2, 1, brain.shape).astype(np.float32)
-    return {"image": jnp.asarray(image), "brain": jnp.asarray(brain), "index": jnp.arange(count), "progress": 0.0}
+    who = {"index": jnp.arange(count), "patient": jnp.arange(count)}
+    return {"image": jnp.asarray(image), "brain": jnp.asarray(brain), "progress": 0.0} | who
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,17 @@ def test_the_loss_is_that_of_two_views_of_each_volume(fresh):
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for found, other in zip(*map(jax.tree.leaves, (aux.stats["encoder"], changed["batch_stats"])), strict=True):
         np.testing.assert_allclose(found, other, rtol=1e-4, atol=1e-6)
+
+
+def test_visits_of_one_person_are_not_pushed_apart(fresh):
+    """With two people of two visits each, a view has four views of the other person to be told from, and not six."""
+    model, variables, batch = fresh
+    loss = jax.jit(model.loss)
+    apart, _ = loss(variables, batch, jax.random.key(3))
+    visits, _ = loss(variables, batch | {"patient": jnp.array([0, 0, 1, 1])}, jax.random.key(3))
+    assert float(visits) < float(apart) - 0.1
+    alone, _ = loss(variables, batch | {"patient": jnp.zeros(4, int)}, jax.random.key(3))
+    np.testing.assert_allclose(alone, 0, atol=1e-5)
 
 
 def test_a_view_is_of_its_own_volume(fresh):

@@ -248,7 +248,7 @@ class TestScheduler:
         assert len([*one.workdir.glob("started*")]) == 1
 
     def test_as_many_run_at_a_time_as_there_are_lanes_each_in_its_own(self, tmp_path):
-        code = f"(out / 'lane').write_text(os.environ['LANE']); time.sleep(0.15); {DONE}"
+        code = f"(out / 'lane').write_text(os.environ['LANE']); time.sleep(0.5); {DONE}"
         seen = []
         tasks = [task(tmp_path, f"t{k}", code) for k in range(4)]
         run_all(tasks, [{"LANE": "a"}, {"LANE": "b"}], lambda states: seen.append([s.name for s in states.values()]))
@@ -258,13 +258,13 @@ class TestScheduler:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_lets_runs_save_and_the_next_call_goes_on(self, tmp_path, number):
         waits = "time.sleep(60)" if not (tmp_path / "again").exists() else DONE
-        code = f"signal.signal(signal.SIGTERM, lambda *_: ((out / 'saved').touch(), sys.exit(143)))\n{waits}"
-        tasks = [task(tmp_path, "first", f"(out / 'up').touch()\n{code}"), task(tmp_path, "second", DONE)]
+        handler = "signal.signal(signal.SIGTERM, lambda *_: ((out / 'saved').touch(), sys.exit(143)))"
+        code = f"{handler}\n(out / 'up').touch()\n{waits}"
+        tasks = [task(tmp_path, "first", code), task(tmp_path, "second", DONE)]
         before = signal.getsignal(number)
 
         def once_up(states):
             if (tmp_path / "first" / "up").exists():
-                time.sleep(0.1)  # until its handler stands
                 os.kill(os.getpid(), number)
 
         with pytest.raises(local.Stopped) as stopped:

@@ -62,13 +62,14 @@ def _unpacked(record: bytes) -> np.ndarray:
 class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
-    An element is a dict: `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool and `index`, the row's
-    label in the manifest; `S` is `X, Y` of a slice, and `X, Y, Z` of a volume. `target` is there where `targets` `[N]`
-    are given.
+    An element is a dict: `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's
+    label in the manifest, and `patient`, a number for each in the table; `S` is `X, Y` of a slice, and `X, Y, Z` of a
+    volume. `target` is there where `targets` `[N]` are given.
     """
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame, targets: np.ndarray | None = None):
         self._index, self._targets = rows.index.to_numpy(), targets
+        self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
         keys, place = np.unique(rows.store.to_numpy(), return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
         sizes = [rows.records_in_scan.to_numpy()[place == i][0] for i in range(len(keys))]
@@ -87,4 +88,5 @@ class SampleSource:
             "brain": brain[..., None],
             "lesion": lesion > 0,
             "index": np.int32(self._index[i]),
+            "patient": np.int32(self._patient[i]),
         }

@@ -5,6 +5,7 @@ always among more.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,13 @@ from symnorm_jax.checks import checked
 from symnorm_jax.data import manifest, morphometry, targets
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.downstream import probe
-from symnorm_jax.errors import ConfigError
-from symnorm_jax.files import load_arrays, write_text
+from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.files import load_arrays, read_json, write_text
 from symnorm_jax.run import Run
 from symnorm_jax.scoring.predictions import SAME, known_rows
 from symnorm_jax.systems.encoder import FINETUNE
 from symnorm_jax.training.runlog import claimed, open_run, progress, read_config
+from symnorm_jax.training.transfer import UNAUDITED
 
 PRETRAINED = ("simclr", "mae")  # systems that are worth fine-tuning: the untrained one is `supervised`
 SCRATCH = {  # what is trained with labels alone
@@ -56,11 +58,23 @@ def target_settings(text: str) -> dict[str, str]:
 
 
 def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
-    """Another config with some values changed; the splits stay what they are."""
+    """Another config with some values changed; the splits stay what they are.
+
+    Raises RunError for a config that lacks one of them.
+    """
     changed = ConfigDict(json.loads(config.to_json()))
     splits = config.seed if config.data.split_seed is None else config.data.split_seed
-    changed.update_from_flattened_dict({"data.split_seed": splits} | settings)
+    try:
+        changed.update_from_flattened_dict({"data.split_seed": splits} | settings)
+    except KeyError as error:
+        raise RunError(f"a run's config is of another version of symnorm_jax: {error.args[0]}") from None
     return changed.lock()
+
+
+def unaudited(runs: list[Path]) -> list[str]:
+    """Sentences on what no leakage audit can find in runs that go back to converted weights."""
+    files = [run / UNAUDITED for run in runs if (run / UNAUDITED).exists()]
+    return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
 
 
 def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:
@@ -138,7 +152,10 @@ def _trained(outcome: Outcome, points: list[tuple[ConfigDict, Path]], like: Path
 
 
 def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
-    """Test predictions of a run as far as these, which goes on where it stands; its people are those of run `like`."""
+    """Test predictions of a run as far as these, which goes on where it stands; its people are those of run `like`.
+
+    Its checkpoints, of which there would be one for each table cell, are removed then.
+    """
     run = Run(config, workdir)
     with claimed(workdir):
         open_run(workdir, config, {})
@@ -148,5 +165,6 @@ def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
             run.prepare()
             run.train_and_embed()
             run.predict()
+        shutil.rmtree(workdir / FINETUNE / "ckpt", ignore_errors=True)
     table = manifest.read_table(workdir / "predictions.csv")
     return table[table.split == "test"]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from symnorm_jax.downstream.protocol import Outcome
+from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.comparison_tables import markdown, p_value
 from symnorm_jax.evaluation.figures import COLOURS
 from symnorm_jax.evaluation.intervals import difference
@@ -76,7 +77,10 @@ def _range(one: Outcome, config: ConfigDict) -> dict:
 
 
 def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
-    """The first minus another in the metric that decides."""
+    """The first minus another in the metric that decides. Raises RunError unless both are of the same test people."""
+    who = ["patient", "target"]
+    if not np.array_equal(first.tables[0][who].to_numpy(), other.tables[0][who].to_numpy()):
+        raise RunError(f"{other.method}, {other.how}: its test people are not those of {first.method}, {first.how}.")
     drawn, metric = resamples(first.tables[0], config), PRIMARY[config.target.kind]
     pair = [measures(one.tables, config.target.kind, drawn.index)[metric] for one in (first, other)]
     weights = drawn.patient_weight
@@ -104,10 +108,10 @@ def _by_seed(line: dict) -> str:
     return f"{number(line['least'])}–{number(line['most'])}"
 
 
-def fractions(lines: list[dict], kind: str) -> pd.DataFrame:
-    """The metric that decides by how many people were labelled, of test people like those trained on."""
+def fractions(lines: list[dict], kind: str, population: str) -> pd.DataFrame:
+    """The metric that decides by how many people were labelled, of one population of test people."""
     rows = {}
-    for line in (line for line in lines if line["population"] == lines[0]["population"]):
+    for line in (line for line in lines if line["population"] == population):
         column = f"{100 * line['fraction']:g} %, {line['patients']}"
         rows.setdefault(f"{line['method']}, {line['how']}", {})[column] = shown(line[PRIMARY[kind]])
     columns = sorted({column for row in rows.values() for column in row}, key=lambda name: float(name.split()[0]))
@@ -116,10 +120,10 @@ def fractions(lines: list[dict], kind: str) -> pd.DataFrame:
 
 
 def curve(lines: list[dict], name: str, kind: str) -> Figure:
-    """The same as a picture: a line for each method, and the interval of each point."""
+    """The same of the first population as a picture: a line for each method, and the interval of each point."""
     figure = Figure(figsize=(8, 4.4))
-    axes, metric = figure.subplots(), PRIMARY[kind]
-    here = [line for line in lines if line["population"] == lines[0]["population"]]
+    axes, metric, population = figure.subplots(), PRIMARY[kind], lines[0]["population"]
+    here = [line for line in lines if line["population"] == population]
     methods = list(dict.fromkeys((line["method"], line["how"]) for line in here))
     colours = dict(zip(dict.fromkeys(method for method, _ in methods), itertools.cycle(COLOURS), strict=False))
     for place, (method, how) in enumerate(methods):
@@ -133,17 +137,21 @@ def curve(lines: list[dict], name: str, kind: str) -> Figure:
     axes.set_xticks(ticks := sorted({line["patients"] for line in here}), labels=[str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
-    figure.suptitle("95 % intervals over test people", fontsize=9)
+    figure.suptitle(f"{here[0]['tested']} test people ({population}), 95 % intervals", fontsize=9)
     return figure
 
 
-def write(lines: list[dict], name: str, kind: str, folder: Path) -> list[Path]:
-    """Write `<name>.{json,csv,md,png}` into a folder, and give their paths."""
+def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Path) -> list[Path]:
+    """Write `<name>.{json,csv,md,png}` into a folder, the sentences `notes` among them, and give their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in ("json", "csv", "md", "png")]
     write_json(paths[0], lines)
     write_text(paths[1], pd.json_normalize(lines, sep=".").to_csv(index=False))
-    write_text(paths[2], f"{markdown(table(lines, kind))}\n\n{markdown(fractions(lines, kind))}\n")
+    parts = [*notes, markdown(table(lines, kind))]
+    for population in dict.fromkeys(line["population"] for line in lines):
+        parts += [f"{name} of test people ({population}), by the share and number of people labelled:"]
+        parts += [markdown(fractions(lines, kind, population))]
+    write_text(paths[2], "\n\n".join(parts) + "\n")
     with whole(paths[3]) as partial:
         curve(lines, name, kind).savefig(partial, dpi=120, bbox_inches="tight", format="png")
     return paths

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from symnorm_jax.data import population
 from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
@@ -40,6 +41,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}}
     results["notes"] = read_json(workdir / UNAUDITED) if (workdir / UNAUDITED).exists() else []
+    results["notes"] += _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "slice" else level)
@@ -98,6 +100,18 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
 
 def _by_share(of: Callable, probability: np.ndarray, positive: np.ndarray, share: np.ndarray, weight: np.ndarray):
     return of(probability, positive, weight * share)
+
+
+def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
+    """A sentence on test people who are unlike those trained on."""
+    test = rows[rows.split == "test"]
+    outside = test.patient[population.belongs(rows, held_out).loc[test.index]].nunique()
+    if not outside:
+        return []
+    return [
+        f"{outside} of {test.patient.nunique()} test people are of {held_out}, of whom nobody was trained on: scores "
+        f"are judged over all test people, and within each group; what a threshold promises does not hold for these."
+    ]
 
 
 def _notes(cases: pd.DataFrame, level: str) -> list[str]:

@@ -26,12 +26,19 @@ class Part(NamedTuple):
     scores: dict[str, np.ndarray]  # each [N]
 
 
+class Fitted(NamedTuple):
+    """What a run has found out beside its networks."""
+
+    gaussian: Gaussian
+    in_unit: Callable | None  # what is predicted, [N], to the unit of the target; None without one
+
+
 def embedded(
-    embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, gaussian: Gaussian
+    embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, fitted: Fitted
 ) -> Iterator[Part]:
     """The embeddings of `rows`, whose samples `source(rows)` reads in batches of `size`, in their order.
 
-    Scores are the system's own and `mahalanobis`, the distance to `gaussian`.
+    Scores are the system's own, `mahalanobis`, the distance to the Gaussian, and with a target what is `predicted`.
     """
     step = max(1, ROWS // size) * size
     for start in range(0, len(rows), step):
@@ -40,7 +47,9 @@ def embedded(
         arrays = embed_split(embed, variables, source(some), size, told, pictures=False)
         names = [name.removeprefix("score.") for name in arrays if name.startswith("score.")]
         scores = {name: arrays[f"score.{name}"] for name in names if not name.startswith(BASELINE)}
-        scores["mahalanobis"] = np.asarray(distance(gaussian, arrays["z"]))
+        scores["mahalanobis"] = np.asarray(distance(fitted.gaussian, arrays["z"]))
+        if fitted.in_unit:
+            scores["predicted"] = fitted.in_unit(arrays["predicted"])
         yield Part(some, np.asarray(arrays["z"], np.float32), scores)
 
 
@@ -48,6 +57,9 @@ def check_output(path: Path, source: Path, overwrite: bool) -> None:
     """Raise ConfigError for a file that cannot be written, RunError for one that is there or is the input `source`."""
     if path.suffix.lower() not in WRITERS:
         raise ConfigError(f"--output={path}: a name that ends in one of {sorted(WRITERS)} is needed.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"--output={path}: {above} is a file; a folder is needed.")
     if path.is_dir():
         raise ConfigError(f"--output={path}: is a folder; a file is needed.")
     if path.exists() and not overwrite:

@@ -15,7 +15,8 @@ def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd
     """The rows of what is embedded, whose target is known: patient, session, split, population and target."""
     rows = manifest.loc[arrays["index"]]
     outside = population.belongs(manifest, config.data.held_out).loc[rows.index]
-    of = np.where(outside, OUTSIDE, np.where(rows.label == "healthy", SAME, ABNORMAL))
+    healthy = (rows.label == "healthy") & (rows.healthy_person | (config.data.train_on != "healthy_people"))
+    of = np.where(outside, OUTSIDE, np.where(healthy, SAME, ABNORMAL))
     found = rows[["patient", "session", "split"]].assign(
         population=of, target=targets.values(rows, config.target), place=np.arange(len(rows))
     )

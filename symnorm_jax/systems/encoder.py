@@ -63,12 +63,15 @@ class Encoder:
         z = self.net.apply(seen, whole(batch), train=False)
         return Embedding(z, {}, predicted=self.predict(variables, z) if self.target.column else None)
 
-    def system(self, stages: dict[str, Stage], init=None) -> System:
-        """A system with these stages before fine-tuning, which is there where a target is."""
+    def system(self, stages: dict[str, Stage], init=None, meaning: tuple[str, ...] = ()) -> System:
+        """A system with these stages before fine-tuning, which is there where a target is.
+
+        `meaning` are config keys, beside the encoder's, that give the networks their shapes.
+        """
         asks = ("target",) if self.target.column else ()
         if self.target.column:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
-        return System(init or self.init, stages, self.embed, meaning=(*MEANING, self.section), asks=asks)
+        return System(init or self.init, stages, self.embed, meaning=(*MEANING, self.section, *meaning), asks=asks)
 
 
 def whole(batch: Batch) -> jax.Array:

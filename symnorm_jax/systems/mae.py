@@ -34,7 +34,7 @@ def build(config: ConfigDict) -> System:
         found = f"mae.widths={tuple(mae.widths)} with an encoder of stride {stride}"
         raise ConfigError(f"{found}; widths that double the sides no more often than it halves them are allowed.")
     model = MAE(config)
-    return model.encoder.system({"pretrain": Stage(("encoder", "decoder"), model.loss)}, model.init)
+    return model.encoder.system({"pretrain": Stage(("encoder", "decoder"), model.loss)}, model.init, ("mae.widths",))
 
 
 def stride_of(config: ConfigDict) -> int:

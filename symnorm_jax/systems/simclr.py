@@ -26,7 +26,7 @@ def build(config: ConfigDict) -> System:
         raise ConfigError(f"contrast.temperature={config.contrast.temperature}; a positive number is allowed.")
     views.checked(config.views)
     model = SimCLR(config)
-    return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init)
+    return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init, ("projector",))
 
 
 class SimCLR:
@@ -53,5 +53,4 @@ class SimCLR:
         features, stats = self.encoder.trained(variables, both)
         projected = self.projector.apply({"params": variables["params"]["projector"]}, features)
         one, other = jnp.moveaxis(projected.reshape(len(image), 2, -1), 1, 0)
-        # By its index, a volume that comes twice in a batch is no negative of itself.
-        return losses.nt_xent(one, other, self.temperature, batch["index"]).mean(), Aux({}, stats)
+        return losses.nt_xent(one, other, self.temperature, batch["patient"]).mean(), Aux({}, stats)
