@@ -91,7 +91,7 @@ def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):
     paths = tables.write(lines, ["Not audited."], "sex", "class", tmp_path)
     page = paths[2].read_text()
     assert all(path.stat().st_size for path in paths) and "abnormal, 2" in page and page.startswith("Not audited.\n")
-    assert "sex of test people (same), by" in page and "sex of test people (abnormal), by" in page
+    assert all(f"sex of test people of the {one} population, by" in page for one in ("same", "abnormal"))
 
 
 def test_outcomes_of_other_people_are_not_paired():

@@ -131,13 +131,15 @@ def curve(lines: list[dict], name: str, kind: str) -> Figure:
         aside = 1 + 0.012 * (place - len(methods) / 2)  # so that bars stand beside one another
         colour, x = colours[method], [aside * people for people in sorted(points)]
         found = [points[people] for people in sorted(points)]
-        axes.plot(x, [one["value"] for one in found], LOOKS[how], marker="o", color=colour, label=f"{method}, {how}")
+        axes.plot(
+            x, [one["value"] for one in found], LOOKS[how], marker="o", ms=4, color=colour, label=f"{method}, {how}"
+        )
         axes.vlines(x, [one["low"] for one in found], [one["high"] for one in found], color=colour, lw=0.8, alpha=0.6)
     axes.set(xscale="log", xlabel="labelled people to learn from", ylabel=f"{name}: {metric.replace('_', ' ')}")
     axes.set_xticks(ticks := sorted({line["patients"] for line in here}), labels=[str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.legend(fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
-    figure.suptitle(f"{here[0]['tested']} test people ({population}), 95 % intervals", fontsize=9)
+    axes.legend(fontsize=8, handlelength=4, bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False)
+    figure.suptitle(f"{here[0]['tested']} test people of the {population} population, 95 % intervals", fontsize=9)
     return figure
 
 
@@ -149,7 +151,7 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     write_text(paths[1], pd.json_normalize(lines, sep=".").to_csv(index=False))
     parts = [*notes, markdown(table(lines, kind))]
     for population in dict.fromkeys(line["population"] for line in lines):
-        parts += [f"{name} of test people ({population}), by the share and number of people labelled:"]
+        parts += [f"{name} of test people of the {population} population, by the share and number of people labelled:"]
         parts += [markdown(fractions(lines, kind, population))]
     write_text(paths[2], "\n\n".join(parts) + "\n")
     with whole(paths[3]) as partial:
