@@ -90,7 +90,10 @@ def loaded(config: ConfigDict, name: str, number: int) -> dict[str, Any]:
 
     Samples are noise throughout, which no compression makes smaller, and in the system's memory once they are read.
     """
-    system, rows = checked(config), pd.DataFrame({"store": [*"abcd"], "record": 0, "records_in_scan": 1})
+    system, rows = (
+        checked(config),
+        pd.DataFrame({"store": [*"abcd"], "patient": [*"abcd"], "record": 0, "records_in_scan": 1}),
+    )
     size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, system.asks)
     sample = np.concatenate([made["image"], made["brain"], made["lesion"][..., None]], -1)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +161,7 @@ def _made_up(config: ConfigDict, size: int, asks: tuple[str, ...]) -> dict[str, 
     batch = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.items()}
     batch["image"] = rng.random(batch["image"].shape, np.float32)
     batch["brain"] += 1
-    batch["index"] = np.arange(size, dtype=np.int32)
+    batch["index"] = batch["patient"] = np.arange(size, dtype=np.int32)
     if "hidden" in asks:
         batch["hidden"][..., ::2] = True
     return batch

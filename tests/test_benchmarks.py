@@ -129,7 +129,8 @@ def test_traffic_is_of_products_and_of_every_turn():
 @pytest.mark.parametrize(("config", "asks"), [(finish(base(), "tiny"), ("hidden",)), (simclr("tiny"), ())])
 def test_a_made_up_batch_has_the_shapes_of_a_real_one(config, asks):
     empty = np.zeros(config.data.size, np.float32)
-    slices = {"image": empty[..., None], "brain": empty[..., None], "lesion": empty > 0, "index": np.int32(0)}
+    slices = {"image": empty[..., None], "brain": empty[..., None], "lesion": empty > 0}
+    slices |= {"index": np.int32(0), "patient": np.int32(0)}
 
     class Slices:
         def __len__(self):

@@ -1,6 +1,7 @@
 """Checkpoints: what is read is what was written, bit for bit, or it is known to be damaged."""
 
 import gc
+import logging
 import os
 import re
 import shutil
@@ -139,6 +140,12 @@ def test_a_damaged_file_ends_in_sound_bits_or_the_checkpoint_before(tmp_path, rn
         assert (step, *state) in expected, name
         found.add(step)
     assert found == {1, 2}
+
+
+def test_asyncio_adds_nothing_to_what_is_told_of_a_checkpoint(caplog):
+    for of in ("/lib/orbax/checkpoint/serialization.py", "/lib/another.py"):
+        logging.getLogger("asyncio").error("Task exception was never retrieved: %s", of)
+    assert [record.args for record in caplog.records] == [("/lib/another.py",)]
 
 
 def damage(folder: Path) -> None:

@@ -33,6 +33,8 @@ from symnorm_jax.training.train import train
 DEMO = ("--config=configs/demo.py:tiny", "--config.data.workers=1", "--config.data.midline=centred")
 DEMO += ("--config.data.options.healthy=8", "--config.data.options.patients=4")
 
+unread = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves futures unread
+
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
@@ -95,6 +97,7 @@ def fill(disk: Path, free: int = 0) -> None:
         file.write(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - free))
 
 
+@unread
 def test_a_disk_that_is_full_when_a_checkpoint_is_written(disk, whole):
     workdir = disk / "run"
 
@@ -277,9 +280,6 @@ def flip(step: Path) -> None:
 def unmark(step: Path) -> None:
     for name in ("commit_success.txt", "_CHECKPOINT_METADATA"):
         (step / name).unlink()
-
-
-unread = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves futures unread
 
 
 @unread

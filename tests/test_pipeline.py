@@ -26,7 +26,7 @@ def source(tmp_path) -> SampleSource:
         arrays[..., 0] = (np.arange(count) + len(rows)).reshape(-1, 1, 1)
         arrays[:, 4:, :, 0] *= 2  # left and right differ
         store.write(tmp_path, key, arrays, {"rows": []})
-        rows += [{"store": key, "record": i, "records_in_scan": count} for i in range(count)]
+        rows += [{"store": key, "patient": f"p {key}", "record": i, "records_in_scan": count} for i in range(count)]
     return SampleSource(tmp_path, pd.DataFrame(rows))
 
 
@@ -42,11 +42,13 @@ def test_a_slice_is_what_was_stored(source):
     for i in range(7):
         element = source[i]
         assert element["index"] == i and (element["image"][:4] == i).all() and (element["image"][4:] == 2 * i).all()
+        assert element["patient"] == (0 if i < 3 else 1)
         assert element["image"].shape == (8, 8, 1) and element["image"].dtype == np.float32
 
 
 def test_a_table_may_name_some_slices_in_any_order(source, tmp_path):
     rows = pd.DataFrame({"store": ["two", "one"], "record": [3, 1], "records_in_scan": [4, 3]}, index=[60, 10])
+    rows["patient"] = "p"
     chosen = SampleSource(tmp_path, rows)
     assert [(int(chosen[i]["index"]), chosen[i]["image"][0, 0, 0]) for i in range(2)] == [(60, 6), (10, 1)]
 

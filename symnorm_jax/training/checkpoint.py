@@ -1,11 +1,10 @@
 """Orbax checkpoints: the whole model, the optimizer of the stage that wrote it, and sums by which damage is found."""
 
-import gc
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
-from logging import getLogger
+from logging import LogRecord, getLogger
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,14 @@ KEEP = 2
 MARKERS = ("commit_success.txt", "_CHECKPOINT_METADATA")  # what Orbax writes last
 STRIDE = (np.uint32(7919) ** np.arange(8, dtype=np.uint32)).astype(np.uint32)  # any, so that places differ
 WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # unsigned integers by their bytes
+
+
+def _not_orbax(record: LogRecord) -> bool:
+    return "orbax" not in record.getMessage()
+
+
+# Orbax raises the first error of many arrays; of every other asyncio would tell at length, whenever it is collected.
+getLogger("asyncio").addFilter(_not_orbax)
 
 
 class Checkpoints:
@@ -149,20 +156,10 @@ def _each(args: Callable, items: dict[str, Any]) -> ocp.args.Composite:
 
 def _sound(read: Callable[[], Any]) -> tuple[Any, str | None]:
     """What is read and None, or None and what is wrong with it."""
-    told = getLogger("asyncio")
-    told.addFilter(_nothing)  # Orbax raises the first error alone, asyncio then tells at length of every other
     try:
         return read(), None
     except Exception as error:  # damaged files end in many kinds of error
-        damage = _brief(error)
-    finally:
-        gc.collect()  # which is when it tells
-        told.removeFilter(_nothing)
-    return None, damage
-
-
-def _nothing(_) -> bool:
-    return False
+        return None, _brief(error)
 
 
 def _brief(error: Exception) -> str:

@@ -88,8 +88,8 @@ def traffic(jaxpr: core.Jaxpr) -> float:
 def batch_shapes(config: ConfigDict, size: int, asks: tuple[str, ...] = ("hidden",)) -> dict[str, jax.ShapeDtypeStruct]:
     """A training batch of `size` samples without its values, as `training_batches` makes it for the same `asks`."""
     sides = tuple(config.data.size)
-    image, mask = ((*sides, 1), np.float32), (sides, np.bool_)
-    each = {"image": image, "brain": image, "lesion": mask, "index": ((), np.int32)}
+    image, mask, number = ((*sides, 1), np.float32), (sides, np.bool_), ((), np.int32)
+    each = {"image": image, "brain": image, "lesion": mask, "index": number, "patient": number}
     if "hidden" in asks:
         each["hidden"] = (patch_grid(sides, config.mask.patch), np.bool_)
     return {name: jax.ShapeDtypeStruct((size, *shape), dtype) for name, (shape, dtype) in each.items()}
