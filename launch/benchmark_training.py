@@ -90,10 +90,8 @@ def loaded(config: ConfigDict, name: str, number: int) -> dict[str, Any]:
 
     Samples are noise throughout, which no compression makes smaller, and in the system's memory once they are read.
     """
-    system, rows = (
-        checked(config),
-        pd.DataFrame({"store": [*"abcd"], "patient": [*"abcd"], "record": 0, "records_in_scan": 1}),
-    )
+    system = checked(config)
+    rows = pd.DataFrame({"store": [*"abcd"], "patient": [*"abcd"], "record": 0, "records_in_scan": 1})
     size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, system.asks)
     sample = np.concatenate([made["image"], made["brain"], made["lesion"][..., None]], -1)
     with tempfile.TemporaryDirectory() as folder:
