@@ -20,7 +20,7 @@ from symnorm_jax.data.manifest import SPLITS, read_manifest
 from symnorm_jax.downstream import protocol, tables
 from symnorm_jax.errors import ConfigError, RunError, reported
 from symnorm_jax.training.runlog import read_config
-from symnorm_jax.training.transfer import value_of
+from symnorm_jax.training.transfer import unaudited, value_of
 
 _RUNS = flags.DEFINE_list("runs", None, "Finished runs of systems of volumes, the reference first.", required=True)
 _TARGETS = flags.DEFINE_list(
@@ -66,7 +66,7 @@ def _of_target(runs: list[Path], text: str, target: dict, folder: Path) -> None:
         print(f"{text}: {what}; {place} of {len(tasks)}", flush=True)
         outcomes.append(task())
     config = protocol.with_settings(read_config(runs[0]), target)
-    lines, notes = tables.summary(outcomes, config), protocol.unaudited(runs)
+    lines, notes = tables.summary(outcomes, config), unaudited(runs)
     paths = tables.write(lines, notes, name, kind, folder)
     _print(tables.table(lines, kind))
     print("\n".join([*notes, f"{name}: {', '.join(map(str, paths))}"]))

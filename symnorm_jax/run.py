@@ -106,6 +106,8 @@ class Run:
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
             manifest.audit_source(self.manifest, theirs, run, same)
         source = SampleSource(self.config.data.store, self._training_rows, self._targets)
+        if self.config.target.column:
+            on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
         variables = train(
             self._system,
             self.config,

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from launching import launch
 from layouts import write_ixi
+from ml_collections import ConfigDict
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 from test_prediction import AGE, SEX, config_of, table
 
 from symnorm_jax.data import morphometry
 from symnorm_jax.downstream import probe, tables
-from symnorm_jax.downstream.protocol import Outcome, target_settings
+from symnorm_jax.downstream.protocol import Outcome, target_settings, with_settings
 from symnorm_jax.errors import ConfigError, RunError
 
 
@@ -92,6 +93,11 @@ def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):
     page = paths[2].read_text()
     assert all(path.stat().st_size for path in paths) and "abnormal, 2" in page and page.startswith("Not audited.\n")
     assert all(f"sex of test people of the {one} population, by" in page for one in ("same", "abnormal"))
+
+
+def test_a_config_of_another_version_is_told():
+    with pytest.raises(RunError, match="config is of another version of symnorm_jax: .*target.column"):
+        with_settings(ConfigDict({"seed": 0, "data": {"split_seed": 0}}), {"target.column": "age"})
 
 
 def test_outcomes_of_other_people_are_not_paired():

@@ -129,6 +129,15 @@ def test_what_is_not_what_it_seems_is_refused(section, column, sentence):
         targets.check(rows, rows, section)
 
 
+def test_people_of_whom_it_is_not_known_are_counted(caplog):
+    rows = people().assign(split="train", age=["30", "31", "50", "n/a", "", "40"])
+    targets.warn_of_unknown(rows, config_of(AGE))
+    assert "target.column='age' is not known of 2 of 5 training people" in caplog.text
+    caplog.clear()
+    targets.warn_of_unknown(rows.assign(age="30"), config_of(AGE))
+    assert not caplog.text
+
+
 def test_a_patient_without_a_visible_lesion_is_not_like_those_trained_on():
     rows = people().assign(split="test", healthy_person=[True, True, False, True, True, True], age="30")
     found = known_rows(rows, {"index": rows.index.to_numpy()}, config_of(AGE))

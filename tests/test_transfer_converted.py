@@ -111,6 +111,7 @@ def test_what_is_said_of_the_release_names_its_scans(tmp_path, launcher):
     with mock.patch.object(transfer.logging, "warning") as warned:
         transfer.note_unaudited(str(tmp_path), tmp_path)
     (sentence,) = json.loads((tmp_path / "leakage.json").read_text())
+    assert transfer.unaudited([tmp_path, tmp_path / "audited", tmp_path]) == [sentence]
     assert "44,958" in sentence and "not the release" not in sentence and sentence in warned.call_args.args
 
 

@@ -50,20 +50,22 @@ def _check_values(texts: pd.Series, section: ConfigDict) -> None:
 
 
 def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
-    """The rows of a manifest that a config trains on: with a target, of people of whom it is known; then so many.
-
-    Who is left out for that is counted in a warning, for it holds in every stage.
-    """
+    """The rows of a manifest that a config trains on: with a target, of people of whom it is known; then so many."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
     if config.target.column:
         check(rows, part, config.target)
-        known = part[np.isfinite(values(part, config.target))]
-        if lost := part.patient.nunique() - known.patient.nunique():
-            told = "target.column=%r is not known of %d of %d training people, who are left out of all stages"
-            logging.warning(told, config.target.column, lost, part.patient.nunique())
-        part = known
+        part = part[np.isfinite(values(part, config.target))]
     section = "finetune" if config.init_from else "train"
     return manifest.few(part, config[section].patients, config.seed, f"{section}.patients")
+
+
+def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:
+    """Say in the log how many training people are left out of every stage because their target is not known."""
+    part = rows[manifest.trainable(rows, config.data.train_on)]
+    known = part[np.isfinite(values(part, config.target))]
+    if lost := part.patient.nunique() - known.patient.nunique():
+        told = "target.column=%r is not known of %d of %d training people, who are left out of all stages"
+        logging.warning(told, config.target.column, lost, part.patient.nunique())
 
 
 def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:

@@ -20,12 +20,11 @@ from symnorm_jax.data import manifest, morphometry, targets
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.downstream import probe
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.files import load_arrays, read_json, write_text
+from symnorm_jax.files import load_arrays, write_text
 from symnorm_jax.run import Run
 from symnorm_jax.scoring.predictions import SAME, known_rows
 from symnorm_jax.systems.encoder import FINETUNE
 from symnorm_jax.training.runlog import claimed, open_run, progress, read_config
-from symnorm_jax.training.transfer import UNAUDITED
 
 PRETRAINED = ("simclr", "mae")  # systems that are worth fine-tuning: the untrained one is `supervised`
 SCRATCH = {  # what is trained with labels alone
@@ -69,12 +68,6 @@ def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
     except KeyError as error:
         raise RunError(f"a run's config is of another version of symnorm_jax: {error.args[0]}") from None
     return changed.lock()
-
-
-def unaudited(runs: list[Path]) -> list[str]:
-    """Sentences on what no leakage audit can find in runs that go back to converted weights."""
-    files = [run / UNAUDITED for run in runs if (run / UNAUDITED).exists()]
-    return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
 
 
 def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:

@@ -22,7 +22,7 @@ from symnorm_jax.files import read_json
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
-from symnorm_jax.training.transfer import UNAUDITED
+from symnorm_jax.training.transfer import unaudited
 
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
@@ -40,8 +40,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     table = table.join(rows[groups])
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}}
-    results["notes"] = read_json(workdir / UNAUDITED) if (workdir / UNAUDITED).exists() else []
-    results["notes"] += _pooled(rows, config.data.held_out)
+    results["notes"] = unaudited([workdir]) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "slice" else level)

@@ -5,6 +5,7 @@ from, and without a Gaussian, thresholds and scores.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def note_unaudited(folder: str, workdir: Path) -> None:
     )
     logging.warning("%s", sentence)
     write_json(workdir / UNAUDITED, [sentence])
+
+
+def unaudited(workdirs: Iterable[Path]) -> list[str]:
+    """What `note_unaudited` has said in these run directories, each sentence once."""
+    files = [workdir / UNAUDITED for workdir in workdirs if (workdir / UNAUDITED).exists()]
+    return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
 
 
 def lineage(run: str | None) -> list[str]:
