@@ -13,10 +13,10 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
+from symnorm_jax.compare import tables
+from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import reported
-from symnorm_jax.evaluation import comparison_tables
 from symnorm_jax.evaluation.cases import LEVELS
-from symnorm_jax.evaluation.comparison import compare
 
 _RUNS = flags.DEFINE_list("runs", None, "Run directories, the reference first.", required=True)
 _LEVEL = flags.DEFINE_enum("level", "slice", LEVELS, "What is judged; patients alone need not be cut alike.")
@@ -27,9 +27,9 @@ def main(_) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell long stories
     with reported():
         compared = compare([Path(run) for run in _RUNS.value], _LEVEL.value)
-        paths = comparison_tables.write(compared, Path(_OUTPUT.value))
-    quality, pairs = comparison_tables.quality_table(compared), comparison_tables.paired_table(compared)
-    decides = next(iter(comparison_tables.QUALITY[comparison_tables.case(compared)]))
+        paths = tables.write(compared, Path(_OUTPUT.value))
+    quality, pairs = tables.quality_table(compared), tables.paired_table(compared)
+    decides = next(iter(tables.QUALITY[tables.case(compared)]))
     shown_first = [name for name in quality if name in ("method", decides) or name.startswith(("passes", "ms"))]
     for table in (quality[shown_first], pairs.iloc[:, :5]):
         shown = Table(*table.columns)

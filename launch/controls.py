@@ -11,10 +11,10 @@ from absl import app, flags, logging
 
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.controls import controls
-from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import write_json
+from symnorm_jax.report.page import write_report
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import claimed, read_config
+from symnorm_jax.rundir import claimed, read_config
 
 _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 

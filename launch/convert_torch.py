@@ -27,13 +27,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict, config_flags
 
 from configs import simclr
-from symnorm_jax import torch_checkpoint
+from symnorm_jax.convert import torch_checkpoint
 from symnorm_jax.errors import ConfigError, InputError, RunError, parsed, reported
 from symnorm_jax.files import write_json
+from symnorm_jax.lineage import ORIGIN
+from symnorm_jax.settings import value_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
 from symnorm_jax.training.checkpoint import Checkpoints
-from symnorm_jax.training.transfer import ORIGIN, value_of
 
 _INPUT = flags.DEFINE_string("input", None, "The file of torch.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the checkpoint.", required=True)

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from symnorm_jax.errors import reported
-from symnorm_jax.evaluation.report import write_report
-from symnorm_jax.evaluation.samples import sample_of
+from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import read_json
+from symnorm_jax.report.page import write_report
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import claimed, read_config
+from symnorm_jax.rundir import claimed, read_config
 
 _RUNS = flags.DEFINE_list("runs", None, "Run directories.", required=True)
 

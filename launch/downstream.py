@@ -16,11 +16,13 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.table import Table
 
+from symnorm_jax.compare import downstream as tables
 from symnorm_jax.data.manifest import SPLITS, read_manifest
-from symnorm_jax.downstream import protocol, tables
+from symnorm_jax.downstream import protocol
 from symnorm_jax.errors import ConfigError, RunError, reported
-from symnorm_jax.training.runlog import read_config
-from symnorm_jax.training.transfer import unaudited, value_of
+from symnorm_jax.lineage import unaudited
+from symnorm_jax.rundir import read_config
+from symnorm_jax.settings import value_of
 
 _RUNS = flags.DEFINE_list("runs", None, "Finished runs of systems of volumes, the reference first.", required=True)
 _TARGETS = flags.DEFINE_list(

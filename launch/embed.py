@@ -28,14 +28,15 @@ from symnorm_jax.data.sources import folder, table
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import RunError, ScanError, reported
-from symnorm_jax.evaluation import cohort
 from symnorm_jax.files import write_text
+from symnorm_jax.progress import progress
+from symnorm_jax.report import cohort
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import export, mahalanobis
 from symnorm_jax.scoring.embed import make_embed
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
-from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import restored

@@ -20,10 +20,11 @@ from symnorm_jax.data.check import stored_axes_of
 from symnorm_jax.data.prepare import find_scans
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import RunError, reported
-from symnorm_jax.evaluation import native
 from symnorm_jax.files import load_arrays, write_text
+from symnorm_jax.progress import progress
+from symnorm_jax.rundir import read_config
+from symnorm_jax.scoring import native
 from symnorm_jax.scoring.embed import Arrays
-from symnorm_jax.training.runlog import progress, read_config
 
 _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The folder for the maps.", required=True)

@@ -5,9 +5,9 @@ python launch/phantoms.py --layout=brainmetshare --output=/tmp/mets --people=40
 
 from absl import app, flags, logging
 
-from symnorm_jax.data import layouts
+from symnorm_jax.data.phantom import layouts
 from symnorm_jax.errors import reported
-from symnorm_jax.training.runlog import progress
+from symnorm_jax.progress import progress
 
 _LAYOUT = flags.DEFINE_enum("layout", None, sorted(layouts.LAYOUTS), "The release.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "A new or empty folder.", required=True)

@@ -17,12 +17,13 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import check
 from symnorm_jax.errors import parsed, reported
-from symnorm_jax.evaluation import cohort, sheet
-from symnorm_jax.evaluation.samples import sample_of
+from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import write_text
+from symnorm_jax.progress import progress
+from symnorm_jax.report import cohort, sheet
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import claimed, open_run
 from symnorm_jax.training import commandline
-from symnorm_jax.training.runlog import claimed, open_run, progress
 
 _CHECK_ONLY = flags.DEFINE_bool("check_only", False, "Load every scan, say what is wrong, and cut none.")
 flags.adopt_module_key_flags(commandline)

@@ -8,9 +8,9 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from symnorm_jax.errors import reported
-from symnorm_jax.evaluation.report import print_results
+from symnorm_jax.report.page import print_results
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import claimed, read_config
+from symnorm_jax.rundir import claimed, read_config
 
 _RUN = flags.DEFINE_string("run", None, "The run directory.", required=True)
 

@@ -28,9 +28,10 @@ from rich.table import Table
 
 from configs import sweeps
 from symnorm_jax.checks import checked
+from symnorm_jax.compare import sweep as table
 from symnorm_jax.errors import ConfigError, RunError, reported
 from symnorm_jax.run import Run
-from symnorm_jax.sweeps import local, points, slurm, table
+from symnorm_jax.sweeps import local, points, slurm
 from symnorm_jax.training.transfer import check_source, schedule
 
 _CONFIG = flags.DEFINE_string("config", None, "A file of configs/, perhaps with :tiny; not needed for --how=table.")

@@ -11,11 +11,11 @@ after a checkpoint.
 from absl import app, flags
 
 from symnorm_jax.errors import parsed, reported
-from symnorm_jax.evaluation.report import print_results
+from symnorm_jax.hosts import lead
+from symnorm_jax.report.page import print_results
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import claimed, open_run
 from symnorm_jax.training import commandline
-from symnorm_jax.training.hosts import lead
-from symnorm_jax.training.runlog import claimed, open_run
 
 flags.adopt_module_key_flags(commandline)
 

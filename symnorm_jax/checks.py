@@ -5,16 +5,16 @@ from collections.abc import Iterable
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, manifest, slices
+from symnorm_jax.data import brain, manifest, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
-from symnorm_jax.evaluation.intervals import KINDS
 from symnorm_jax.evaluation.maps import chain
 from symnorm_jax.scoring.calibration import METHODS
 from symnorm_jax.scoring.scores import names_of
 from symnorm_jax.scoring.shrinkage import check_shrinkage
 from symnorm_jax.scoring.takeover import THRESHOLDS
 from symnorm_jax.scoring.thresholds import RULES, check_settings
+from symnorm_jax.statistics.intervals import KINDS
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
 from symnorm_jax.systems.encoder import FINETUNE
@@ -33,8 +33,8 @@ def checked(config: ConfigDict) -> System:
     _refuse_unless_one_of("score.threshold", config.score.threshold, RULES)
     _refuse_unless_one_of("score.headline", config.score.headline, names_of(system.scores))
     _refuse_unless_one_of("data.train_on", config.data.train_on, manifest.TRAIN_ON)
-    _refuse_unless_one_of("data.midline", config.data.midline, slices.MIDLINE)
-    _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, slices.POOR_MIDLINE)
+    _refuse_unless_one_of("data.midline", config.data.midline, samples.MIDLINE)
+    _refuse_unless_one_of("data.poor_midline", config.data.poor_midline, samples.POOR_MIDLINE)
     _refuse_unless_one_of("score.patient", config.score.patient, AGGREGATES)
     _refuse_unless_one_of("score.calibration", config.score.calibration, METHODS)
     _refuse_unless_one_of("evaluation.interval", config.evaluation.interval, KINDS)

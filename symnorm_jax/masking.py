@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from symnorm_jax.data.geometry import LEFT_RIGHT, mirror
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import LEFT_RIGHT, mirror
 
 Grid = tuple[int, ...]
 FIXED = ("hemisphere", "checkerboard", "none")  # families that divide the grid in one way only

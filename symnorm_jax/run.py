@@ -20,8 +20,12 @@ from symnorm_jax.data.store import SampleSource, holds
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
+from symnorm_jax.hosts import by_lead, on_lead
+from symnorm_jax.lineage import converted, lineage, note_unaudited
+from symnorm_jax.progress import progress
+from symnorm_jax.report.page import write_report
+from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import mahalanobis, takeover
 from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.cost import cost
@@ -32,11 +36,9 @@ from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
 from symnorm_jax.scoring.takeover import ZERO_SHOT
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.systems.contract import Variables
-from symnorm_jax.training.hosts import by_lead, on_lead
-from symnorm_jax.training.runlog import progress, read_config
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
-from symnorm_jax.training.transfer import check_source, converted, lineage, note_unaudited, restored, schedule
+from symnorm_jax.training.transfer import check_source, restored, schedule
 
 PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
 PREDICTIONS = "predictions.csv"  # of runs with a target

@@ -53,7 +53,8 @@ def _parsed(module, argv: list[str]) -> list[str]:
 
 
 def _loaded(name: str):
-    spec = importlib.util.spec_from_file_location(f"launch_{name}", ROOT / "launch" / f"{name}.py")
+    [path] = (path for folder in ("launch", "benchmarks") if (path := ROOT / folder / f"{name}.py").exists())
+    spec = importlib.util.spec_from_file_location(f"launch_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

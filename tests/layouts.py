@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from symnorm_jax.data.geometry import picture
+from symnorm_jax.geometry import picture
 
 CENTRES = ("CS", "DU", "FG", "HT")
 SITES = ("HH", "Guys", "IOP")

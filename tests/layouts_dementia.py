@@ -7,7 +7,7 @@ import numpy as np
 from layouts import _bytes, _write, head
 from PIL import Image
 
-from symnorm_jax.data.geometry import picture
+from symnorm_jax.geometry import picture
 
 SIZE = (12, 16, 10)
 CAPS_NAME = "space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz"

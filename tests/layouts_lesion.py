@@ -6,7 +6,7 @@ import numpy as np
 from layouts import _write, head
 from PIL import Image
 
-from symnorm_jax.data.geometry import picture
+from symnorm_jax.geometry import picture
 
 SHAPE = (20, 24, 16)
 SPACING = 8.0

@@ -6,8 +6,8 @@ import numpy as np
 from layouts import head
 from PIL import Image
 
-from symnorm_jax.data.geometry import picture
 from symnorm_jax.data.volumes import write_nifti
+from symnorm_jax.geometry import picture
 
 SHAPE = (20, 24, 12)
 METS_CHANNELS = ("bravo", "t1_pre", "t1_gd", "flair")  # in the order of the picture folders 0 to 3

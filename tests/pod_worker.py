@@ -16,10 +16,10 @@ jax.config.update("jax_disable_most_optimizations", True)
 import numpy as np  # noqa: E402
 
 from configs.base import base, finish  # noqa: E402
+from symnorm_jax import hosts  # noqa: E402
 from symnorm_jax.masking import draw, patch_grid  # noqa: E402
 from symnorm_jax.scoring.moments import stream  # noqa: E402
 from symnorm_jax.systems import BUILD  # noqa: E402
-from symnorm_jax.training import hosts  # noqa: E402
 from symnorm_jax.training.optim import make_optimizer  # noqa: E402
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated  # noqa: E402
 from symnorm_jax.training.step import compiled, make_step  # noqa: E402

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from launching import _loaded, _own_flags, launch
+from roofline import Collective, batch_shapes, collectives, traffic
 
 from configs.base import base, finish
 from configs.simclr import get_config as simclr
@@ -14,7 +15,6 @@ from symnorm_jax.data.pipeline import training_batches
 from symnorm_jax.scoring.moments import stream
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.flops import count
-from symnorm_jax.training.roofline import Collective, batch_shapes, collectives, traffic
 from symnorm_jax.training.sharding import DATA, make_mesh, replicated
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -156,7 +156,7 @@ def quick_compiler():
 @pytest.fixture(scope="module")
 def scaling():
     with _own_flags():
-        return _loaded("benchmark_scaling")
+        return _loaded("scaling")
 
 
 def small(**changes):
@@ -261,7 +261,7 @@ def test_as_many_samples_fit_as_leave_the_reserve(scaling):
 
 def test_the_scaling_launcher_prints_its_tables():
     sizes = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--devices=2", "--batch=3", "--nocompile")
-    done = launch("benchmark_scaling", "--config=configs/mets.py:tiny,dae", *sizes)
+    done = launch("scaling", "--config=configs/mets.py:tiny,dae", *sizes)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| baseline")]
     assert [row[1] for row in rows] == ["3"] * 4  # a step on three chips
@@ -269,14 +269,14 @@ def test_the_scaling_launcher_prints_its_tables():
 
 
 def test_the_scaling_launcher_refuses_devices_it_cannot_have():
-    done = launch("benchmark_scaling", "--config=configs/mets.py:tiny", "--devices=2", "--config.sharding.fsdp=3")
+    done = launch("scaling", "--config=configs/mets.py:tiny", "--devices=2", "--config.sharding.fsdp=3")
     assert done.returncode == 1 and done.stderr.startswith("error: sharding.fsdp=3")
 
 
 def test_the_training_launcher_measures_every_combination(quick_compiler, tmp_path):
     """Two slices a device of two devices; a ratio of slices a second, and these from the seconds of a step."""
     flags = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--remat=false,true", "--steps=2", "--batch=2")
-    done = launch("benchmark_training", "--config=configs/mets.py:tiny,dae", *flags, f"--output={tmp_path / 'csv'}")
+    done = launch("training", "--config=configs/mets.py:tiny,dae", *flags, f"--output={tmp_path / 'csv'}")
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(tmp_path / "csv")
     assert found.stage.tolist() == ["baseline"] * 2 and found.remat.tolist() == [False, True]
@@ -291,13 +291,13 @@ def test_the_training_launcher_measures_every_combination(quick_compiler, tmp_pa
     [("--remat=maybe", "--remat=maybe"), ("--batch=0", "--batch=0"), ("--dtype=float8", "network.dtype='float8'")],
 )
 def test_the_training_launcher_refuses_what_it_cannot_measure(flag, said):
-    done = launch("benchmark_training", "--config=configs/mets.py:tiny", flag)
+    done = launch("training", "--config=configs/mets.py:tiny", flag)
     assert done.returncode == 1 and done.stderr.startswith(f"error: {said}") and done.stderr.count("\n") == 1
 
 
 def test_drawn_embeddings_are_never_whole_and_stream_like_kept_ones():
     with _own_flags():
-        drawn = _loaded("benchmark_training").Drawn(300, 6)
+        drawn = _loaded("training").Drawn(300, 6)
     blocks = [drawn[start : start + 64] for start in range(0, len(drawn), 64)]
     kept = np.concatenate(blocks)
     assert kept.shape == drawn.shape == (300, 6) and len(np.unique(kept)) == kept.size
@@ -309,7 +309,7 @@ def test_drawn_embeddings_are_never_whole_and_stream_like_kept_ones():
 
 def test_the_training_launcher_reads_batches(tmp_path):
     flags = ("--config=configs/simclr.py:tiny", "--input=3", "--batch=2", "--config.data.threads=0")
-    done = launch("benchmark_training", *flags, f"--output={tmp_path / 'csv'}")
+    done = launch("training", *flags, f"--output={tmp_path / 'csv'}")
     assert done.returncode == 0, done.stderr
     (row,) = pd.read_csv(tmp_path / "csv").itertuples()
     assert (row.stage, row.samples, row.threads) == ("pretrain", 2 * jax.device_count(), 0)

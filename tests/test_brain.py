@@ -13,10 +13,10 @@ import pytest
 
 from symnorm_jax.data import extractors
 from symnorm_jax.data.brain import BRAIN, EXTRACTORS, brain_mask, check
-from symnorm_jax.data.geometry import centred_affine
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import centred_affine
 
 SHAPE = (40, 48, 36)
 CENTRE = (20, 24, 18)

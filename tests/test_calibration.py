@@ -14,7 +14,6 @@ from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import brier_score_loss
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.evaluation.intervals import interval, patient_weights
 from symnorm_jax.scoring.calibration import (
     METHODS,
     apply,
@@ -25,6 +24,7 @@ from symnorm_jax.scoring.calibration import (
     platt,
     reliability,
 )
+from symnorm_jax.statistics.intervals import interval, patient_weights
 
 N = 200
 

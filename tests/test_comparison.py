@@ -6,12 +6,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_report import write_run
 
+from symnorm_jax.compare import tables
+from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation import comparison_tables
-from symnorm_jax.evaluation.comparison import compare
-from symnorm_jax.evaluation.paired import holm
 from symnorm_jax.files import read_json, write_json
 from symnorm_jax.scoring.thresholds import Settings, fit_thresholds
+from symnorm_jax.statistics.paired import holm
 
 
 def run_named(folder, name, score=None, **changes):
@@ -133,7 +133,7 @@ def test_unfinished_runs_and_equal_names_are_refused(runs, tmp_path):
 
 
 def test_every_file_says_the_same(compared, tmp_path):
-    paths = {path.suffix: path for path in comparison_tables.write(compared, tmp_path)}
+    paths = {path.suffix: path for path in tables.write(compared, tmp_path)}
     assert read_json(paths[".json"]) == compared
     numbers = pd.read_csv(paths[".csv"]).set_index("name")
     value = line_of(compared, "blunt")["paired"]["difference"]["value"]
@@ -156,6 +156,4 @@ def test_without_abnormal_slices_in_validation_no_rival_is_the_one_to_beat(runs,
         table = pd.read_csv(copy / "scores.csv", index_col="index", keep_default_na=False)
         table[~((table.split == "val") & (table.label == "abnormal"))].to_csv(copy / "scores.csv")
     found = compare(copies)
-    assert found["best_on_validation"] is None and "best rival" not in comparison_tables.markdown(
-        comparison_tables.quality_table(found)
-    )
+    assert found["best_on_validation"] is None and "best rival" not in tables.markdown(tables.quality_table(found))

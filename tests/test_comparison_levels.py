@@ -7,11 +7,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 from test_comparison import line_of, noisy_truth, run_named
 
+from symnorm_jax.compare import tables
+from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation import comparison_tables
-from symnorm_jax.evaluation.comparison import compare
-from symnorm_jax.evaluation.paired import holm
 from symnorm_jax.files import read_json
+from symnorm_jax.statistics.paired import holm
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,14 @@ def test_trivial_baselines_are_those_of_the_first_run(runs, compared):
 def test_pixels_are_paired_where_both_have_maps(runs, compared, tmp_path):
     assert line_of(compared, "whole")["paired"]["pixel"] is None
     assert line_of(compared, "brightness")["paired"]["pixel"]["value"] is not None
-    assert "pixels, AP" in comparison_tables.paired_table(compared)
+    assert "pixels, AP" in tables.paired_table(compared)
     bare = compare([runs[1], run_named(tmp_path, "bare", volumes=True, maps=False)], "patient")
-    for table in (comparison_tables.quality_table(bare), comparison_tables.paired_table(bare)):
+    for table in (tables.quality_table(bare), tables.paired_table(bare)):
         assert "pixels, AP" not in table and len(table)
 
 
 def test_a_patient_costs_what_all_its_samples_cost(compared):
-    table = comparison_tables.quality_table(compared).set_index("method")
+    table = tables.quality_table(compared).set_index("method")
     cut, whole = line_of(compared, "cut")["cost"], line_of(compared, "whole")["cost"]
     assert cut["passes_per_patient"] == 63 and cut["seconds_per_patient"] == pytest.approx(9 * 0.0123)
     assert whole["passes_per_patient"] == 7 and whole["seconds_per_patient"] == pytest.approx(0.0123)
@@ -94,7 +94,7 @@ def test_the_rival_to_beat_is_chosen_on_validation_patients(runs, tmp_path):
 
 
 def test_every_file_says_the_level_and_none_speaks_of_slices(compared, tmp_path):
-    paths = {path.suffix: path for path in comparison_tables.write(compared, tmp_path)}
+    paths = {path.suffix: path for path in tables.write(compared, tmp_path)}
     for suffix in (".md", ".tex"):
         page = paths[suffix].read_text()
         assert "Patient level: 8 patients" in page and "patients, AUROC" in page
@@ -103,18 +103,18 @@ def test_every_file_says_the_level_and_none_speaks_of_slices(compared, tmp_path)
     for suffix in (".md", ".tex", ".csv", ".json"):
         text = paths[suffix].read_text()
         assert "slice" not in text and "within" not in text
-    assert "Patient level" in comparison_tables.forest(compared).get_suptitle()
+    assert "Patient level" in tables.forest(compared).get_suptitle()
 
 
 def test_at_slice_level_the_level_is_said_too(runs, tmp_path):
     slices = compare([runs[0]])
-    assert comparison_tables.forest(slices).get_suptitle().startswith("Slice level: 72 test slices of 8 patients")
-    assert set(comparison_tables.numbers(slices).level) == {"slice"}
-    assert list(comparison_tables.quality_table(slices))[:2] == ["method", "AUROC within position"]
+    assert tables.forest(slices).get_suptitle().startswith("Slice level: 72 test slices of 8 patients")
+    assert set(tables.numbers(slices).level) == {"slice"}
+    assert list(tables.quality_table(slices))[:2] == ["method", "AUROC within position"]
 
 
 def test_volumes_at_their_own_level_are_called_so(runs):
     volumes = compare([runs[1]])
-    table = comparison_tables.quality_table(volumes)
+    table = tables.quality_table(volumes)
     assert list(table)[1] == "AUROC" and "ms a volume" in table and "AUROC within position" not in table
-    assert comparison_tables.forest(volumes).get_suptitle().startswith("Volume level: 8 test volumes of 8 patients")
+    assert tables.forest(volumes).get_suptitle().startswith("Volume level: 8 test volumes of 8 patients")

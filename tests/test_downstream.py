@@ -13,8 +13,9 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 from test_prediction import AGE, SEX, config_of, table
 
+from symnorm_jax.compare import downstream
 from symnorm_jax.data import morphometry
-from symnorm_jax.downstream import probe, tables
+from symnorm_jax.downstream import probe
 from symnorm_jax.downstream.protocol import Outcome, target_settings, with_settings
 from symnorm_jax.errors import ConfigError, RunError
 
@@ -67,7 +68,7 @@ def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
         outcome("a", "fine-tuned", 1.0, [good, shifted]),
         outcome("b", "from scratch", 1.0, [good, shifted]),
     ]
-    half, probed, tuned, equal = lines = tables.summary(outcomes, config_of(AGE))
+    half, probed, tuned, equal = lines = downstream.summary(outcomes, config_of(AGE))
     assert "difference" not in half and "difference" not in tuned
     gap = tuned["mean_absolute_error"]["value"] - probed["mean_absolute_error"]["value"]
     assert probed["difference"]["value"] == pytest.approx(gap, abs=1e-5)
@@ -77,8 +78,8 @@ def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
     assert tuned["mean_absolute_error"]["value"] == pytest.approx(np.mean(errors), abs=1e-5)
     assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0 and probed["least"] == probed["most"]
     assert probed["p_value_holm"] == pytest.approx(2 * probed["p_value"])
-    assert tables.table(lines, "number").method.tolist() == ["a, probe", "a, fine-tuned", "b, from scratch"]
-    shown = tables.fractions(lines, "number", "same")
+    assert downstream.table(lines, "number").method.tolist() == ["a, probe", "a, fine-tuned", "b, from scratch"]
+    shown = downstream.fractions(lines, "number", "same")
     assert list(shown) == ["method", "50 %, 10", "100 %, 20"] and shown.iloc[1, 1] == "–"
 
 
@@ -86,10 +87,10 @@ def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):
     one = table(np.random.default_rng(3), "class").assign(population=["same"] * 28 + ["abnormal"] * 2)
     one.loc[one.population == "abnormal", "target"] = 1
     outcomes = [outcome("a", "probe", 1.0, [one]), outcome("b", "probe", 1.0, [one.assign(predicted=0.5)])]
-    lines = tables.summary(outcomes, config_of(SEX))
+    lines = downstream.summary(outcomes, config_of(SEX))
     assert [line["population"] for line in lines] == ["same", "same", "abnormal", "abnormal"]
     assert lines[2]["auroc"]["value"] is None and lines[3]["p_value"] is None
-    paths = tables.write(lines, ["Not audited."], "sex", "class", tmp_path)
+    paths = downstream.write(lines, ["Not audited."], "sex", "class", tmp_path)
     page = paths[2].read_text()
     assert all(path.stat().st_size for path in paths) and "abnormal, 2" in page and page.startswith("Not audited.\n")
     assert all(f"sex of test people of the {one} population, by" in page for one in ("same", "abnormal"))
@@ -104,7 +105,7 @@ def test_outcomes_of_other_people_are_not_paired():
     one = table(np.random.default_rng(3), "number")
     other = one.iloc[::-1].reset_index(drop=True)
     with pytest.raises(RunError, match="b, probe: its test people are not those of a, probe"):
-        tables.summary([outcome("a", "probe", 1.0, [one]), outcome("b", "probe", 1.0, [other])], config_of(AGE))
+        downstream.summary([outcome("a", "probe", 1.0, [one]), outcome("b", "probe", 1.0, [other])], config_of(AGE))
 
 
 @pytest.mark.parametrize("text", ["", "sex=", "=F", "../age"])

@@ -23,11 +23,11 @@ from symnorm_jax.data.volumes import read_nifti
 from symnorm_jax.errors import ScanError
 from symnorm_jax.files import load_arrays
 from symnorm_jax.run import FROM_METRICS, FROM_SCORES, Run
+from symnorm_jax.rundir import open_run
 from symnorm_jax.scoring import export
 from symnorm_jax.scoring.scores import BASELINE
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
-from symnorm_jax.training.runlog import open_run
 
 QUICK = {
     "system": "linear",

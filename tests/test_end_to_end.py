@@ -15,11 +15,12 @@ import pytest
 from launching import launch
 from layouts import write_ixi, write_lesion_masks, write_lgg, write_table
 
-from symnorm_jax.data import layouts, manifest
+from symnorm_jax.data import manifest
+from symnorm_jax.data.phantom import layouts
 from symnorm_jax.data.sources import SOURCES
-from symnorm_jax.evaluation.report import print_results
+from symnorm_jax.report.page import print_results
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import open_run
+from symnorm_jax.rundir import open_run
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(

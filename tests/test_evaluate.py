@@ -10,8 +10,8 @@ from test_report import write_run
 
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.report import write_report
 from symnorm_jax.files import read_json, write_json
+from symnorm_jax.report.page import write_report
 from symnorm_jax.run import Run
 
 

@@ -27,7 +27,7 @@ from test_training import batches, config, line_fitter, values
 from symnorm_jax.data import store
 from symnorm_jax.errors import RunError, reported
 from symnorm_jax.files import read_json, save_arrays, write_json
-from symnorm_jax.training.runlog import MetricsLog, claimed, read_metrics
+from symnorm_jax.rundir import MetricsLog, claimed, read_metrics
 from symnorm_jax.training.train import train
 
 DEMO = ("--config=configs/demo.py:tiny", "--config.data.workers=1", "--config.data.midline=centred")

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from symnorm_jax import hosts
 from symnorm_jax.errors import RunError
-from symnorm_jax.training import hosts
 
 ROOT = Path(__file__).parents[1]
 JOIN = """

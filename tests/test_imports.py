@@ -5,23 +5,27 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
 ROOMS = (
-    ("errors", "files", "torch_pickle", "torch_checkpoint"),
-    ("data.geometry",),
-    ("masking", "losses"),
+    ("errors", "files", "geometry", "settings"),
+    ("hosts",),
+    ("progress", "rundir", "lineage", "masking", "losses"),
+    ("statistics",),
     ("data.registration",),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
     ("data.targets", "data.population", "data.morphometry"),
     ("data.extractors", "data.brain", "data.frame", "data.template"),
-    ("data.slices", "data.sources", "data.layouts", "data.pipeline"),
+    ("data.samples", "data.phantom", "data.sources", "data.pipeline"),
     ("data.prepare", "data.check"),
     ("models",),
     ("systems",),
     ("training",),
     ("scoring",),
     ("evaluation",),
+    ("report",),
+    ("compare",),
     ("checks",),
     ("run",),
-    ("sweeps", "downstream"),
+    ("sweeps", "downstream", "convert"),
+    ("cli",),
 )
 FREE_OF = {  # what a room must do without
     "systems": ("data.sources", "data.prepare", "data.store", "training"),

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binom, bootstrap, norm
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.evaluation.intervals import Interval, difference, interval, patient_weights
-from symnorm_jax.evaluation.metrics import accuracy, auroc, auroc_within, average_precision
+from symnorm_jax.statistics.intervals import Interval, difference, interval, patient_weights
+from symnorm_jax.statistics.metrics import accuracy, auroc, auroc_within, average_precision
 
 COHORTS = 1000  # simulated for a coverage
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_postprocess import flood
 
-from symnorm_jax.evaluation.intervals import patient_weights
-from symnorm_jax.evaluation.lesions import Sums, detect, froc, of_lesions, summed
+from symnorm_jax.evaluation.detection import Sums, detect, froc, of_lesions, summed
 from symnorm_jax.evaluation.pixels import NO_LESION, levels
 from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, processed
+from symnorm_jax.statistics.intervals import patient_weights
 
 NONE = PostProcessing((), erosion=0.0, median=1, smallest=2, spacing=3.0)
 PATIENTS = np.array(["a", "b", "c"])

@@ -13,15 +13,15 @@ from scipy.spatial.transform import Rotation
 
 from configs.base import base
 from configs.table import get_config
-from symnorm_jax.data import manifest, slices
+from symnorm_jax.data import manifest, samples
 from symnorm_jax.data.midline import Midline
-from symnorm_jax.data.sources import phantom
+from symnorm_jax.data.phantom import people
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation import native
 from symnorm_jax.files import save_arrays
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import open_run
+from symnorm_jax.rundir import open_run
+from symnorm_jax.scoring import native
 
 ROOT = Path(__file__).parents[1]
 STORED = "LSA"  # how the scans' axes are stored
@@ -138,12 +138,12 @@ def tilted(voxels, spacing, stack) -> Midline:
 
 
 def test_a_lesion_of_a_tilted_head_comes_back_to_where_it_was(monkeypatch):
-    monkeypatch.setattr(slices.midline, "find", tilted)  # any tilt will do, and none need be sought
+    monkeypatch.setattr(samples.midline, "find", tilted)  # any tilt will do, and none need be sought
     config = base().data
     config.update({"size": (96, 112), "spacing": 2.0, "slice_spacing": 2.0, "min_brain": 200.0})
-    scan = phantom.records(None, healthy=0, patients=1, seed=1, spacing=2.0, disease="glioma")[0]
+    scan = people.records(None, healthy=0, patients=1, seed=1, spacing=2.0, disease="glioma")[0]
     head = scan.load()
-    made = slices.cut(head, head.brain, scan.healthy, config)
+    made = samples.cut(head, head.brain, scan.healthy, config)
     assert np.hypot(made.rows[0]["roll"], made.rows[0]["yaw"]) > 8
     about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
     rows, lesion = pd.DataFrame(made.rows), made.arrays[..., 2]

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from symnorm_jax.data.geometry import mirror
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import mirror
 from symnorm_jax.masking import PARTITIONS, cover, draw, parts, patch_grid, widen
 
 GRID = (8, 6)

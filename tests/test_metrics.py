@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import average_precision_score, f1_score, precision_score, roc_auc_score
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.evaluation import metrics
+from symnorm_jax.statistics import metrics
 
 N = 60
 RNG = np.random.default_rng(0)

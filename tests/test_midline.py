@@ -7,8 +7,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data import midline, registration
-from symnorm_jax.data.geometry import mirror, voxel_sizes
-from symnorm_jax.data.sources import ixi, lesions, phantom
+from symnorm_jax.data.phantom import lesions, people
+from symnorm_jax.data.sources import ixi
+from symnorm_jax.geometry import mirror, voxel_sizes
 
 SPACING = 3.0
 FAR = 60.0  # mm from the centroid, at which a plane still lies within the brain
@@ -20,15 +21,15 @@ def brain(roll=0.0, yaw=0.0, shift=0.0, spacing=(SPACING,) * 3, lesion=0.0, unev
     `lesion` is the radius in mm of one in the right half.
     """
     spacing = np.array(spacing)
-    shape = tuple(np.round(phantom.FIELD_OF_VIEW / spacing).astype(int))
+    shape = tuple(np.round(people.FIELD_OF_VIEW / spacing).astype(int))
     normal = np.array([1, np.tan(np.radians(yaw)), -np.tan(np.radians(roll))])
     normal /= np.linalg.norm(normal)
     turn = Rotation.align_vectors(normal, [1.0, 0, 0])[0].as_matrix()
     turn = turn @ Rotation.from_euler("x", pitch, degrees=True).as_matrix()
     middle = (np.array(shape) - 1) / 2 * spacing + [shift, 0, 0]
     places = np.moveaxis(np.indices(shape), 0, -1) * spacing - middle
-    atlas = np.moveaxis(places @ turn + phantom.BRAIN_CENTRE, -1, 0).reshape(3, -1)
-    grey, white, inside = (phantom._sample(one, atlas).reshape(shape) for one in phantom._template(SPACING)[:3])
+    atlas = np.moveaxis(places @ turn + people.BRAIN_CENTRE, -1, 0).reshape(3, -1)
+    grey, white, inside = (people._sample(one, atlas).reshape(shape) for one in people._template(SPACING)[:3])
     inside = inside > 0.5
     rng = np.random.default_rng(3)
     image = (0.7 * grey + white + 0.2) * np.exp(uneven * lesions.smooth_noise(rng, shape, spacing, 70.0))
@@ -119,9 +120,9 @@ def test_a_mirrored_scan_has_the_mirrored_plane():
 def test_bent_phantoms_within_the_error_that_is_told():
     """A phantom is unevenly bent, so its plane is that of the affine map nearest to what was done to it."""
     off, told = [], []
-    for scan in phantom.records(None, healthy=6, patients=0, seed=0, spacing=SPACING):
+    for scan in people.records(None, healthy=6, patients=0, seed=0, spacing=SPACING):
         volume = scan.load()
-        places = phantom._places(phantom._streams(scan.patient, 0)[0], volume.voxels.shape, volume.affine)
+        places = people._places(people._streams(scan.patient, 0)[0], volume.voxels.shape, volume.affine)
         inside = np.column_stack([np.argwhere(volume.brain) * SPACING, np.ones(volume.brain.sum())])
         slopes = np.linalg.lstsq(inside, places[0][volume.brain])[0][:3]
         found = midline.find(volume.voxels / np.percentile(volume.voxels[volume.brain], 98), [SPACING] * 3)

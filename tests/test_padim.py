@@ -9,7 +9,7 @@ from scipy.spatial.distance import mahalanobis
 from configs.base import base, finish
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.padim import PATCHES, Padim
+from symnorm_jax.systems.rivals.padim import PATCHES, Padim
 
 SIDE, DIM = 8, 5
 EMPTY = {"params": {}, "stats": {"healthy": {"n": 0.0, "mean": np.zeros(()), "m2": np.zeros(())}}}

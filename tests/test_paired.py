@@ -5,13 +5,8 @@ import pytest
 from scipy.stats import norm, t
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.evaluation.intervals import Interval
-from symnorm_jax.evaluation.paired import (
-    holm,
-    mcnemar,
-    non_inferiority,
-    proportion_difference,
-)
+from symnorm_jax.statistics.intervals import Interval
+from symnorm_jax.statistics.paired import holm, mcnemar, non_inferiority, proportion_difference
 
 TRIALS = 1000
 

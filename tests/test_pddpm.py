@@ -8,7 +8,7 @@ import pytest
 from configs.base import base, finish
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.pddpm import PatchedDiffusion, _patches
+from symnorm_jax.systems.rivals.pddpm import PatchedDiffusion, _patches
 
 VARIABLES = {"params": {"baseline": {}}, "stats": {}}
 BETAS = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from symnorm_jax.data.geometry import mirror
-from symnorm_jax.data.sources import lesions, phantom
+from symnorm_jax.data.phantom import lesions, people
+from symnorm_jax.geometry import mirror
 
 SPACING = 5.0
 
 
 def cohort(healthy=1, patients=1, seed=3, contrast="t1", spacing=SPACING, disease="metastases"):
-    scans = phantom.records(
+    scans = people.records(
         None,
         healthy=healthy,
         patients=patients,
@@ -24,7 +24,7 @@ def cohort(healthy=1, patients=1, seed=3, contrast="t1", spacing=SPACING, diseas
 
 
 def person(name, disease=None, contrast="t1", spacing=SPACING, seed=3):
-    return phantom._person(name, disease, seed, contrast, spacing)
+    return people._person(name, disease, seed, contrast, spacing)
 
 
 def test_a_person_is_the_same_in_any_cohort_and_in_another_process():
@@ -61,7 +61,7 @@ def test_volumes_are_well_formed():
 
 
 def test_tissue_is_as_bright_as_its_contrast_says():
-    for contrast, (grey, white, *_) in phantom.INTENSITIES.items():
+    for contrast, (grey, white, *_) in people.INTENSITIES.items():
         head = person("phantom-h0000", contrast=contrast, spacing=4.0)
         deep = ndimage.binary_erosion(head.brain, iterations=4)
         low, high = np.percentile(head.voxels[deep], [25, 75])
@@ -79,12 +79,12 @@ def test_heads_resemble_their_mirror_image_but_are_not_it(name):
 
 def test_heads_are_tilted_scaled_and_unevenly_bent():
     shape, spacings = (12, 14, 12), (15.0, 15.0, 15.0)
-    affine = phantom.centred_affine(shape, spacings)
+    affine = people.centred_affine(shape, spacings)
     indices = np.indices(shape).reshape(3, -1)
     millimetres = np.vstack([affine[:3, :3] @ indices + affine[:3, 3:], np.ones(indices.shape[1])])
     rolls, sizes = [], []
     for k in range(20):
-        places = phantom._places(np.random.default_rng(k), shape, affine).reshape(3, -1)
+        places = people._places(np.random.default_rng(k), shape, affine).reshape(3, -1)
         linear = np.linalg.lstsq(millimetres.T, places.T, rcond=None)[0].T
         bend = (places - linear @ millimetres).reshape(3, *shape)
         uneven = bend - np.reshape([-1, 1, 1], (3, 1, 1, 1)) * bend[:, ::-1]
@@ -223,10 +223,10 @@ def test_atrophy_widens_the_fluid_spaces_within_the_same_skull():
 
 
 def test_healthy_people_have_bright_vessels(monkeypatch):
-    monkeypatch.setattr(phantom, "_anatomy", phantom._anatomy.__wrapped__)  # nothing is kept from before, or for later
-    bright = 1.3 * phantom.INTENSITIES["t1_gd"][1]
+    monkeypatch.setattr(people, "_anatomy", people._anatomy.__wrapped__)  # nothing is kept from before, or for later
+    bright = 1.3 * people.INTENSITIES["t1_gd"][1]
     with_vessels = person("phantom-h0000", contrast="t1_gd", spacing=3.0).voxels > bright
-    monkeypatch.setattr(phantom, "_vessel_share", lambda rng, places, spacing: np.zeros(places.shape[1]))
+    monkeypatch.setattr(people, "_vessel_share", lambda rng, places, spacing: np.zeros(places.shape[1]))
     without = person("phantom-h0000", contrast="t1_gd", spacing=3.0).voxels > bright
     assert with_vessels.sum() > 50 and without.sum() < 0.1 * with_vessels.sum()
     assert (with_vessels & mirror(with_vessels)).sum() < 0.5 * with_vessels.sum()

@@ -9,11 +9,12 @@ import pytest
 from launching import launch
 from scipy import ndimage
 
-from symnorm_jax.data import layouts
-from symnorm_jax.data.geometry import mirror
-from symnorm_jax.data.sources import brainmetshare, brats, phantom
+from symnorm_jax.data.phantom import layouts
+from symnorm_jax.data.phantom import people as phantom
+from symnorm_jax.data.sources import brainmetshare, brats
 from symnorm_jax.data.volumes import read_nifti, read_volume, stored_axes
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import mirror
 
 SPACING = 8.0
 REPOSITORY = Path(__file__).parents[1]

@@ -9,20 +9,10 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from configs.base import base
 from symnorm_jax.evaluation import maps, pixels
-from symnorm_jax.evaluation.histograms import (
-    NEVER,
-    RANKS,
-    binned,
-    bins,
-    edges,
-    lowest_rank,
-    measures,
-    ranks,
-    values_of,
-)
-from symnorm_jax.evaluation.intervals import interval, patient_weights
+from symnorm_jax.evaluation.histograms import NEVER, RANKS, binned, bins, edges, lowest_rank, measures, ranks, values_of
 from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, processed
 from symnorm_jax.files import load_arrays, save_arrays
+from symnorm_jax.statistics.intervals import interval, patient_weights
 
 NONE = PostProcessing((), erosion=3.0, median=3, smallest=3, spacing=3.0)
 ALL = NONE._replace(steps=STEPS)

@@ -10,8 +10,8 @@ from sklearn.metrics import root_mean_squared_error as root_error
 
 from symnorm_jax.data import manifest, population, targets
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.evaluation import report_tables
 from symnorm_jax.evaluation.prediction import measures, of_predictions, values_of
+from symnorm_jax.report import score_tables
 from symnorm_jax.scoring.predictions import known_rows, prediction_table
 
 AGE = ConfigDict({"column": "age", "kind": "number", "positive": ""})
@@ -92,11 +92,11 @@ def test_populations_are_judged_apart():
 def test_a_report_tells_the_populations_and_metrics_of_a_prediction():
     one = table(np.random.default_rng(4), "class").assign(population=["same"] * 20 + ["held out"] * 10)
     found = of_predictions(one, config_of(SEX))
-    told = report_tables.prediction({"prediction": found}, SEX)
+    told = score_tables.prediction({"prediction": found}, SEX)
     assert told.header[:2] == ["people", "AUROC"] and "sex=F" in told.caption
     assert [row[0] for row in told.rows] == ["like those trained on, 20", "of the group held out, 10"]
     assert told.rows[1][1] == found["held out"]["auroc"] and told.defined
-    assert report_tables.prediction({}, SEX) is None
+    assert score_tables.prediction({}, SEX) is None
 
 
 def test_targets_are_numbers_or_classes_and_unknown_ones_are_nan():

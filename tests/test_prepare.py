@@ -21,10 +21,10 @@ from configs import table as table_config
 from symnorm_jax.data import manifest
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.store import SampleSource
-from symnorm_jax.evaluation import cohort, sheet
 from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.report import cohort, sheet
 from symnorm_jax.run import Run
-from symnorm_jax.training.runlog import open_run
+from symnorm_jax.rundir import open_run
 
 ROOT = Path(__file__).parents[1]
 PHANTOMS = {"data.options.healthy": 8, "data.options.patients": 4, "data.options.spacing": 3.0}

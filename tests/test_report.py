@@ -12,16 +12,18 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from configs.demo import get_config
 from symnorm_jax.data import manifest
-from symnorm_jax.evaluation import bands, figures, gallery, report
-from symnorm_jax.evaluation.card import card
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.intervals import patient_weights
-from symnorm_jax.evaluation.report_files import read_files
 from symnorm_jax.files import save_arrays, write_json
+from symnorm_jax.report import figures, gallery
+from symnorm_jax.report import page as report
+from symnorm_jax.report.card import card
+from symnorm_jax.report.inputs import read_files
 from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import fit_thresholds
+from symnorm_jax.statistics import bands
+from symnorm_jax.statistics.intervals import patient_weights
 
 NAMES = ("mse", "mahalanobis", "baseline_brightness", "baseline_position")
 ANN = "<script>alert(1)</script> | `ann`"

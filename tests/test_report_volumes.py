@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from test_report import card, page_of, text_of, write_run
 
-from symnorm_jax.evaluation import report
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.report_files import read_files
-from symnorm_jax.evaluation.samples import SLICE, told
+from symnorm_jax.evaluation.wording import SLICE, told
 from symnorm_jax.files import read_json, write_json
+from symnorm_jax.report import page as report
+from symnorm_jax.report.inputs import read_files
 
 MEANT = ("middle slice", "the slices of a volume")  # where a slice is a slice
 

@@ -6,7 +6,8 @@ import pytest
 
 from configs.base import base
 from symnorm_jax.errors import RunError
-from symnorm_jax.training.runlog import MetricsLog, environment, open_run, progress, read_config, read_metrics
+from symnorm_jax.progress import progress
+from symnorm_jax.rundir import MetricsLog, environment, open_run, read_config, read_metrics
 
 
 def test_a_run_opens_again_with_its_own_config(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.base import base
-from symnorm_jax.data import slices
-from symnorm_jax.data.geometry import centred_affine
+from symnorm_jax.data import samples
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import centred_affine
 
 
 def settings(**changes) -> ConfigDict:
@@ -19,7 +19,7 @@ def settings(**changes) -> ConfigDict:
 
 
 def cut(volume, healthy, config):
-    return slices.cut(volume, volume.voxels != 0, healthy, config)
+    return samples.cut(volume, volume.voxels != 0, healthy, config)
 
 
 def ball(shape=(40, 48, 36), centre=(20, 24, 18), radius=14.0, spacing=2.0):
@@ -55,7 +55,7 @@ def test_shapes_ranges_and_masks_agree():
     made = cut(ball(), healthy=True, config=settings())
     image, brain, lesion = np.moveaxis(made.arrays.astype(np.float32), -1, 0)
     assert made.arrays.shape == (len(made.rows), 24, 24, 3)
-    assert image.min() == 0 and image.max() <= slices.BRIGHTEST and set(np.unique(brain)) == {0, 1}
+    assert image.min() == 0 and image.max() <= samples.BRIGHTEST and set(np.unique(brain)) == {0, 1}
     assert (image[brain == 0] == 0).all() and not lesion.any()
     positions = [row["position"] for row in made.rows]
     assert positions[0] == 0 and positions[-1] == 1 and positions == sorted(positions)

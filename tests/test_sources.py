@@ -10,7 +10,8 @@ from nilearn.datasets import load_mni152_brain_mask
 from PIL import Image
 from scipy import ndimage
 
-from symnorm_jax.data.sources import ixi, lgg, pictures, planting
+from symnorm_jax.data.phantom import planting
+from symnorm_jax.data.sources import ixi, lgg, pictures
 from symnorm_jax.data.volumes import digest
 from symnorm_jax.errors import ConfigError, ScanError
 

@@ -18,10 +18,10 @@ from layouts_dementia import (
 from PIL import Image
 
 from symnorm_jax.data.brain import brain_mask
-from symnorm_jax.data.geometry import picture
 from symnorm_jax.data.sources import adni, adni_slices, diagnosis, oasis
 from symnorm_jax.data.volumes import stored_axes
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import picture
 
 LONI = [
     ("002_S_0413", "MPRAGE", "2006-05-02_12_31_52.0", "S13893", "20061115141733545_S13893_I29704.nii"),

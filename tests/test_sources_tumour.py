@@ -7,10 +7,10 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.data.sources import brainmetshare, brats, pictures
 from symnorm_jax.data.volumes import digest, read_nifti, stored_axes, write_nifti
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import voxel_sizes
 
 PEOPLE = ("Mets_001", "Mets_002", "Mets_010")
 

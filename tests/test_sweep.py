@@ -26,11 +26,12 @@ from test_comparison import noisy_truth, run_named
 
 from configs import demo, mets, sweeps
 from symnorm_jax import masking
+from symnorm_jax.compare import sweep as table
+from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.evaluation.comparison import compare
 from symnorm_jax.files import read_json
 from symnorm_jax.run import FROM_METRICS, FROM_SCORES
-from symnorm_jax.sweeps import local, points, process, table
+from symnorm_jax.sweeps import local, points, process
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 TINY = "configs/demo.py:tiny"

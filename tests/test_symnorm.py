@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs.base import base, shrink
-from symnorm_jax.data.geometry import mirror_batch
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import PARTITIONS, widen
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.symnorm import Symnorm

@@ -11,12 +11,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from configs.base import base
-from symnorm_jax.data import frame, prepare, slices, template
-from symnorm_jax.data.geometry import centred_affine, voxel_sizes
+from symnorm_jax.data import frame, prepare, samples, template
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
-from symnorm_jax.evaluation import native
+from symnorm_jax.geometry import centred_affine, voxel_sizes
+from symnorm_jax.scoring import native
 
 VOXEL, SHAPE = np.array([2.5, 2.5, 3.0]), (80, 92, 72)
 MIDDLE = np.array([0.0, -20.0, 8.0])  # mm of the template, about the middle of its brain
@@ -56,9 +56,9 @@ def turned_head() -> Volume:
 
 
 @pytest.fixture(scope="module")
-def made() -> slices.Samples:
+def made() -> samples.Samples:
     head = turned_head()
-    return slices.cut(head, head.brain, False, settings())
+    return samples.cut(head, head.brain, False, settings())
 
 
 def test_the_template_is_its_own_mirror_image_in_the_plane_x_0():
@@ -103,7 +103,7 @@ def test_the_same_scan_gives_the_same_bits_whatever_the_threads(made):
     head, before = turned_head(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(3)
     try:
-        again = slices.cut(head, head.brain, False, settings())
+        again = samples.cut(head, head.brain, False, settings())
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
     np.testing.assert_array_equal(again.frame.to_voxel, made.frame.to_voxel)
@@ -112,7 +112,7 @@ def test_the_same_scan_gives_the_same_bits_whatever_the_threads(made):
 
 @pytest.mark.parametrize("size, spacing", [((192, 192, 150), 1.0), ((48, 48, 38), 4.0)])
 def test_the_box_is_centred_where_that_of_the_paper_is(size, spacing):
-    plane = slices.midline.Midline(np.eye(3)[0], 0.0, 1.0, 0.0, truth())
+    plane = samples.midline.Midline(np.eye(3)[0], 0.0, 1.0, 0.0, truth())
     found = frame.lay(np.ones(SHAPE, bool), VOXEL, plane, settings(size=size, spacing=spacing), box=template.BOX)
     to_template = np.linalg.inv(truth()) @ np.diag([*VOXEL, 1]) @ found.to_voxel
     assert found.size == size
@@ -122,25 +122,25 @@ def test_the_box_is_centred_where_that_of_the_paper_is(size, spacing):
 
 @pytest.mark.parametrize("likeness, mirror, other", [(0.5, 0.9, "template"), (0.9, 0.6, "mirror image")])
 def test_a_head_unlike_the_template_is_flagged_or_excluded(monkeypatch, likeness, mirror, other):
-    plane = slices.midline.Midline(np.eye(3)[0], 0.0, mirror, float("nan"), truth())
+    plane = samples.midline.Midline(np.eye(3)[0], 0.0, mirror, float("nan"), truth())
     monkeypatch.setattr(template, "register", lambda *_: template.Registered(plane, likeness))
     head, sentence = turned_head(), f"brain and {other} correlate by {min(likeness, mirror):.3f}; 0.7 is asked for"
-    assert slices.cut(head, head.brain, True, settings()).rows[0]["flag"] == sentence
+    assert samples.cut(head, head.brain, True, settings()).rows[0]["flag"] == sentence
     with pytest.raises(ScanError, match=sentence + "; lower data.min_similarity"):
-        slices.cut(head, head.brain, True, settings(poor_midline="exclude"))
+        samples.cut(head, head.brain, True, settings(poor_midline="exclude"))
 
 
 def test_a_stack_of_pictures_is_refused():
     head = turned_head()._replace(stack=True)
     with pytest.raises(ScanError, match="kept as pictures, .* cannot be registered .*'straight' or 'centred' is"):
-        slices.cut(head, head.brain, True, settings())
+        samples.cut(head, head.brain, True, settings())
 
 
 def test_without_the_library_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     head, config = turned_head(), settings(source="phantom", brain="nonzero")
     for ask in (
-        lambda: slices.cut(head, head.brain, True, config),
+        lambda: samples.cut(head, head.brain, True, config),
         lambda: prepare.prepare(config, 0, lambda work, *_: work),
     ):
         with pytest.raises(

@@ -17,9 +17,9 @@ from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
 from symnorm_jax.models.resnet3d import ResNet3D
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import open_run
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training import transfer
-from symnorm_jax.training.runlog import open_run
 from symnorm_jax.training.transfer import check_source, restored, schedule
 
 ENCODER = ResNet3D(widths=(4, 8), depths=(1, 1), stem_kernel=3)  # that of simclr.py:tiny, as its projector (8, 4)

@@ -10,8 +10,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from scipy import ndimage
 
 from configs.volumes import views as section
-from symnorm_jax.data.geometry import mirror
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import mirror
 from symnorm_jax.systems import views
 from symnorm_jax.systems.views import Geometry
 

@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from symnorm_jax.data.geometry import from_picture, mirror, picture, voxel_sizes
 from symnorm_jax.data.volumes import digest, read_nifti, read_volume
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import from_picture, mirror, picture, voxel_sizes
 
 ORIENTATIONS = [
     (axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.rundir import read_metrics
 from symnorm_jax.training import writers
-from symnorm_jax.training.runlog import read_metrics
 from symnorm_jax.training.writers import check_writers, recording
 
 METRICS = {5: {"loss": 0.25, "data_share": 0.5}, 10: {"loss": 0.125, "data_share": math.pi}}

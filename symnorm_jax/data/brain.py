@@ -10,10 +10,10 @@ from absl import logging
 from scipy import ndimage
 
 from symnorm_jax.data.extractors import EXTRACTORS, LARGEST_ML, check_installed, extract, millilitres
-from symnorm_jax.data.geometry import AXIAL
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import save_arrays
+from symnorm_jax.geometry import AXIAL
 
 BRAIN = ("extract", "file", "head", "nonzero")
 STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot have been skull-stripped

@@ -11,11 +11,11 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain
-from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.prepare import Progress, find_scans
 from symnorm_jax.data.volumes import Scan, Volume, digest, stored_axes
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import voxel_sizes
 
 COLUMNS = (
     *("patient", "session", "person", "source", "stored_axes", "shape", "spacing_mm", "brain_share", "lesion_ml"),

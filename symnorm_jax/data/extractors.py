@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.data.volumes import Volume, read_nifti, write_nifti
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import voxel_sizes
 
 EXTRACTORS = ("deepbet", "hd-bet", "synthstrip")
 TIME_LIMIT = 1800.0  # seconds a program may take for one head

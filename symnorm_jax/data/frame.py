@@ -6,8 +6,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy import ndimage
 
-from symnorm_jax.data.geometry import AXIAL, LEFT_RIGHT
 from symnorm_jax.data.midline import Midline
+from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
 
 
 class Frame(NamedTuple):

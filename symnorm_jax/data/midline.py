@@ -13,8 +13,8 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from symnorm_jax.data import registration
-from symnorm_jax.data.geometry import AXIAL, LEFT_RIGHT
 from symnorm_jax.data.registration import axis_profiles, centroid
+from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
 
 BLOCK = 1 << 22  # voxels transformed at a time, which bounds the memory
 UNKNOWN = 90.0  # degrees: the error of a plane that was not found

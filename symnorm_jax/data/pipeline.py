@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.geometry import mirror
 from symnorm_jax.data.store import SampleSource
+from symnorm_jax.geometry import mirror
 from symnorm_jax.masking import draw, patch_grid
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, manifest, population, slices, store, template
-from symnorm_jax.data.geometry import plane
+from symnorm_jax.data import brain, manifest, population, samples, store, template
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
+from symnorm_jax.geometry import plane
 
 FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other slices
 PREPARING = (
@@ -116,10 +116,10 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
     return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
 
 
-def _cut(scan: Scan, config: ConfigDict, folder: Path) -> slices.Samples:
+def _cut(scan: Scan, config: ConfigDict, folder: Path) -> samples.Samples:
     volume, name = scan.load(), digest([*scan.files, *scan.extras], scan.name, scan.recipe)[:24]
     mask = brain.brain_mask(volume, config.brain, config.extractor, folder / f"{name}.{config.extractor}.npz")
-    return slices.cut(volume, mask, scan.healthy, config)
+    return samples.cut(volume, mask, scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from symnorm_jax.data.geometry import AXIAL
+from symnorm_jax.geometry import AXIAL
 
 SIDE = 64  # voxels along each edge of the cube
 CUT = 0.02  # of the thickest: with more brain than this an end of the scan cuts it off

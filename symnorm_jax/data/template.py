@@ -16,9 +16,9 @@ from nilearn import datasets
 from scipy import ndimage
 
 from symnorm_jax.data.frame import Frame, resample
-from symnorm_jax.data.geometry import LEFT_RIGHT, mirror
 from symnorm_jax.data.midline import Midline
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import LEFT_RIGHT, mirror
 
 FORMAT = "mni 1"  # a new value makes stores of registered scans stale: change it when the same scan is laid otherwise
 # The box of 3D-Neuro-SimCLR, first and last nodes at 1 mm, in mm of the template; its left and right are made alike.

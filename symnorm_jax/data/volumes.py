@@ -16,9 +16,9 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 
-from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.errors import ScanError
 from symnorm_jax.files import whole
+from symnorm_jax.geometry import voxel_sizes
 
 MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20

@@ -9,22 +9,23 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.checks import checked
+from symnorm_jax.compare.downstream import Outcome
 from symnorm_jax.data import manifest, morphometry, targets
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.downstream import probe
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_text
+from symnorm_jax.progress import progress
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import claimed, open_run, read_config
 from symnorm_jax.scoring.predictions import SAME, known_rows
 from symnorm_jax.systems.encoder import FINETUNE
-from symnorm_jax.training.runlog import claimed, open_run, progress, read_config
 
 PRETRAINED = ("simclr", "mae")  # systems that are worth fine-tuning: the untrained one is `supervised`
 SCRATCH = {  # what is trained with labels alone
@@ -32,16 +33,6 @@ SCRATCH = {  # what is trained with labels alone
     "cnn": {"system": "supervised", "encoder": "cnn"},
 }
 LEAST = 2  # people to learn from
-
-
-class Outcome(NamedTuple):
-    """What a method predicted, having learned from `patients` people, a share `fraction` of all there are."""
-
-    method: str
-    how: str  # probe, fine-tuned, from scratch, or ruler
-    fraction: float
-    patients: int
-    tables: list[pd.DataFrame]  # one a seed, as of `predictions.prediction_table`, of test people alone
 
 
 def target_settings(text: str) -> dict[str, str]:

@@ -20,13 +20,13 @@ from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import slice_cases
 from symnorm_jax.evaluation.evaluate import read_scores
-from symnorm_jax.evaluation.intervals import difference, interval, patient_weights
 from symnorm_jax.evaluation.levels import Values, plain
-from symnorm_jax.evaluation.metrics import auroc
-from symnorm_jax.evaluation.samples import sample_of
+from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import load_arrays
+from symnorm_jax.progress import progress
 from symnorm_jax.scoring.mahalanobis import distance, estimate
-from symnorm_jax.training.runlog import progress
+from symnorm_jax.statistics.intervals import difference, interval, patient_weights
+from symnorm_jax.statistics.metrics import auroc
 
 REPEATS = 1000
 FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50

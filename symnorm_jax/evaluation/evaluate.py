@@ -13,16 +13,16 @@ from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.groups import of_groups
-from symnorm_jax.evaluation.intervals import interval
 from symnorm_jax.evaluation.levels import of_cases, plain, resamples
 from symnorm_jax.evaluation.maps import of_maps
 from symnorm_jax.evaluation.prediction import of_predictions
-from symnorm_jax.evaluation.samples import sample_of
+from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import read_json
+from symnorm_jax.lineage import unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
-from symnorm_jax.training.transfer import unaudited
+from symnorm_jax.statistics.intervals import interval
 
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:

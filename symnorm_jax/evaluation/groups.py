@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation.intervals import interval
 from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
 from symnorm_jax.scoring.thresholds import group_labels, realised
+from symnorm_jax.statistics.intervals import interval
 
 MOST = 12  # groups of one column; a column with more, such as a name, is none
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation import metrics
-from symnorm_jax.evaluation.delong import auroc_interval
-from symnorm_jax.evaluation.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
+from symnorm_jax.progress import progress
 from symnorm_jax.scoring.scores import BASELINE
 from symnorm_jax.scoring.thresholds import threshold_of
-from symnorm_jax.training.runlog import progress
+from symnorm_jax.statistics import metrics
+from symnorm_jax.statistics.delong import auroc_interval
+from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
 
 WITHIN = "auroc_within_position"
 OPERATION = {

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation.intervals import patient_weights
-from symnorm_jax.evaluation.lesions import of_lesions
+from symnorm_jax.evaluation.detection import of_lesions
 from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels, of_steps
 from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, check, known, processed, volumes
 from symnorm_jax.files import load_arrays
+from symnorm_jax.progress import progress
 from symnorm_jax.scoring.embed import Arrays
-from symnorm_jax.training.runlog import progress
+from symnorm_jax.statistics.intervals import patient_weights
 
 ARRAYS = ("index", "image", "map", "brain", "lesion")
 

@@ -21,9 +21,10 @@ from symnorm_jax.evaluation.histograms import (
     ratio,
     values_of,
 )
-from symnorm_jax.evaluation.intervals import Interval, interval
 from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, cut, judged, taken
-from symnorm_jax.scoring.embed import Arrays, mirror_difference
+from symnorm_jax.scoring.embed import Arrays
+from symnorm_jax.scoring.trivial import mirror_difference
+from symnorm_jax.statistics.intervals import Interval, interval
 
 MAPS = ("map", "baseline_brightness", "baseline_mirror")  # the system's, and two that need no training
 ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the threshold `fpr_5`

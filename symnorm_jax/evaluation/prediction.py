@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation import metrics
-from symnorm_jax.evaluation.intervals import Metric, interval
 from symnorm_jax.evaluation.levels import Values, plain, resamples
 from symnorm_jax.scoring.predictions import POPULATIONS
+from symnorm_jax.statistics import metrics
+from symnorm_jax.statistics.intervals import Metric, interval
 
 PRIMARY = {"number": "mean_absolute_error", "class": "auroc"}
 EVEN = 0.5  # the probability from which a class is called

@@ -7,15 +7,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from symnorm_jax.data.geometry import mirror_batch, plane
 from symnorm_jax.data.pipeline import scoring_batches
 from symnorm_jax.data.store import SampleSource
+from symnorm_jax.geometry import plane
+from symnorm_jax.progress import progress
+from symnorm_jax.scoring.trivial import trivial_scores
 from symnorm_jax.systems.contract import System, Variables
-from symnorm_jax.training.runlog import progress
 from symnorm_jax.training.sharding import put_whole, replicated
 
 Arrays = dict[str, np.ndarray]
-FLUID = 0.35  # between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9
 
 
 def make_embed(system: System, mesh: Mesh) -> Callable:
@@ -44,28 +44,6 @@ def embed_split(
         for name, x in (arrays | (_pictures(batch, out) if pictures else {})).items():
             found[name].append(x[batch["valid"]])
     return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
-def trivial_scores(batch: Arrays) -> Arrays:
-    """What an image gives away without any learning, `{name: [B]}`.
-
-    `baseline_brightness` is the 99.5th percentile in the brain, `baseline_mirror` the mean absolute difference of the
-    image from its mirror image where both are brain, `baseline_fluid` the dark share of the brain, which is
-    cerebrospinal fluid on T1 and FLAIR.
-    """
-    image, brain = batch["image"][..., 0], batch["brain"][..., 0] > 0
-    axes = tuple(range(1, image.ndim))
-    both = (brain & mirror_batch(brain)).sum(axes)
-    return {
-        "baseline_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
-        "baseline_fluid": (brain & (image < FLUID)).sum(axes) / np.maximum(brain.sum(axes), 1),
-        "baseline_mirror": mirror_difference(image, brain).sum(axes) / np.maximum(both, 1),
-    }
-
-
-def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Absolute difference `[B, *S]` of images from their mirror images where both are brain, zero elsewhere."""
-    return np.abs(image - mirror_batch(image)) * (brain & mirror_batch(brain))
 
 
 def _pictures(batch: Arrays, out: dict) -> Arrays:

@@ -9,9 +9,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from symnorm_jax.progress import progress
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
-from symnorm_jax.training.runlog import progress
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
 BASELINE = "baseline_"

@@ -6,10 +6,10 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.files import read_json
+from symnorm_jax.lineage import converted
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, load
 from symnorm_jax.scoring.scores import Moments, score_table
-from symnorm_jax.training.transfer import converted
 
 THRESHOLDS = ("source", "target")
 ZERO_SHOT = "baseline_zero_shot"  # the score that this run calls headline, by the source as it is

@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from symnorm_jax.rundir import read_metrics
 from symnorm_jax.sweeps.process import last_line, start, stop, sweep_away
-from symnorm_jax.training.runlog import read_metrics
 
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -9,34 +9,22 @@ import re
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from symnorm_jax.checks import check_devices, checked
+from symnorm_jax.compare.sweep import Point, Settings
 from symnorm_jax.errors import ConfigError, InputError, RunError
-from symnorm_jax.evaluation.card import shown
 from symnorm_jax.files import read_json, write_json
-from symnorm_jax.training.runlog import INDIFFERENT, flat
+from symnorm_jax.report.card import shown
+from symnorm_jax.rundir import INDIFFERENT
+from symnorm_jax.settings import flat
 
-Settings = dict[str, str]  # dotted config key: value
 FILE = "sweep.json"
 LONGEST = 100  # letters of a label, which is the name of a directory
 DIGEST = 8
-
-
-class Point(NamedTuple):
-    """A run of a sweep; its directory has the name `label`."""
-
-    label: str
-    config: str  # a file of configs/, perhaps with :tiny
-    settings: Settings
-
-    @property
-    def arguments(self) -> list[str]:
-        """The flags of launch/train.py that make its config."""
-        return [f"--config={self.config}", *(f"--config.{key}={value}" for key, value in self.settings.items())]
 
 
 def config_of(config: str, settings: Settings) -> ConfigDict:

@@ -1,6 +1,7 @@
 """The published systems and the learned baselines by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import baselines, mae, padim, pddpm, simclr, supervised, symnorm
+from symnorm_jax.systems import mae, simclr, supervised, symnorm
+from symnorm_jax.systems.rivals import padim, pddpm, reconstruction
 
 BUILD = {
     "symnorm": symnorm.build,
@@ -8,10 +9,10 @@ BUILD = {
     "mae": mae.build,
     "supervised": supervised.supervised,
     "untrained": supervised.untrained,
-    "ae": baselines.autoencoder,
-    "vae": baselines.variational_autoencoder,
-    "context_encoder": baselines.context_encoder,
-    "dae": baselines.denoising_autoencoder,
+    "ae": reconstruction.autoencoder,
+    "vae": reconstruction.variational_autoencoder,
+    "context_encoder": reconstruction.context_encoder,
+    "dae": reconstruction.denoising_autoencoder,
     "padim": padim.padim,
     "pddpm": pddpm.pddpm,
 }

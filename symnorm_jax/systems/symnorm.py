@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import losses
-from symnorm_jax.data.geometry import mirror_batch
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import cover, patch_grid, widen
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.models.vae import BetaVAE

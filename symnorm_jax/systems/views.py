@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.geometry import AXIAL, LEFT_RIGHT
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
 from symnorm_jax.systems.contract import example_keys
 
 CANDIDATES = 4  # geometries that are drawn for a view before it falls back to the whole box

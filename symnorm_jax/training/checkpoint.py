@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from symnorm_jax.errors import RunError
-from symnorm_jax.training.hosts import agreed, lead, wait
+from symnorm_jax.hosts import agreed, lead, wait
 
 KEEP = 2
 MARKERS = ("commit_success.txt", "_CHECKPOINT_METADATA")  # what Orbax writes last

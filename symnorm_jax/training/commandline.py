@@ -7,7 +7,7 @@ import jax
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from symnorm_jax.training.hosts import join
+from symnorm_jax.hosts import join
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, perhaps with :tiny.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; runs/<config name>, as runs/lgg_dae, unless given.")

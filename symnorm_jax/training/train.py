@@ -11,13 +11,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import Preempted, RunError
+from symnorm_jax.progress import progress
 from symnorm_jax.systems.contract import Stage, System, Variables
 from symnorm_jax.training import preemption
 from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.meter import Meter
 from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.profile import profiled
-from symnorm_jax.training.runlog import progress
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
 from symnorm_jax.training.step import State, compiled, make_step
 from symnorm_jax.training.transfer import restored, schedule

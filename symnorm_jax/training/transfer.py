@@ -4,22 +4,18 @@ Converted weights are a folder of launch/convert_torch.py: networks of others, w
 from, and without a Gaussian, thresholds and scores.
 """
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.files import read_json, write_json
+from symnorm_jax.files import read_json
+from symnorm_jax.lineage import converted, lineage
+from symnorm_jax.settings import value_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
 
 NOTHING = ("none", "gaussian")  # kinds of fine-tuning that train no network
-ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
-UNAUDITED = "leakage.json"  # of a run: sentences on what no leakage audit can find
 
 
 def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
@@ -66,39 +62,6 @@ def check_source(config: ConfigDict, system: System) -> None:
         raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {differences}.")
 
 
-def converted(folder: str) -> bool:
-    """Whether a folder that a run may start from holds converted weights."""
-    return (Path(folder) / ORIGIN).exists()
-
-
-def note_unaudited(folder: str, workdir: Path) -> None:
-    """Say, in the log and in the run directory, that leakage from the people of converted weights cannot be found."""
-    origin = read_json(Path(folder) / ORIGIN)
-    which = "the release" if origin["released"] else "not the release"
-    sentence = (
-        f"The networks come from {folder}, converted from a file of SHA-256 {origin['sha256']}, {which}. They learned "
-        f"from {origin['learned_from']}. No list of these people comes with them: whether this run judges some of "
-        f"them, which would flatter its results, cannot be audited."
-    )
-    logging.warning("%s", sentence)
-    write_json(workdir / UNAUDITED, [sentence])
-
-
-def unaudited(workdirs: Iterable[Path]) -> list[str]:
-    """What `note_unaudited` has said in these run directories, each sentence once."""
-    files = [workdir / UNAUDITED for workdir in workdirs if (workdir / UNAUDITED).exists()]
-    return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
-
-
-def lineage(run: str | None) -> list[str]:
-    """The run that one starts from, the one before that, and so on; converted weights are the last."""
-    found = []
-    while run and run not in found:
-        found.append(run)
-        run = read_json(Path(run) / "config.json")["init_from"]
-    return found
-
-
 def restored(run: str, system: System, variables: Variables) -> Variables:
     """The networks of a finished run, laid out like `variables`; of the run before it if it trained none itself."""
     for folder in (Path(one) / name / "ckpt" for one in lineage(run) for name in reversed(system.stages)):
@@ -122,11 +85,3 @@ def _leaves(config: ConfigDict, key: str) -> dict[str, None]:
     """The full names of the values under `key`, in order; `key` itself where it is one value."""
     value = value_of(config, key)
     return {f"{key}.{one}": None for one in value} if isinstance(value, dict) else {key: None}
-
-
-def value_of(config: ConfigDict, key: str) -> Any:
-    """The value under a dotted `key` as JSON has it, None where there is none."""
-    value = json.loads(config.to_json())
-    for part in key.split("."):
-        value = value[part] if isinstance(value, dict) and part in value else None
-    return value

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.training.hosts import lead
-from symnorm_jax.training.runlog import MetricsLog
+from symnorm_jax.hosts import lead
+from symnorm_jax.rundir import MetricsLog
 
 Write = Callable[[int, dict[str, float]], None]
 

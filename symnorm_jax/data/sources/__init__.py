@@ -1,19 +1,19 @@
-"""The releases by name; each file's `records(root, **options)` lists the scans it finds, without reading the images."""
+"""The sources by name: each `records(root, **options)` lists the scans it finds, without reading the images."""
 
-from symnorm_jax.data.sources import (
-    adni,
-    atlas,
-    bids,
-    brainmetshare,
-    brats,
-    dicom,
-    ixi,
-    lgg,
-    oasis,
-    open_ms,
-    phantom,
-    table,
-)
+from symnorm_jax.data.phantom import people
+from symnorm_jax.data.sources import adni, atlas, bids, brainmetshare, brats, dicom, ixi, lgg, oasis, open_ms, table
 
-_ALL = (adni, atlas, bids, brainmetshare, brats, dicom, ixi, lgg, oasis, open_ms, phantom, table)
-SOURCES = {module.__name__.rpartition(".")[2]: module.records for module in _ALL}
+SOURCES = {
+    "adni": adni.records,
+    "atlas": atlas.records,
+    "bids": bids.records,
+    "brainmetshare": brainmetshare.records,
+    "brats": brats.records,
+    "dicom": dicom.records,
+    "ixi": ixi.records,
+    "lgg": lgg.records,
+    "oasis": oasis.records,
+    "open_ms": open_ms.records,
+    "phantom": people.records,
+    "table": table.records,
+}

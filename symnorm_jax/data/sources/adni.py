@@ -8,8 +8,7 @@ Nobody has drawn lesions in any: every slice of a scan is what its person is.
 from pathlib import Path
 
 from symnorm_jax.data.sources import adni_caps, adni_loni, adni_slices, diagnosis
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, one_of
+from symnorm_jax.data.sources.listing import existing, nothing_found, one_of
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError
 

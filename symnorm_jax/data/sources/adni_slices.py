@@ -22,13 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from symnorm_jax.data.geometry import AXIAL, centred_affine
 from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources.diagnosis import kind_of, left_out, standing
 from symnorm_jax.data.sources.listing import nothing_found, numeric, read_rows
 from symnorm_jax.data.sources.pictures import check_count, read_stack
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import AXIAL, centred_affine
 
 FORMAT = 1  # raise it when the same files would give other voxels
 PIXEL_MM = 1.0  # assumed

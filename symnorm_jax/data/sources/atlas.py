@@ -11,9 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from symnorm_jax.data.sources.cases import one_each
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, numeric
+from symnorm_jax.data.sources.listing import existing, nothing_found, numeric, one_each
 from symnorm_jax.data.volumes import Scan, read_volume
 
 FORMAT = 1  # raise it when the same files would give other voxels

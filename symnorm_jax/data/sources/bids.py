@@ -18,8 +18,7 @@ from typing import NamedTuple
 from absl import logging
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, numeric, read_rows
+from symnorm_jax.data.sources.listing import existing, nothing_found, numeric, read_rows
 from symnorm_jax.data.volumes import Scan, read_volume
 from symnorm_jax.errors import ConfigError, ScanError
 

@@ -23,13 +23,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symnorm_jax.data.geometry import centred_affine
-from symnorm_jax.data.sources.cases import case_folders, one_each, with_channel
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, numeric, one_of
+from symnorm_jax.data.sources.listing import (
+    case_folders,
+    existing,
+    nothing_found,
+    numeric,
+    one_each,
+    one_of,
+    with_channel,
+)
 from symnorm_jax.data.sources.pictures import check_count, read_stack
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import centred_affine
 
 FORMAT = 1  # raise it when the same files would give other voxels
 CHANNELS = {"bravo": "0", "t1_pre": "1", "t1_gd": "2", "flair": "3"}  # and the folders of their pictures

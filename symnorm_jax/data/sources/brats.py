@@ -24,9 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symnorm_jax.data.sources.cases import case_folders, one_each, with_channel
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, one_of
+from symnorm_jax.data.sources.listing import case_folders, existing, nothing_found, one_each, one_of, with_channel
 from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
 from symnorm_jax.errors import ScanError
 

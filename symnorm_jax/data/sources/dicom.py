@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.geometry import voxel_sizes
 from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
 from symnorm_jax.data.sources.listing import numeric
 from symnorm_jax.data.sources.table import Line, read_lines
 from symnorm_jax.data.volumes import MAX_EXTENT_MM, MAX_VOXELS, Scan, Volume, read_nifti, to_ras
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import voxel_sizes
 
 FORMAT = 1  # raise it when the same files would give other voxels
 MAX_FILES = 2048

@@ -15,11 +15,11 @@ import numpy as np
 from absl import logging
 from scipy import ndimage
 
-from symnorm_jax.data.geometry import voxel_sizes
-from symnorm_jax.data.sources import planting
+from symnorm_jax.data.phantom import planting
 from symnorm_jax.data.sources.listing import nothing_found, one_of, read_rows
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.geometry import voxel_sizes
 
 FORMAT = 1  # raise it when the same files would give other voxels
 CHANNELS = ("t1", "t2", "pd")

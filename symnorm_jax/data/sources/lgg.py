@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from symnorm_jax.data.geometry import centred_affine
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, one_of
+from symnorm_jax.data.sources.listing import existing, nothing_found, one_of
 from symnorm_jax.data.sources.pictures import check_count, read_picture, read_stack
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import centred_affine
 
 FORMAT = 1  # raise it when the same files would give other voxels
 CHANNELS = ("t1_pre", "flair", "t1_post")  # as stored in red, green and blue

@@ -1,16 +1,22 @@
-"""What every source does when it lists a release: folders that must be there, and the tables beside the images."""
+"""What every source does to list a release: folders, cases kept in a folder each, and tables beside the images."""
 
 import csv
+import os
 import re
+from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import Any
+
+from absl import logging
 
 from symnorm_jax.errors import ConfigError, ScanError
 
 MAX_TABLE_BYTES = 1 << 28
+DEPTH = 6  # folders below the root in which cases are looked for
 MAX_CELL = 2000  # letters; a path may have as many, and a message may repeat it
 
 
-def folder(root: str | Path, layout: str) -> Path:
+def existing(root: str | Path, layout: str) -> Path:
     """`root` as a path. Raises ScanError, with the layout that was expected, where it is no folder."""
     path = Path(root)
     if not path.is_dir():
@@ -57,3 +63,37 @@ def _clean(path: Path, cell: str) -> str:
     if len(cell) > MAX_CELL:
         raise ScanError(f"{path}: a cell of {len(cell)} letters; at most {MAX_CELL} are allowed.")
     return " ".join(line.strip() for line in re.split(r"[\r\n]+", cell.strip()))
+
+
+def case_folders(root: Path, is_case: Callable[[Path, list[str], list[str]], bool]) -> list[Path]:
+    """The absolute paths, sorted, of `root` and of the folders below it for which `is_case(path, folders, files)`.
+
+    Nothing is looked for inside a case.
+    """
+    top, found = os.path.abspath(root), []
+    for path, folders, files in os.walk(top, followlinks=True):
+        if is_case(Path(path), folders, files):
+            found.append(Path(path))
+            folders.clear()
+        elif path != top and os.path.relpath(path, top).count(os.sep) >= DEPTH - 1:
+            folders.clear()
+    return sorted(found)
+
+
+def one_each(root: str | Path, cases: list, key: Callable[[Any], Hashable], rank: Callable[[Any], Any]) -> list:
+    """Of the cases that share a `key`, the one of lowest `rank`; a warning counts those left out."""
+    first = {}
+    for case in sorted(cases, key=rank):
+        first.setdefault(key(case), case)
+    if len(first) < len(cases):
+        copies = len(cases) - len(first)
+        logging.warning("%s: left out %d of %d cases, each another copy of one.", root, copies, len(cases))
+    return [first[name] for name in sorted(first)]
+
+
+def with_channel(root: str | Path, cases: list, has: Callable[[Any], Any], channel: str) -> list:
+    """The cases for which `has` is true; a warning counts those without the channel."""
+    kept = [case for case in cases if has(case)]
+    if len(kept) < len(cases):
+        logging.warning("%s: left out %d of %d cases without %s.", root, len(cases) - len(kept), len(cases), channel)
+    return kept

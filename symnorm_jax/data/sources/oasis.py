@@ -18,8 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from symnorm_jax.data.sources.diagnosis import left_out, read_tables
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, one_of
+from symnorm_jax.data.sources.listing import existing, nothing_found, one_of
 from symnorm_jax.data.volumes import Scan, read_volume
 from symnorm_jax.errors import ScanError
 

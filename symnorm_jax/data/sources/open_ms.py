@@ -14,8 +14,7 @@ from pathlib import Path
 
 from absl import logging
 
-from symnorm_jax.data.sources.listing import folder as existing
-from symnorm_jax.data.sources.listing import nothing_found, numeric, one_of, read_rows
+from symnorm_jax.data.sources.listing import existing, nothing_found, numeric, one_of, read_rows
 from symnorm_jax.data.volumes import Scan, read_volume
 
 FORMAT = 1  # raise it when the same files would give other voxels

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from symnorm_jax.data.geometry import from_picture
 from symnorm_jax.data.volumes import MAX_VOXELS
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import from_picture
 
 MAX_SIDE = 2048
 MAX_SLICES = 512

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symnorm_jax.data.geometry import centred_affine
 from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources.listing import numeric, read_rows
 from symnorm_jax.data.sources.pictures import check_count, read_stack
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import centred_affine
 
 LABELS = ("healthy", "abnormal", "unlabelled")
 OPTIONAL = ("session", "lesion_path", "brain_path")

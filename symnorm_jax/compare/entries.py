@@ -1,0 +1,119 @@
+"""What a comparison is made of: one score each of finished runs, with the cases it judges, before they are paired."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from symnorm_jax.data.manifest import group_columns, read_manifest
+from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation.cases import LEVELS, cases_at
+from symnorm_jax.evaluation.evaluate import read_scores
+from symnorm_jax.evaluation.maps import pixel_histograms
+from symnorm_jax.files import read_json
+from symnorm_jax.progress import progress
+from symnorm_jax.rundir import read_config
+from symnorm_jax.scoring.scores import ABOUT, BASELINE, score_names
+from symnorm_jax.scoring.takeover import ZERO_SHOT
+from symnorm_jax.scoring.thresholds import threshold_of
+
+KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
+NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
+TRIVIAL = {"passes": 0, "parameters": 0, "seconds_per_slice": None}  # the cost of what passes through no network
+
+
+Pixels = tuple[np.ndarray, np.ndarray]  # patients [P] and histograms [P, 2, bins], see `maps.pixel_histograms`
+
+
+class Entry(NamedTuple):
+    """A line of the comparison: one score of one run."""
+
+    name: str
+    run: Path
+    score: str
+    cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS, with the `threshold` in use, NaN for none
+    validation: pd.DataFrame  # cases of the first of these levels
+    cost: dict
+    pixels: Pixels | None  # of its map, where there is one and lesions are drawn
+
+
+def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]:
+    """The config of the first run, and its headline, that of every other, and last the first's trivial baselines.
+
+    Cases are those of `level`, one of LEVELS, and of the levels after it: whoever judges slices judges patients too.
+    Raises RunError for runs that are not finished, or of one name.
+    """
+    if len({run.name for run in runs}) < len(runs):
+        raise RunError(f"--runs={','.join(map(str, runs))}: runs are told apart by their names, which must differ.")
+    for run in runs:
+        missing = [name for name in NEEDED if not (run / name).exists()]
+        if missing:
+            raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
+    configs = [read_config(run) for run in runs]
+    manifests = [read_manifest(run / "manifest.csv") for run in runs]
+    tables = [read_scores(run, rows) for run, rows in zip(runs, manifests, strict=True)]
+    grouped = [table.join(rows[group_columns(rows)]) for table, rows in zip(tables, manifests, strict=True)]
+    each = list(zip(runs, grouped, configs, strict=True))
+    maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
+    entries = [
+        _entry(of[0].name, of[2].score.headline, level, of, found.get("map"))
+        for of, found in zip(each, maps, strict=True)
+    ]
+    for score in (one for one in score_names(tables[0], baselines=True) if one != ZERO_SHOT):
+        name = score.removeprefix(BASELINE).replace("_", " ")
+        entries.append(_entry(name, score, level, each[0], maps[0].get(score)))
+    return configs[0], entries
+
+
+def refuse_other_cases(first: Entry, other: Entry) -> None:
+    """Raise RunError unless both judge the same cases, slices and patients or patients alone, with the same labels."""
+    for level in tuple(first.cases)[::-1]:  # patients first: they make the plainer sentence
+        keys = [key for key in KEYS if key in first.cases[level]]
+        ours, theirs = (
+            set(one.cases[level][[*keys, "positive"]].itertuples(index=False, name=None)) for one in (first, other)
+        )
+        if ours != theirs:
+            raise RunError(
+                f"{other.run}: its test {level} cases are not those of {first.run}: "
+                f"{_apart(level, min(ours ^ theirs)[0])}."
+            )
+
+
+def _apart(level: str, name: str) -> str:
+    if level == "patient":
+        return (
+            f"patient {name} stands in one of them alone, or with other labels; only runs that judge the same people "
+            f"can be paired"
+        )
+    return (
+        f"a case of patient {name} stands in one of them alone, or with another label; their patients are the same, "
+        f"and --level=patient would pair them"
+    )
+
+
+def _entry(
+    name: str, score: str, level: str, of: tuple[Path, pd.DataFrame, ConfigDict], pixels: Pixels | None
+) -> Entry:
+    run, table, config = of
+    fitted = read_json(run / "thresholds.json")
+    groups = tuple(name for name in table if name not in ABOUT and not pd.api.types.is_numeric_dtype(table[name]))
+    how = (config.score.patient, config.score.top_k, groups)
+    cases = {}
+    for one in LEVELS[LEVELS.index(level) :]:
+        found = cases_at(one, table, "test", *how)
+        found["threshold"] = threshold_of(fitted[one][score][config.score.threshold], found)
+        cases[one] = found.sort_values([key for key in KEYS if key in found])
+    cost = TRIVIAL if score.startswith(BASELINE) else read_json(run / "cost.json")
+    if level == "patient":
+        cost = _of_patients(cost, table[table.split == "test"])
+    return Entry(name, run, score, cases, cases_at(level, table, "val", *how), cost, pixels)
+
+
+def _of_patients(cost: dict, test: pd.DataFrame) -> dict:
+    """The cost of a test patient on the average, all of whose samples are embedded, from that of one of them."""
+    samples, seconds = len(test) / test.patient.nunique(), cost["seconds_per_slice"]
+    about = {name: cost[name] for name in cost if name not in ("passes", "seconds_per_slice")}
+    whole = {"passes_per_patient": cost["passes"] * samples}
+    return whole | {"seconds_per_patient": None if seconds is None else seconds * samples} | about

@@ -1,0 +1,140 @@
+"""Runs beside one another: each one's headline score, and the trivial baselines, paired against the first run.
+
+Everything is measured on the same test cases and the same bootstrap replicates of their patients.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from symnorm_jax.compare.entries import Entry, read_entries, refuse_other_cases
+from symnorm_jax.evaluation.histograms import measures
+from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
+from symnorm_jax.evaluation.wording import sample_of
+from symnorm_jax.files import read_json
+from symnorm_jax.progress import progress
+from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.statistics.delong import auroc_difference
+from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
+from symnorm_jax.statistics.paired import bootstrap_p_value, holm, mcnemar, non_inferiority, proportion_difference
+
+
+def compare(runs: list[Path], level: str = "slice") -> dict:
+    """`{"reference", "level", "metric", "margin", "lines": [...]}` as JSON; the first of the `runs` is the reference.
+
+    A line has `name`, `score`, `cost`, `slice` and `patient`, `{metric: values}`, and, but for the reference, `paired`,
+    see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a run of
+    slices can be paired with one of volumes: there is no `slice`, and `cost` is that of a patient. Otherwise `slices`
+    counts what `sample` says, slices or volumes. `best_on_validation` names the rival with the highest metric on
+    validation cases: the one to be beaten, chosen without the test split. Raises RunError unless the runs are finished
+    and judge the same cases.
+    """
+    config, entries = read_entries(runs, level)
+    first, *rivals = entries
+    for entry in rivals:
+        refuse_other_cases(first, entry)
+    drawn = {one: resamples(cases, config) for one, cases in first.cases.items()}
+    lines = [_line(entry, drawn, config) for entry in progress(entries, "comparing", len(entries))]
+    for line, entry in zip(lines[1:], rivals, strict=True):
+        line["paired"] = _paired(first, entry, drawn, level, config)
+    p_values = [line["paired"]["p_value"] for line in lines[1:]]
+    defined = [p for p in p_values if p is not None]
+    adjusted = iter(holm(np.array(defined)))
+    for line, p in zip(lines[1:], p_values, strict=True):
+        line["paired"]["p_value_holm"] = None if p is None else float(next(adjusted))
+    tried = {entry.name: _on_validation(entry, config) for entry in rivals}
+    best = max(tried, key=tried.get, default=None)
+    cases = first.cases[level]
+    sample = sample_of(config)
+    metric = sample.primary if level == "slice" else primary(cases)
+    about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
+    about |= {"patients": int(cases.patient.nunique())}
+    about |= {"sample": sample.noun, "slices": len(cases)} if level == "slice" else {}
+    return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
+
+
+def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict:
+    line = {"name": entry.name, "score": entry.score, "cost": entry.cost}
+    for level, cases in entry.cases.items():
+        found = separations(cases, entry.score, config, drawn[level])
+        weights, kind = drawn[level].patient_weight, config.evaluation.interval
+        values = {metric: interval(of, weights, kind=kind) for metric, of in found.items()}
+        line[level] = {metric: plain(value) for metric, value in values.items()}
+    maps = read_json(entry.run / "metrics.json").get("pixel", {})
+    name = entry.score if entry.score.startswith(BASELINE) else "map"
+    return line | {"pixel": maps.get(name, {})}
+
+
+def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str, config: ConfigDict) -> dict:
+    """The reference minus a rival: what separates them, and whether it may be called at least as good.
+
+    `difference` is that of the primary metric of the `level`, `p_value` that it is none, from the same replicates, and
+    `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
+    difference with the test of DeLong, clustered by patient. `accuracy` is that at the two thresholds, with the test of
+    McNemar, clustered. Beside slices there is also `patient`, the difference of the AUROC of patients. `pixel` is that
+    of the average precision of pixels.
+    """
+    found, kind = {}, config.evaluation.interval
+    for one, weights in ((one, drawn[one].patient_weight) for one in first.cases):
+        pair = [_primary(entry, one, drawn[one], config) for entry in (first, other)]
+        found[one] = difference(*pair, weights, kind=kind)
+        if one == level:
+            p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
+    gap, cases = found.pop(level), first.cases[level]
+    ours, theirs = (one.cases[level][one.score].to_numpy(float) for one in (first, other))
+    delong = auroc_difference(ours, theirs, cases.positive.to_numpy(), cases.patient.to_numpy())
+    return {
+        "difference": plain(gap),
+        "p_value": p_value,
+        "verdict": non_inferiority(gap, config.evaluation.margin),
+        **{one: plain(value) for one, value in found.items()},
+        "auroc": plain(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
+        "accuracy": _at_thresholds(first, other, level),
+        "pixel": _of_pixels(first, other, config),
+    }
+
+
+def _primary(entry: Entry, level: str, drawn: Resamples, config: ConfigDict) -> Metric:
+    cases = entry.cases[level]
+    return separations(cases, entry.score, config, drawn)[primary(cases)]
+
+
+def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
+    """Difference in the average precision of pixels; None unless both have maps."""
+    if first.pixels is None or other.pixels is None:
+        return None
+    patients, _ = first.pixels
+    drawn = patient_weights(patients, config.evaluation.replicates, config.seed)
+    pair = [partial(_average_precision, counts) for _, counts in (first.pixels, other.pixels)]
+    return plain(difference(*pair, drawn.patient_weight))
+
+
+def _average_precision(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return measures(counts, weights)["average_precision"]
+
+
+def _at_thresholds(first: Entry, other: Entry, level: str) -> dict:
+    """Difference in accuracy at the thresholds in use, and the p-value of McNemar, by patient."""
+    right, patient = [], first.cases[level].patient.to_numpy()
+    for one in (first, other):
+        cases = one.cases[level]
+        if cases.threshold.isna().any():
+            return {"value": None, "low": None, "high": None, "p_value": None}
+        right.append((cases[one.score] >= cases.threshold).to_numpy() == cases.positive.to_numpy())
+    return plain(proportion_difference(*right, patient)) | {"p_value": _number(mcnemar(*right, patient))}
+
+
+def _on_validation(entry: Entry, config: ConfigDict) -> float:
+    """The primary metric on validation cases; -inf where it is undefined."""
+    cases = entry.validation
+    if not len(cases):
+        return -np.inf
+    drawn = resamples(cases, config)
+    value = separations(cases, entry.score, config, drawn)[primary(cases)](np.ones((1, len(drawn.patients))))[0]
+    return -np.inf if np.isnan(value) else float(value)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

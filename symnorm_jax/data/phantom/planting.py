@@ -1,0 +1,108 @@
+"""Plants real lesions in healthy heads: shapes drawn in other people and carried to MNI space, painted in.
+
+A folder holds them as `*_lesion.nii.gz`, each used once at most. Without a brain mask, the brain is what lies so deep
+in the head and so far from its top, and no farther to the front or back than above the face. All of this is for T1.
+"""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+from scipy import ndimage
+
+from symnorm_jax.data.phantom.lesions import paint
+from symnorm_jax.data.volumes import Volume, read_nifti
+from symnorm_jax.errors import ScanError
+from symnorm_jax.geometry import AXIAL, voxel_sizes
+
+LESION_ML = (1.5, 150.0)  # sizes to choose from, as drawn; a head holds about 3/4 as much as MNI space
+MIN_INSIDE = 0.3  # the part of a planted lesion that must lie in the brain
+CONTRASTS = (-0.45, -0.15)  # infarcted tissue is dark on T1
+MNI_BRAIN = np.array([[-72.5, -107.5, -72.5], [72.5, 73.5, 82.5]])  # mm, around nilearn's MNI152 brain mask
+SCALP_MM = 12.0
+BRAIN_HEIGHT_MM = 135.0
+ABOVE_FACE_MM = 75.0
+
+
+def assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[str, str]:
+    """The lesion file of each person who receives one; only as many files are read as are needed."""
+    if not folder.is_dir():
+        raise ScanError(
+            f"{folder}: not a folder; data.options.lesion_masks must name one, from data.root, or be empty."
+        )
+    rng = np.random.default_rng(seed)
+    chosen = [people[i] for i in rng.permutation(len(people))[: round(planted * len(people))]]
+    files = sorted(folder.glob("*_lesion.nii.gz"))
+    suitable = (str(files[i]) for i in rng.permutation(len(files)) if _is_suitable(files[i]))
+    lesions = list(itertools.islice(suitable, len(chosen)))
+    if len(lesions) < len(chosen):
+        low, high = LESION_ML
+        raise ScanError(
+            f"{folder}: {len(lesions)} of {len(files)} *_lesion.nii.gz files hold {low:g} to {high:g} ml; "
+            f"planted={planted:g} of {len(people)} people needs {len(chosen)}, one a person."
+        )
+    return dict(zip(chosen, lesions, strict=True))
+
+
+def _is_suitable(path: Path) -> bool:
+    try:
+        drawn, affine = read_nifti(path)
+    except ScanError as error:
+        logging.warning("a lesion mask is left out: %s", error)
+        return False
+    millilitres = (drawn > 0).sum() * voxel_sizes(affine).prod() / 1000
+    return LESION_ML[0] <= millilitres <= LESION_ML[1]
+
+
+def plant(volume: Volume, lesion: str, seed: tuple[int, ...]) -> Volume:
+    """The head with the lesion of a file in it, and its exact mask. Raises ScanError, see `warp_lesion`."""
+    spacing = voxel_sizes(volume.affine)
+    brain = _inner_head(volume.voxels, spacing) if volume.brain is None else volume.brain
+    mask = warp_lesion(lesion, brain)
+    voxels = paint(volume.voxels, mask, brain, spacing, np.random.default_rng(seed), CONTRASTS)
+    return volume._replace(voxels=voxels, lesion=mask)
+
+
+def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
+    """A lesion drawn in MNI space as a mask `[X, Y, Z]` within `brain`; the boxes of the brains are matched.
+
+    Raises ScanError where less than MIN_INSIDE of it lies in the brain.
+    """
+    if not brain.any():
+        raise ScanError(f"{path}: the head has 0 voxels of brain; a lesion needs one to lie in.")
+    drawn, affine = read_nifti(path)
+    to_drawn = np.linalg.inv(affine) @ _to_mni(brain)
+    mask = (drawn > 0).astype(np.float32)
+    warped = ndimage.affine_transform(mask, to_drawn, output_shape=brain.shape, order=1) > 0.5
+    inside = (warped & brain).sum()
+    if inside < max(1, MIN_INSIDE * warped.sum()):
+        raise ScanError(f"{path}: {inside} of {warped.sum()} voxels lie in the brain; {MIN_INSIDE:.0%} must.")
+    return warped & brain
+
+
+def _to_mni(brain: np.ndarray) -> np.ndarray:
+    """Voxel of an RAS+ head to mm in MNI space, `[4, 4]`, along the head's own axes."""
+    extents = [np.flatnonzero(brain.any(other))[[0, -1]] for other in ((1, 2), (0, 2), (0, 1))]
+    low, high = np.transpose(extents) + [[-0.5], [0.5]]
+    scale = (MNI_BRAIN[1] - MNI_BRAIN[0]) / (high - low)
+    affine = np.diag([*scale, 1.0])
+    affine[:3, 3] = MNI_BRAIN[0] - scale * low
+    return affine
+
+
+def _inner_head(voxels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Roughly the brain of a head `[X, Y, Z]`, found on a 3 mm grid: good for its box, coarse at its base."""
+    step = max(1, round(3.0 / spacing.min()))
+    coarse, size = voxels[::step, ::step, ::step], spacing * step
+    regions, _ = ndimage.label(coarse > coarse.mean())
+    head = regions == 1 + np.bincount(regions.ravel(), minlength=2)[1:].argmax()
+    head = np.stack([ndimage.binary_fill_holes(slice_) for slice_ in np.moveaxis(head, AXIAL, 0)], axis=AXIAL)
+    inner = ndimage.distance_transform_edt(head, sampling=size) > SCALP_MM
+    if not inner.any():
+        return np.zeros(voxels.shape, bool)
+    top = np.flatnonzero(inner.any((0, 1)))[-1] + 1
+    inner[:, :, : max(0, top - round(BRAIN_HEIGHT_MM / size[AXIAL]))] = False
+    face = max(0, top - round(ABOVE_FACE_MM / size[AXIAL]))
+    inner &= inner[:, :, face:].any((0, 2))[:, None]
+    return inner[np.ix_(*(np.arange(length) // step for length in voxels.shape))]

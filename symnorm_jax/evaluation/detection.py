@@ -1,0 +1,201 @@
+"""How well a map finds lesions as wholes, and what it finds that is none: free-response ROC, by scan.
+
+A lesion is a 26-connected component of the truth of one scan: voxels that touch at a corner are one lesion, however
+thick the slices. It is found if at least a share COVERED of its voxels is called. A component of what is called is a
+false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc. SPIE 127 (1977); the points are four
+of the seven of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from symnorm_jax.evaluation.components import components, grown, touching
+from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks, ratio
+from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, Found, bounded, levels, plain
+from symnorm_jax.evaluation.postprocess import PostProcessing, Volume
+from symnorm_jax.statistics.intervals import interval
+
+COVERED = 0.1  # share of a lesion's voxels that must be called
+POINTS = (1, 2, 4, 8)  # mean false positives a scan at which sensitivity is read
+REACH = 0.1  # share of the brain that a threshold of the curve may call; all of it is one component, which finds all
+THIRDS = ("small", "middle", "large")
+OPERATION = ("sensitivity", "precision", "false_positives", *(f"sensitivity_{name}" for name in THIRDS))
+VOXELS = 2**18  # called ones of scans whose components grow together; more only costs memory
+NO_CALL = "No component is called, or none that is judged."
+
+
+class Findings(NamedTuple):
+    """What is found of L lesions, in S scans, at T thresholds."""
+
+    owner: np.ndarray  # [L] the patient
+    size: np.ndarray  # [L] int, voxels
+    found: np.ndarray  # [L, T] bool
+    scan_owner: np.ndarray  # [S] the patient
+    false: np.ndarray  # [S, T] int, components that share no voxel with the truth
+    true: np.ndarray  # [S, T] int, components that share a voxel with one of the lesions
+
+
+class Sums(NamedTuple):
+    """The same by patient, P of them."""
+
+    lesions: np.ndarray  # [P] int
+    found: np.ndarray  # [P, T] int
+    scans: np.ndarray  # [P] int
+    false: np.ndarray  # [P, T] int
+    true: np.ndarray  # [P, T] int
+
+
+def of_lesions(
+    test: list[Volume],
+    threshold: dict,
+    settings: PostProcessing,
+    smallest: int,
+    patients: np.ndarray,
+    weights: np.ndarray,
+) -> dict:
+    """Detection in processed scans: `{"metrics": {metric: {"value", "low", "high"}}, "curve", ...}`.
+
+    `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
+    and what shares a voxel with them is not false. Intervals are 95 %, over replicates of the `patients` `[P]`, which
+    count `weights` `[R, P]` times. `froc_1` to `froc_8` are what `froc` gives, `froc_mean` is their mean. At the
+    threshold, `sensitivity` is the share of lesions found, also by third of their sizes, `precision` the share of
+    components that are lesions, and `false_positives` their mean number a scan, scans without lesions among them.
+    `curve` is that of all scans; `thirds` are the voxels from which a lesion is middle, and large.
+    """
+    steps = levels(test, REACH)
+    findings = detect(test, steps, settings, smallest)
+    sums = summed(findings, patients)
+    if threshold["value"] is None:
+        operation = dict.fromkeys(OPERATION, plain(NOTHING, threshold["reason"]))
+    else:
+        one = detect(test, np.array([threshold["value"]]), settings, smallest)
+        operation = _operation(one, patients, weights)
+    return {
+        "metrics": _points(sums, weights) | operation,
+        "curve": {"threshold": steps.tolist()} | _curve(sums),
+        "lesions": len(findings.size),
+        "scans": len(findings.scan_owner),
+        "thirds": _thirds(findings.size).tolist(),
+    }
+
+
+def detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
+    """What is found in processed scans at thresholds `[T]`, which go from the highest down.
+
+    Scans in which nothing is judged are left out.
+    """
+    lowest = lowest_rank(thresholds.min(initial=np.inf))
+    called = [np.count_nonzero(ranks(volume.values) >= lowest) for volume in volumes]
+    groups = np.flatnonzero(np.diff(np.cumsum(called) // VOXELS, prepend=-1))
+    bounds = zip(groups, [*groups[1:], len(volumes)], strict=True)
+    each = [_detect(volumes[start:stop], thresholds, settings, smallest) for start, stop in bounds]
+    lesions, size, found, false, true = (np.concatenate(parts) for parts in zip(*each, strict=True))
+    patients, judged = np.array([x.patient for x in volumes], object), [bool(x.brain.any()) for x in volumes]
+    return Findings(np.repeat(patients, lesions), size, found, patients[judged], false[judged], true[judged])
+
+
+def summed(findings: Findings, patients: np.ndarray) -> Sums:
+    """The findings of each of the patients `[P]`."""
+    owners = findings.owner, findings.scan_owner
+    lesion, scan = ((np.asarray(patients, object)[:, None] == owner[None]).astype(int) for owner in owners)
+    by_scan = scan.sum(1), scan @ findings.false, scan @ findings.true
+    return Sums(lesion.sum(1), lesion @ findings.found, *by_scan)
+
+
+def froc(sums: Sums, weight: np.ndarray) -> np.ndarray:
+    """Sensitivity `[..., 4]` by lesion at POINTS false positives a scan, for patients that count `[..., P]` times.
+
+    That is what the lowest threshold finds that is reached, from the highest down, before false positives first exceed
+    the point; nothing is interpolated. Below the threshold with the most false positives components grow together and
+    seem fewer, so the curve ends there. The thresholds of the sums go from the highest down. NaN without lesions.
+    """
+    rate, found = _rates(sums, weight)
+    most = rate.shape[-1] - 1 - np.argmax(rate[..., ::-1], -1)[..., None]
+    worst = np.where(np.arange(rate.shape[-1]) <= most, np.maximum.accumulate(rate, -1), np.inf)
+    read = np.stack([np.where(worst <= point, found, 0).max(-1) for point in POINTS], -1)
+    return np.where(np.isnan(found[..., -1:]), np.nan, read)
+
+
+def _rates(sums: Sums, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean false positives a scan and sensitivity by lesion, `[..., 1 + T]` both; at first nothing is called."""
+    false, found = (np.pad(x, ((0, 0), (1, 0))) for x in (sums.false, sums.found))
+    return tuple(ratio(weight @ x, (weight @ n)[..., None]) for x, n in ((false, sums.scans), (found, sums.lesions)))
+
+
+def _points(sums: Sums, weights: np.ndarray) -> dict[str, Found]:
+    read = froc(sums, np.concatenate([np.ones((1, weights.shape[1])), weights]))
+    found = {f"froc_{point}": read[:, place] for place, point in enumerate(POINTS)} | {"froc_mean": read.mean(1)}
+    return {name: plain(bounded(values), NO_LESION) for name, values in found.items()}
+
+
+def _operation(findings: Findings, patients: np.ndarray, weights: np.ndarray) -> dict[str, Found]:
+    """The metrics at the one threshold of the findings."""
+    sums = summed(findings, patients)
+    shares = {
+        "sensitivity": (sums.found, sums.lesions, NO_LESION),
+        "precision": (sums.true, (sums.true + sums.false)[:, 0], NO_CALL),
+        "false_positives": (sums.false, sums.scans, NO_CALL),
+    }
+    third = np.digitize(findings.size, _thirds(findings.size))
+    for place, name in enumerate(THIRDS):
+        own = {field: getattr(findings, field)[third == place] for field in ("owner", "size", "found")}
+        part = summed(findings._replace(**own), patients)
+        shares[f"sensitivity_{name}"] = part.found, part.lesions, NO_LESION
+    return {
+        name: plain(interval(partial(_share, part[:, 0], whole), weights), reason)
+        for name, (part, whole, reason) in shares.items()
+    }
+
+
+def _share(part: np.ndarray, whole: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return ratio(weight @ part, weight @ whole)
+
+
+def _thirds(size: np.ndarray) -> np.ndarray:
+    """The two sizes that cut those of the lesions `[L]` into thirds; none without lesions."""
+    return np.quantile(size, [1 / 3, 2 / 3]) if len(size) else np.empty(0)
+
+
+def _curve(sums: Sums) -> dict[str, list[float]]:
+    rate, found = _rates(sums, np.ones(len(sums.lesions)))
+    return {"false_positives": rate[1:].tolist(), "sensitivity": np.nan_to_num(found[1:]).tolist()}
+
+
+def _detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
+    """Of a group of S scans: lesions `[S]`, their sizes `[L]`, which are found `[L, T]`, false and true `[S, T]`."""
+    scan, lesion, level, pairs, sizes = _voxels(volumes, thresholds)
+    whole = np.concatenate(sizes)
+    counted = whole >= smallest
+    found = np.zeros((len(whole), len(thresholds)), bool)
+    false, true = np.zeros((2, len(volumes), len(thresholds)), int)
+    least = settings.smallest if "components" in settings.steps else 0
+    for place, (there, component, count) in enumerate(grown(level, pairs, len(thresholds))):
+        owner, touched, hit = np.zeros(count, int), *np.zeros((2, count), bool)
+        owner[component] = scan[there]
+        drawn, within = component[lesion[there] >= 0], lesion[there][lesion[there] >= 0]
+        touched[drawn], hit[drawn[counted[within]]] = True, True
+        stays = np.bincount(component, minlength=count) >= least
+        false[:, place], true[:, place] = (np.bincount(owner[stays & x], minlength=len(false)) for x in (~touched, hit))
+        found[:, place] = np.bincount(within[stays[drawn]], minlength=len(whole)) / whole >= COVERED
+    lesions = np.array([np.count_nonzero(size >= smallest) for size in sizes])
+    return lesions, whole[counted], found[counted], false, true
+
+
+def _voxels(volumes: list[Volume], thresholds: np.ndarray) -> tuple:
+    """Voxels of scans that any of the thresholds calls: the scan, lesion and highest threshold `[M]`, and who touch.
+
+    Scans, lesions, -1 for none, and thresholds are numbers from 0 on. The last are the sizes of each scan's lesions.
+    """
+    passed = np.searchsorted(lowest_rank(thresholds[::-1]), np.arange(RANKS), side="right")
+    parts, sizes, lesions, start = [], [], 0, 0
+    for scan, volume in enumerate(volumes):
+        truth, count = components(volume.lesion & volume.brain, 0)
+        sizes.append(np.bincount(truth.ravel(), minlength=1 + count)[1:])
+        shown = passed[ranks(volume.values)]
+        called = shown > 0
+        lesion = np.where(truth > 0, truth + lesions - 1, -1)[called]
+        parts.append((np.full(len(lesion), scan), lesion, len(thresholds) - shown[called], start + touching(called)))
+        lesions, start = lesions + count, start + len(lesion)
+    return *(np.concatenate(part, -1) for part in zip(*parts, strict=True)), sizes

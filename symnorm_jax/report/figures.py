@@ -1,0 +1,146 @@
+"""The curves of a report, one panel a picture, so that they can stand beside or below each other on any screen.
+
+Every function gives a Matplotlib figure that belongs to no window. Colours are those of Okabe & Ito, which people who
+are colour blind can tell apart; what matters also differs in width, dash or hatching.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.statistics import bands
+from symnorm_jax.statistics.intervals import Resamples
+from symnorm_jax.training.meter import PACE
+
+HEALTHY, ABNORMAL = "#3b6fb6", "#c8553d"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a6761d")
+DASHES = ((4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (8, 2), (2, 2))
+SIZE = (5, 3.7)  # inches
+MOST_FALSE = 10  # false positives a scan, where the FROC curve is cut off
+
+
+def save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    return path
+
+
+def roc(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
+    """ROC curves; the headline score has a pointwise 95 % band over patients, trivial baselines are dashed."""
+    figure, axes = _panel("false-positive rate (1 − specificity)", "sensitivity")
+    for name, look in _looks(names, headline).items():
+        found = _counts(cases, name, drawn)
+        if name == headline:
+            _fill(axes, bands.RATES, bands.band(bands.roc(found, drawn.patient_weight)))
+        fpr, tpr, _ = bands.rates(found, np.ones(len(drawn.patients)))
+        axes.plot(fpr, tpr, **look)
+    axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
+    _legend(axes)
+    return figure
+
+
+def precision_recall(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
+    """Precision-recall curves as average precision reads them, in steps; the grey line is the prevalence."""
+    figure, axes = _panel("sensitivity (recall)", "precision")
+    for name, look in _looks(names, headline).items():
+        found = _counts(cases, name, drawn)
+        if name == headline:
+            _fill(axes, bands.RECALLS, bands.band(bands.precision_recall(found, drawn.patient_weight)))
+        _, recall, precision = bands.rates(found, np.ones(len(drawn.patients)))
+        axes.plot(recall[1:], precision[1:], drawstyle="steps-pre", **look)
+    axes.axhline(cases.positive.mean(), color="0.75", lw=1, zorder=0)
+    _legend(axes)
+    return figure
+
+
+def froc(found: dict, points: dict[str, dict]) -> Figure:
+    """Sensitivity by lesion over false positives a scan; `points` `{false positives: interval}` have their bars."""
+    figure, axes = _panel("false positives a scan", "sensitivity by lesion")
+    axes.plot(found["curve"]["false_positives"], found["curve"]["sensitivity"], color=COLOURS[0], lw=1.8)
+    for rate, point in points.items():
+        if point["value"] is not None:
+            axes.plot(float(rate), point["value"], "o", color="black", ms=4)
+        if point["low"] is not None:
+            axes.plot([float(rate)] * 2, [point["low"], point["high"]], color="black", lw=1)
+    axes.set(xlim=(-0.2, MOST_FALSE))
+    return figure
+
+
+def histogram(cases: pd.DataFrame, name: str, rules: dict[str, dict], used: str) -> Figure:
+    """Distribution of a score in healthy and abnormal cases, with the thresholds that validation gave; one is used."""
+    figure, axes = _panel(name.replace("_", " "), "density", limits=None)
+    low, high = np.quantile(cases[name], (0, 0.995))
+    bins = np.linspace(low, high if high > low else low + 1, 36)
+    looks = {False: {"color": HEALTHY, "alpha": 0.55}, True: {"histtype": "step", "color": ABNORMAL, "hatch": "////"}}
+    for positive, label in ((False, "healthy"), (True, "abnormal")):
+        values = cases[name][cases.positive == positive].clip(upper=bins[-1])
+        if len(values):
+            axes.hist(values, bins, density=True, label=label, **looks[positive])
+    for rule, fit in rules.items():
+        if fit["value"] is not None:
+            look = {"lw": 1.6, "label": f"threshold ({rule})"} if rule == used else {"lw": 0.8, "ls": ":"}
+            axes.axvline(fit["value"], color="0.15", **look)
+    axes.set(yticks=[])
+    _legend(axes)
+    return figure
+
+
+def training(stage: str, lines: list[dict[str, float]]) -> Figure:
+    """Loss and its parts over the steps of a stage."""
+    figure, axes = _panel("step", "", limits=None)
+    log = pd.DataFrame(lines).set_index("step").drop(columns=[*PACE, "gradient_norm"], errors="ignore")
+    for place, metric in enumerate(log):
+        look = {"dashes": DASHES[place % len(DASHES)]} if place else {}
+        axes.plot(log[metric], lw=1.5, color=COLOURS[place % len(COLOURS)], label=metric, **look)
+    axes.set(title=stage, yscale="log" if (log > 0).all(axis=None) else "linear")
+    _legend(axes)
+    return figure
+
+
+def reliability(rows: list[dict], title: str) -> Figure:
+    """Share of abnormal cases by predicted probability, with exact binomial 95 % intervals; the diagonal is right."""
+    figure, axes = _panel("predicted probability", "share of abnormal cases")
+    axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
+    for row in rows:
+        axes.plot([row["predicted"]] * 2, [row["low"], row["high"]], color=COLOURS[0], lw=1.2)
+        axes.plot(row["predicted"], row["observed"], "o", color=COLOURS[0], ms=5)
+    axes.set(title=title)
+    return figure
+
+
+def _panel(x: str, y: str, limits: tuple[float, float] | None = (-0.02, 1.02)) -> tuple:
+    figure = Figure(figsize=SIZE)
+    axes = figure.add_subplot()
+    axes.set_xlabel(x, parse_math=False)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    if limits:
+        axes.set(xlim=limits, ylim=limits)
+    return figure, axes
+
+
+def _legend(axes) -> None:
+    """Below the axes, where it hides nothing."""
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
+
+
+def _counts(cases: pd.DataFrame, name: str, drawn: Resamples) -> bands.Counts:
+    return bands.counts(cases[name].to_numpy(float), cases.positive.to_numpy(bool), drawn.index, len(drawn.patients))
+
+
+def _fill(axes, places: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> None:
+    if band:
+        axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
+
+
+def _looks(names: list[str], headline: str) -> dict[str, dict]:
+    """How the line of each score is drawn, the headline last and on top."""
+    others = [name for name in names if name != headline]
+    looks = {}
+    for place, name in enumerate(others):
+        dash = {"dashes": DASHES[place % len(DASHES)]} if name.startswith(BASELINE) else {}
+        colour = COLOURS[1 + place % (len(COLOURS) - 1)]
+        looks[name] = {"lw": 0.9, "color": colour, "label": name.replace("_", " "), **dash}
+    return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": headline.replace("_", " ")}}

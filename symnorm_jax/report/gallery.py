@@ -1,0 +1,97 @@
+"""The slices that a report shows: by percentile of a score, and where its threshold went most wrong."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from symnorm_jax.geometry import picture
+from symnorm_jax.report.figures import ABNORMAL
+from symnorm_jax.report.table import Table, number
+from symnorm_jax.scoring.embed import Arrays
+
+PERCENTILES = (5, 50, 95)
+FAILURES = 4  # patients of whom the worst slice is shown
+PANEL = 1.45  # inches
+GAP = 2  # pixels between pictures
+
+
+def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The abnormal, then the healthy slices nearest to PERCENTILES of their score; a column `shown` says which."""
+    parts = []
+    for positive, kind in ((True, "abnormal"), (False, "healthy")):
+        ordered = cases[cases.positive == positive].sort_values(name, kind="stable")
+        if len(ordered):
+            places = [round(percentile / 100 * (len(ordered) - 1)) for percentile in PERCENTILES]
+            parts.append(ordered.iloc[places].assign(shown=[f"{kind}, {p}th" for p in PERCENTILES]))
+    return pd.concat(parts) if parts else cases.assign(shown="")
+
+
+def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bool) -> pd.DataFrame:
+    """Slices on the wrong side of their threshold `[N]`, furthest first: missed if `positive`, else called in error.
+
+    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES.
+    """
+    limit = pd.Series(threshold, cases.index)
+    excess = cases[name] - limit
+    wrong = (cases.positive == positive) & ((excess < 0) if positive else (excess >= 0))
+    far = excess[wrong].abs().sort_values(ascending=False, kind="stable")
+    found = cases.loc[far.index].drop_duplicates("patient").head(FAILURES)
+    shown = [str(place) for place in range(1, len(found) + 1)]
+    return found.assign(shown=shown, threshold=limit.loc[found.index])
+
+
+def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
+    """A line for each chosen slice: its image, what the system made of it, its difference map, and the truth."""
+    columns, brightest = panels(arrays), _strongest(arrays)
+    place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
+    height, width = picture(arrays["image"][0]).shape
+    lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
+    figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
+    axes = figure.add_axes((0, 0, 1, 1))  # one for all, which is quicker by far than one each
+    for index, top in zip(chosen.index, tops, strict=True):
+        for (title, images), left in zip(columns.items(), lefts, strict=True):
+            _draw(axes, title, images[place[index]], brightest, (left, top))
+        _outline(axes, arrays["lesion"][place[index]], (lefts[-1], top))
+    axes.set(xlim=(0, lefts[-1] + width), ylim=(tops[-1] + height, 0), frame_on=False)
+    axes.set_xticks(lefts + width / 2, columns, fontsize=9)
+    axes.set_yticks(tops + height / 2, [shown.replace(", ", "\n") for shown in chosen.shown], fontsize=9)
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    return figure
+
+
+def panels(arrays: Arrays) -> dict[str, np.ndarray]:
+    """The columns of `strips` by title, `[N, X, Y]` each."""
+    made = {name.removeprefix("panel."): arrays[name] for name in arrays if name.startswith("panel.")}
+    maps = {"difference map": arrays["map"]} if "map" in arrays else {}
+    return {"image": arrays["image"]} | made | maps | {"truth": arrays["image"]}
+
+
+def listed(chosen: pd.DataFrame, names: list[str], caption: str) -> Table:
+    """Who is shown: patient, slice, position, lesion and scores, with the threshold of a failure."""
+    about = ["patient", "slice", "position", "lesion, mm²"]
+    named = [*(["threshold"] if "threshold" in chosen else []), *names]
+    rows = [
+        [case.shown, case.patient, str(int(case.slice)), number(case.position), f"{case.lesion_mm2:.0f}"]
+        + [f"{case[name]:.4g}" for name in named]
+        for _, case in chosen.iterrows()
+    ]
+    return Table(caption, ["shown", *about, *(name.replace("_", " ") for name in named)], rows)
+
+
+def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[int, int]) -> None:
+    look = {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": brightest}
+    rows, (left, top) = picture(image.astype(np.float32)), corner
+    extent = (left, left + rows.shape[1], top + rows.shape[0], top)
+    axes.imshow(rows, interpolation="nearest", vmin=0, extent=extent, **look)
+
+
+def _outline(axes, lesion: np.ndarray, corner: tuple[int, int]) -> None:
+    if lesion.any():
+        rows = picture(lesion)
+        y, x = (start + 0.5 + np.arange(size) for start, size in zip(corner[::-1], rows.shape, strict=True))
+        axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=1.2)
+
+
+def _strongest(arrays: Arrays) -> float:
+    within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
+    return max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0

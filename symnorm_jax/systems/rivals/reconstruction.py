@@ -1,0 +1,158 @@
+"""The learned baselines that reconstruct: autoencoder, VAE, context encoder, denoising autoencoder.
+
+Each is trained on the healthy slices, by the trainer and with the number of steps that symnorm has, and takes one
+network pass a slice. What differs from its publication stands with it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from symnorm_jax import losses
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.models.autoencoder import Autoencoder
+from symnorm_jax.models.unet import UNet
+from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
+from symnorm_jax.systems.rivals.residual import check_sides, embedding
+
+DATA = ("data.size", "data.spacing", "data.percentiles", "data.midline")  # what networks of any system depend on
+NET = "baseline"  # of every baseline: the name of its network, of its stage, and of its section in `train`
+
+Reconstruct = Callable[[Variables, jax.Array], jax.Array]
+
+
+def autoencoder(config: ConfigDict) -> System:
+    """AE with a dense bottleneck of 128 (Baur et al. 2021); L1 loss, the residual and the bottleneck are scored."""
+    return _bottleneck(config, lambda image, brain, keys: image, "autoencoder")
+
+
+def context_encoder(config: ConfigDict) -> System:
+    """The same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
+
+    Without the adversarial loss of the former and the VAE of the latter; L1 loss, in all of the brain. At inference
+    nothing is erased.
+    """
+    low, high = config.erasing.sides
+    if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
+        found = f"erasing.rectangles={config.erasing.rectangles}, erasing.sides={tuple(config.erasing.sides)}"
+        raise ConfigError(f"{found}; one rectangle or more and two ascending shares up to 1 are allowed.")
+    corrupt = lambda image, brain, keys: erase(image, keys, config.erasing)  # noqa: E731
+    return _bottleneck(config, corrupt, "autoencoder", "erasing")
+
+
+def variational_autoencoder(config: ConfigDict) -> System:
+    """VAE of the same architecture (Baur et al. 2021): L1 error summed over pixels, scored from the posterior mean."""
+    check_sides(config, 2 ** len(config.autoencoder.widths))
+    net = _autoencoder(config, variational=True)
+
+    def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        params = {"params": variables["params"][NET]}
+        mean, log_variance = net.apply(params, batch["image"], method="encode")
+        noise = jax.vmap(lambda one: jax.random.normal(one, mean.shape[1:]))(example_keys(key, batch["index"]))
+        decoded = net.apply(params, mean + noise * jnp.exp(0.5 * log_variance), method="decode")
+        error = (jnp.abs(decoded - batch["image"]) * batch["brain"]).sum((1, 2, 3)).mean()
+        kl = losses.kl_to_standard_normal(mean, log_variance).mean()
+        return error + kl, Aux({"l1": error, "kl": kl}, variables["stats"])
+
+    return _system(net.init, loss, _embed_bottleneck(net, config), "autoencoder")
+
+
+def denoising_autoencoder(config: ConfigDict) -> System:
+    """U-Net that takes coarse noise out (Kascenas et al. 2022); at inference it is given the slice as it is.
+
+    Its loss is squared and its widths are those of symnorm's U-Net.
+    """
+    check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
+    net = UNet(**config.unet, **config.network)
+    loss = denoising_loss(net, config)
+
+    def embed(variables: Variables, batch: Batch) -> Embedding:
+        return embedding(batch, _apply(net, variables, batch["image"]), config.mask.patch)
+
+    return _system(net.init, loss, embed, "unet", "noise")
+
+
+def denoising_loss(net: UNet, config: ConfigDict) -> Callable:
+    """The stage loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be drawn."""
+    settings = config.noise
+    if not (1 <= settings.grid <= min(config.data.size) and settings.deviation > 0):
+        found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
+        raise ConfigError(f"{found}; 1 to {min(config.data.size)} cells and a positive deviation are allowed.")
+    corrupt = lambda image, brain, keys: image + coarse_noise(image, keys, settings) * brain  # noqa: E731
+    return _reconstruction_loss(net, corrupt, "l2")
+
+
+def coarse_noise(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
+    """Gaussian noise of `settings.deviation` drawn on `settings.grid` cells a side, enlarged to images `[B, *S, C]`.
+
+    Between the cells' centres, where values are interpolated, deviation is less: two thirds of it on average. Noise is
+    rolled by a random shift, so that no place of the grid is special, as in Kascenas et al. (2022).
+    """
+
+    def of_one(key: jax.Array) -> jax.Array:
+        draw, *shifts = jax.random.split(key, 3)
+        shape = (*(settings.grid,) * 2, image.shape[-1])
+        noise = jax.image.resize(jax.random.normal(draw, shape), image.shape[1:], "linear")
+        shift = [jax.random.randint(one, (), 0, side) for one, side in zip(shifts, image.shape[1:], strict=False)]
+        return settings.deviation * jnp.roll(noise, jnp.stack(shift), (0, 1))
+
+    return jax.vmap(of_one)(keys)
+
+
+def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
+    """Images `[B, *S, C]` with `settings.rectangles` rectangles set to 0, their sides drawn from `settings.sides`,
+    a range of shares of the image's."""
+
+    def of_one(one: jax.Array, key: jax.Array) -> jax.Array:
+        low, high = settings.sides
+        centre, half = jnp.split(jax.random.uniform(key, (settings.rectangles, 4)), 2, axis=1)
+        half = (low + (high - low) * half) / 2
+        place = jnp.stack(jnp.meshgrid(*((jnp.arange(n) + 0.5) / n for n in one.shape[:2]), indexing="ij"), -1)
+        erased = (jnp.abs(place[None] - centre[:, None, None]) < half[:, None, None]).all(-1).any(0)
+        return jnp.where(erased[..., None], 0.0, one)
+
+    return jax.vmap(of_one)(image, keys)
+
+
+def _autoencoder(config: ConfigDict, variational: bool = False) -> Autoencoder:
+    size = tuple(config.data.size)
+    return Autoencoder(**config.autoencoder, **config.network, size=size, variational=variational)
+
+
+def _bottleneck(config: ConfigDict, corrupt: Callable, *meaning: str) -> System:
+    check_sides(config, 2 ** len(config.autoencoder.widths))
+    net = _autoencoder(config)
+    return _system(net.init, _reconstruction_loss(net, corrupt), _embed_bottleneck(net, config), *meaning)
+
+
+def _system(init: Callable, loss: Callable, embed: Callable, *meaning: str) -> System:
+    def variables(key: jax.Array, batch: Batch) -> Variables:
+        return {"params": {NET: init(key, batch["image"])["params"]}, "stats": {}}
+
+    return System(variables, {NET: Stage((NET,), loss)}, embed, ("mae",), meaning=(*DATA, "mask.patch", *meaning))
+
+
+def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
+    """Mean error of one `kind` of `losses.RECONSTRUCTION`, in the brain, of what `net` makes of the corrupted image."""
+
+    def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        seen = corrupt(batch["image"], batch["brain"], example_keys(key, batch["index"]))
+        error = losses.RECONSTRUCTION[kind](_apply(net, variables, seen), batch["image"], batch["brain"]).mean()
+        return error, Aux({kind: error}, variables["stats"])
+
+    return loss
+
+
+def _embed_bottleneck(net: Autoencoder, config: ConfigDict) -> Callable:
+    def embed(variables: Variables, batch: Batch) -> Embedding:
+        params = {"params": variables["params"][NET]}
+        z, _ = net.apply(params, batch["image"], method="encode")
+        return embedding(batch, net.apply(params, z, method="decode"), config.mask.patch, z)
+
+    return embed
+
+
+def _apply(net, variables: Variables, image: jax.Array) -> jax.Array:
+    return net.apply({"params": variables["params"][NET]}, image)
