@@ -4,7 +4,7 @@ python launch/train.py --config=configs/ssa.py --config.data.root=/data/BraTS-Af
 python launch/train.py --config=configs/ssa.py --config.data.root=/data/BraTS-Africa --config.finetune.kind=vae \
     --config.finetune.patients=10 --workdir=runs/ssa_vae_10
 
-`finetune.kind` is none, gaussian, vae or all; the report has a row for the source as it is, `baseline zero shot`.
+`finetune.kind` is none, gaussian, vae or all; the report has a row for the source as it is, `zero shot`.
 """
 
 from configs import sweeps

@@ -19,7 +19,7 @@ from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.cases import LEVELS
 
 _RUNS = flags.DEFINE_list("runs", None, "Run directories, the reference first.", required=True)
-_LEVEL = flags.DEFINE_enum("level", "slice", LEVELS, "What is judged; patients alone need not be cut alike.")
+_LEVEL = flags.DEFINE_enum("level", "sample", LEVELS, "What is judged; patients alone need not be cut alike.")
 _OUTPUT = flags.DEFINE_string("output", "runs/comparison", "The folder to write to.")
 
 

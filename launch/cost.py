@@ -32,7 +32,7 @@ def main(_) -> None:
                 run.measure_cost(anew=True)
                 write_report(workdir, run.config)
             cost = read_json(workdir / "cost.json")
-            cells = [str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_slice']:.2f}"]
+            cells = [str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_sample']:.2f}"]
             shown.add_row(workdir.name, sample_of(run.config).noun, *cells, cost["device"])
     Console().print(shown)
 

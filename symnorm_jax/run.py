@@ -32,8 +32,7 @@ from symnorm_jax.scoring.cost import cost
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
 from symnorm_jax.scoring.mahalanobis import Gaussian
 from symnorm_jax.scoring.predictions import prediction_table
-from symnorm_jax.scoring.scores import healthy_moments, score_names, score_table
-from symnorm_jax.scoring.takeover import ZERO_SHOT
+from symnorm_jax.scoring.scores import ZERO_SHOT, healthy_moments, score_names, score_table
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.systems.contract import Variables
 from symnorm_jax.training.sharding import make_mesh
@@ -242,7 +241,7 @@ class Run:
     def _thresholds(self, level: str, cases: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict]:
         """`{score: {rule: fit}}`, fitted on validation cases or, if so configured, taken over from the source."""
         config, own = self.config, score_names(table)
-        fitted = fit_thresholds(cases, own + score_names(table, baselines=True), config.score)
+        fitted = fit_thresholds(cases, own + score_names(table, trivial=True), config.score)
         if level == "patient" and config.score.patient == "calibrated":
             # Validation patients were compared with the others of them, new ones are with all: not exchangeable.
             fitted = {name: rules | {"conformal": unpromised(rules["conformal"])} for name, rules in fitted.items()}

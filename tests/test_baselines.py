@@ -187,4 +187,4 @@ def test_cost_counts_what_embedding_takes(trained, name, monkeypatch):
     quick = cost(found.system, found.variables, batch, make_mesh())
     assert quick["passes"] == found.system.passes == (8 if name == "pddpm" else 1)
     assert quick["parameters"] == sum(np.prod(x.shape) for x in jax.tree.leaves(found.variables["params"]))
-    assert 0 < quick["seconds_per_slice"] < 60 and jax.devices()[0].device_kind in quick["device"]
+    assert 0 < quick["seconds_per_sample"] < 60 and jax.devices()[0].device_kind in quick["device"]

@@ -13,7 +13,7 @@ from symnorm_jax.evaluation.cases import (
     p_values,
     patient_cases,
     position_edges,
-    slice_cases,
+    sample_cases,
 )
 from symnorm_jax.scoring.thresholds import Settings, fit_thresholds, realised
 
@@ -31,7 +31,7 @@ def table_of(rng, counts=None, slices=16, ill=lambda i: i % 3 == 2):
             rows = {"patient": f"{split}{i}", "session": "", "slice": range(slices), "position": position}
             rows |= {"brain_mm2": 9000.0, "lesion_mm2": 0.0, "healthy_person": not ill(i), "label": label}
             score = rng.normal(size=(2, slices)) + 3 * position + 2 * (label == "abnormal")
-            parts.append(pd.DataFrame(rows | {"split": split, "mse": score[0], "baseline_area": score[1]}))
+            parts.append(pd.DataFrame(rows | {"split": split, "mse": score[0], "trivial_area": score[1]}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -41,8 +41,8 @@ def table(rng):
 
 
 def test_slices_that_are_neither_are_left_out(table):
-    slices = cases_at("slice", table, "test")
-    pd.testing.assert_frame_equal(slices, slice_cases(table, "test"))
+    slices = cases_at("sample", table, "test")
+    pd.testing.assert_frame_equal(slices, sample_cases(table, "test"))
     assert set(slices.label) == {"healthy", "abnormal"} and (slices.positive == (slices.label == "abnormal")).all()
     assert len(slices) == 9 * 16 - 3 and set(slices.split) == {"test"}
 
@@ -58,12 +58,12 @@ def test_slices_that_are_neither_are_left_out(table):
 def test_patients_by_hand(table, aggregate, by_hand):
     table = table.drop(table.index[table.patient == "test1"][2:])  # leaves fewer slices than k
     found = cases_at("patient", table.sample(frac=1, random_state=0), "test", aggregate, k=3)
-    assert list(found) == ["patient", "mse", "baseline_area", "positive"]
+    assert list(found) == ["patient", "mse", "trivial_area", "positive"]
     assert found.patient.tolist() == [f"test{i}" for i in range(9)]
     assert found.positive.tolist() == [i % 3 == 2 for i in range(9)]
     for row in found.itertuples():
         own = table[table.patient == row.patient]
-        assert (row.mse, row.baseline_area) == pytest.approx((by_hand(own.mse), by_hand(own.baseline_area)))
+        assert (row.mse, row.trivial_area) == pytest.approx((by_hand(own.mse), by_hand(own.trivial_area)))
 
 
 def test_top_k_lies_between_the_mean_and_the_worst_slice(table):
@@ -80,7 +80,7 @@ def test_a_p_value_counts_what_is_as_high_among_others_of_the_same_height(table)
     table.loc[::5, "mse"] = 1.5  # ties
     healthy = table.loc[healthy.index]
     rows = table[table.split.isin(["val", "test"])]
-    found = p_values(table, rows, ["baseline_area", "mse"])
+    found = p_values(table, rows, ["trivial_area", "mse"])
     for value, row in zip(found[:, 1], rows.itertuples(), strict=True):
         low, high = next((a, b) for a, b in zip(edges, edges[1:], strict=False) if a <= row.position < b)
         band = healthy[(healthy.position >= low) & (healthy.position < high) & (healthy.patient != row.patient)]
@@ -153,8 +153,8 @@ def test_groups_stay_with_the_cases_at_both_levels(table, aggregate):
     about = ("site", "age")
     patients = cases_at("patient", table, "test", aggregate, about=about)
     assert patients.site.tolist() == [f"site {i}" for i in range(9)] and (patients.age == 40.5).all()
-    assert list(patients) == ["patient", "mse", "baseline_area", "site", "age", "positive"]
-    slices = cases_at("slice", table, "test", aggregate, about=about)
+    assert list(patients) == ["patient", "mse", "trivial_area", "site", "age", "positive"]
+    slices = cases_at("sample", table, "test", aggregate, about=about)
     assert set(about) <= set(slices) and (slices.site == "site " + slices.patient.str[-1]).all()
 
 
@@ -163,7 +163,7 @@ def test_bad_input_ends_in_a_sentence(table):
         patient_cases(table, "test", "median")
     with pytest.raises(ConfigError, match="made of its 0 highest slices"):
         patient_cases(table, "test", "top_k", 0)
-    with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'baseline_area'"):
+    with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'trivial_area'"):
         patient_cases(table, "test", about=("site",))
     with pytest.raises(ConfigError, match="The column 'site' is text and no score"):
         patient_cases(table.assign(site="a"), "test")

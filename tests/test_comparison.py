@@ -24,7 +24,7 @@ def run_named(folder, name, score=None, **changes):
         table.to_csv(path)
         thresholds = read_json(folder / name / "thresholds.json")
         cases = table[table.split == "val"].assign(positive=table.label == "abnormal")
-        thresholds["slice"] |= fit_thresholds(cases, ["mse"], Settings())
+        thresholds["sample"] |= fit_thresholds(cases, ["mse"], Settings())
         write_json(folder / name / "thresholds.json", thresholds)
     return folder / name
 
@@ -97,7 +97,7 @@ def test_the_rival_to_beat_is_chosen_on_validation(runs, tmp_path):
     tuned = run_named(tmp_path, "tuned", only_in_validation)
     found = compare([runs[1], tuned, runs[0]])
     assert found["best_on_validation"] == "tuned"
-    assert line_of(found, "tuned")["slice"]["auroc"]["value"] == 0
+    assert line_of(found, "tuned")["sample"]["auroc"]["value"] == 0
 
 
 def test_trivial_baselines_take_part_and_cost_nothing(compared):

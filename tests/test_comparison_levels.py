@@ -36,7 +36,7 @@ def test_slices_beside_volumes_are_refused_with_the_way_out(runs, tmp_path):
     with pytest.raises(RunError, match=r"test slice cases are not those of .*, and --level=patient would pair them\.$"):
         compare(list(runs))
     fewer = run_named(tmp_path, "fewer", volumes=True, maps=False, test_patients=6)
-    for level in ("slice", "patient"):
+    for level in ("sample", "patient"):
         with pytest.raises(RunError, match=r"test patient cases .* only runs that judge the same people can be paired"):
             compare([runs[0], fewer], level)
 
@@ -59,7 +59,7 @@ def test_all_that_is_paired_is_of_patients(runs, compared):
 
 
 def test_trivial_baselines_are_those_of_the_first_run(runs, compared):
-    score, ill = people(runs[0], "baseline_brightness")
+    score, ill = people(runs[0], "trivial_brightness")
     found = line_of(compared, "brightness")["patient"]["auroc"]["value"]
     assert found == pytest.approx(roc_auc_score(ill, score), abs=1e-6)
 
@@ -109,7 +109,7 @@ def test_every_file_says_the_level_and_none_speaks_of_slices(compared, tmp_path)
 def test_at_slice_level_the_level_is_said_too(runs, tmp_path):
     slices = compare([runs[0]])
     assert tables.forest(slices).get_suptitle().startswith("Slice level: 72 test slices of 8 patients")
-    assert set(tables.numbers(slices).level) == {"slice"}
+    assert set(tables.numbers(slices).level) == {"sample"}
     assert list(tables.quality_table(slices))[:2] == ["method", "AUROC within position"]
 
 

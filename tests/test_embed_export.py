@@ -25,7 +25,7 @@ from symnorm_jax.files import load_arrays
 from symnorm_jax.run import FROM_METRICS, FROM_SCORES, Run
 from symnorm_jax.rundir import open_run
 from symnorm_jax.scoring import export
-from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.scores import own
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
 
@@ -250,7 +250,7 @@ def test_a_table_of_many_parts_is_one_table(tmp_path, monkeypatch, run, scans):
     monkeypatch.setattr(export, "ROWS", 8)
     embed(run, without_labels(scans), tmp_path / "parts.npz")
     whole, parts = load_arrays(tmp_path / "whole.npz"), load_arrays(tmp_path / "parts.npz")
-    assert list(whole) == list(parts) and not any(name.startswith(BASELINE) for name in whole)
+    assert list(whole) == list(parts) and all(own(name) for name in whole)
     for name in whole:
         np.testing.assert_array_equal(whole[name], parts[name])
 

@@ -29,7 +29,7 @@ CONFIGS = sorted(
     if path.stem not in ("__init__", "base", "baselines", "sweeps", "volumes")
 )
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
-BASELINES = {f"baseline_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
+BASELINES = {f"trivial_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
 
 
 def config_of(name, size="tiny"):
@@ -70,12 +70,12 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
     run.everything()
     assert run.finished
     results = json.loads((run.workdir / "metrics.json").read_text())
-    assert {"slice", "patient", "pixel", "lesion", "froc", "steps", "thresholds", "calibration", "groups"} <= set(
+    assert {"sample", "patient", "pixel", "lesion", "froc", "steps", "thresholds", "calibration", "groups"} <= set(
         results
     )
-    for level in ("slice", "patient"):
+    for level in ("sample", "patient"):
         assert set(results[level]) == {"mse", "mahalanobis", "mse+mahalanobis"} | BASELINES
-    found = results["slice"]["mse+mahalanobis"]
+    found = results["sample"]["mse+mahalanobis"]
     assert {f"auroc_within_position_minus_{one}" for one in BASELINES} <= set(found)
     for bounds in found.values():
         assert set(bounds) == {"value", "low", "high"}
@@ -93,8 +93,8 @@ def test_a_cohort_without_lesions_ends_in_a_report_that_says_so(releases, tmp_pa
     run = run_of("ixi", releases, tmp_path / "run", **changes)
     run.everything()
     results = json.loads((run.workdir / "metrics.json").read_text())
-    assert not {"pixel", "lesion"} & set(results) and results["slice"]["mse"]["auroc"]["value"] is None
-    assert results["slice"]["mse"]["prevalence"]["value"] == 0
+    assert not {"pixel", "lesion"} & set(results) and results["sample"]["mse"]["auroc"]["value"] is None
+    assert results["sample"]["mse"]["prevalence"]["value"] == 0
     assert "one class only" in (run.workdir / "report.html").read_text()
     assert any("no abnormal slice" in note for note in results["notes"])
 
@@ -119,11 +119,11 @@ def test_from_the_source_set_to_both_transfers(phantom_releases, tmp_path):
         run.everything()
         source = str(run.workdir)
         scores = manifest.read_table(run.workdir / "scores.csv")
-        assert ("baseline_zero_shot" in scores) == (name != "mets")
+        assert ("zero_shot" in scores) == (name != "mets")
         assert (manifest.UNLABELLED in set(scores.split)) == (name == "mets")
         assert scores.mahalanobis.notna().all()
     found = json.loads((run.workdir / "metrics.json").read_text())
-    assert found["patient"]["baseline_zero_shot"]["auroc"]["value"] is not None
+    assert found["patient"]["zero_shot"]["auroc"]["value"] is not None
 
 
 def test_full_configs_build_and_presets_apply():

@@ -37,7 +37,7 @@ def spoiled(folder, change):
 
 def test_the_adjusted_area_is_that_of_residuals_from_the_healthy(run):
     folder, _ = run
-    rows, found = test_rows(folder), read_json(folder / "metrics.json")["slice"]["mse"]["auroc_adjusted"]["value"]
+    rows, found = test_rows(folder), read_json(folder / "metrics.json")["sample"]["mse"]["auroc_adjusted"]["value"]
     place = np.column_stack([rows.position, rows.position**2, rows.brain_mm2])
     healthy = (rows.label == "healthy").to_numpy()
     model = LinearRegression().fit(place[healthy], rows.mse[healthy])
@@ -47,7 +47,7 @@ def test_the_adjusted_area_is_that_of_residuals_from_the_healthy(run):
 def test_groups_have_their_own_numbers(run):
     folder, _ = run
     results, rows = read_json(folder / "metrics.json"), test_rows(folder)
-    sites = results["groups"]["slice"]["site"]
+    sites = results["groups"]["sample"]["site"]
     assert set(sites) == {"here", "there"} and sum(site["cases"] for site in sites.values()) == len(rows)
 
 
@@ -69,7 +69,7 @@ def test_without_abnormal_slices_there_is_a_sentence_and_a_false_positive_rate(t
     write_run(tmp_path / "run", lesions=False)
     results = read_json(tmp_path / "run" / "metrics.json")
     assert any("no abnormal slice" in note for note in results["notes"])
-    assert results["slice"]["mse"]["auroc"]["value"] is None and "pixel" not in results
+    assert results["sample"]["mse"]["auroc"]["value"] is None and "pixel" not in results
     delivered = results["thresholds"]["patient"]["healthy_quantile"]["healthy_patients"]
     assert delivered["of"] == 8 and 0 <= delivered["low"] <= delivered["share"] <= delivered["high"] <= 1
 
@@ -84,14 +84,14 @@ def test_without_healthy_slices_there_is_a_sentence(tmp_path):
     spoiled(tmp_path / "run", all_ill)
     results = evaluate(tmp_path / "run", config)
     assert any("no healthy slice" in note for note in results["notes"])
-    assert results["slice"]["mse"]["specificity"]["value"] is None
+    assert results["sample"]["mse"]["specificity"]["value"] is None
 
 
 def test_one_patient_has_values_without_intervals_and_a_sentence(tmp_path):
     write_run(tmp_path / "run", test_patients=1)
     results = read_json(tmp_path / "run" / "metrics.json")
     assert any("one patient" in note for note in results["notes"])
-    found = results["slice"]["mse"]["auroc"]
+    found = results["sample"]["mse"]["auroc"]
     assert found["value"] is not None and found["low"] is None
 
 

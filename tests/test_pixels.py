@@ -223,8 +223,8 @@ def test_maps_are_the_systems_and_two_without_training():
     image = np.arange(8, dtype=np.float16).reshape(1, 4, 2)
     arrays = {"image": image, "map": image + 1, "brain": np.ones((1, 4, 2), bool)}
     found = {name: pixels.map_values(name, arrays).tolist() for name in pixels.MAPS}
-    assert found["map"] == (image + 1).tolist() and found["baseline_brightness"] == image.tolist()
-    assert found["baseline_mirror"] == [[[6, 6], [2, 2], [2, 2], [6, 6]]]
+    assert found["map"] == (image + 1).tolist() and found["trivial_brightness"] == image.tolist()
+    assert found["trivial_mirror"] == [[[6, 6], [2, 2], [2, 2], [6, 6]]]
 
 
 def gamma(patients=20, size=5000):

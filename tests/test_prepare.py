@@ -21,7 +21,7 @@ from configs import table as table_config
 from symnorm_jax.data import manifest
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.store import SampleSource
-from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.report import cohort, sheet
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
@@ -224,7 +224,7 @@ def test_unlabelled_scans_are_a_split_that_is_neither_learned_nor_judged(prepare
     assert set(unknown.patient) == {"person0", "person1"} and set(unknown.label) == {"unlabelled"}
     for train_on in manifest.TRAIN_ON:
         assert not manifest.trainable(rows, train_on)[unknown.index].any()
-    assert not slice_cases(rows, "test").index.intersection(unknown.index).any()
+    assert not sample_cases(rows, "test").index.intersection(unknown.index).any()
     assert len(SampleSource(prepared.config.data.store, unknown)) == len(unknown)
 
 

@@ -25,7 +25,7 @@ from symnorm_jax.scoring.thresholds import fit_thresholds
 from symnorm_jax.statistics import bands
 from symnorm_jax.statistics.intervals import patient_weights
 
-NAMES = ("mse", "mahalanobis", "baseline_brightness", "baseline_position")
+NAMES = ("mse", "mahalanobis", "trivial_brightness", "trivial_position")
 ANN = "<script>alert(1)</script> | `ann`"
 VOID = {"meta", "img", "link", "br", "hr"}
 
@@ -55,7 +55,9 @@ def write_run(folder, maps=True, lesions=True, test_patients=8, sites=("here", "
     scored[about + list(NAMES)].to_csv(folder / "scores.csv", index_label="index")
     _write_fits(folder, config, scored)
     _write_arrays(folder, rows, maps, rng)
-    write_json(folder / "cost.json", {"passes": 7, "parameters": 1234567, "seconds_per_slice": 0.0123, "device": "cpu"})
+    write_json(
+        folder / "cost.json", {"passes": 7, "parameters": 1234567, "seconds_per_sample": 0.0123, "device": "cpu"}
+    )
     write_json(folder / "overrides.json", {"config": "configs/demo.py:tiny", "seed": 3, "data.root": "/my data"})
     environment = {"python": "3.11.7", "commit": None, "packages": {"jax": "0.10.2"}}
     write_json(folder / "environment.json", environment)
@@ -184,7 +186,7 @@ def test_the_numbers_are_those_of_the_files(copy):
     made = {"auroc_within_position": 0.123, "auroc": 0.234, "auroc_adjusted": 0.345, "average_precision": 0.456}
     for metric, value in made.items():
         bounds = {"value": value, "low": value - 0.1, "high": value + 0.1}
-        changed(folder, "metrics.json", lambda x, m=metric, b=bounds: x["slice"]["mahalanobis"].update({m: b}))
+        changed(folder, "metrics.json", lambda x, m=metric, b=bounds: x["sample"]["mahalanobis"].update({m: b}))
     changed(folder, "cost.json", lambda x: x.update(passes=8191))
     changed(folder, "thresholds.json", lambda x: x["patient"]["mahalanobis"]["roc"].update(value=77.77, patients=4242))
     page, written = text_of(page_of(folder, config)), card(read_files(folder, config))
@@ -193,7 +195,7 @@ def test_the_numbers_are_those_of_the_files(copy):
         assert shown in page and shown in written
     for text in ("8191", "77.77", "4242"):
         assert text in page and text in written
-    assert "AUROC of 0.123 (0.023–0.223); of the trivial baselines" in page
+    assert "AUROC of 0.123 (0.023–0.223); of the trivial scores" in page
 
 
 def test_names_from_files_are_escaped(copy):
@@ -230,8 +232,8 @@ def test_the_card_names_nobody_and_has_its_headings(run):
 def test_thresholds_tell_what_they_promise_and_what_came_of_it(copy):
     folder, config = copy
     page = text_of(page_of(folder, config))
-    fit = json.loads((folder / "thresholds.json").read_text())["slice"]["mahalanobis"]["conformal"]
-    done = json.loads((folder / "metrics.json").read_text())["thresholds"]["slice"]["conformal"]["healthy_patients"]
+    fit = json.loads((folder / "thresholds.json").read_text())["sample"]["mahalanobis"]["conformal"]
+    done = json.loads((folder / "metrics.json").read_text())["thresholds"]["sample"]["conformal"]["healthy_patients"]
     assert fit["promise"] in page and f"a rate of {fit['expected_rate']:.3f}" in page
     came = f"{done['share']:.3f} ({done['low']:.3f}–{done['high']:.3f}), {done['called']} of {done['of']}"
     assert page.count(f"On the test split it was {came}") == 2  # of patients too, whose score is their highest slice
@@ -240,7 +242,7 @@ def test_thresholds_tell_what_they_promise_and_what_came_of_it(copy):
     assert "conformal, alpha = 0.1 (in use)" in (shown := text_of(page_of(folder, other)))
     assert "6 calibration patients; alpha=0.1 needs 9; the overall threshold decides" in shown
     nothing = {"value": None, "reason": "nobody is left"}
-    changed(folder, "thresholds.json", lambda x: x["slice"]["mahalanobis"]["roc"].update(nothing))
+    changed(folder, "thresholds.json", lambda x: x["sample"]["mahalanobis"]["roc"].update(nothing))
     page = text_of(page_of(folder, config))
     assert "has no threshold: nobody is left" in page and "nothing fails at it" in page
 

@@ -61,13 +61,13 @@ def test_levels_that_differ_are_both_told(tmp_path, capsys):
 
 def test_the_numbers_are_those_of_the_volumes(run):
     folder, config = run
-    found = read_json(folder / "metrics.json")["slice"]["mahalanobis"]
+    found = read_json(folder / "metrics.json")["sample"]["mahalanobis"]
     shown = read_files(folder, config).results["volume"]["mahalanobis"]
     assert shown["auroc"] == found["auroc"] == found["auroc_within_position"]
     assert shown["auroc_adjusted_for_area"] == found["auroc_adjusted"]
     for name in ("position", "brightness"):
-        gap = found[f"auroc_within_position_minus_baseline_{name}"]
-        assert shown[f"auroc_minus_baseline_{name}"] == gap
+        gap = found[f"auroc_within_position_minus_trivial_{name}"]
+        assert shown[f"auroc_minus_trivial_{name}"] == gap
     value = f"{found['auroc']['value']:.3f} ("
     assert f"tells abnormal from healthy volumes with an AUROC of {value}" in text_of(page_of(folder, config))
 
@@ -75,5 +75,5 @@ def test_the_numbers_are_those_of_the_volumes(run):
 def test_what_is_said_of_slices_stays(tmp_path):
     config = write_run(tmp_path / "cut", maps=False)
     files, results = read_files(tmp_path / "cut", config), read_json(tmp_path / "cut" / "metrics.json")
-    assert files.results == results and files.levels == {"slice": "slice", "patient": "patient"}
+    assert files.results["slice"] == results["sample"] and files.levels == {"sample": "slice", "patient": "patient"}
     assert told(results, files.levels, SLICE) is results

@@ -76,33 +76,33 @@ def test_fine_tuning_changes_what_was_asked_for_and_no_more(folder, source, kind
     gaussians = [(one.workdir / "gaussian.npz").read_bytes() for one in (run, source)]
     assert (gaussians[0] == gaussians[1]) == (kind == "none")
     scores = manifest.read_table(run.workdir / "scores.csv")
-    zero_shot, own = scores.baseline_zero_shot.to_numpy(), scores.mahalanobis.to_numpy()
+    zero_shot, own = scores.zero_shot.to_numpy(), scores.mahalanobis.to_numpy()
     if kind == "none":
         np.testing.assert_allclose(zero_shot, own, rtol=1e-5)
     else:
         assert np.abs(zero_shot - own).max() > 1e-3
     page = (run.workdir / "report.html").read_text()
-    assert f"started from {source.workdir}, fine-tuned: {kind}" in page and "baseline zero shot" in page
+    assert f"started from {source.workdir}, fine-tuned: {kind}" in page and "zero shot" in page
 
 
 def test_zero_shot_is_the_same_whatever_is_fine_tuned(folder, source):
     runs = [seen_through(target(folder, source, kind)) for kind in ("none", "vae")]
-    one, other = (manifest.read_table(run.workdir / "scores.csv").baseline_zero_shot for run in runs)
+    one, other = (manifest.read_table(run.workdir / "scores.csv").zero_shot for run in runs)
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 def test_thresholds_are_the_target_s_or_the_source_s(folder, source):
-    theirs = json.loads((source.workdir / "thresholds.json").read_text())["slice"]["mahalanobis"]["healthy_quantile"]
+    theirs = json.loads((source.workdir / "thresholds.json").read_text())["sample"]["mahalanobis"]["healthy_quantile"]
     for choice, run in (
         ("target", target(folder, source, "gaussian")),
         ("source", target(folder, source, "gaussian", **{"score.thresholds": "source"})),
     ):
         seen_through(run)
-        fitted = json.loads((run.workdir / "thresholds.json").read_text())["slice"]
+        fitted = json.loads((run.workdir / "thresholds.json").read_text())["sample"]
         chosen = fitted["mahalanobis"]["healthy_quantile"]
         assert (chosen["value"] == theirs["value"]) == (choice == "source")
         assert chosen["origin"] == ("val" if choice == "target" else f"{source.workdir}: val")
-        assert fitted["baseline_zero_shot"]["healthy_quantile"]["value"] == theirs["value"]
+        assert fitted["zero_shot"]["healthy_quantile"]["value"] == theirs["value"]
         assert f"thresholds of the {choice}" in (run.workdir / "report.html").read_text()
 
 
@@ -163,7 +163,7 @@ def test_a_threshold_for_another_sum_over_slices_is_none_for_patients(folder, so
             score.update(changes)
         return thresholds_of(str(source.workdir), level, score)["mahalanobis"]["healthy_quantile"]["value"]
 
-    assert taken("patient") is not None and taken("slice", patient="mean") is not None
+    assert taken("patient") is not None and taken("sample", patient="mean") is not None
     for changes in ({"patient": "mean"}, {"top_k": 3}, {"patient": "calibrated"}):
         assert taken("patient", **changes) is None
 

@@ -75,7 +75,7 @@ def run(weights) -> Run:
 
 def test_it_goes_from_converted_weights_to_its_report(run):
     assert run.finished and not (run.workdir / "pretrain").exists() and not (run.workdir / "embeddings/source").exists()
-    assert "baseline_zero_shot" not in manifest.read_table(run.workdir / "scores.csv")
+    assert "zero_shot" not in manifest.read_table(run.workdir / "scores.csv")
     for name in ("thresholds.json", "metrics.json"):
         assert "zero_shot" not in (run.workdir / name).read_text()
     assert "fine-tuned: gaussian" in (run.workdir / "report.html").read_text()
@@ -119,7 +119,7 @@ def test_a_run_from_that_run_has_a_zero_shot_score_and_the_same_doubt(run):
     later = run_from(run.workdir, "later", seed=1, **{"finetune.kind": "none"})
     for step in (later.prepare, later.train_and_embed, later.fit, later.score):
         step()
-    assert "baseline_zero_shot" in manifest.read_table(later.workdir / "scores.csv")
+    assert "zero_shot" in manifest.read_table(later.workdir / "scores.csv")
     assert (later.workdir / "leakage.json").read_text() == (run.workdir / "leakage.json").read_text()
     assert (later.workdir / "gaussian.npz").read_bytes() == (run.workdir / "gaussian.npz").read_bytes()
 

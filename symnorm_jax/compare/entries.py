@@ -15,13 +15,12 @@ from symnorm_jax.evaluation.maps import pixel_histograms
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.rundir import read_config
-from symnorm_jax.scoring.scores import ABOUT, BASELINE, score_names
-from symnorm_jax.scoring.takeover import ZERO_SHOT
+from symnorm_jax.scoring.scores import ABOUT, TRIVIAL, ZERO_SHOT, own, score_names
 from symnorm_jax.scoring.thresholds import threshold_of
 
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
 NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
-TRIVIAL = {"passes": 0, "parameters": 0, "seconds_per_slice": None}  # the cost of what passes through no network
+FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
 
 
 Pixels = tuple[np.ndarray, np.ndarray]  # patients [P] and histograms [P, 2, bins], see `maps.pixel_histograms`
@@ -40,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]:
-    """The config of the first run, and its headline, that of every other, and last the first's trivial baselines.
+    """The config of the first run, and its headline, that of every other, and last the first's trivial scores.
 
     Cases are those of `level`, one of LEVELS, and of the levels after it: whoever judges slices judges patients too.
     Raises RunError for runs that are not finished, or of one name.
@@ -61,8 +60,8 @@ def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]
         _entry(of[0].name, of[2].score.headline, level, of, found.get("map"))
         for of, found in zip(each, maps, strict=True)
     ]
-    for score in (one for one in score_names(tables[0], baselines=True) if one != ZERO_SHOT):
-        name = score.removeprefix(BASELINE).replace("_", " ")
+    for score in (one for one in score_names(tables[0], trivial=True) if one != ZERO_SHOT):
+        name = score.removeprefix(TRIVIAL).replace("_", " ")
         entries.append(_entry(name, score, level, each[0], maps[0].get(score)))
     return configs[0], entries
 
@@ -105,7 +104,7 @@ def _entry(
         found = cases_at(one, table, "test", *how)
         found["threshold"] = threshold_of(fitted[one][score][config.score.threshold], found)
         cases[one] = found.sort_values([key for key in KEYS if key in found])
-    cost = TRIVIAL if score.startswith(BASELINE) else read_json(run / "cost.json")
+    cost = FREE if not own(score) else read_json(run / "cost.json")
     if level == "patient":
         cost = _of_patients(cost, table[table.split == "test"])
     return Entry(name, run, score, cases, cases_at(level, table, "val", *how), cost, pixels)
@@ -113,7 +112,7 @@ def _entry(
 
 def _of_patients(cost: dict, test: pd.DataFrame) -> dict:
     """The cost of a test patient on the average, all of whose samples are embedded, from that of one of them."""
-    samples, seconds = len(test) / test.patient.nunique(), cost["seconds_per_slice"]
-    about = {name: cost[name] for name in cost if name not in ("passes", "seconds_per_slice")}
+    samples, seconds = len(test) / test.patient.nunique(), cost["seconds_per_sample"]
+    about = {name: cost[name] for name in cost if name not in ("passes", "seconds_per_sample")}
     whole = {"passes_per_patient": cost["passes"] * samples}
     return whole | {"seconds_per_patient": None if seconds is None else seconds * samples} | about

@@ -1,4 +1,4 @@
-"""Runs beside one another: each one's headline score, and the trivial baselines, paired against the first run.
+"""Runs beside one another: each one's headline score, and the trivial scores, paired against the first run.
 
 Everything is measured on the same test cases and the same bootstrap replicates of their patients.
 """
@@ -15,18 +15,18 @@ from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
 from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics.delong import auroc_difference
 from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
 from symnorm_jax.statistics.paired import bootstrap_p_value, holm, mcnemar, non_inferiority, proportion_difference
 
 
-def compare(runs: list[Path], level: str = "slice") -> dict:
+def compare(runs: list[Path], level: str = "sample") -> dict:
     """`{"reference", "level", "metric", "margin", "lines": [...]}` as JSON; the first of the `runs` is the reference.
 
-    A line has `name`, `score`, `cost`, `slice` and `patient`, `{metric: values}`, and, but for the reference, `paired`,
-    see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a run of
-    slices can be paired with one of volumes: there is no `slice`, and `cost` is that of a patient. Otherwise `slices`
+    A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
+    `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a run of
+    slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. Otherwise `samples`
     counts what `sample` says, slices or volumes. `best_on_validation` names the rival with the highest metric on
     validation cases: the one to be beaten, chosen without the test split. Raises RunError unless the runs are finished
     and judge the same cases.
@@ -48,10 +48,10 @@ def compare(runs: list[Path], level: str = "slice") -> dict:
     best = max(tried, key=tried.get, default=None)
     cases = first.cases[level]
     sample = sample_of(config)
-    metric = sample.primary if level == "slice" else primary(cases)
+    metric = sample.primary if level == "sample" else primary(cases)
     about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
     about |= {"patients": int(cases.patient.nunique())}
-    about |= {"sample": sample.noun, "slices": len(cases)} if level == "slice" else {}
+    about |= {"sample": sample.noun, "samples": len(cases)} if level == "sample" else {}
     return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
 
 
@@ -63,7 +63,7 @@ def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict
         values = {metric: interval(of, weights, kind=kind) for metric, of in found.items()}
         line[level] = {metric: plain(value) for metric, value in values.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
-    name = entry.score if entry.score.startswith(BASELINE) else "map"
+    name = "map" if own(entry.score) else entry.score
     return line | {"pixel": maps.get(name, {})}
 
 

@@ -10,7 +10,7 @@ from symnorm_jax.compare.entries import KEYS
 from symnorm_jax.compare.pairs import compare
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.files import write_text
 from symnorm_jax.report.table import UNDEFINED, plain
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[pd.DataFrame, list[str], list[Path]]:
     """Write the table to `sweep.md`, its numbers and settings to `sweep.csv`, and the paired runs to `comparison/`.
 
-    Gives the table, one line a run and one a trivial baseline, the sentences below it, and the paths. Runs that judge
+    Gives the table, one line a run and one a trivial score, the sentences below it, and the paths. Runs that judge
     the test cases of the first are paired with it, with p-values that Holm corrects over them and the baselines; the
     others stand without, and a sentence says so. Raises RunError where nothing is finished.
     """
@@ -78,14 +78,14 @@ def numbers(compared: dict, finished: list[Point]) -> pd.DataFrame:
 def judged(run: Path) -> set[tuple]:
     """The test cases of a run: labelled slices, and patients with whether they are healthy."""
     table = read_scores(run, read_manifest(run / "manifest.csv"))
-    slices = slice_cases(table, "test")[[*KEYS, "positive"]]
+    slices = sample_cases(table, "test")[[*KEYS, "positive"]]
     people = table[table.split == "test"].groupby("patient").healthy_person.all()
     return {*slices.itertuples(index=False, name=None), *people.items()}
 
 
 def _sentences(compared: dict, alone: list[dict]) -> list[str]:
     said = [
-        f"{compared['slices']} test slices of {compared['patients']} patients; 95 % intervals from a bootstrap over "
+        f"{compared['samples']} test slices of {compared['patients']} patients; 95 % intervals from a bootstrap over "
         f"patients; differences are {compared['reference']} minus the other."
     ]
     if compared["best_on_validation"]:

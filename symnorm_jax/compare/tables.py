@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.report.table import UNDEFINED, interval, plain
-from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.scores import own
 
 OF_ALL = {"pixels, AP": ("pixel", "average_precision")}
 OF_PATIENTS = {"patients, AUROC": ("patient", "auroc")}
-OF_SAMPLES = {"AUROC": ("slice", "auroc"), "AP": ("slice", "average_precision")}
+OF_SAMPLES = {"AUROC": ("sample", "auroc"), "AP": ("sample", "average_precision")}
 QUALITY = {  # what is judged: {column: where it stands in a line}, the column that decides first
-    "slice": {"AUROC within position": ("slice", "auroc_within_position")} | OF_SAMPLES | OF_PATIENTS | OF_ALL,
+    "slice": {"AUROC within position": ("sample", "auroc_within_position")} | OF_SAMPLES | OF_PATIENTS | OF_ALL,
     "volume": OF_SAMPLES | OF_PATIENTS | OF_ALL,
     "patient": OF_PATIENTS | {"patients, AP": ("patient", "average_precision")} | OF_ALL,
 }
@@ -73,7 +73,7 @@ def paired_table(compared: dict) -> pd.DataFrame:
         first = {f"{compared['reference']} minus": _named(line, compared)}
         rows.append(first | dict(zip(PAIRED, cells, strict=True)))
     table = pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *PAIRED])
-    return table if compared["level"] == "slice" else table.loc[:, (table != UNDEFINED).any()]
+    return table if compared["level"] == "sample" else table.loc[:, (table != UNDEFINED).any()]
 
 
 def numbers(compared: dict) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def _whiskers(axes, values: list[dict]) -> None:
 
 def _named(line: dict, compared: dict) -> str:
     """The name of a method, of a run with its score, and a star for the best rival on validation."""
-    score = "" if line["score"].startswith(BASELINE) else f", {line['score']}"
+    score = f", {line['score']}" if own(line["score"]) else ""
     return line["name"] + score + ("*" if line["name"] == compared["best_on_validation"] else "")
 
 
@@ -136,7 +136,7 @@ def _at(line: dict, path: tuple[str, str]) -> dict | None:
 def _expense(cost: dict, what: str) -> dict[str, str]:
     """Passes, milliseconds and parameters; of a patient those of all its slices."""
     per = "_per_patient" if what == "patient" else ""
-    seconds = cost["seconds_per_patient" if per else "seconds_per_slice"]
+    seconds = cost["seconds_per_patient" if per else "seconds_per_sample"]
     return {
         "passes a patient" if per else "passes": f"{cost[f'passes{per}']:.0f}",
         f"ms a {what}": UNDEFINED if seconds is None else f"{1000 * seconds:.1f}",
@@ -149,7 +149,7 @@ def _judged(compared: dict) -> str:
     what, people = case(compared), f"{compared['patients']} patients"
     if what == "patient":
         return f"Patient level: {people} of the test split"
-    return f"{what.capitalize()} level: {compared['slices']} test {what}s of {people}"
+    return f"{what.capitalize()} level: {compared['samples']} test {what}s of {people}"
 
 
 def _sentence(compared: dict) -> str:

@@ -83,11 +83,11 @@ def rulers(run: Path, target: dict, shares: dict[float, int], draws: int) -> Ite
     config, rows = read_config(run), manifest.read_manifest(run / "manifest.csv")
     size, both = {}, {}
     for split in manifest.SPLITS:
-        arrays = load_arrays(run / "embeddings" / f"{split}.npz", "index", "score.baseline_fluid")
+        arrays = load_arrays(run / "embeddings" / f"{split}.npz", "index", "score.trivial_fluid")
         source = SampleSource(config.data.store, rows.loc[arrays["index"]])
         x = morphometry.measured(source, config.data.spacing)
         size[split] = {"index": arrays["index"], "z": x}
-        both[split] = {"index": arrays["index"], "z": np.column_stack([x, arrays["score.baseline_fluid"]])}
+        both[split] = {"index": arrays["index"], "z": np.column_stack([x, arrays["score.trivial_fluid"]])}
     yield from _probed("brain size", "ruler", run, size, target, shares, draws)
     yield from _probed("brain size and fluid", "ruler", run, both, target, shares, draws)
 

@@ -7,7 +7,7 @@ from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.scoring.scores import ABOUT, validation
 
 AGGREGATES = ("max", "mean", "top_k", "calibrated")
-LEVELS = ("slice", "patient")
+LEVELS = ("sample", "patient")
 BANDS = 10  # of slice position, from 0 to 1
 ENOUGH = 20  # healthy validation slices that a band needs; it is merged with its neighbour until it has them
 
@@ -20,10 +20,10 @@ def cases_at(
     Columns: `patient`, `positive`, every score, and those of `about` that say something else of a case, such as its
     site; slices keep all others too.
     """
-    return slice_cases(table, split) if level == "slice" else patient_cases(table, split, aggregate, k, about)
+    return sample_cases(table, split) if level == "sample" else patient_cases(table, split, aggregate, k, about)
 
 
-def slice_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
+def sample_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """The labelled slices of a split with a column `positive`; those that are neither are left out."""
     cases = table[(table.split == split) & (table.label != "neither")]
     return cases.assign(positive=cases.label == "abnormal")

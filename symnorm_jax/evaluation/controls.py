@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation.cases import slice_cases
+from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.evaluation.levels import Values, plain
 from symnorm_jax.evaluation.wording import sample_of
@@ -39,7 +39,7 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
     RunError for a test split of one patient or without slices of both classes.
     """
     table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
-    test, noun = slice_cases(table, "test"), sample_of(config).noun
+    test, noun = sample_cases(table, "test"), sample_of(config).noun
     if test.patient.nunique() < 2 or test.positive.nunique() < 2:
         raise RunError(f"{workdir}: the controls need two test patients, and abnormal and healthy test {noun}s.")
     found = {"shuffled": shuffled(test, config.score.headline, config.seed)}
@@ -71,7 +71,7 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     Nearest neighbours remember, as a large network does: what they gain from folds of slices they owe to other slices
     of the same patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
     """
-    cases = pd.concat([slice_cases(table, split) for split in ("val", "test")])
+    cases = pd.concat([sample_cases(table, split) for split in ("val", "test")])
     z = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy()
     names, patient = np.unique(cases.patient, return_inverse=True)
     lot = np.random.default_rng(config.seed).permutation(len(names)) < len(names) // 2
@@ -96,7 +96,7 @@ def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dic
     Half of the healthy test slices take the place of as many training slices; both are judged on the other half
     and the abnormal slices. The networks stay as they are, so this is the least that a leak would add.
     """
-    test, rng = slice_cases(table, "test"), np.random.default_rng(config.seed)
+    test, rng = sample_cases(table, "test"), np.random.default_rng(config.seed)
     healthy = rng.permutation(test.index[~test.positive])
     leaked, judged = healthy[: len(healthy) // 2], test.drop(healthy[: len(healthy) // 2])
     z, patients = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv").patient

@@ -28,7 +28,7 @@ from symnorm_jax.statistics.intervals import interval
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """Everything that is measured on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    `slice` and `patient` are `{score: {metric: {"value", "low", "high"}}}`, see `levels.of_cases`; `pixel`, `lesion`,
+    `sample` and `patient` are `{score: {metric: {"value", "low", "high"}}}`, see `levels.of_cases`; `pixel`, `lesion`,
     `froc` and `steps` are described in `maps.of_maps`, and left out without maps or lesions. `thresholds`, `groups` and
     `calibration` are of the headline score by level. `prediction`, of runs with a target, is described in
     `prediction.of_predictions`. `notes` are sentences on what is undefined. Raises RunError for scores that are not
@@ -36,14 +36,14 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)
-    names, groups = score_names(table) + score_names(table, baselines=True), group_columns(rows)
+    names, groups = score_names(table) + score_names(table, trivial=True), group_columns(rows)
     table = table.join(rows[groups])
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}}
     results["notes"] = unaudited([workdir]) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
-        results["notes"] += _notes(cases, sample_of(config).noun if level == "slice" else level)
+        results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
         if not len(cases):
             results |= {level: {name: {} for name in names}}
             for part in ("thresholds", "groups", "calibration"):
@@ -72,7 +72,7 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
             f"{path}: {len(missing)} slices of the test split are missing, the first of patient "
             f"{missing.patient.iloc[0]}; score the run again with launch/score.py."
         )
-    for name in score_names(table) + score_names(table, baselines=True):
+    for name in score_names(table) + score_names(table, trivial=True):
         bad = table.index[~np.isfinite(pd.to_numeric(table[name], errors="coerce"))]
         if len(bad):
             raise RunError(

@@ -7,7 +7,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.progress import progress
-from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.scores import own
 from symnorm_jax.scoring.thresholds import threshold_of
 from symnorm_jax.statistics import metrics
 from symnorm_jax.statistics.delong import auroc_interval
@@ -32,7 +32,7 @@ def of_cases(
     """`{score: {metric: values}}` of the scores `names` of the test cases of one level.
 
     `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<metric>_minus_<baseline>`, its paired
-    difference from each trivial baseline in the primary metric of the level. `auroc_delong` is the AUROC again, its
+    difference from each trivial score in the primary metric of the level. `auroc_delong` is the AUROC again, its
     interval from a formula and not from the bootstrap.
     """
     drawn = resamples(cases, config)
@@ -44,9 +44,9 @@ def of_cases(
         values |= {
             metric: interval(of, drawn.patient_weight, kind=config.evaluation.interval) for metric, of in found.items()
         }
-        if not name.startswith(BASELINE):
+        if own(name):
             metric = primary(cases)
-            for other in (one for one in names if one.startswith(BASELINE)):
+            for other in (one for one in names if not own(one)):
                 pair = separation[name][metric], separation[other][metric]
                 gap = difference(*pair, drawn.patient_weight, kind=config.evaluation.interval)
                 values[f"{metric}_minus_{other}"] = gap

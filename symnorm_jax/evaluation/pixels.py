@@ -26,7 +26,7 @@ from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.trivial import mirror_difference
 from symnorm_jax.statistics.intervals import Interval, interval
 
-MAPS = ("map", "baseline_brightness", "baseline_mirror")  # the system's, and two that need no training
+MAPS = ("map", "trivial_brightness", "trivial_mirror")  # the system's, and two that need no training
 ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the threshold `fpr_5`
 ROWS = ("none", "+erode", "+median", "+components")  # of the table of steps, each with all steps before it
 SHOWN = ("average_precision", "dice", "dice_at_5_fpr")  # its columns
@@ -43,7 +43,7 @@ Thresholds = dict[str, dict]  # {"dice" | "fpr_5": {"value", "origin"} and, wher
 
 def map_values(name: str, arrays: Arrays) -> np.ndarray:
     """One of MAPS, `[N, X, Y]`, from `image`, `map` and `brain` of the arrays of a split."""
-    if name == "baseline_mirror":
+    if name == "trivial_mirror":
         return mirror_difference(arrays["image"].astype(np.float32), arrays["brain"])
     return arrays["map" if name == "map" else "image"]
 

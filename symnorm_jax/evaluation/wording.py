@@ -71,7 +71,7 @@ def levels_of(table: pd.DataFrame, config: ConfigDict) -> dict[str, str]:
     """
     noun = sample_of(config).noun
     names = dict(zip(LEVELS, (noun, "patient"), strict=True))
-    return {"slice": noun} if noun == "volume" and _one_each(table, config) else names
+    return {"sample": noun} if noun == "volume" and _one_each(table, config) else names
 
 
 def named(parts: dict, levels: dict[str, str]) -> dict:
@@ -80,9 +80,7 @@ def named(parts: dict, levels: dict[str, str]) -> dict:
 
 
 def told(results: dict, levels: dict[str, str], sample: Sample) -> dict:
-    """`metrics.json` under the names of `levels` and of the metrics of a `sample`; of slices as it is."""
-    if sample is SLICE:
-        return results
+    """`metrics.json` under the names of `levels` and of the metrics of a `sample`."""
     found = {part: one for part, one in results.items() if part not in LEVELS} | named(results, levels)
     found |= {part: named(results[part], levels) for part in ("thresholds", "groups", "calibration")}
     found[sample.noun] = {score: _renamed(of, sample) for score, of in found[sample.noun].items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics import bands
 from symnorm_jax.statistics.intervals import Resamples
 from symnorm_jax.training.meter import PACE
@@ -28,7 +28,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def roc(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
-    """ROC curves; the headline score has a pointwise 95 % band over patients, trivial baselines are dashed."""
+    """ROC curves; the headline score has a pointwise 95 % band over patients, trivial scores are dashed."""
     figure, axes = _panel("false-positive rate (1 − specificity)", "sensitivity")
     for name, look in _looks(names, headline).items():
         found = _counts(cases, name, drawn)
@@ -140,7 +140,7 @@ def _looks(names: list[str], headline: str) -> dict[str, dict]:
     others = [name for name in names if name != headline]
     looks = {}
     for place, name in enumerate(others):
-        dash = {"dashes": DASHES[place % len(DASHES)]} if name.startswith(BASELINE) else {}
+        dash = {"dashes": DASHES[place % len(DASHES)]} if not own(name) else {}
         colour = COLOURS[1 + place % (len(COLOURS) - 1)]
         looks[name] = {"lw": 0.9, "color": colour, "label": name.replace("_", " "), **dash}
     return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": headline.replace("_", " ")}}

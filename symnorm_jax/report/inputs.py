@@ -11,7 +11,7 @@ from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.manifest import group_columns
 from symnorm_jax.evaluation.wording import Sample, levels_of, named, sample_of, told
 from symnorm_jax.files import read_json
-from symnorm_jax.report.score_tables import best_baseline, label
+from symnorm_jax.report.score_tables import best_trivial, label
 from symnorm_jax.report.table import Table, interval
 from symnorm_jax.scoring import mahalanobis
 
@@ -94,14 +94,14 @@ def left_out(rows: pd.DataFrame) -> int:
 
 
 def verdict(files: Files) -> str:
-    """The first sentence of a reader's interest: the headline score beside the best trivial baseline."""
+    """The first sentence of a reader's interest: the headline score beside the best trivial score."""
     headline, sample = files.config.score.headline, files.sample
-    best = best_baseline(files.results, sample)
+    best = best_trivial(files.results, sample)
     found = files.results[sample.noun].get(headline, {}).get(sample.primary)
     if best is None or not found or found["value"] is None:
         return f"How well {label(headline)} tells {sample.noun}s apart is undefined on this test split."
     return (
         f"{label(headline)} tells abnormal from healthy {sample.noun}s{sample.alike} with an AUROC of "
-        f"{interval(found)}; of the trivial baselines {label(best[0]).removeprefix('baseline ')} does best here, with "
+        f"{interval(found)}; of the trivial scores {label(best[0]).removeprefix('baseline ')} does best here, with "
         f"{interval(best[1])}."
     )

@@ -94,7 +94,7 @@ def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str],
 
 def chosen(files: Files) -> dict[str, pd.DataFrame]:
     """The samples to show: `gallery` by percentile, `false_positives` and `false_negatives` of the threshold in use."""
-    cases, headline = cases_at("slice", files.table, "test"), files.config.score.headline
+    cases, headline = cases_at("sample", files.table, "test"), files.config.score.headline
     fit = files.thresholds[files.sample.noun][headline][files.config.score.threshold]
     wrong = partial(gallery.failures, cases, headline, threshold_of(fit, cases))
     return {

@@ -6,8 +6,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.evaluation import detection, levels
 from symnorm_jax.evaluation.wording import Sample
 from symnorm_jax.report.table import UNDEFINED, Table, number
-from symnorm_jax.scoring.scores import BASELINE
-from symnorm_jax.scoring.takeover import ZERO_SHOT
+from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own
 from symnorm_jax.statistics.intervals import Interval
 from symnorm_jax.statistics.paired import non_inferiority
 
@@ -70,9 +69,9 @@ def prediction(results: dict, target: ConfigDict) -> Table | None:
 
 
 def summary(results: dict, cost: dict, headline: str, sample: Sample) -> Table:
-    """Every score and every trivial baseline, a row each: what it tells at each level, and what it costs."""
+    """Every score and every trivial score, a row each: what it tells at each level, and what it costs."""
     everything = dict.fromkeys([*results[sample.noun], *results.get("pixel", {})])
-    scores = sorted(everything, key=lambda name: name.startswith(BASELINE))  # sorting keeps the order otherwise
+    scores = sorted(everything, key=lambda name: not own(name))  # sorting keeps the order otherwise
     columns = _summary(results, sample)
     titles = [f"{level}s: {title}{_prevalence(results, level, metric, headline)}" for level, metric, title in columns]
     rows = [
@@ -95,13 +94,13 @@ def _summary(results: dict, sample: Sample) -> list[tuple[str, str, str]]:
 
 
 def expense(name: str, cost: dict) -> list[str]:
-    """Passes, seconds and parameters of a score; a trivial baseline passes through no network.
+    """Passes, seconds and parameters of a score; a trivial score passes through no network.
 
     The source's cost stands in its own run.
     """
-    if name.startswith(BASELINE):
+    if not own(name):
         return [UNDEFINED if name == ZERO_SHOT else "0", UNDEFINED, UNDEFINED]
-    seconds, parameters = cost.get("seconds_per_slice"), cost.get("parameters")
+    seconds, parameters = cost.get("seconds_per_sample"), cost.get("parameters")
     return [
         str(cost.get("passes", UNDEFINED)),
         UNDEFINED if seconds is None else _digits(seconds),
@@ -157,12 +156,12 @@ def verdict(gap: dict | None, margin: float) -> str:
     return non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin)
 
 
-def best_baseline(results: dict, sample: Sample) -> tuple[str, dict] | None:
-    """The trivial baseline that does best on test, by the metric that decides, and its interval; None if undefined."""
+def best_trivial(results: dict, sample: Sample) -> tuple[str, dict] | None:
+    """The trivial score that does best on test, by the metric that decides, and its interval; None if undefined."""
     found = {
         name: metrics[sample.primary]
         for name, metrics in results[sample.noun].items()
-        if name.startswith(BASELINE) and name != ZERO_SHOT and metrics and metrics[sample.primary]["value"] is not None
+        if name.startswith(TRIVIAL) and metrics and metrics[sample.primary]["value"] is not None
     }
     return max(found.items(), key=lambda one: one[1]["value"]) if found else None
 

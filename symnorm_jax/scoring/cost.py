@@ -25,7 +25,7 @@ def cost(system: System, variables: Variables, batch: dict[str, np.ndarray], mes
     return {
         "passes": system.passes,
         "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
-        "seconds_per_slice": min(_seconds(embed, variables, batch) for _ in range(REPEATS)) / len(batch["index"]),
+        "seconds_per_sample": min(_seconds(embed, variables, batch) for _ in range(REPEATS)) / len(batch["index"]),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     }
 

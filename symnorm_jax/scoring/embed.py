@@ -31,7 +31,7 @@ def embed_split(
 
     Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, with a target `predicted` `[N]`, `brain` and `lesion`
     `[N, X, Y]` bool, and, in half precision, `image`, `map` and `panel.<caption>` `[N, X, Y]`; without `pictures` no
-    `[N, X, Y]`. Of volumes there is the middle plane. Scores `score.baseline_*` need no training.
+    `[N, X, Y]`. Of volumes there is the middle plane. Scores `score.trivial_*` need no training.
     """
     found = defaultdict(list)
     total = -(-len(source) // batch_size)

@@ -12,7 +12,7 @@ from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import whole
 from symnorm_jax.scoring.embed import embed_split
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
-from symnorm_jax.scoring.scores import BASELINE
+from symnorm_jax.scoring.scores import own
 from symnorm_jax.systems.contract import Variables
 
 ROWS = 4096  # that are held at a time
@@ -46,7 +46,7 @@ def embedded(
         told = f"{start + len(some)} of {len(rows)}"
         arrays = embed_split(embed, variables, source(some), size, told, pictures=False)
         names = [name.removeprefix("score.") for name in arrays if name.startswith("score.")]
-        scores = {name: arrays[f"score.{name}"] for name in names if not name.startswith(BASELINE)}
+        scores = {name: arrays[f"score.{name}"] for name in names if own(name)}
         scores["mahalanobis"] = np.asarray(distance(fitted.gaussian, arrays["z"]))
         if fitted.in_unit:
             scores["predicted"] = fitted.in_unit(arrays["predicted"])

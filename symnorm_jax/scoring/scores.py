@@ -14,7 +14,8 @@ from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
-BASELINE = "baseline_"
+TRIVIAL = "trivial_"  # of scores that need no network
+ZERO_SHOT = "zero_shot"  # the score that a run calls headline, by the run it started from as that one is
 
 
 Moments = dict[str, dict[str, float]]  # {score: {"mean", "sd"}} of healthy validation slices
@@ -27,7 +28,7 @@ def score_table(
 
     Scores are summed in deviations from the healthy, by `moments` or else by those of the table's own validation split.
     Columns: those of `ABOUT`, each score of the system, `mahalanobis`, their sums such as `mse+mahalanobis`, and the
-    trivial baselines `baseline_*`.
+    trivial scores `trivial_*`.
     """
     parts = []
     for arrays in embedded.values():
@@ -41,7 +42,7 @@ def score_table(
     deviation = {name: (table[name] - m["mean"]) / m["sd"] for name, m in moments.items()}
     for name in (name for name in moments if name != "mahalanobis"):
         table[f"{name}+mahalanobis"] = deviation[name] + deviation["mahalanobis"]
-    return _with_baselines(table)
+    return _with_trivial(table)
 
 
 def healthy_moments(table: pd.DataFrame) -> Moments:
@@ -53,13 +54,18 @@ def healthy_moments(table: pd.DataFrame) -> Moments:
 
 
 def names_of(scores: tuple[str, ...]) -> list[str]:
-    """The columns that a system with these scores has in a score table, baselines apart."""
+    """The columns that a system with these scores has in a score table, trivial ones apart."""
     return [*scores, "mahalanobis", *(f"{name}+mahalanobis" for name in scores)]
 
 
-def score_names(table: pd.DataFrame, baselines: bool = False) -> list[str]:
-    """The columns of a score table that are scores of the system or, with `baselines`, the trivial ones."""
-    return [name for name in table if name not in ABOUT and name.startswith(BASELINE) == baselines]
+def own(name: str) -> bool:
+    """Tell whether a score is the system's own, and neither trivial nor that of the run it started from."""
+    return not name.startswith(TRIVIAL) and name != ZERO_SHOT
+
+
+def score_names(table: pd.DataFrame, trivial: bool = False) -> list[str]:
+    """The columns of a score table that are scores of the system or, with `trivial`, the others."""
+    return [name for name in table if name not in ABOUT and own(name) != trivial]
 
 
 def validation(table: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -67,22 +73,22 @@ def validation(table: pd.DataFrame, label: str) -> pd.DataFrame:
     return table[(table.split == "val") & (table.label == label)]
 
 
-def _with_baselines(table: pd.DataFrame) -> pd.DataFrame:
+def _with_trivial(table: pd.DataFrame) -> pd.DataFrame:
     """Adds slice position, brain area and both in a logistic regression, which needs abnormal slices in validation.
 
     What is free in a baseline is chosen in its favour, on validation.
     """
     centre = validation(table, "abnormal").position.median()
-    table["baseline_position"] = -(table.position - (0.5 if np.isnan(centre) else centre)).abs()
-    table["baseline_area"] = table.brain_mm2
+    table["trivial_position"] = -(table.position - (0.5 if np.isnan(centre) else centre)).abs()
+    table["trivial_area"] = table.brain_mm2
     labelled = table[(table.split == "val") & (table.label != "neither")]
     if labelled.label.nunique() == 2:
         auroc = partial(roc_auc_score, labelled.label == "abnormal")
-        for name in ("baseline_area", "baseline_brightness", "baseline_fluid"):
+        for name in ("trivial_area", "trivial_brightness", "trivial_fluid"):
             table[name] *= 1.0 if auroc(labelled[name]) >= 0.5 else -1.0
         model = make_pipeline(StandardScaler(), LogisticRegression())
         model.fit(_place(labelled), labelled.label == "abnormal")
-        table["baseline_position_and_area"] = model.decision_function(_place(table))
+        table["trivial_position_and_area"] = model.decision_function(_place(table))
     return table
 
 

@@ -12,7 +12,6 @@ from symnorm_jax.scoring.mahalanobis import Gaussian, load
 from symnorm_jax.scoring.scores import Moments, score_table
 
 THRESHOLDS = ("source", "target")
-ZERO_SHOT = "baseline_zero_shot"  # the score that this run calls headline, by the source as it is
 
 
 def source_of(config: ConfigDict) -> str | None:
@@ -41,7 +40,7 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     there = read_json(Path(run) / "config.json")["score"]
     same = all(there.get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
     reason = f"{run} makes the scores of patients otherwise"
-    changes = {} if same or level == "slice" else {"value": None, "promise": None, "reason": reason}
+    changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}
 
     def taken(fit: dict) -> dict:
         other = list(score.groups) != fit.get("groups", [])
