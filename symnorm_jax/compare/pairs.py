@@ -25,11 +25,12 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     """`{"reference", "level", "metric", "margin", "lines": [...]}` as JSON; the first of the `runs` is the reference.
 
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
-    `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a run of
-    slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. Otherwise `samples`
-    counts what `sample` says, slices or volumes. `best_on_validation` names the rival with the highest metric on
-    validation cases: the one to be beaten, chosen without the test split. Raises RunError unless the runs are finished
-    and judge the same cases.
+    `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a
+    run of slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. Otherwise
+    `samples` counts what `sample` says, slices or volumes. `best_on_validation` names the rival with the highest metric
+    on validation cases: the one to be beaten, chosen without the test split.
+
+    Raises RunError unless the runs are finished and judge the same cases.
     """
     config, entries = read_entries(runs, level)
     first, *rivals = entries
