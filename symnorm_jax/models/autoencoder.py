@@ -1,4 +1,4 @@
-"""The convolutional autoencoder with a dense bottleneck that reconstruction baselines of the field share."""
+"""The convolutional autoencoder that the reconstruction rivals share, the unified one of Baur et al. (2021)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,16 +10,16 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from symnorm_jax.models.unet import Upsample, group_norm
-from symnorm_jax.models.vae import MAX_LOG_VARIANCE
+from symnorm_jax.models.vae import LOG_VARIANCES
 
 KERNEL = 5  # pixels a side
 NARROWING = 8  # by which a 1 x 1 convolution divides the channels before the dense bottleneck
 
 
 class Autoencoder(nn.Module):
-    """The unified architecture of Baur et al. (2021): strided 5 x 5 convolutions and a dense bottleneck, and back.
+    """Reconstruct an image by strided 5 x 5 convolutions to a dense bottleneck, and back.
 
-    Where theirs has BatchNorm it has GroupNorm, and for transposed convolutions pixel shuffles. Sides divide by
+    GroupNorm stands in for the authors' BatchNorm, and pixel shuffles for transposed convolutions. Sides divide by
     `2 ** len(widths)`; `variational` adds the log-variance of a posterior.
     """
 
@@ -33,44 +33,40 @@ class Autoencoder(nn.Module):
 
     def setup(self):
         rank, narrow = len(self.size), max(self.widths[-1] // NARROWING, 1)
-        sides = [side >> len(self.widths) for side in self.size]
-        level = nn.remat(Level) if self.remat else Level
-        self.down = [level(width, dtype=self.dtype) for width in self.widths]
-        conv, dense = partial(nn.Conv, dtype=self.dtype), partial(nn.Dense, dtype=self.dtype)
-        self.narrow = conv(narrow, (1,) * rank)
+        self.sides = [side >> len(self.widths) for side in self.size]
+        block = partial(nn.remat(ResampleBlock) if self.remat else ResampleBlock, dtype=self.dtype)
+        conv, dense = partial(nn.Conv, kernel_size=(1,) * rank, dtype=self.dtype), partial(nn.Dense, dtype=self.dtype)
+        self.down = [block(width) for width in self.widths]
+        self.narrow = conv(narrow)
         self.mean = dense(self.latent)
         self.log_variance = dense(self.latent, kernel_init=nn.initializers.zeros) if self.variational else None
-        self.wide = dense(int(np.prod(sides)) * narrow)
-        self.widen = conv(self.widths[-1], (1,) * rank)
-        self.up = [level(width, up=True, dtype=self.dtype) for width in self.widths[::-1]]
-        self.out = conv(self.channels, (1,) * rank)
+        self.wide = dense(int(np.prod(self.sides)) * narrow)
+        self.widen = conv(self.widths[-1])
+        self.up = [block(width, up=True) for width in self.widths[::-1]]
+        self.out = conv(self.channels)
 
     def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """The bottleneck's mean `[B, latent]`, and its log-variance `[B, latent]` if variational."""
-        for level in self.down:
-            x = level(x)
+        """Compute the bottleneck's mean `[B, latent]`, and its log-variance `[B, latent]` if variational."""
+        for block in self.down:
+            x = block(x)
         x = self.narrow(x).reshape(len(x), -1)
         mean = self.mean(x).astype(jnp.float32)
-        if self.log_variance is None:
-            return mean, None
-        return mean, self.log_variance(x).astype(jnp.float32).clip(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+        return mean, self.log_variance(x).astype(jnp.float32).clip(*LOG_VARIANCES) if self.variational else None
 
     def decode(self, z: jax.Array) -> jax.Array:
-        """`[B, latent] -> [B, *size, channels]`."""
-        sides = [side >> len(self.widths) for side in self.size]
-        x = self.widen(self.wide(z).reshape(len(z), *sides, -1))
-        for level in self.up:
-            x = level(x)
+        """Reconstruct images from the bottleneck, `[B, latent] -> [B, *size, channels]`."""
+        x = self.widen(self.wide(z).reshape(len(z), *self.sides, -1))
+        for block in self.up:
+            x = block(x)
         return self.out(x).astype(jnp.float32)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Reconstruction from the mean, `[B, *S, C] -> [B, *S, channels]`."""
-        mean, _ = self.encode(x)
-        return self.decode(mean)
+        """Reconstruct images from the mean, `[B, *S, C] -> [B, *S, channels]`."""
+        return self.decode(self.encode(x)[0])
 
 
-class Level(nn.Module):
-    """Halves the sides, or with `up` doubles them; normalised and leaky."""
+class ResampleBlock(nn.Module):
+    """Halve the sides, or with `up` double them, by convolution, GroupNorm and leaky ReLU."""
 
     width: int
     up: bool = False
@@ -78,7 +74,7 @@ class Level(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        rank = x.ndim - 2
-        x = nn.Conv(self.width, (KERNEL,) * rank, strides=1 if self.up else 2, use_bias=False, dtype=self.dtype)(x)
+        strides, kernel = 1 if self.up else 2, (KERNEL,) * (x.ndim - 2)
+        x = nn.Conv(self.width, kernel, strides, use_bias=False, dtype=self.dtype)(x)
         x = nn.leaky_relu(group_norm(x)(x))
         return Upsample(self.width, self.dtype)(x) if self.up else x

@@ -1,7 +1,4 @@
-"""A small 3-D network that is trained with labels from scratch: the simple fully convolutional network of brain age.
-
-Peng et al., Accurate brain age prediction with lightweight deep neural networks, Medical Image Analysis 68 (2021).
-"""
+"""The simple fully convolutional network of brain age, trained from scratch (Peng et al. 2021, Med. Image Anal. 68)."""
 
 from collections.abc import Sequence
 
@@ -14,11 +11,12 @@ from symnorm_jax.models.resnet3d import BatchNorm, he_normal
 
 
 class CNN3D(nn.Module):
-    """`[B, X, Y, Z, C] -> [B, features]`; sides must be `2 ** len(widths)` or more.
+    """Compute features of volumes, `[B, X, Y, Z, C] -> [B, features]`; sides must be `2 ** len(widths)` or more.
 
-    A block for each width, 3x3x3 convolution, BatchNorm, halving by max-pooling and ReLU, then one of 1x1x1 without
-    pooling, and the mean over what is left. The published widths are the defaults. Its dropout before the last layer
-    is left out, so that its features are trained and read like those of the other encoders.
+    There is a 3x3x3 block with pooling for each width, a 1x1x1 block without, and the mean over what is left. The
+    published widths are the defaults. The dropout before the last layer is left out, so that these features are trained
+    and read like those of the other encoders. With `train` the batch's own statistics normalise it and move the running
+    ones.
     """
 
     widths: Sequence[int] = (32, 64, 128, 256, 256)
@@ -28,16 +26,15 @@ class CNN3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Features `[B, features]`; in training by the statistics of the batch, which the running ones take in."""
-        block = nn.remat(Block) if self.remat else Block
+        block = nn.remat(PooledBlock) if self.remat else PooledBlock
         for i, width in enumerate(self.widths):
             x = block(width, 3, True, train, self.dtype, name=f"block{i}")(x)
         x = block(self.features, 1, False, train, self.dtype, name="last")(x)
         return x.mean((1, 2, 3), dtype=jnp.float32)
 
 
-class Block(nn.Module):
-    """Convolution, norm, pooling and ReLU: `[B, *S, C] -> [B, *S / 2, width]`, the same sides unless `pools`."""
+class PooledBlock(nn.Module):
+    """Apply convolution, BatchNorm, max-pooling if it `pools`, and ReLU: `[B, *S, C] -> [B, *S / 2 or S, width]`."""
 
     width: int
     kernel: int

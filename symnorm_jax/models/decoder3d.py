@@ -11,10 +11,10 @@ from symnorm_jax.models.unet import Upsample, group_norm, pixel_shuffle
 
 
 class Decoder3D(nn.Module):
-    """`[B, *s, C] -> [B, *size, 1]` of a map that is `stride` times coarser than the volume, its sides rounded up.
+    """Decode a map that is `stride` times coarser than the volume, sides rounded up: `[B, *s, C] -> [B, *size, 1]`.
 
-    Each width doubles the sides; then a linear layer draws all voxels under a place at once. GroupNorm throughout, so
-    that one example does not depend on another. `stride` must divide by `2 ** len(widths)`.
+    Each width doubles the sides; then a linear layer draws all voxels under a place at once. GroupNorm throughout keeps
+    one example independent of another. `stride` must divide by `2 ** len(widths)`.
     """
 
     widths: Sequence[int]
@@ -25,16 +25,16 @@ class Decoder3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        stride, level = self.stride, nn.remat(Level) if self.remat else Level
+        stride, block = self.stride, nn.remat(UpBlock) if self.remat else UpBlock
         for i, width in enumerate(self.widths):
             stride //= 2
-            x = level(width, tuple(-(-side // stride) for side in self.size), self.dtype, name=f"level{i}")(x)
+            x = block(width, tuple(-(-side // stride) for side in self.size), self.dtype, name=f"level{i}")(x)
         x = nn.Conv(stride**3, (1, 1, 1), dtype=self.dtype, name="voxels")(x)
-        return _cropped(pixel_shuffle(x, 1, stride), self.size).astype(jnp.float32)
+        return pixel_shuffle(x, 1, stride)[:, *map(slice, self.size)].astype(jnp.float32)
 
 
-class Level(nn.Module):
-    """Sides doubled and cut to `size`, then a convolution: `[B, *s, C] -> [B, *size, width]`."""
+class UpBlock(nn.Module):
+    """Double the sides, cut them to `size`, which was rounded up, and convolve: `[B, *s, C] -> [B, *size, width]`."""
 
     width: int
     size: Sequence[int]
@@ -42,11 +42,6 @@ class Level(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = _cropped(Upsample(self.width, self.dtype)(x), self.size)
+        x = Upsample(self.width, self.dtype)(x)[:, *map(slice, self.size)]
         x = nn.Conv(self.width, (3, 3, 3), use_bias=False, dtype=self.dtype)(x)
         return nn.relu(group_norm(x)(x))
-
-
-def _cropped(x: jax.Array, size: Sequence[int]) -> jax.Array:
-    """Without what rounding up has added at the end of each axis."""
-    return x[:, : size[0], : size[1], : size[2]]

@@ -21,11 +21,12 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et 
 
 
 class ResNet3D(nn.Module):
-    """`[B, X, Y, Z, C] -> [B, widths[-1]]`: a level per width, of `depths` blocks; all but the first halve the sides.
+    """Compute features of volumes, `[B, X, Y, Z, C] -> [B, widths[-1]]`; the defaults are the released ResNet-18.
 
-    The defaults are the released ResNet-18. With `norm="batch"` the collection `batch_stats` holds running statistics;
-    when examples are spread over devices a batch is still the whole batch. With `remat` the backward pass computes stem
-    and blocks again in place of keeping what is inside them. Raises InputError for another `norm`.
+    A level for each width has `depths` blocks; all but the first halve the sides. With `norm="batch"` the collection
+    `batch_stats` holds running statistics, which a batch, whole however it is spread over devices, moves in training.
+    Without `pooled` the map `[B, *s, widths[-1]]` is given, whose mean the features are. With `remat` the backward pass
+    computes stem and blocks again instead of keeping their activations. Raises InputError for another `norm`.
     """
 
     widths: Sequence[int] = (64, 128, 256, 512)
@@ -38,10 +39,6 @@ class ResNet3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, pooled: bool = True) -> jax.Array:
-        """Features `[B, widths[-1]]`, or the map `[B, *s, widths[-1]]` whose mean they are where not `pooled`.
-
-        In training by the statistics of the batch, which the running ones take in.
-        """
         if self.norm not in NORMS:
             raise InputError(f"norm={self.norm!r}; one of {NORMS} is allowed.")
         stem, block = (nn.remat(kind) if self.remat else kind for kind in (Stem, BasicBlock))
@@ -55,7 +52,7 @@ class ResNet3D(nn.Module):
 
 
 class Projector(nn.Module):
-    """The layers after the features that only the contrastive loss sees, `[B, D] -> [B, out]` (Chen et al. 2020)."""
+    """Project features for the contrastive loss, which alone sees this: `[B, D] -> [B, out]` (Chen et al. 2020)."""
 
     hidden: int = 512
     out: int = 64
@@ -68,7 +65,7 @@ class Projector(nn.Module):
 
 
 class Head(nn.Module):
-    """A number for each volume from its features, `[B, D] -> [B]`, linear; 0 before anything is learned."""
+    """Predict a number from features by a linear layer, `[B, D] -> [B]`; 0 before anything is learned."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -76,7 +73,7 @@ class Head(nn.Module):
 
 
 class Stem(nn.Module):
-    """First convolution, norm, ReLU and max-pooling: `[B, *S, C] -> [B, *S / (2 * stride), width]`."""
+    """Apply the first convolution, norm, ReLU and max-pooling: `[B, *S, C] -> [B, *S / (2 * stride), width]`."""
 
     width: int
     kernel: int
@@ -87,13 +84,12 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = _conv(self.width, self.kernel, self.stride, self.dtype, name="conv")(x)
-        x = nn.relu(_norm(self, x, "norm"))
+        x = nn.relu(_conv_norm(self, x, self.kernel, self.stride, "conv", "norm"))
         return nn.max_pool(x, (3, 3, 3), (2, 2, 2), ((1, 1),) * 3)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions beside a shortcut, `[B, *S, C] -> [B, *S / stride, width]`.
+    """Add two 3x3x3 convolutions to a shortcut, `[B, *S, C] -> [B, *S / stride, width]`.
 
     The shortcut is the input itself or, where its shape would not fit, a biased 1x1x1 convolution and a norm (kind B).
     """
@@ -107,16 +103,15 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut = x
-        x = nn.relu(_norm(self, _conv(self.width, 3, self.stride, self.dtype, name="conv1")(x), "norm1"))
-        x = _norm(self, _conv(self.width, 3, 1, self.dtype, name="conv2")(x), "norm2")
+        x = nn.relu(_conv_norm(self, x, 3, self.stride, "conv1", "norm1"))
+        x = _conv_norm(self, x, 3, 1, "conv2", "norm2")
         if self.stride > 1 or shortcut.shape[-1] != self.width:
-            shortcut = _conv(self.width, 1, self.stride, self.dtype, name="shortcut", use_bias=True)(shortcut)
-            shortcut = _norm(self, shortcut, "shortcut_norm")
+            shortcut = _conv_norm(self, shortcut, 1, self.stride, "shortcut", "shortcut_norm", use_bias=True)
         return nn.relu(x + shortcut)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) over all axes but the last, in float32, given back in `dtype`.
+    """Normalise a batch (Ioffe and Szegedy 2015) over all axes but the last, in float32, given back in `dtype`.
 
     The running variance takes in the unbiased variance of a batch, as in torch; in Flax's own norm the biased one. A
     batch is normalised by the biased one in both. Raises InputError for one value a channel, which has no variance.
@@ -146,14 +141,8 @@ class BatchNorm(nn.Module):
         return ((x - mean.reshape(wide)) * factor.reshape(wide) + bias.reshape(wide)).astype(self.dtype)
 
 
-def _conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str, use_bias: bool = False) -> nn.Conv:
-    """A convolution with torch's padding; SAME pads even sides at their end only when the stride is 2."""
-    return nn.Conv(
-        width, (kernel,) * 3, stride, kernel // 2, use_bias=use_bias, dtype=dtype, kernel_init=he_normal, name=name
-    )
-
-
-def _norm(module: Stem | BasicBlock, x: jax.Array, name: str) -> jax.Array:
-    if module.norm == "group":
-        return group_norm(x)(x)
-    return BatchNorm(module.train, x.dtype, name=name)(x)
+def _conv_norm(module, x: jax.Array, kernel: int, stride: int, conv: str, norm: str, use_bias=False) -> jax.Array:
+    """Convolve and normalise by layers of those names; with torch's padding, where SAME pads even sides at one end."""
+    shared = {"use_bias": use_bias, "dtype": module.dtype, "kernel_init": he_normal}
+    x = nn.Conv(module.width, (kernel,) * 3, stride, kernel // 2, **shared, name=conv)(x)
+    return group_norm(x)(x) if module.norm == "group" else BatchNorm(module.train, x.dtype, name=norm)(x)

@@ -1,14 +1,11 @@
 """The U-Net (Ronneberger et al. 2015) with GroupNorm, SiLU and up-sampling by pixel shuffle.
 
-Blocks take two or three spatial axes alike: kernels are sized from the rank of their input.
-
-Every network of `models/` computes in its `dtype`, keeps its parameters and the statistics of its norms in float32, and
-answers in float32.
+Blocks take two or three spatial axes alike. Every network of `models/` computes in its `dtype`, keeps its parameters
+and the statistics of its norms in float32, and answers in float32.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -18,30 +15,28 @@ from jax.typing import DTypeLike
 
 
 def group_norm(x: jax.Array) -> nn.GroupNorm:
-    """GroupNorm with up to 8 groups, as many as divide the channels of x; reduced in float32, in the type of x."""
+    """Make a GroupNorm for x of up to 8 groups, as many as divide its channels; it reduces in float32."""
     return nn.GroupNorm(num_groups=math.gcd(8, x.shape[-1]), dtype=x.dtype)
 
 
 def pixel_shuffle(x: jax.Array, channels: int, factor: int = 2) -> jax.Array:
     """Turn channels into resolution, `[B, *S, factor**rank * C] -> [B, *(factor * S), C]` (Shi et al. 2016)."""
-    batch, *sides = x.shape[:-1]
-    rank = len(sides)
+    (batch, *sides, _), rank = x.shape, x.ndim - 2
     x = x.reshape(batch, *sides, *(factor,) * rank, channels)
     order = [0, *(axis for i in range(rank) for axis in (1 + i, 1 + rank + i)), 1 + 2 * rank]
     return x.transpose(order).reshape(batch, *(factor * side for side in sides), channels)
 
 
 def pixel_unshuffle(x: jax.Array, factor: int = 2) -> jax.Array:
-    """The inverse of `pixel_shuffle`, `[B, *(factor * S), C] -> [B, *S, factor**rank * C]`."""
-    batch, *sides, channels = x.shape
-    rank = len(sides)
+    """Invert `pixel_shuffle`, `[B, *(factor * S), C] -> [B, *S, factor**rank * C]`."""
+    (batch, *sides, channels), rank = x.shape, x.ndim - 2
     x = x.reshape(batch, *(part for side in sides for part in (side // factor, factor)), channels)
     order = [0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 1 + 2 * rank]
     return x.transpose(order).reshape(batch, *(side // factor for side in sides), channels * factor**rank)
 
 
 class ConvBlock(nn.Module):
-    """`depth` times convolution, GroupNorm, SiLU: `[B, *S, C] -> [B, *S, width]`."""
+    """Apply convolution, GroupNorm and SiLU `depth` times: `[B, *S, C] -> [B, *S, width]`."""
 
     width: int
     depth: int = 2
@@ -56,7 +51,7 @@ class ConvBlock(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles the resolution: 1x1 convolution, then pixel shuffle, `[B, *S, C] -> [B, *2S, width]`.
+    """Double the resolution by a 1x1 convolution and a pixel shuffle: `[B, *S, C] -> [B, *2S, width]`.
 
     Equal to a transposed convolution of kernel and stride 2, whose gradient XLA computes many times slower.
     """
@@ -72,12 +67,12 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """One resolution level per width, the first at 1 / stem of the input's: `[B, *S, C] -> [B, *S, channels]`.
+    """Predict an image from an image, with a level of resolution per width: `[B, *S, C] -> [B, *S, channels]`.
 
-    A `stem` above 1 folds that many pixels a side into channels and unfolds them at the end, which loses nothing and
-    saves most of the time, spent at full resolution. Sides divide by `stem * 2 ** (len(widths) - 1)`. What the encoder
-    makes of each level is sown as the intermediate `encoder`. With `remat` the backward pass computes the blocks again
-    in place of keeping what is inside them.
+    A `stem` above 1 folds that many pixels a side into channels and unfolds them at the end. Nothing is lost by it, and
+    most of the time, which full resolution would take, is saved. Sides divide by `stem * 2 ** (len(widths) - 1)`. The
+    encoder's features of each level are sown as the intermediate `encoder`. With `remat` the backward pass computes the
+    blocks again instead of keeping their activations.
     """
 
     widths: Sequence[int]
@@ -89,21 +84,13 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = pixel_unshuffle(x, self.stem)
-        blocks, skips = self._blocks(), []
-        for level, width in enumerate(self.widths):
-            x = nn.avg_pool(x, (2,) * (x.ndim - 2), (2,) * (x.ndim - 2)) if level else x
-            x = next(blocks)(width)(x)
-            skips.append(x)
+        rank, skips, x = x.ndim - 2, [], pixel_unshuffle(x, self.stem)
+        block = partial(nn.remat(ConvBlock) if self.remat else ConvBlock, depth=self.depth, dtype=self.dtype)
+        for i, width in enumerate(self.widths):
+            x = nn.avg_pool(x, (2,) * rank, (2,) * rank) if i else x
+            skips.append(x := block(width, name=f"ConvBlock_{i}")(x))  # named, so that `remat` changes no name
         self.sow("intermediates", "encoder", [skip.astype(jnp.float32) for skip in skips])
-        for width, skip in zip(self.widths[-2::-1], skips[-2::-1], strict=True):
-            x = next(blocks)(width)(jnp.concatenate([Upsample(width, self.dtype)(x), skip], -1))
-        rank = x.ndim - 2
+        for i, (width, skip) in enumerate(zip(self.widths[-2::-1], skips[-2::-1], strict=True), len(skips)):
+            x = block(width, name=f"ConvBlock_{i}")(jnp.concatenate([Upsample(width, self.dtype)(x), skip], -1))
         x = nn.Conv(self.channels * self.stem**rank, (1,) * rank, dtype=self.dtype)(x)
         return pixel_shuffle(x, self.channels, self.stem).astype(jnp.float32)
-
-    def _blocks(self) -> Iterator[Callable[[int], nn.Module]]:
-        """Makers of blocks from their width, one after another, named alike with and without `remat`."""
-        kind = nn.remat(ConvBlock) if self.remat else ConvBlock
-        for i in itertools.count():
-            yield partial(kind, depth=self.depth, dtype=self.dtype, name=f"ConvBlock_{i}")

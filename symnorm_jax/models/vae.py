@@ -13,11 +13,11 @@ from jax.typing import DTypeLike
 
 from symnorm_jax.models.unet import Upsample
 
-MAX_LOG_VARIANCE = 10.0  # bounds exp() in the first steps, before the posterior has settled
+LOG_VARIANCES = (-10.0, 10.0)  # bounds exp() in the first steps, before the posterior has settled
 
 
 class Encoder(nn.Module):
-    """Mean and log-variance of the posterior, `[B, *S, C] -> [B, latent], [B, latent]`; each width halves the sides."""
+    """Compute the posterior's mean and log-variance, `[B, *S, C] -> [B, latent]` each; a width halves the sides."""
 
     widths: Sequence[int]
     latent: int
@@ -30,11 +30,11 @@ class Encoder(nn.Module):
         x = x.reshape(len(x), -1)
         log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
         mean = nn.Dense(self.latent, dtype=self.dtype)(x)
-        return mean.astype(jnp.float32), log_variance.astype(jnp.float32).clip(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+        return mean.astype(jnp.float32), log_variance.astype(jnp.float32).clip(*LOG_VARIANCES)
 
 
 class Decoder(nn.Module):
-    """Mean of the likelihood, `[B, latent] -> [B, *size, channels]`."""
+    """Compute the likelihood's mean, `[B, latent] -> [B, *size, channels]`."""
 
     widths: Sequence[int]
     size: Sequence[int]
@@ -44,8 +44,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         sides = [side >> len(self.widths) for side in self.size]
-        x = nn.Dense(int(np.prod(sides)) * self.widths[-1], dtype=self.dtype)(z)
-        x = x.reshape(len(z), *sides, self.widths[-1])
+        x = nn.Dense(int(np.prod(sides)) * self.widths[-1], dtype=self.dtype)(z).reshape(len(z), *sides, -1)
         for width in self.widths[::-1]:
             x = nn.silu(nn.Conv(width, (3,) * len(sides), dtype=self.dtype)(x))
             x = Upsample(width, self.dtype)(x)
@@ -53,7 +52,7 @@ class Decoder(nn.Module):
 
 
 class BetaVAE(nn.Module):
-    """Encoder and decoder of maps of `size` pixels. Sides divide by `2 ** len(widths)`."""
+    """Encode and decode maps of `size` pixels. Sides divide by `2 ** len(widths)`."""
 
     widths: Sequence[int]
     size: Sequence[int]
@@ -68,14 +67,13 @@ class BetaVAE(nn.Module):
         self.decoder = decoder(self.widths, self.size, self.channels, self.dtype)
 
     def __call__(self, x: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Reconstruction `[B, *S, C]` from one posterior sample, and the posterior's mean and log-variance `[B, D]`.
+        """Reconstruct `[B, *S, C]` from one posterior sample; the posterior's mean and log-variance `[B, D]` follow.
 
         `noise` is standard normal `[B, D]`, drawn by the caller, who alone knows the key policy.
         """
         mean, log_variance = self.encoder(x)
-        z = mean + noise * jnp.exp(0.5 * log_variance)
-        return self.decoder(z), mean, log_variance
+        return self.decoder(mean + noise * jnp.exp(0.5 * log_variance)), mean, log_variance
 
     def encode(self, x: jax.Array) -> jax.Array:
-        """The embedding: the posterior mean, `[B, *S, C] -> [B, D]`."""
+        """Compute the embedding, the posterior mean: `[B, *S, C] -> [B, D]`."""
         return self.encoder(x)[0]
