@@ -29,7 +29,6 @@ from symnorm_jax.data.store import SampleSource
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import RunError, ScanError, reported
 from symnorm_jax.files import write_text
-from symnorm_jax.progress import progress
 from symnorm_jax.report import cohort
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import read_config
@@ -85,7 +84,7 @@ def prepared(scans: list[Scan], config: ConfigDict, source: Path) -> pd.DataFram
             f"--input={source}: no scan has a brain mask file, as the run expects; --brain=extract, nonzero or head "
             "does without, and a manifest can name some in its column brain_path."
         )
-    rows = store_scans(scans, config, progress)
+    rows = store_scans(scans, config)
     top = source if source.is_dir() else source.parent
     return rows.assign(source=[os.path.relpath(one, top) for one in rows.source])
 

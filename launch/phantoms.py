@@ -7,7 +7,6 @@ from absl import app, flags, logging
 
 from symnorm_jax.data.phantom import layouts
 from symnorm_jax.errors import reported
-from symnorm_jax.progress import progress
 
 _LAYOUT = flags.DEFINE_enum("layout", None, sorted(layouts.LAYOUTS), "The release.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "A new or empty folder.", required=True)
@@ -19,7 +18,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Another seed makes other people.")
 def main(_) -> None:
     logging.set_verbosity(logging.WARNING)
     with reported():
-        root = layouts.write(_LAYOUT.value, _OUTPUT.value, _PEOPLE.value, _SPACING.value, _SEED.value, progress)
+        root = layouts.write(_LAYOUT.value, _OUTPUT.value, _PEOPLE.value, _SPACING.value, _SEED.value)
     print(f"{root}: {_PEOPLE.value} people, to be given as --config.data.root={root}")
 
 

@@ -19,7 +19,6 @@ from symnorm_jax.data import check
 from symnorm_jax.errors import parsed, reported
 from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import write_text
-from symnorm_jax.progress import progress
 from symnorm_jax.report import cohort, sheet
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import claimed, open_run
@@ -31,7 +30,7 @@ flags.adopt_module_key_flags(commandline)
 
 def check_scans(config: ConfigDict, workdir: Path) -> int:
     """Write `check.csv` and print what was found; the exit status."""
-    found = check.check(config.data, progress)
+    found = check.check(config.data)
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(workdir / "check.csv", found.to_csv(index=False))
     cohort.show(check.tables(found), [f"every scan: {workdir / 'check.csv'}"])

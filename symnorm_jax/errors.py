@@ -1,4 +1,4 @@
-"""Errors that are the input's and not the program's: each message is one sentence for the person who gave it."""
+"""Errors of the input and not of the program: each message is one sentence for the person who gave it."""
 
 import errno
 import signal
@@ -42,9 +42,14 @@ class Preempted(Exception):
 
 
 PREEMPTED = 128 + signal.SIGTERM  # the status with which a shell sees a program end that SIGTERM ended
-# What a file system can say that is no fault of the program.
+# What a file system can refuse that is no fault of the program, as on a full disk; the last where it has no locks.
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EFBIG)
-UNUSABLE += (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # file systems without locks
+UNUSABLE += (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
+
+def one_line(error: Exception) -> str:
+    """Put what an error says on one line; of an error that says nothing, its type."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def parsed(arguments: list[str]) -> list[str]:
@@ -52,16 +57,12 @@ def parsed(arguments: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(arguments)
     except AttributeError as error:  # ml_collections' word for it
-        sys.exit(f"error: no such config key: {' '.join(str(error).split())}")
+        sys.exit(f"error: no such config key: {one_line(error)}")
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """End the program with one sentence in place of a traceback.
-
-    Its status is 1 for an InputError and for files that cannot be written, as on a full disk, and PREEMPTED for
-    Preempted.
-    """
+    """End the program with one sentence: status 1 for an InputError or unusable files, PREEMPTED for Preempted."""
     try:
         yield
     except InputError as error:

@@ -1,8 +1,8 @@
 """Files that are either whole or not there: written under another name, put on disk, then renamed.
 
-A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Who writes one holds a lock on
-it, which the system takes back when the program ends in whatever way: so what was left behind can be told from what
-is being written, by any program on any machine that shares the file system.
+A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Its writer holds a lock on it,
+which the system takes back however the program ends. So any program on any machine that shares the file system can tell
+what was left behind from what is being written.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ PARTIAL = ".partial."
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write to; what stands there when the block ends without an error becomes `path`."""
+    """Give a name to write to; what stands there when the block ends without an error becomes `path`."""
     # In front, for libraries that go by the extension; made unlike any other, for programs that write the same file.
     partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}.{path.name}")
     with named(path), partial.open("xb") as held:
@@ -38,7 +38,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Gives what a file system refuses in the block as an OSError that names `path`.
+    """Raise what a file system refuses in the block as an OSError that names `path`.
 
     Writing to an open file names none, and libraries written in C++ put the system's words into errors of their own.
     """
@@ -53,7 +53,7 @@ def named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Whether this program alone holds the lock on the file `path` while the block runs; no crash leaves it locked."""
+    """Try to lock the file `path` for the block and say whether that was possible; no crash leaves it locked."""
     with path.open("ab") as held:
         try:
             with named(path):
@@ -92,6 +92,6 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The arrays of an npz file whose names begin with one of `names`, or all; pickled objects are refused."""
+    """Read the arrays of an npz file whose names begin with one of `names`, or all; refuse pickled objects."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files if not names or name.startswith(names)}

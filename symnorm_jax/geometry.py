@@ -1,4 +1,4 @@
-"""The axes of everything, and the mirror. The only file that knows which axis is which.
+"""The axes of everything, and the mirror. No other file knows which axis is which.
 
 Volumes are RAS+ arrays `[X, Y, Z]`: X runs left to right, Y posterior to anterior, Z inferior to superior. A slice is
 `[X, Y]`. Batches put the example first and channels last: `[B, X, Y, C]` for slices, `[B, X, Y, Z, C]` for volumes.
@@ -12,37 +12,37 @@ AXIAL = 2  # the axis along which a volume is cut into axial slices
 
 
 def mirror(example):
-    """Left-right mirror image of one volume, slice or patch grid, `[X, ...] -> [X, ...]`."""
+    """Mirror one volume, slice or patch grid left to right, `[X, ...] -> [X, ...]`."""
     return example[::-1]
 
 
 def mirror_batch(batch):
-    """Left-right mirror image of every example, `[B, X, ...] -> [B, X, ...]`."""
+    """Mirror every example left to right, `[B, X, ...] -> [B, X, ...]`."""
     return batch[:, ::-1]
 
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
-    """Edge lengths in mm of a voxel, `[4, 4] -> [3]`."""
+    """Measure the edges of a voxel in mm, `[4, 4] -> [3]`."""
     return np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(0))
 
 
 def centred_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> np.ndarray:
-    """Voxel-to-mm affine `[4, 4]` of an RAS+ grid whose centre lies at 0 mm; for releases that store no affine."""
+    """Make the voxel-to-mm affine `[4, 4]` of an RAS+ grid centred at 0 mm, for releases that store no affine."""
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -np.asarray(spacing) * (np.asarray(shape) - 1) / 2
     return affine
 
 
 def plane(sample, share: float = 0.5):
-    """A slice as it is, `[X, Y]`; of a volume `[X, Y, Z]` the axial plane at this share of its height."""
+    """Take a slice `[X, Y]` as it is, and of a volume `[X, Y, Z]` the axial plane at this share of its height."""
     return sample if sample.ndim == 2 else sample[..., round(share * (sample.shape[AXIAL] - 1))]
 
 
 def picture(slice_):
-    """A slice `[X, Y]` or `[X, Y, C]` as image rows: anterior at the top, the person's left at the left."""
+    """Turn a slice `[X, Y]` or `[X, Y, C]` to image rows: anterior at the top, the person's left at the left."""
     return np.swapaxes(np.asarray(slice_), 0, 1)[::-1]
 
 
 def from_picture(rows):
-    """The inverse of `picture`: image rows with anterior at the top back to `[X, Y]` or `[X, Y, C]`."""
+    """Turn image rows with anterior at the top back to a slice `[X, Y]` or `[X, Y, C]`; inverts `picture`."""
     return np.swapaxes(np.asarray(rows)[::-1], 0, 1)

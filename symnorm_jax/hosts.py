@@ -1,7 +1,6 @@
 """One program on many hosts: how they find each other, who writes files, and where they wait for one another.
 
-Hosts share one file system. The first of them, the lead, writes what is not a checkpoint, and alone has a say on the
-terminal.
+Hosts share one file system. The first of them, the lead, alone writes to the terminal and what is not a checkpoint.
 """
 
 import functools
@@ -26,7 +25,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 
 def lead() -> bool:
-    """Whether this process is the one that writes files."""
+    """Say whether this process is the one that writes files."""
     return jax.process_index() == 0
 
 
@@ -37,7 +36,7 @@ def wait(name: str) -> None:
 
 
 def agreed(mine: bool) -> bool:
-    """Whether every host says so."""
+    """Say whether every host says so."""
     return bool(multihost_utils.process_allgather(jax.numpy.asarray(mine)).all()) if jax.process_count() > 1 else mine
 
 
@@ -54,7 +53,7 @@ def on_lead(write: Callable[[], None]) -> None:
 
 
 def by_lead(step: Callable[..., None]) -> Callable[..., None]:
-    """A step of a run that the lead takes while the others wait, as in `on_lead`."""
+    """Make a step of a run one that the lead takes while the others wait, as in `on_lead`."""
 
     @functools.wraps(step)
     def taken(*arguments, **settings) -> None:

@@ -1,4 +1,4 @@
-"""Losses by example, `[B]`, which the caller reduces over the batch, once; all but `nt_xent` are of one example alone.
+"""Losses by example, `[B]`, which the caller reduces over the batch, once; only `nt_xent` compares examples.
 
 `weight` is a pixel weight `[B, *S, 1]`, zero where a pixel does not count. Images are `[B, *S, C]`.
 """
@@ -10,23 +10,23 @@ TINY = 1e-6
 
 
 def weighted_mean(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Mean of x over pixels and channels under `weight`, `[B, *S, C] -> [B]`; zero where the weight is zero."""
+    """Average x over pixels and channels under `weight`, `[B, *S, C] -> [B]`; zero where the weight is zero."""
     axes, weight = tuple(range(1, x.ndim)), jnp.broadcast_to(weight, x.shape)
     return (x * weight).sum(axes) / jnp.maximum(weight.sum(axes), TINY)
 
 
 def l1(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
-    """Mean absolute error under `weight`, `[B]`."""
+    """Compute the mean absolute error under `weight`, `[B]`."""
     return weighted_mean(jnp.abs(prediction - image), weight)
 
 
 def l2(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
-    """Mean squared error under `weight`, `[B]`."""
+    """Compute the mean squared error under `weight`, `[B]`."""
     return weighted_mean(jnp.square(prediction - image), weight)
 
 
 def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, window: int = 7) -> jax.Array:
-    """1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, for intensities in 0..1; windows of `window` pixels a side."""
+    """Compute 1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, of intensities in 0..1, in windows of `window` pixels."""
     mean_p, mean_i = _blur(prediction, window), _blur(image, window)
     var_p = _blur(prediction**2, window) - mean_p**2
     var_i = _blur(image**2, window) - mean_i**2
@@ -37,29 +37,27 @@ def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, wi
 
 
 def gaussian_nll(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
-    """Negative log-likelihood, in nats and up to a constant, of a Gaussian of unit deviation, `[B]`.
+    """Sum over pixels the negative log-likelihood, in nats up to a constant, of a Gaussian of unit deviation, `[B]`.
 
-    Summed, not averaged, over pixels, so that it balances the KL divergence as in the evidence lower bound.
+    It is no average, so that it balances the KL divergence as in the evidence lower bound.
     """
     squares = jnp.square(prediction - image) * weight
     return 0.5 * squares.sum(tuple(range(1, squares.ndim)))
 
 
 def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """KL divergence, in nats, of N(mean, exp(log_variance)) from N(0, I), `[B, D] -> [B]` (Kingma & Welling 2014)."""
+    """Compute the KL divergence, in nats, of a Gaussian from N(0, I), `[B, D] -> [B]` (Kingma & Welling 2014)."""
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
 
 
 def nt_xent(one: jax.Array, other: jax.Array, temperature: float = 0.5, patients: jax.Array | None = None) -> jax.Array:
-    """Contrastive loss of two views' projections, `[B, D]` each, per example `[B]` (Chen et al. 2020, equation 1).
+    """Compute the contrastive loss of two views' projections, `[B, D]` each, `[B]` (Chen et al. 2020, equation 1).
 
-    A view must find the other view of its example among all 2 B - 1 others, by cosine similarity over `temperature`;
-    the loss is the mean of its cross-entropy, in nats, from the one view and from the other. The 2 B - 2 negatives are
-    those of the whole array, so that with examples spread over a mesh they are those of the global batch.
-
-    A pair of views is always of one example. With `patients`, `[B]` int, other scans of the *same* patient are no
-    negatives either: two visits show one anatomy, and to push them apart teaches what differs between visits, the
-    scanner above all, and not what differs between people.
+    A view must find the other view of its example among all 2 B - 1 others, by cosine similarity over `temperature`.
+    The loss is the mean of its cross-entropy, in nats, from the one view and from the other. The 2 B - 2 negatives come
+    from the whole array, so with examples spread over a mesh from the global batch. With `patients`, `[B]` int, other
+    scans of the *same* patient are no negatives either: two visits show one anatomy, and to push them apart teaches
+    what differs between visits, the scanner above all, and not what differs between people.
     """
     views = jnp.concatenate([one, other]).astype(jnp.float32)
     views = views * jax.lax.rsqrt(jnp.maximum(jnp.square(views).sum(-1, keepdims=True), TINY**2))
@@ -73,7 +71,7 @@ def nt_xent(one: jax.Array, other: jax.Array, temperature: float = 0.5, patients
 
 
 def gaussian_blur(x: jax.Array, brain: jax.Array, sigma: float) -> jax.Array:
-    """x `[B, *S, 1]`, zero outside the brain `[B, *S, 1]`, averaged there with deviation `sigma` pixels."""
+    """Blur x `[B, *S, 1]`, zero outside the brain `[B, *S, 1]`, within it, with deviation `sigma` pixels."""
 
     def blurred(values: jax.Array) -> jax.Array:
         for axis, side in enumerate(values.shape[1:-1], start=1):
@@ -86,7 +84,7 @@ def gaussian_blur(x: jax.Array, brain: jax.Array, sigma: float) -> jax.Array:
 
 
 def _blur(x: jax.Array, window: int) -> jax.Array:
-    """Mean over a window at each pixel; borders average what lies inside the image."""
+    """Average over a window at each pixel; borders average what lies inside the image."""
     shape = (1, *(window,) * (x.ndim - 2), 1)
 
     def windowed(values):

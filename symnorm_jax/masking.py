@@ -33,7 +33,7 @@ FIXED = ("hemisphere", "checkerboard", "none")  # families that divide the grid 
 
 
 def patch_grid(size: tuple[int, ...], patch: int) -> Grid:
-    """The number of patches along each axis of an image of `size` pixels.
+    """Count the patches along each axis of an image of `size` pixels.
 
     Raises ConfigError where patches do not fill the image, or the mid-line would cut through a patch.
     """
@@ -46,13 +46,13 @@ def patch_grid(size: tuple[int, ...], patch: int) -> Grid:
 
 
 def draw(kind: str, grid: Grid, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """One random training mask, `[*grid]` bool. Its expected share of hidden patches is `1 / parts(kind, ratio)`."""
+    """Draw a random training mask, `[*grid]` bool; its expected share of hidden patches is `1 / parts(kind, ratio)`."""
     count = parts(kind, ratio)
     return PARTITIONS[kind](grid, count, rng) == rng.integers(count)
 
 
 def cover(kind: str, grid: Grid, ratio: float, covers: int = 1, seed: int = 0) -> np.ndarray:
-    """Up to `covers` complementary covers for inference, `[covers * K, *grid]` bool, the same on every call.
+    """Draw up to `covers` complementary covers for inference, `[covers * K, *grid]` bool, the same on every call.
 
     Within a cover of `K = parts(kind, ratio)` masks each patch is hidden exactly once (never, for `none`), and each
     mask obeys the law of its family. A family in which nothing is left to chance has one cover, however many are asked.
@@ -63,7 +63,7 @@ def cover(kind: str, grid: Grid, ratio: float, covers: int = 1, seed: int = 0) -
 
 
 def parts(kind: str, ratio: float) -> int:
-    """K, the number of masks in a cover: the least that hides at most `ratio` of the patches in each."""
+    """Count K, the masks in a cover: the fewest that hide at most `ratio` of the patches each."""
     if kind not in PARTITIONS:
         raise ConfigError(f"mask.kind={kind!r}; one of {sorted(PARTITIONS)} is allowed.")
     halves = kind in ("hemisphere", "checkerboard")
@@ -75,7 +75,7 @@ def parts(kind: str, ratio: float) -> int:
 
 
 def widen(hidden: jax.Array, patch: int) -> jax.Array:
-    """Patch masks as pixel masks with a channel, `[B, *grid] bool -> [B, *S, 1] float32`."""
+    """Widen patch masks to pixel masks with a channel, `[B, *grid] bool -> [B, *S, 1] float32`."""
     for axis in range(1, hidden.ndim):
         hidden = jnp.repeat(hidden, patch, axis)
     return hidden[..., None].astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""A progress bar with an estimate, for whatever takes long."""
+"""A progress bar with an estimate of the time that is left."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,16 +8,10 @@ from symnorm_jax.hosts import lead
 
 
 def progress(items: Iterable, what: str, total: int, done: int = 0) -> Iterator:
-    """The items, with a bar that shows how far `what` has come and how long the rest will take."""
-    columns = (
-        TextColumn("{task.description:>22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not lead()) as bars:
+    """Pass the items on, with a bar that shows how far `what` has come and how long the rest will take."""
+    counts = TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn()
+    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+    with Progress(*counts, *times, disable=not lead()) as bars:
         task = bars.add_task(what, total=total, completed=done)
         for item in items:
             yield item

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.checks import check_devices, check_groups, checked
 from symnorm_jax.data import manifest, targets
+from symnorm_jax.data.audit import audit_source
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.prepare import prepare
 from symnorm_jax.data.store import SampleSource, holds
@@ -23,7 +24,6 @@ from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import by_lead, on_lead
 from symnorm_jax.lineage import converted, lineage, note_unaudited
-from symnorm_jax.progress import progress
 from symnorm_jax.report.page import write_report
 from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import mahalanobis, takeover
@@ -88,7 +88,7 @@ class Run:
         if path.exists() and holds(self.config.data.store, self.manifest):
             return
         of_splits = self.config.data.split_seed
-        text = prepare(self.config.data, self.config.seed if of_splits is None else of_splits, progress).to_csv()
+        text = prepare(self.config.data, self.config.seed if of_splits is None else of_splits).to_csv()
         if path.exists() and path.read_text() != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
@@ -105,7 +105,7 @@ class Run:
                 continue
             theirs, data = manifest.read_manifest(Path(run) / "manifest.csv"), read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
-            manifest.audit_source(self.manifest, theirs, run, same)
+            audit_source(self.manifest, theirs, run, same)
         source = SampleSource(self.config.data.store, self._training_rows, self._targets)
         if self.config.target.column:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))

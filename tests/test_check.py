@@ -13,10 +13,6 @@ from symnorm_jax.data import check
 from symnorm_jax.errors import ConfigError, ScanError
 
 
-def silent(items, what, total):
-    return items
-
-
 def settings(root, **changes):
     config = get_config("tiny").data
     config.update({"root": str(root), "workers": 1} | changes)
@@ -67,7 +63,7 @@ def test_everything_that_is_wrong_is_found_and_exits_1(scans, tmp_path, monkeypa
 
 def test_a_row_says_what_a_scan_is(scans):
     spoil(scans.parent)
-    table = check.check(settings(scans), silent).set_index("patient")
+    table = check.check(settings(scans)).set_index("patient")
     assert list(table.index) == [f"person{i}" for i in range(9)]
     assert set(table.index[table.problem != ""]) == {"person0", "person2", "person6"}
     good = table[table.problem == ""]
@@ -85,18 +81,18 @@ def test_the_same_scan_twice_of_one_person_is_told_and_is_no_leak(scans):
     (scans.parent / "t1" / "again.nii.gz").write_bytes((scans.parent / "t1" / "0.nii.gz").read_bytes())
     lines = [f"{line},{'session' if i == 0 else 'first'}" for i, line in enumerate(lines)]
     scans.write_text("\n".join([*lines, lines[1].replace("t1/0", "t1/again").replace("first", "second")]) + "\n")
-    table = check.check(settings(scans), silent)
+    table = check.check(settings(scans))
     assert table.same_as.iloc[-1] == "person0/first" and len(check.repeated(table)) == 0
     assert check.tables(table)["scans"][1] == [10, 10, 9, 1, 0]
 
 
 def test_a_whole_head_is_no_skull_stripped_scan(scans):
-    table = check.check(settings(scans, brain="nonzero"), silent)
+    table = check.check(settings(scans, brain="nonzero"))
     assert table.problem.str.contains("are not zero").all()
 
 
 def test_what_cannot_be_checked_at_all_is_refused(scans, tmp_path):
     with pytest.raises(ConfigError, match="data.brain='skull'"):
-        check.check(settings(scans, brain="skull"), silent)
+        check.check(settings(scans, brain="skull"))
     with pytest.raises(ScanError, match="no such file"):
-        check.check(settings(tmp_path / "absent.csv"), silent)
+        check.check(settings(tmp_path / "absent.csv"))

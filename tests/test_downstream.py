@@ -14,8 +14,7 @@ from sklearn.metrics import mean_absolute_error
 from test_prediction import AGE, SEX, config_of, table
 
 from symnorm_jax.compare import downstream
-from symnorm_jax.data import morphometry
-from symnorm_jax.downstream import probe
+from symnorm_jax.downstream import morphometry, probe
 from symnorm_jax.downstream.protocol import Outcome, target_settings, with_settings
 from symnorm_jax.errors import ConfigError, RunError
 

@@ -102,10 +102,10 @@ def test_a_cohort_without_lesions_ends_in_a_report_that_says_so(releases, tmp_pa
 @pytest.fixture(scope="module")
 def phantom_releases(tmp_path_factory) -> dict[str, Path]:
     """Phantoms in the trees of the three data sets of the paper."""
-    folder, quiet = tmp_path_factory.mktemp("phantoms"), lambda items, what, total: items
+    folder = tmp_path_factory.mktemp("phantoms")
     names = {"mets": "brainmetshare", "ssa": "brats", "alz": "adni"}
     return {
-        name: layouts.write(layout, folder / name, people=16, spacing=6.0, seed=0, progress=quiet, workers=1)
+        name: layouts.write(layout, folder / name, people=16, spacing=6.0, seed=0, workers=1)
         for name, layout in names.items()
     }
 

@@ -11,7 +11,7 @@ ROOMS = (
     ("statistics",),
     ("data.registration",),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
-    ("data.targets", "data.population", "data.morphometry"),
+    ("data.targets", "data.audit"),
     ("data.extractors", "data.brain", "data.frame", "data.template"),
     ("data.samples", "data.phantom", "data.sources", "data.pipeline"),
     ("data.prepare", "data.check"),

@@ -1,4 +1,4 @@
-"""Patients stay in one split, and the audit catches each kind of leak."""
+"""Patients stay in one split, and labels cannot be learned across it."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from symnorm_jax.data import manifest
-from symnorm_jax.errors import ConfigError, LeakageError
+from symnorm_jax.errors import ConfigError
 
 FRACTIONS = (0.5, 0.25, 0.25)
 
@@ -22,12 +22,6 @@ def table(healthy=40, diseased=40, slices=5) -> pd.DataFrame:
 
 def split(rows, train_on="lesion_free_slices", seed=0) -> pd.DataFrame:
     return rows.assign(split=manifest.assign_splits(rows, FRACTIONS, train_on, seed))
-
-
-def thumbnails(rows, seed=0) -> np.ndarray:
-    """Unit vectors of unrelated images."""
-    vectors = np.random.default_rng(seed).normal(size=(len(rows), manifest.THUMBNAIL**2))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_whole_patients_in_proportion_and_stratified():
@@ -64,47 +58,6 @@ def test_wrong_settings_are_refused():
         split(table(1, 1))
     with pytest.raises(ConfigError, match="three positive shares"):
         manifest.assign_splits(table(), (0.5, 0.5, 0.5), "healthy_people", 0)
-
-
-def test_a_clean_table_passes_the_audit():
-    manifest.audit(split(table()), thumbnails, 0.99)
-
-
-def test_a_patient_in_two_splits_is_caught():
-    rows = split(table())
-    rows.loc[rows.index[rows.split == "train"][0], "split"] = "test"
-    with pytest.raises(LeakageError, match="patient p.* stands in the splits"):
-        manifest.audit(rows, thumbnails, 0.99)
-
-
-def test_one_file_under_two_names_is_caught():
-    rows = split(table())
-    rows.loc[rows.split == "test", "sha256"] = rows.sha256[rows.split == "train"].iloc[0]
-    with pytest.raises(LeakageError, match="source file with SHA-256 p"):
-        manifest.audit(rows, thumbnails, 0.99)
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_near_duplicate_slice_is_caught(mirrored):
-    rows = split(table()).reset_index(drop=True)
-    copied, original = (np.flatnonzero(rows.split == name)[3] for name in ("test", "val"))
-
-    def with_copy(used):
-        vectors = thumbnails(used)
-        picture = vectors[original].reshape(manifest.THUMBNAIL, -1)
-        copy = (picture[::-1] if mirrored else picture).ravel() + 0.003 * thumbnails(used, seed=1)[copied]
-        vectors[copied] = copy / np.linalg.norm(copy)
-        return vectors
-
-    with pytest.raises(LeakageError, match="near-duplicates above data.duplicate=0.99"):
-        manifest.audit(rows, with_copy, 0.99)
-
-
-def test_thumbnails_see_through_brightness_and_tell_images_apart(rng):
-    image = rng.normal(size=(60, 52))
-    one, other = manifest.thumbnail(image), manifest.thumbnail(rng.normal(size=(60, 52)))
-    assert one.shape == (manifest.THUMBNAIL**2,) and one @ manifest.thumbnail(3 * image + 7) == pytest.approx(1)
-    assert abs(one @ other) < 0.3
 
 
 def test_random_labels_cannot_be_learned_across_the_patient_split(rng):

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def write(layout, root, people=8, seed=0, workers=1):
-    return layouts.write(layout, root, people, SPACING, seed, lambda items, what, total: items, workers)
+    return layouts.write(layout, root, people, SPACING, seed, workers)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import balanced_accuracy_score, mean_absolute_error, r2_score, roc_auc_score
 from sklearn.metrics import root_mean_squared_error as root_error
 
-from symnorm_jax.data import manifest, population, targets
+from symnorm_jax.data import manifest, targets
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.prediction import measures, of_predictions, values_of
 from symnorm_jax.report import score_tables
@@ -154,9 +154,9 @@ def test_predictions_come_back_in_years_beside_those_of_whom_the_age_is_known():
 
 def test_a_population_is_kept_for_testing_with_all_its_scans():
     """Person a was scanned at both sites; who is excluded stays so, and the others are shared as before."""
-    kept = population.keep_out(people(), "site=2")
+    kept = manifest.hold_out(people(), "site=2")
     assert kept.split.tolist() == ["test", "test", "", "", "", "excluded"]
-    assert population.keep_out(people(), "").equals(people())
+    assert manifest.hold_out(people(), "").equals(people())
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_population_is_kept_for_testing_with_all_its_scans():
 )
 def test_a_population_that_is_not_there_is_refused(held_out, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        population.keep_out(people(), held_out)
+        manifest.hold_out(people(), held_out)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_the_box_is_centred_where_that_of_the_paper_is(size, spacing):
 @pytest.mark.parametrize("likeness, mirror, other", [(0.5, 0.9, "template"), (0.9, 0.6, "mirror image")])
 def test_a_head_unlike_the_template_is_flagged_or_excluded(monkeypatch, likeness, mirror, other):
     plane = samples.midline.Midline(np.eye(3)[0], 0.0, mirror, float("nan"), truth())
-    monkeypatch.setattr(template, "register", lambda *_: template.Registered(plane, likeness))
+    monkeypatch.setattr(template, "register", lambda *_: (plane, likeness))
     head, sentence = turned_head(), f"brain and {other} correlate by {min(likeness, mirror):.3f}; 0.7 is asked for"
     assert samples.cut(head, head.brain, True, settings()).rows[0]["flag"] == sentence
     with pytest.raises(ScanError, match=sentence + "; lower data.min_similarity"):
@@ -141,7 +141,7 @@ def test_without_the_library_a_sentence_says_what_to_install(monkeypatch):
     head, config = turned_head(), settings(source="phantom", brain="nonzero")
     for ask in (
         lambda: samples.cut(head, head.brain, True, config),
-        lambda: prepare.prepare(config, 0, lambda work, *_: work),
+        lambda: prepare.prepare(config, 0),
     ):
         with pytest.raises(
             ConfigError, match=r"needs the package SimpleITK, .*\(pip install -e '.\[mni\]'\); data.mid"
@@ -159,8 +159,8 @@ def test_a_real_head_comes_to_lie_on_the_template(real_data):
     head = ixi.records(str(real_data / "ixi"))[0].load()
     voxel, there = voxel_sizes(head.affine), template.load()
     image = np.where(head.brain, head.voxels, 0)
-    found = template.register(image / image.max(), head.brain, voxel)
-    matrix = np.diag([*(1 / voxel), 1]) @ found.plane.matrix @ there.affine
+    plane, likeness = template.register(image / image.max(), head.brain, voxel)
+    matrix = np.diag([*(1 / voxel), 1]) @ plane.matrix @ there.affine
     brain = ndimage.affine_transform(head.brain * 1.0, matrix, output_shape=there.image.shape, order=1) > 0.5
     assert 2 * (brain & there.brain).sum() / (brain.sum() + there.brain.sum()) > 0.88  # 0.85 by centres of mass alone
-    assert found.similarity > 0.8 and found.plane.similarity > 0.85
+    assert likeness > 0.8 and plane.similarity > 0.85

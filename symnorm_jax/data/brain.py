@@ -1,7 +1,4 @@
-"""Where the brain of a scan is: in a mask file, where a skull-stripped scan is not zero, or found by an extractor.
-
-The outline of the whole head is the way out where nothing else is to be had.
-"""
+"""The brain of a scan: from a mask file, where a stripped scan is not zero, by an extractor, or the head's outline."""
 
 from pathlib import Path
 
@@ -21,29 +18,29 @@ FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum 
 
 
 def check_choice(kind: str, extractor: str) -> None:
-    """Raises ConfigError where the choice is unknown."""
+    """Raise ConfigError where the choice is unknown."""
     for key, value, allowed in (("brain", kind, BRAIN), ("extractor", extractor, EXTRACTORS)):
         if value not in allowed:
             raise ConfigError(f"data.{key}={value!r}; one of {sorted(allowed)} is allowed.")
 
 
 def check(kind: str, extractor: str) -> None:
-    """Raises ConfigError where the choice is unknown, or the extractor it needs is not installed."""
+    """Raise ConfigError where the choice is unknown, or the extractor it needs is not installed."""
     check_choice(kind, extractor)
     if kind == "extract":
         check_installed(extractor)
 
 
 def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Path | None = None) -> np.ndarray:
-    """The brain `[X, Y, Z]` bool of a scan, found as `kind`, one of BRAIN, says.
+    """Find the brain `[X, Y, Z]` bool of a scan as `kind`, one of BRAIN, says.
 
     `cache` names a file that keeps an extracted mask; where it holds one of this shape by this extractor, nothing is
     extracted. Raises ScanError where no mask can be had, ConfigError as `check` does.
     """
     check_choice(kind, extractor)
+    if kind == "file" and volume.brain is None:
+        raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
     if kind == "file":
-        if volume.brain is None:
-            raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
         return volume.brain
     if kind == "extract":
         return _extracted(volume, extractor, cache)
@@ -52,28 +49,23 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
 
 def _nonzero(volume: Volume) -> np.ndarray:
     inside = volume.voxels != 0
-    if inside.mean() > STRIPPED:
-        raise ScanError(
-            f"{inside.mean():.1%} of the voxels are not zero, at most {STRIPPED:.0%} can be in a skull-stripped scan; "
-            "for a whole head set data.brain='extract' or 'head'."
-        )
-    mask = _filled(_without_specks(inside))
-    if millilitres(mask, volume) > LARGEST_ML:
-        raise ScanError(
-            f"{millilitres(mask, volume):.0f} ml are not zero, at most {LARGEST_ML:g} ml can be in a skull-stripped "
-            "scan; for a whole head set data.brain='extract' or 'head'."
-        )
+    whole_head = "can be in a skull-stripped scan; for a whole head set data.brain='extract' or 'head'."
+    if (share := inside.mean()) > STRIPPED:
+        raise ScanError(f"{share:.1%} of the voxels are not zero, at most {STRIPPED:.0%} {whole_head}")
+    mask = _filled(_largest(inside, FRAGMENT))
+    if (found := millilitres(mask, volume)) > LARGEST_ML:
+        raise ScanError(f"{found:.0f} ml are not zero, at most {LARGEST_ML:g} ml {whole_head}")
     return mask
 
 
 def _head(voxels: np.ndarray) -> np.ndarray:
-    """The largest connected bright region with its holes filled slice by slice."""
+    """Outline the largest connected bright region and fill its holes slice by slice."""
     smooth = ndimage.gaussian_filter(voxels, (1.0, 1.0, 0.0))  # within slices: a black one beside the head has no head
-    return _filled(_without_specks(smooth > 0.15 * np.percentile(smooth, 98), fragment=1.0))
+    return _filled(_largest(smooth > 0.15 * np.percentile(smooth, 98), 1.0))
 
 
-def _without_specks(mask: np.ndarray, fragment: float = FRAGMENT) -> np.ndarray:
-    """The largest connected region, and those of at least `fragment` of its size."""
+def _largest(mask: np.ndarray, fragment: float) -> np.ndarray:
+    """Keep the largest connected region, and others of at least `fragment` of its size."""
     regions, _ = ndimage.label(mask)
     sizes = np.bincount(regions.ravel())
     sizes[0] = 0
@@ -81,30 +73,26 @@ def _without_specks(mask: np.ndarray, fragment: float = FRAGMENT) -> np.ndarray:
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
-    filled = [ndimage.binary_fill_holes(one) for one in np.moveaxis(mask, AXIAL, 0)]
-    return np.stack(filled, axis=AXIAL)
+    return np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(mask, AXIAL, 0)], axis=AXIAL)
 
 
 def _extracted(volume: Volume, extractor: str, cache: Path | None) -> np.ndarray:
-    mask = None if cache is None else _load(cache, volume.voxels.shape, extractor)
+    if cache is None:
+        return extract(volume, extractor)
+    mask = _kept(cache, volume.voxels.shape, extractor)
     if mask is None:
         mask = extract(volume, extractor)
-        if cache is not None:
-            _save(cache, mask, extractor)
+        arrays = {"mask": np.packbits(mask), "shape": np.array(mask.shape), "extractor": np.array(extractor)}
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            save_arrays(cache, arrays)
+        except OSError as error:  # the mask is good all the same
+            logging.warning("%s: the brain mask is not kept: %s", cache, error)
     return mask
 
 
-def _save(cache: Path, mask: np.ndarray, extractor: str) -> None:
-    arrays = {"mask": np.packbits(mask), "shape": np.array(mask.shape), "extractor": np.array(extractor)}
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        save_arrays(cache, arrays)
-    except OSError as error:  # the mask is good all the same
-        logging.warning("%s: the brain mask is not kept: %s", cache, error)
-
-
-def _load(cache: Path, shape: tuple[int, ...], extractor: str) -> np.ndarray | None:
-    """The mask that `_save` wrote, or None where there is none or another's."""
+def _kept(cache: Path, shape: tuple[int, ...], extractor: str) -> np.ndarray | None:
+    """Read the mask that was kept, or None where there is none or another's."""
     try:
         with cache.open("rb") as file, np.load(file, allow_pickle=False) as held:
             bits = np.unpackbits(held["mask"])

@@ -15,48 +15,46 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from symnorm_jax.data.volumes import Volume, read_nifti, write_nifti
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ConfigError, ScanError, one_line
 from symnorm_jax.geometry import voxel_sizes
 
-EXTRACTORS = ("deepbet", "hd-bet", "synthstrip")
 TIME_LIMIT = 1800.0  # seconds a program may take for one head
 SMALLEST_ML, LARGEST_ML = 200.0, 2500.0  # a newborn's brain is above the one, an adult's head above the other
 
-_HD_BET_OPTIONS = ("-device", "cpu", "--disable_tta", "--save_bet_mask", "--no_bet_image")
-
 
 class Program(NamedTuple):
-    """A brain extractor that is called; file names in `arguments` lie in a temporary folder."""
+    """A brain extractor that is called in a temporary folder, which holds the files of `arguments`."""
 
     name: str
-    arguments: tuple[str, ...]
+    arguments: str
     mask: str  # the file it leaves the mask in
     source: str  # where to get it
 
 
 PROGRAMS = {
-    "synthstrip": Program(
-        "mri_synthstrip",
-        ("-i", "head.nii.gz", "-m", "mask.nii.gz"),
-        "mask.nii.gz",
-        "FreeSurfer 7.3 or later has it, surfer.nmr.mgh.harvard.edu/docs/synthstrip",
-    ),
     "hd-bet": Program(
         "hd-bet",
-        ("-i", "head.nii.gz", "-o", "brain.nii.gz", *_HD_BET_OPTIONS),
+        "-i head.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image",
         "brain_bet.nii.gz",
         "pip install 'hd-bet>=2'",
     ),
+    "synthstrip": Program(
+        "mri_synthstrip",
+        "-i head.nii.gz -m mask.nii.gz",
+        "mask.nii.gz",
+        "FreeSurfer 7.3 or later has it, surfer.nmr.mgh.harvard.edu/docs/synthstrip",
+    ),
 }
+EXTRACTORS = ("deepbet", *PROGRAMS)
 
 
 def check_installed(extractor: str) -> None:
-    """Raises ConfigError where `extractor`, one of EXTRACTORS, is not there."""
+    """Raise ConfigError where `extractor`, one of EXTRACTORS, is not there."""
     if extractor == "deepbet":
         there, what, source = find_spec("deepbet"), "the package deepbet", "pip install -e '.[bet]'"
     else:
-        program = PROGRAMS[extractor]
-        there, what, source = shutil.which(program.name), f"the program {program.name} on the PATH", program.source
+        name, _, _, source = PROGRAMS[extractor]
+        there, what = shutil.which(name), f"the program {name} on the PATH"
     if not there:
         raise ConfigError(
             f"data.extractor={extractor!r} needs {what}, which is not there ({source}); "
@@ -65,15 +63,14 @@ def check_installed(extractor: str) -> None:
 
 
 def extract(volume: Volume, extractor: str) -> np.ndarray:
-    """The brain `[X, Y, Z]` bool that `extractor`, one of EXTRACTORS, finds.
+    """Find the brain `[X, Y, Z]` bool by `extractor`, one of EXTRACTORS.
 
     Raises ConfigError where it is not installed; ScanError where it fails, takes longer than TIME_LIMIT, or finds
     what is too small or too large for a brain.
     """
     check_installed(extractor)
     mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
-    found = millilitres(mask, volume)
-    if not SMALLEST_ML <= found <= LARGEST_ML:
+    if not SMALLEST_ML <= (found := millilitres(mask, volume)) <= LARGEST_ML:
         raise ScanError(
             f"{extractor} found a brain of {found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed, "
             "so it failed or the scan is no head."
@@ -82,7 +79,7 @@ def extract(volume: Volume, extractor: str) -> np.ndarray:
 
 
 def millilitres(mask: np.ndarray, volume: Volume) -> float:
-    """The size of a mask `[X, Y, Z]` on the grid of a volume."""
+    """Measure a mask `[X, Y, Z]` on the grid of a volume."""
     return mask.sum() * voxel_sizes(volume.affine).prod() / 1000
 
 
@@ -91,20 +88,19 @@ def _by_deepbet(volume: Volume) -> np.ndarray:
     try:
         return network.postprocess(network.run_model(np.array(volume.voxels, np.float32)) > 0.5).astype(bool)
     except Exception as error:  # where the networks see no brain it fails by assertion, by index or by value
-        raise ScanError(f"deepbet found no brain ({_one_line(error)}).") from None
+        raise ScanError(f"deepbet found no brain ({one_line(error)}).") from None
 
 
 @lru_cache(maxsize=1)
 def _deepbet() -> Any:
-    """The networks, loaded once in a process; on the CPU, that every machine finds the same mask."""
+    """Load the networks, once in a process; on the CPU, so that every machine finds the same mask."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its networks are TorchScript, which PyTorch calls deprecated
+        with warnings.catch_warnings(action="ignore"):  # its networks are TorchScript, which PyTorch calls deprecated
             from deepbet import BrainExtraction
 
             return BrainExtraction(no_gpu=True)
     except Exception as error:
-        raise ConfigError(f"data.extractor='deepbet' cannot be loaded ({_one_line(error)}); install it anew.") from None
+        raise ConfigError(f"data.extractor='deepbet' cannot be loaded ({one_line(error)}); install it anew.") from None
 
 
 def _by_program(volume: Volume, program: Program) -> np.ndarray:
@@ -128,41 +124,21 @@ def _by_program(volume: Volume, program: Program) -> np.ndarray:
 
 def _call(program: Program, folder: Path) -> str:
     """Run a program to its end and return the last line that it wrote to stderr."""
-    command = [program.name, *(str(folder / one) if one.endswith(".gz") else one for one in program.arguments)]
-    errors = folder / "stderr.txt"
+    arguments = [str(folder / one) if one.endswith(".gz") else one for one in program.arguments.split()]
+    errors, nothing = folder / "stderr.txt", subprocess.DEVNULL
     with errors.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stream,
-            cwd=folder,
-            start_new_session=True,
-        )
+        settings = {"stdin": nothing, "stdout": nothing, "stderr": stream, "cwd": folder, "start_new_session": True}
+        process = subprocess.Popen([program.name, *arguments], **settings)
     try:
         status = process.wait(TIME_LIMIT)
     except subprocess.TimeoutExpired:
         raise ScanError(f"{program.name} took longer than {TIME_LIMIT:g} s, the most that one head may take.") from None
     finally:
-        _end(process)
-    said = _last_line(errors)
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what it has started
+            process.wait()
+    said = (errors.read_text(errors="replace").strip().splitlines() or ["it gave no reason"])[-1].strip()[:300]
     if status != 0:
         raise ScanError(f"{program.name} ended with status {status} ({said}).")
     return said
-
-
-def _end(process: subprocess.Popen) -> None:
-    """End a program that still runs, and what it started."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _last_line(file: Path) -> str:
-    lines = file.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else "it gave no reason"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -18,43 +18,30 @@ class Frame(NamedTuple):
 
 
 def lay(
-    brain: np.ndarray,
-    voxel: np.ndarray,
-    plane: Midline,
-    config: ConfigDict,
-    stack: bool = False,
-    box: np.ndarray | None = None,
+    brain: np.ndarray, voxel: np.ndarray, plane: Midline, config: ConfigDict, stack: bool = False, box=None
 ) -> Frame:
-    """The frame of a `brain` `[X, Y, Z]` bool with voxels of `voxel` `[3]` mm, by the `data` section `config`.
+    """Lay a frame about a `brain` `[X, Y, Z]` bool with voxels of `voxel` `[3]` mm, by the `data` section `config`.
 
-    In plane it is centred on the mid-line and on the brain from back to front; slices go from the lowest to the
-    highest voxel of the brain, `slice_spacing` mm apart or, for 0 and in a `stack` of pictures, whose distance is a
-    guess, as far apart as the voxels. A size of three sides is a box of isotropic voxels, centred on the brain from
-    below to above too. Where a `box` `[2, 3]` of straightened mm is given, its corners stand in for the brain's: every
-    head has the same frame.
+    In plane it is centred on the mid-line and on the brain from back to front. Slices go from the lowest to the highest
+    voxel of the brain, `slice_spacing` mm apart or, for 0 and in a `stack` of pictures, whose distance is a guess, as
+    far apart as the voxels. A size of three sides is a box of isotropic voxels, centred on the brain from below to
+    above too. Corners `box`, an array `[2, 3]` of straightened mm, may stand in for the brain's, the same in all heads.
     """
     low, high = _extent(brain, voxel, plane.matrix) if box is None else box
-    if len(config.size) == 3:
-        step, start = np.full(3, config.spacing), (low + high) / 2 - (np.array(config.size) - 1) / 2 * config.spacing
-        return _frame(step, start, voxel, plane, tuple(config.size))
-    step = np.array([config.spacing, config.spacing, 0 if stack else config.slice_spacing])
-    step[AXIAL] = step[AXIAL] or voxel[AXIAL]
-    count = int(np.floor((high - low)[AXIAL] / step[AXIAL] + 1e-3)) + 1
-    start = (low + high) / 2 - (np.array([*config.size, 0]) - 1) / 2 * step
-    start[AXIAL] = low[AXIAL]
-    return _frame(step, start, voxel, plane, (*config.size, count))
-
-
-def _frame(step: np.ndarray, start: np.ndarray, voxel: np.ndarray, plane: Midline, size: tuple[int, int, int]) -> Frame:
-    """The grid of `size` with nodes `step` `[3]` mm apart, whose first from back and below is at `start` `[3]`."""
+    step, size = np.full(3, float(config.spacing)), tuple(config.size)
+    if len(size) == 2:
+        step[AXIAL] = (0 if stack else config.slice_spacing) or voxel[AXIAL]
+        size += (int(np.floor((high - low)[AXIAL] / step[AXIAL] + 1e-3)) + 1,)
     to_straight = np.diag([*step, 1.0])
-    to_straight[:3, 3] = start
+    to_straight[:3, 3] = (low + high) / 2 - (np.array(size) - 1) / 2 * step
     to_straight[LEFT_RIGHT, 3] = -(size[LEFT_RIGHT] - 1) / 2 * step[LEFT_RIGHT]  # the mid-line is at 0
+    if len(config.size) == 2:
+        to_straight[AXIAL, 3] = low[AXIAL]
     return Frame(np.diag([*(1 / voxel), 1.0]) @ plane.matrix @ to_straight, size)
 
 
 def resample(array: np.ndarray, frame: Frame, voxel: np.ndarray) -> np.ndarray:
-    """A volume `[X, Y, Z]` on the frame's grid, float32: linear, zero outside.
+    """Resample a volume `[X, Y, Z]` to the frame's grid, float32, linearly and zero outside.
 
     It is blurred first where the grid is coarser than the voxels, of `voxel` `[3]` mm, lest detail alias.
     """
@@ -67,7 +54,7 @@ def resample(array: np.ndarray, frame: Frame, voxel: np.ndarray) -> np.ndarray:
 
 
 def carry_back(values: np.ndarray, frame: Frame, shape: tuple[int, int, int], order: int = 1) -> np.ndarray:
-    """Values on the frame's grid `[X, Y, N]` as a volume of `shape`, zero where the grid does not reach.
+    """Carry values on the frame's grid `[X, Y, N]` back to a volume of `shape`, zero where the grid does not reach.
 
     `order` 1 interpolates maps, 0 keeps the values of masks.
     """
@@ -76,7 +63,7 @@ def carry_back(values: np.ndarray, frame: Frame, shape: tuple[int, int, int], or
 
 
 def _extent(brain: np.ndarray, voxel: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The lowest and highest straightened coordinates, `[2, 3]` mm, of the brain's voxels."""
+    """Find the lowest and highest straightened coordinates, `[2, 3]` mm, of the brain's voxels."""
     lines = np.argwhere(brain.any(LEFT_RIGHT))  # the ends of each line from left to right span all the rest
     first = brain.argmax(LEFT_RIGHT)[tuple(lines.T)]
     last = len(brain) - 1 - brain[::-1].argmax(LEFT_RIGHT)[tuple(lines.T)]

@@ -1,7 +1,7 @@
-"""Find the mid-sagittal plane of a scan, straighten it, and say how good the fit is.
+"""The mid-sagittal plane of a scan, the frame in which it is straight, and how good the fit is.
 
-A scan is registered to its own mirror image ("midway registration"). The plane has three degrees of freedom, and the
-plane itself is half of that registration, so the plane is what is sought (`registration.py`).
+A scan is registered to its own mirror image ("midway registration"). The plane is half of that registration and has
+three degrees of freedom, so the plane is what is sought (`registration.py`).
 """
 
 from collections.abc import Sequence
@@ -44,27 +44,26 @@ class Midline(NamedTuple):
 
 
 def find(voxels: np.ndarray, spacing: Sequence[float], stack: bool = False) -> Midline:
-    """The plane in which a scan `[X, Y, Z]`, 0 outside the brain, with voxels of `spacing` mm is most like its mirror.
+    """Find the plane in which a scan `[X, Y, Z]`, 0 outside the brain, of `spacing` mm, is most like its mirror image.
 
     The straightened frame begins at the point of the plane nearest to the brain's centroid and is turned by the
     smallest rotation. With `stack` the distance between slices is taken for a guess: they are turned in their own plane
-    by one angle and moved along it in proportion to their height, and z stays slice index times spacing. Where there is
-    no plane to be seen the answer is `centre`, with similarity 0 and error UNKNOWN.
+    by one angle and moved along it in proportion to their height, z stays slice index times spacing, and `error` is
+    that of the yaw. Where there is no plane to be seen the answer is `centre`, with similarity 0 and error UNKNOWN.
 
     The tilt that is left in phantoms is, in root mean square, half of `error` where they are straight and uneven in
-    intensity alone, and 1.5 times it where they are bent, as people are. In a stack `error` is that of the yaw.
+    intensity alone, and 1.5 times it where they are bent, as people are.
     """
     return _find_all([(voxels, spacing)], stack)[0]
 
 
 def find_all(volumes: Sequence[tuple[np.ndarray, Sequence[float]]]) -> list[Midline]:
-    """`find` for many scans `(voxels, spacing)`, BATCH at a time."""
-    chunks = [volumes[i : i + BATCH] for i in range(0, len(volumes), BATCH)]
-    return [found for chunk in chunks for found in _find_all(chunk, False)]
+    """Find the planes of many scans `(voxels, spacing)`, BATCH at a time, as `find` does."""
+    return [found for i in range(0, len(volumes), BATCH) for found in _find_all(volumes[i : i + BATCH], False)]
 
 
 def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
-    """The plane perpendicular to the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image.
+    """Find the plane across the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image.
 
     Convolving the scan with itself along the left-right axis gives, for each half voxel, the overlap with its mirror
     image there; the plane is where the sum over all lines is greatest.
@@ -73,23 +72,16 @@ def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
     parts = np.array_split(lines, lines.size // BLOCK + 1, axis=1)
     overlap = sum(fftconvolve(part, part, axes=0).sum(1) for part in (one.astype(np.float64) for one in parts))
     best = int(overlap.argmax())
-    offset, normal = best / 2 * float(spacing[LEFT_RIGHT]), np.eye(3)[LEFT_RIGHT]
-    matrix = np.eye(4)
+    shared = lines[max(0, best - len(lines) + 1) : best + 1]
+    similarity = float(np.corrcoef(shared.ravel(), shared[::-1].ravel())[0, 1]) if shared.std() else 0.0
+    offset, matrix = best / 2 * float(spacing[LEFT_RIGHT]), np.eye(4)
     matrix[:3, 3] = centroid(axis_profiles(voxels), spacing)
     matrix[LEFT_RIGHT, 3] = offset
-    return Midline(normal, offset, _overlap_correlation(lines, best), float("nan"), matrix)
-
-
-def _overlap_correlation(lines: np.ndarray, twice_plane: int) -> float:
-    first, last = max(0, twice_plane - len(lines) + 1), min(len(lines) - 1, twice_plane)
-    part = lines[first : last + 1]
-    if part.std() == 0:
-        return 0.0
-    return float(np.corrcoef(part.ravel(), part[::-1].ravel())[0, 1])
+    return Midline(np.eye(3)[LEFT_RIGHT], offset, similarity, float("nan"), matrix)
 
 
 def _on_cpu():
-    """Keep to the CPU, which has the scan already; where JAX was told to do without it, to what there is."""
+    """Keep to the CPU, which has the scan already; or to what there is, where JAX was told to do without it."""
     try:
         return jax.default_device(jax.devices("cpu")[0])
     except RuntimeError:
@@ -106,12 +98,11 @@ def _find_all(volumes: Sequence, stack: bool) -> list[Midline]:
         together = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
         constants = points, registration.jackknife_blocks(points), registration.STARTS, levels
         fits = jax.device_get(registration.register_all(together, *constants, stack=stack))
-    fits = zip(volumes, middles, units, *fits, strict=False)  # the fits are padded
-    return [_midline(*fit, stack) for fit in fits]
+    return [_midline(*fit, stack) for fit in zip(volumes, middles, units, *fits, strict=False)]  # fits are padded
 
 
 def _midline(volume, middle, unit: float, theta, linear, shift, error, similarity, stack: bool) -> Midline:
-    """The plane on the scan's own grid, or `centre` where the scan shows none."""
+    """Put the plane on the scan's own grid, or give `centre` where the scan shows none."""
     spans = [np.count_nonzero(profile) for profile in axis_profiles(volume[0])]
     seen = np.count_nonzero(volume[0]) >= MIN_VOXELS and min(spans[: AXIAL if stack else 3]) >= MIN_SLICES
     if not (seen and np.isfinite([*theta, error, similarity]).all() and similarity > UNLIKE):

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 
 def in_parallel(work: list, workers: int) -> Iterator:
-    """The results of joblib's delayed calls in their order, from `workers` processes, or one a core for 0."""
+    """Run joblib's delayed calls in `workers` processes, or one a core for 0; the results come in their order."""
     cache = jax.config.jax_compilation_cache_dir
     # One thread each, in this process too: sums in another order would make the result depend on the workers.
     alone = {"inner_max_num_threads": 1, "initializer": _begin_worker, "initargs": (cache, os.getpid())}

@@ -1,9 +1,7 @@
-"""Scans to prepared slices and a manifest, in parallel; a scan that is already in the store is not read again."""
+"""Scans to prepared samples and a manifest, in parallel; a scan that is already in the store is not read again."""
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,50 +11,49 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, manifest, population, samples, store, template
+from symnorm_jax.data import brain, manifest, samples, store, template
+from symnorm_jax.data.audit import audit, thumbnail
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.geometry import plane
+from symnorm_jax.progress import progress
 
-FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other slices
+FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other samples
 PREPARING = (
     *("brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"),
     *("poor_midline", "size", "slice_spacing", "spacing"),
 )
 
-Progress = Callable[[Iterable, str, int], Iterable]
 
-
-def prepare(config: ConfigDict, seed: int, progress: Progress) -> pd.DataFrame:
-    """The manifest of the `data` section `config`: scans found, cut, split by patient and audited for leaks.
+def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
+    """Make the manifest of the `data` section `config`: find scans, cut, split by patient and audit for leaks.
 
     Raises ScanError where the source finds nothing or, with `strict`, at the first unusable scan; ConfigError where
-    a choice is unknown; LeakageError where the splits share a patient, a file or a slice.
+    a choice is unknown; LeakageError where the splits share a patient, a file or a sample.
     """
     brain.check(config.brain, config.extractor)
     if config.midline == "template":
         template.check_installed()
     scans = find_scans(config)
-    table = store_scans(scans, config, progress)
+    table = store_scans(scans, config)
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
-    table = population.keep_out(table, config.held_out)
+    table = manifest.hold_out(table, config.held_out)
     table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
-    manifest.audit(table, partial(_thumbnails, Path(config.store)), config.duplicate)
+    audit(table, partial(_thumbnails, Path(config.store)), config.duplicate)
     for split in manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
         if not (rows & (table.label == "healthy")).any():
-            raise ScanError(
-                f"the {split} split holds no healthy slice with data.train_on={config.train_on!r}; add scans."
-            )
+            given = f"data.train_on={config.train_on!r}"
+            raise ScanError(f"the {split} split holds no healthy slice with {given}; add scans.")
     return table
 
 
-def store_scans(scans: list[Scan], config: ConfigDict, progress: Progress) -> pd.DataFrame:
-    """The rows of a manifest, not yet split, of scans that are cut into the store of the `data` section `config`.
+def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
+    """Cut scans into the store of the `data` section `config`; the rows of a manifest, not yet split.
 
     Raises ScanError, with `strict`, at the first unusable scan; else it has one row, with the reason.
     """
@@ -74,7 +71,7 @@ def _format(config: ConfigDict) -> str:
 
 
 def find_scans(config: ConfigDict) -> list[Scan]:
-    """The scans of the configured source. Raises ConfigError for an unknown source, ScanError where it finds none."""
+    """List the scans of the configured source. Raises ConfigError for an unknown source, ScanError where none is."""
     if config.source not in SOURCES:
         raise ConfigError(f"data.source={config.source!r}; one of {sorted(SOURCES)} is allowed.")
     if config.root is None and config.source != "phantom":
@@ -89,12 +86,11 @@ def find_scans(config: ConfigDict) -> list[Scan]:
 
 
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:
-    """The manifest rows of one scan, cut and stored unless they were before; one row with the reason if unusable."""
+    """Cut and store one scan unless it was before; its manifest rows, or one with the reason if unusable."""
     shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
-    shared |= {"source": os.path.commonpath(scan.files) if scan.files else "", "exclusion": "", "flag": ""}
+    shared |= {"source": scan.place, "exclusion": "", "flag": ""}
     try:
-        sha256 = digest(scan.files, "" if scan.files else scan.name + scan.recipe)
-        key = digest([*scan.files, *scan.extras], scan.recipe, str(scan.healthy), settings)[:24]
+        sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
         about = store.read_about(folder, key)
         made = about or _cut(scan, config, folder)
     except (ScanError, OSError) as error:
@@ -105,23 +101,22 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
     if about is None:  # outside the try: a full disk is no fault of the scan
         about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
         store.write(folder, key, made.arrays, about)
-    shared |= {
-        "sha256": sha256,
-        "store": key,
-        "records_in_scan": len(about["rows"]),
-        "slices_left_out": about["left_out"],
-        "split": scan.split if scan.labelled else manifest.UNLABELLED,
-    }
+    shared |= {"sha256": sha256, "store": key, "records_in_scan": len(about["rows"])}
+    shared |= {"slices_left_out": about["left_out"], "split": scan.split if scan.labelled else manifest.UNLABELLED}
     labels = {} if scan.labelled else {"label": manifest.UNLABELLED}
     return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
 
 
+def _digest(scan: Scan, *texts: str) -> str:
+    return digest([*scan.files, *scan.extras], *texts)[:24]
+
+
 def _cut(scan: Scan, config: ConfigDict, folder: Path) -> samples.Samples:
-    volume, name = scan.load(), digest([*scan.files, *scan.extras], scan.name, scan.recipe)[:24]
-    mask = brain.brain_mask(volume, config.brain, config.extractor, folder / f"{name}.{config.extractor}.npz")
+    volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
+    mask = brain.brain_mask(volume, config.brain, config.extractor, cache)
     return samples.cut(volume, mask, scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:
     source = store.SampleSource(folder, rows)
-    return np.stack([manifest.thumbnail(plane(source[i]["image"][..., 0])) for i in range(len(source))])
+    return np.stack([thumbnail(plane(source[i]["image"][..., 0])) for i in range(len(source))])

@@ -1,8 +1,8 @@
 """The registration of brains to their own mirror images, in JAX: the three numbers of a plane, fitted to many at once.
 
-For pairs of points that mirror each other in the plane, the intensities should agree. The squared differences, cut off
-softly (Geman and McClure, 1987) lest a lesion on one side pulls, are minimised by Levenberg-Marquardt steps from coarse
-to fine. Every scan becomes a cube of one size first, so that one compilation serves them all.
+Intensities of points that mirror each other in the plane should agree. Squared differences, cut off softly (Geman and
+McClure, 1987) lest a lesion on one side pulls, are minimised by Levenberg-Marquardt steps from coarse to fine. Every
+scan becomes a cube of one size first, so that one compilation serves them all.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jax.scipy.ndimage import map_coordinates
 
 from symnorm_jax.geometry import AXIAL
 
-SIDE = 64  # voxels along each edge of the cube
+SIDE, TICKS = 64, 32  # voxels along each edge of the cube, and points at which it is read
 CUT = 0.02  # of the thickest: with more brain than this an end of the scan cuts it off
 MARGIN = 1.15  # by which the cube and the points reach beyond the brain
 FAINTEST = 0.05  # of the brightest: what is darker is not brain
@@ -29,11 +29,8 @@ STEPS = 10  # in each level
 JUDGED = 1  # the level whose residuals give the error: on the finest, what brains are bent by is cut off as outlying
 
 
-# From scans to cubes of one size. The origin of a cube is the brain's centroid.
-
-
 class Cube(NamedTuple):
-    """A scan as the fit sees it. Lengths are in units that make the slopes of the plane and its shift weigh alike."""
+    """A scan about its brain's centroid, with lengths in units that make a plane's slopes and its shift weigh alike."""
 
     image: np.ndarray  # [SIDE, SIDE, SIDE] float32, up to 1
     step: np.ndarray  # [3] edges of a voxel of it
@@ -43,19 +40,19 @@ class Cube(NamedTuple):
 
 
 def axis_profiles(voxels: np.ndarray) -> list[np.ndarray]:
-    """Sums over the planes across each axis, `[X]`, `[Y]`, `[Z]`."""
+    """Sum over the planes across each axis, `[X]`, `[Y]`, `[Z]`."""
     plane = np.abs(voxels).sum(2, dtype=np.float64)
     return [plane.sum(1), plane.sum(0), np.abs(voxels).sum((0, 1), dtype=np.float64)]
 
 
 def centroid(profiles: list[np.ndarray], spacing: Sequence[float]) -> np.ndarray:
-    """Intensity-weighted centre of the brain, `[3]` mm; of the grid where the scan is empty."""
+    """Find the intensity-weighted centre of the brain, `[3]` mm; of the grid where the scan is empty."""
     places = [np.average(np.arange(len(one)), weights=one if one.sum() > 0 else None) for one in profiles]
     return np.array(places) * spacing
 
 
 def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube, np.ndarray, float]:
-    """The cube, where its origin lies `[3]` mm, and its unit in mm."""
+    """Resample a scan to a cube; where its origin lies `[3]` mm and its unit in mm follow."""
     profiles = axis_profiles(voxels)
     middle = centroid(profiles, spacing)
     reach = MARGIN * np.abs(_ends(profiles) * spacing - middle).max(0)
@@ -75,13 +72,13 @@ def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube,
 
 
 def _ends(profiles: list[np.ndarray]) -> np.ndarray:
-    """Where the brain begins and ends along each axis, `[2, 3]` in voxels; a few stray voxels do not count."""
+    """Find where the brain begins and ends along each axis, `[2, 3]` in voxels; a few stray voxels do not count."""
     shares = [np.cumsum(one) / max(one.sum(), 1e-12) for one in profiles]
     return np.transpose([np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares])
 
 
 def _hats(length: int, middle: float, step: float, spacing: float, width: float) -> np.ndarray:
-    """Triangular filters of half-width `width` mm about the places of the cube along one axis, `[SIDE, length]`.
+    """Make triangular filters of half-width `width` mm about the cube's places along one axis, `[SIDE, length]`.
 
     Beyond its ends the scan is continued as it ends, so that an end that cuts the brain does not look like its border.
     """
@@ -91,24 +88,23 @@ def _hats(length: int, middle: float, step: float, spacing: float, width: float)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-# The fit. A plane is `theta` [3]: its normal is along (1, theta[0], theta[1]), theta[2] its distance from the origin.
+# A plane is `theta` [3]: its normal is along (1, theta[0], theta[1]), theta[2] is its distance from the origin.
 
 
-def sample_points(count: int = 32) -> np.ndarray:
-    """Points `[P, 3]` on the right of the plane, in units of the reach: a regular grid within an ellipsoid."""
-    ticks = (np.arange(count) + 0.5) * 2 / count - 1
-    grid = np.stack(np.meshgrid(ticks[count // 2 :], ticks, ticks, indexing="ij"), -1).reshape(-1, 3)
+def sample_points() -> np.ndarray:
+    """Choose points `[P, 3]` on the right of the plane, in units of the reach: a regular grid within an ellipsoid."""
+    ticks = (np.arange(TICKS) + 0.5) * 2 / TICKS - 1
+    grid = np.stack(np.meshgrid(ticks[TICKS // 2 :], ticks, ticks, indexing="ij"), -1).reshape(-1, 3)
     return grid[(grid**2).sum(1) < 1.2].astype(np.float32)
 
 
 def jackknife_blocks(points: np.ndarray) -> np.ndarray:
-    """Which of eight parts of the brain each point is in, `[P, 8]` of 0 and 1, for the jackknife."""
-    part = (points > (0.4, 0, 0)) @ (4, 2, 1)
-    return (part[:, None] == np.arange(8)).astype(np.float32)
+    """Mark which of eight parts of the brain each point is in, `[P, 8]` of 0 and 1, for the jackknife."""
+    return (((points > (0.4, 0, 0)) @ (4, 2, 1))[:, None] == np.arange(8)).astype(np.float32)
 
 
 def _frame(theta: jax.Array, stack: bool) -> tuple[jax.Array, jax.Array]:
-    """The map from the straightened frame to the scan's: a matrix `[3, 3]` and a shift `[3]`."""
+    """Map the straightened frame to the scan's, by a matrix `[3, 3]` and a shift `[3]`."""
     if stack:
         x, y = jnp.stack([jnp.ones(()), theta[0]]) / jnp.sqrt(1 + theta[0] ** 2)
         rows = [[x, -y, -theta[1]], [y, x, 0], [0, 0, 1]]
@@ -120,7 +116,7 @@ def _frame(theta: jax.Array, stack: bool) -> tuple[jax.Array, jax.Array]:
 
 
 def _pairs(theta, image, cube: Cube, points, stack: bool) -> tuple[jax.Array, jax.Array]:
-    """Intensities `[2, P]` at the points and at their mirror images, and which pairs `[P]` show brain."""
+    """Read intensities `[2, P]` at the points and at their mirror images, and which pairs `[P]` show brain."""
     linear, shift = _frame(theta, stack)
     sides = jnp.stack([points, points * jnp.array([[-1.0, 1.0, 1.0]])]) * cube.reach[None, None]
     places = sides @ linear.T + shift[None, None]
@@ -131,7 +127,7 @@ def _pairs(theta, image, cube: Cube, points, stack: bool) -> tuple[jax.Array, ja
 
 
 def _similarity(theta, *scan) -> jax.Array:
-    """Correlation of the brain with its mirror image."""
+    """Correlate the brain with its mirror image."""
     values, brain = _pairs(theta, *scan)
     count = jnp.maximum(brain.sum(), 1)
     first, second = (values - (values * brain[None]).sum() / (2 * count)) * brain[None]
@@ -139,14 +135,14 @@ def _similarity(theta, *scan) -> jax.Array:
 
 
 def _spread(theta, *scan) -> jax.Array:
-    """Standard deviation of the differences between the sides, from their median absolute value."""
+    """Estimate the standard deviation of the differences between the sides from their median absolute value."""
     values, brain = _pairs(theta, *scan)
     middle = jnp.nanmedian(jnp.where(brain > 0, jnp.abs(values[0] - values[1]), jnp.nan))
     return jnp.maximum(1.4826 * jnp.nan_to_num(middle), 1e-3)
 
 
 def normal_equations(theta, limit, blocks, *scan):
-    """Mean cost, and the normal equations of each block: matrices `[8, 3, 3]` and right-hand sides `[8, 3]`."""
+    """Compute the mean cost and each block's normal equations: matrices `[8, 3, 3]`, right-hand sides `[8, 3]`."""
 
     def difference(theta):
         values, brain = _pairs(theta, *scan)
@@ -161,7 +157,7 @@ def normal_equations(theta, limit, blocks, *scan):
 
 
 def _fit(theta, softness, blocks, *scan):
-    """The plane by Levenberg-Marquardt steps from `theta`, and the blocks' equations there."""
+    """Fit the plane by Levenberg-Marquardt steps from `theta`; the blocks' equations there follow."""
     limit = softness * _spread(theta, *scan)
 
     def step(state, _):
@@ -181,15 +177,15 @@ def _fit(theta, softness, blocks, *scan):
 
 
 def _jackknife(matrices, sides, angles: int) -> jax.Array:
-    """Standard error of the tilt in radians, from how the first `angles` of the solution move without each block."""
+    """Estimate the tilt's standard error in radians from how the first `angles` move without each block."""
     left = matrices.sum(0)[None] - matrices + 1e-9 * jnp.eye(3)[None]
     moves = jnp.linalg.solve(left, (sides.sum(0)[None] - sides)[..., None])[:, :angles, 0]
     return jnp.sqrt(7 / 8 * ((moves - moves.mean(0, keepdims=True)) ** 2).sum())
 
 
 def _blur(image, sigma) -> jax.Array:
-    ticks = jnp.arange(SIDE)
-    kernel = jnp.exp(-0.5 * ((ticks[:, None] - ticks[None]) / sigma) ** 2)
+    place = jnp.arange(SIDE)
+    kernel = jnp.exp(-0.5 * ((place[:, None] - place[None]) / sigma) ** 2)
     kernel = kernel / kernel.sum(1, keepdims=True)  # what lies beyond the cube is not known
     for _ in range(3):
         image = jnp.tensordot(image, kernel, axes=(0, 1))
@@ -198,7 +194,7 @@ def _blur(image, sigma) -> jax.Array:
 
 @partial(jax.jit, static_argnames="stack")
 def register_all(cubes: Cube, points, blocks, starts, levels: jax.Array, stack: bool):
-    """Of each cube: its plane `[B, 3]` and frame, its standard error in radians `[B]`, and its similarity `[B]`."""
+    """Register each cube: its plane `[B, 3]`, frame, standard error in radians `[B]` and similarity `[B]`."""
 
     def register(cube):
         images = jax.vmap(partial(_blur, cube.image))(levels[0])

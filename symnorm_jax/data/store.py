@@ -1,4 +1,4 @@
-"""The store of prepared slices: one ArrayRecord file per scan, and one JSON file of what is known of its slices.
+"""The store of prepared samples: one ArrayRecord file per scan, and one JSON file of what is known of its samples.
 
 Files are named by the hash of the scan and of the settings that made them, so runs share them and nothing in them goes
 stale. A scan's JSON is written last: where it stands, the scan is whole.
@@ -26,31 +26,28 @@ def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
 
 
 def read_about(folder: Path, key: str) -> dict | None:
-    """What `write` was told of a scan, or None where the scan is not in the store."""
+    """Read what `write` was told of a scan, or None where the scan is not in the store."""
     return read_json(folder / f"{key}.json") if _has(folder, key) else None
 
 
 def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
-    """Whether every slice of a manifest is still in the store."""
-    keys = rows.store[rows.split != "excluded"].unique()
-    return all(_has(Path(folder), key) for key in keys)
+    """Look whether every sample of a manifest is still in the store."""
+    return all(_has(Path(folder), key) for key in rows.store[rows.split != "excluded"].unique())
 
 
 def _has(folder: Path, key: str) -> bool:
     return (folder / f"{key}.json").exists() and (folder / f"{key}.array_record").exists()
 
 
-# Not numpy.save: numpy.load reads a header with Python's parser, which fails now and then in CPython 3.11 when several
-# threads of the loader enter it together.
-
-
 def _packed(array: np.ndarray) -> bytes:
-    """A slice or volume `[*S, 3]` float16 as its sides and its values."""
+    """Pack a sample `[*S, 3]` float16 as its sides and its values."""
+    # Not numpy.save: numpy.load reads a header with Python's parser, which fails now and then in CPython 3.11 when
+    # several threads of the loader enter it together.
     return np.array(array.shape[:-1], "<u2").tobytes() + array.astype("<f2").tobytes()
 
 
 def _unpacked(record: bytes) -> np.ndarray:
-    """The sample again: of two sides, or of three where two do not account for the record's length."""
+    """Unpack a sample of two sides, or of three where two do not account for the record's length."""
     for rank in (2, 3):
         sides = np.frombuffer(record, "<u2", rank)
         values = np.frombuffer(record, "<f2", offset=sides.nbytes)
@@ -62,19 +59,17 @@ def _unpacked(record: bytes) -> np.ndarray:
 class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
-    An element is a dict: `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's
-    label in the manifest, and `patient`, a number for each in the table; `S` is `X, Y` of a slice, and `X, Y, Z` of a
-    volume. `target` is there where `targets` `[N]` are given.
+    An element has `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in
+    the manifest, and `patient`, a number for each in the table. `target` is there where `targets` `[N]` are given.
     """
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame, targets: np.ndarray | None = None):
         self._index, self._targets = rows.index.to_numpy(), targets
         self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
-        keys, place = np.unique(rows.store.to_numpy(), return_inverse=True)
+        keys, first, scan = np.unique(rows.store.to_numpy(), return_index=True, return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
-        sizes = [rows.records_in_scan.to_numpy()[place == i][0] for i in range(len(keys))]
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self._place = (starts[place] + rows.record.to_numpy()).astype(int)
+        sizes = rows.records_in_scan.to_numpy()[first]
+        self._place = ((np.cumsum(sizes) - sizes)[scan] + rows.record.to_numpy()).astype(int)
 
     def __len__(self) -> int:
         return len(self._index)

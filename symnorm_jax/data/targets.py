@@ -14,7 +14,7 @@ UNKNOWN = ("", "n/a", "na", "nan", "none", "unknown", "?")  # in any case
 
 
 class Scale(NamedTuple):
-    """What makes a number standardised: of the training people, so that nothing is known of the others."""
+    """What standardises a number: of the training people, so that nothing is known of the others."""
 
     mean: float
     deviation: float
@@ -23,34 +23,30 @@ class Scale(NamedTuple):
 def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> None:
     """Raise ConfigError unless `section.column` of a manifest has something to learn in its rows `training`.
 
-    So does a value that is not what it seems: no number, or the class in other letters.
+    A value that is not what it seems is refused too: no number, or the class in other letters.
     """
-    columns = manifest.group_columns(rows)
+    columns, key = manifest.group_columns(rows), f"target.column={section.column!r}"
     if section.column not in columns:
-        raise ConfigError(f"target.column={section.column!r}; one of {sorted(columns)} is allowed.")
-    _check_values(_texts(rows[rows.split.isin(manifest.SPLITS)], section), section)
+        raise ConfigError(f"{key}; one of {sorted(columns)} is allowed.")
+    texts = _texts(rows[rows.split.isin(manifest.SPLITS)], section)
+    texts = texts[texts != ""]
+    if section.kind == "number":
+        bad = texts[~np.isfinite(pd.to_numeric(texts, errors="coerce"))]
+        allowed, wanted = "a number, or for what is not known nothing or n/a, is allowed", "two numbers or more"
+    else:
+        bad = texts[(texts != section.positive) & (texts.str.lower() == section.positive.lower())]
+        allowed = f"{section.positive!r} is target.positive, and its letters must be the same everywhere"
+        wanted = f"{section.positive!r} and another value"
+    if len(bad):
+        raise ConfigError(f"{key} holds {bad.iloc[0]!r}; {allowed}.")
     known = values(training, section)
     if len(np.unique(known[np.isfinite(known)])) < 2:
-        given = sorted(training[section.column].astype(str).unique())[:5]
-        wanted = "two numbers or more" if section.kind == "number" else f"{section.positive!r} and another value"
-        found = f"target.column={section.column!r} holds {given} in the training split"
+        found = f"{key} holds {sorted(training[section.column].astype(str).unique())[:5]} in the training split"
         raise ConfigError(f"{found}, with target.kind={section.kind!r}; {wanted} are needed.")
 
 
-def _check_values(texts: pd.Series, section: ConfigDict) -> None:
-    known, column = texts[texts != ""], f"target.column={section.column!r}"
-    if section.kind == "number":
-        bad = known[~np.isfinite(pd.to_numeric(known, errors="coerce"))]
-        wanted = "a number, or for what is not known nothing or n/a, is allowed"
-    else:
-        bad = known[(known != section.positive) & (known.str.lower() == section.positive.lower())]
-        wanted = f"{section.positive!r} is target.positive, and its letters must be the same everywhere"
-    if len(bad):
-        raise ConfigError(f"{column} holds {bad.iloc[0]!r}; {wanted}.")
-
-
 def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
-    """The rows of a manifest that a config trains on: with a target, of people of whom it is known; then so many."""
+    """Choose the rows of a manifest that a config trains on: with a target, of people of whom it is known."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
     if config.target.column:
         check(rows, part, config.target)
@@ -60,7 +56,7 @@ def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
 
 
 def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:
-    """Say in the log how many training people are left out of every stage because their target is not known."""
+    """Log how many training people are left out of every stage because their target is not known."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
     known = part[np.isfinite(values(part, config.target))]
     if lost := part.patient.nunique() - known.patient.nunique():
@@ -69,7 +65,7 @@ def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:
 
 
 def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:
-    """The target of each row, `[N]` float: in its own unit, or 1 for `section.positive` and 0 else; NaN if unknown."""
+    """Read the target of each row, `[N]` float: in its own unit, or 1 for `section.positive` else 0; NaN if unknown."""
     texts = _texts(rows, section)
     if section.kind == "number":
         return pd.to_numeric(texts, errors="coerce").to_numpy(float)
@@ -77,13 +73,13 @@ def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:
 
 
 def _texts(rows: pd.DataFrame, section: ConfigDict) -> pd.Series:
-    """The column as text, empty where it says that it is not known."""
+    """Read the column as text, empty where it says that it is not known."""
     texts = rows[section.column].fillna("").astype(str).str.strip()
     return texts.mask(texts.str.lower().isin(UNKNOWN), "")
 
 
 def scale_of(training: pd.DataFrame, section: ConfigDict) -> Scale:
-    """Mean and deviation of a number over the training rows; of a class those that change nothing."""
+    """Measure the mean and deviation of a number over the training rows; a class has a scale that changes nothing."""
     if section.kind == "class":
         return Scale(0.0, 1.0)
     known = values(training, section)
@@ -92,12 +88,12 @@ def scale_of(training: pd.DataFrame, section: ConfigDict) -> Scale:
 
 
 def standardised(rows: pd.DataFrame, section: ConfigDict, scale: Scale) -> np.ndarray:
-    """The target of each row as a loss takes it, `[N]` float32; NaN if unknown."""
+    """Standardise the target of each row for a loss, `[N]` float32; NaN if unknown."""
     return ((values(rows, section) - scale.mean) / scale.deviation).astype(np.float32)
 
 
 def restored(predicted: np.ndarray, section: ConfigDict, scale: Scale) -> np.ndarray:
-    """What a network predicted, `[N]`, in the unit of the target, or as the probability of its class."""
+    """Give what a network predicted, `[N]`, in the unit of the target, or as the probability of its class."""
     predicted = predicted.astype(float)
     if section.kind == "class":
         return 1 / (1 + np.exp(-np.clip(predicted, -500, 500)))

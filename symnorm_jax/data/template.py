@@ -1,15 +1,13 @@
 """Rigid registration of a brain to the MNI152 template, so that all heads lie alike, not only straight.
 
 The template is the symmetric one of 2009, release a (Fonov et al., 2011), which nilearn ships: skull-stripped, and its
-own mirror image in the plane x = 0. A rigid transform keeps the size and the shape of the brain; mutual information
+own mirror image in the plane x = 0. A rigid transform keeps the size and the shape of the brain. Mutual information
 (Mattes et al., 2003) does not ask for the contrast of the template. SimpleITK does the work.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from nilearn import datasets
@@ -36,17 +34,11 @@ class Template(NamedTuple):
     image: np.ndarray  # [X, Y, Z] float32, 0 to 1, 0 outside the brain
     brain: np.ndarray  # [X, Y, Z] bool
     affine: np.ndarray  # [4, 4] voxel index to mm
-
-
-class Registered(NamedTuple):
-    """Where the template lies in a scan."""
-
-    plane: Midline  # x = 0 of the template; `matrix` goes from mm of the template to mm on the scan's own grid
-    similarity: float  # correlation, up to 1, of the registered brain with the template, background included
+    centre: np.ndarray  # [3] mm of its brain
 
 
 def check_installed() -> None:
-    """Raises ConfigError where SimpleITK is not there."""
+    """Raise ConfigError where SimpleITK is not there."""
     if not find_spec("SimpleITK"):
         raise ConfigError(
             "data.midline='template' needs the package SimpleITK, which is not there (pip install -e '.[mni]'); "
@@ -54,12 +46,13 @@ def check_installed() -> None:
         )
 
 
-def register(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool = False) -> Registered:
-    """Where the template lies in a scan `image` `[X, Y, Z]`, 0 outside `brain` `[X, Y, Z]`, with voxels of `voxel` mm.
+def register(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool = False) -> tuple[Midline, float]:
+    """Find the template in a scan `image` `[X, Y, Z]`, 0 outside `brain` `[X, Y, Z]`, with voxels of `voxel` mm.
 
-    The search begins with the centre of one brain mask on that of the other, without a turn, and runs on one thread:
-    the same scan gives the same bits. Raises ConfigError where SimpleITK is not installed, ScanError for a `stack` of
-    pictures and where brain and template do not meet.
+    The Midline is x = 0 of the template, and its `matrix` goes from mm of the template to mm on the scan's own grid.
+    The number is the correlation, up to 1, of the registered brain with the template, background included. The search
+    begins with one brain's centre on the other's, without a turn, and runs on one thread, for the same bits each time.
+    Raises ConfigError where SimpleITK is not installed, ScanError for a `stack` and where the brains do not meet.
     """
     if stack:
         raise ScanError(
@@ -67,104 +60,68 @@ def register(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: boo
             "data.midline='straight' or 'centred' is allowed."
         )
     check_installed()
-    template = load()
-    start = np.eye(4)
-    start[:3, 3] = _centre(brain) * voxel - (template.affine @ [*_centre(template.brain), 1])[:3]
-    moved = _on_template(image, start, voxel)
-    matrix = start @ _search(template, moved)
-    found = _on_template(image, matrix, voxel)
-    normal = matrix[:3, LEFT_RIGHT]
-    plane = Midline(normal, float(normal @ matrix[:3, 3]), _mirror_similarity(found), float("nan"), matrix)
-    return Registered(plane, _correlation(found.ravel(), template.image.ravel()))
+    template, start = load(), np.eye(4)
+    start[:3, 3] = np.argwhere(brain).mean(0) * voxel - template.centre
+    matrix = start @ _search(template, _on_template(image, start, voxel))
+    found, normal = _on_template(image, matrix, voxel), matrix[:3, LEFT_RIGHT]
+    seen = (found > 0) | (mirror(found) > 0)
+    likeness = _correlation(found[seen], mirror(found)[seen])
+    plane = Midline(normal, float(normal @ matrix[:3, 3]), likeness, float("nan"), matrix)
+    return plane, _correlation(found.ravel(), template.image.ravel())
 
 
 @lru_cache(maxsize=1)
 def load() -> Template:
-    """The template, read once in a process from the files of nilearn, without a download."""
-    image, mask = (
-        one(resolution=RESOLUTION) for one in (datasets.load_mni152_template, datasets.load_mni152_brain_mask)
-    )
-    brain = np.asarray(mask.dataobj) > 0
-    return Template(np.where(brain, np.asarray(image.dataobj), 0).astype(np.float32), brain, np.array(image.affine))
-
-
-def _centre(mask: np.ndarray) -> np.ndarray:
-    return np.argwhere(mask).mean(0)
+    """Read the template, once in a process, from the files of nilearn, without a download."""
+    image = datasets.load_mni152_template(resolution=RESOLUTION)
+    brain = np.asarray(datasets.load_mni152_brain_mask(resolution=RESOLUTION).dataobj) > 0
+    affine, voxels = np.array(image.affine), np.where(brain, np.asarray(image.dataobj), 0).astype(np.float32)
+    return Template(voxels, brain, affine, (affine @ [*np.argwhere(brain).mean(0), 1])[:3])
 
 
 def _on_template(image: np.ndarray, matrix: np.ndarray, voxel: np.ndarray) -> np.ndarray:
-    """A scan `[X, Y, Z]` on the template's grid, where `matrix` goes from mm of the template to mm of the scan."""
+    """Resample a scan `[X, Y, Z]` to the template's grid, where `matrix` goes from mm of the template to the scan's."""
     template = load()
     return resample(image, Frame(np.diag([*(1 / voxel), 1.0]) @ matrix @ template.affine, template.image.shape), voxel)
 
 
 def _search(template: Template, moved: np.ndarray) -> np.ndarray:
-    """The rigid map `[4, 4]` from the template to a brain on the same grid that shares the most information with it."""
+    """Find the rigid map `[4, 4]` from the template to the brain, on the same grid, that shares most information."""
     import SimpleITK as sitk
 
+    def itk_image(array: np.ndarray) -> sitk.Image:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose()))  # SimpleITK's arrays are [Z, Y, X]
+        image.SetSpacing(template.affine.diagonal()[:3].tolist())
+        image.SetOrigin(template.affine[:3, 3].tolist())  # RAS+ is as good as its own LPS+, for both images alike
+        return image
+
     near = ndimage.binary_dilation(template.brain, iterations=NEAR).astype(np.uint8)
-    fixed, moving, compared = (_itk_image(one, template.affine) for one in (template.image, moved, near))
-    transform = sitk.Euler3DTransform((template.affine @ [*_centre(template.brain), 1])[:3].tolist())
+    transform = sitk.Euler3DTransform(template.centre.tolist())
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetMetricFixedMask(compared)
+    method.SetMetricFixedMask(itk_image(near))
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(SHRINK)
     method.SetSmoothingSigmasPerLevel(BLUR)
     method.SetOptimizerAsRegularStepGradientDescent(STEP, SMALLEST_STEP, STEPS)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the last bits of its sums depend on how many there are
     try:
-        with _one_thread():
-            method.Execute(fixed, moving)
+        method.Execute(itk_image(template.image), itk_image(moved))
     except RuntimeError as error:  # the only one that SimpleITK raises
-        raise ScanError(f"the brain cannot be registered to the template ({_last_line(error)}).") from None
-    return _matrix(transform)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep SimpleITK to one thread: the last bits of its sums depend on how many there are."""
-    import SimpleITK as sitk
-
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        raise ScanError(f"the brain cannot be registered to the template ({reason}).") from None
     finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
-
-
-def _itk_image(array: np.ndarray, affine: np.ndarray) -> Any:
-    """An image of SimpleITK, whose arrays are `[Z, Y, X]`; RAS+ is as good as its own LPS+, for both images alike."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose()))
-    image.SetSpacing(affine.diagonal()[:3].tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    return image
-
-
-def _matrix(transform: Any) -> np.ndarray:
-    """An Euler3DTransform of SimpleITK as a matrix `[4, 4]`."""
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
     matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
     return matrix
 
 
-def _mirror_similarity(image: np.ndarray) -> float:
-    """Correlation of a brain `[X, Y, Z]`, 0 outside, with its mirror image, where either shows brain."""
-    other = mirror(image)
-    seen = (image > 0) | (other > 0)
-    return _correlation(image[seen], other[seen])
-
-
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two lists of intensities; 0 where either is empty or has one value, as of a brain that is out of sight."""
+    """Correlate two lists of intensities; 0 where either is empty or of one value, as of a brain out of sight."""
     alike = min(one.size, other.size) == 0 or one.min() == one.max() or other.min() == other.max()
     return 0.0 if alike else float(np.corrcoef(one, other)[0, 1])
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__

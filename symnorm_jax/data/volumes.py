@@ -1,7 +1,7 @@
 """Scan files to checked, RAS+ volumes. The only file that imports nibabel.
 
-A header is never believed: shape, data offset and size are bounded before any memory is taken (a 72-byte gzip can claim
-gigabytes), and a file that fails a check raises `ScanError`, one sentence that names the file, the value and what was
+A header is never believed: shape, data offset and size are bounded before any memory is taken, since a 72-byte gzip can
+claim gigabytes. A file that fails a check raises `ScanError`, one sentence that names the file, the value and what was
 allowed.
 """
 
@@ -10,13 +10,14 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from symnorm_jax.errors import ScanError
+from symnorm_jax.errors import ScanError, one_line
 from symnorm_jax.files import whole
 from symnorm_jax.geometry import voxel_sizes
 
@@ -24,7 +25,7 @@ MAX_VOXELS = 512**3
 MAX_DATA_OFFSET = 1 << 20
 MAX_EXTENT_MM = 2000.0  # along an edge of the volume: slices are cut every few mm
 MAX_VALUE = 1e15  # either side of 0; float32 holds sums and squares of what is smaller
-FREESURFER = ".mgz"
+FREESURFER = ".mgz"  # its header has a fixed length
 FORMATS = (".nii", ".hdr", ".img", FREESURFER)  # nibabel reads others too, whose sizes nothing here bounds
 DEFLATE_RATIO = 1032  # deflate cannot expand by more than this, so a smaller .gz cannot hold what its header claims
 
@@ -40,7 +41,7 @@ class Volume(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """One session of one person: what a source yields, and all that anything downstream knows of the source."""
+    """One session of one person, as a source lists it; nothing downstream knows more of the source."""
 
     patient: str
     session: str
@@ -57,9 +58,23 @@ class Scan(NamedTuple):
     def name(self) -> str:
         return f"{self.patient}/{self.session}" if self.session else self.patient
 
+    @property
+    def place(self) -> str:
+        """Name the folder that holds all images, or the only image; blank where there are no files."""
+        return os.path.commonpath(self.files) if self.files else ""
+
+    def sha256(self) -> str:
+        """Hash the images for the leakage audit; where there are no files, what the scan is made from."""
+        return digest(self.files, "" if self.files else self.name + self.recipe)
+
+    def stored_axes(self) -> str | None:
+        """Read the order that the axes are stored in; None unless it is kept as one NIfTI file. Raises ScanError."""
+        single = len(self.files) == 1 and self.files[0].lower().endswith((".nii", ".nii.gz", ".img", ".hdr"))
+        return stored_axes(self.files[0]) if single else None
+
 
 def digest(files: Iterable[str], *texts: str) -> str:
-    """SHA-256 of the contents of `files`, in order, and of `texts`; file names and dates do not matter."""
+    """Hash by SHA-256 the contents of `files`, in order, and `texts`; file names and dates do not matter."""
     whole = hashlib.sha256()
     for file in files:
         with open(file, "rb") as stream:
@@ -70,7 +85,7 @@ def digest(files: Iterable[str], *texts: str) -> str:
 
 
 def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels `[X, Y, Z]` float32 and affine `[4, 4]` of a NIfTI, Analyze or FreeSurfer file, reoriented to RAS+.
+    """Read voxels `[X, Y, Z]` float32 and affine `[4, 4]` of a NIfTI, Analyze or FreeSurfer file as RAS+.
 
     Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size.
     """
@@ -81,52 +96,47 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:
         raise _unreadable(path, error) from None
     if not (voxels.min() >= -MAX_VALUE and voxels.max() <= MAX_VALUE):  # NaN neither
-        bad = voxels.size - np.count_nonzero(abs(voxels) <= MAX_VALUE)
-        raise ScanError(
-            f"{path}: {bad} of {voxels.size} voxels are NaN or infinite, or beyond {MAX_VALUE:g}; all must be finite."
-        )
+        bad = f"{voxels.size - np.count_nonzero(abs(voxels) <= MAX_VALUE)} of {voxels.size} voxels"
+        raise ScanError(f"{path}: {bad} are NaN or infinite, or beyond {MAX_VALUE:g}; all must be finite.")
     return to_ras(voxels.reshape(voxels.shape[:3]), image.affine)
 
 
 def read_volume(image: str | Path, lesion: str | Path | None = None, brain: str | Path | None = None) -> Volume:
-    """A scan and its mask files; a mask is true where its value is positive. Raises ScanError, see `read_nifti`."""
+    """Read a scan and its mask files, true where a value is positive. Raises ScanError, see `read_nifti`."""
     voxels, affine = read_nifti(image)
     if voxels.min() == voxels.max():
         raise ScanError(f"{image}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
-    return Volume(voxels, affine, _read_mask(lesion, image, voxels, affine), _read_mask(brain, image, voxels, affine))
+    return Volume(voxels, affine, *(_read_mask(mask, image, voxels, affine) for mask in (lesion, brain)))
 
 
 def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray, axes: str = "RAS") -> None:
-    """Write an RAS+ array `[X, Y, Z]` of any dtype, stored in the order `axes`; the file is whole or not there.
-
-    `path` ends in .nii or .nii.gz.
-    """
+    """Write an RAS+ array `[X, Y, Z]` of any dtype to a .nii or .nii.gz, whole or not at all, in the order `axes`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
-    with whole(path) as partial:
-        nib.save(nib.Nifti1Image(voxels, affine).as_reoriented(turn), partial)
+    with whole(path) as unfinished:
+        nib.save(nib.Nifti1Image(voxels, affine).as_reoriented(turn), unfinished)
 
 
 def stored_axes(path: str | Path) -> str:
-    """The order that a file's axes are stored in, such as `LPS`. Raises ScanError, see `read_nifti`."""
+    """Read the order that a file's axes are stored in, such as `LPS`. Raises ScanError, see `read_nifti`."""
     return "".join(nib.aff2axcodes(_open(path).affine))
 
 
 def to_ras(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An array in any order of axes as an RAS+ one, and its affine."""
+    """Reorient an array with any order of axes, and its affine, to RAS+."""
     orientation = nib.io_orientation(affine)
     reoriented = nib.apply_orientation(voxels, orientation)
     return np.ascontiguousarray(reoriented), affine @ nib.orientations.inv_ornt_aff(orientation, voxels.shape)
 
 
 def _open(path):
-    """The image, its header checked, its voxels not yet read."""
+    """Open an image and check its header; its voxels are not yet read."""
     if not str(path).lower().removesuffix(".gz").endswith(FORMATS):
         raise ScanError(f"{path}: no NIfTI image by its name; {', '.join(FORMATS)}, and .gz behind it, are allowed.")
     try:
         with warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or that are refused here
-            if not str(path).lower().endswith(FREESURFER):  # whose header has a fixed length
+            if not str(path).lower().endswith(FREESURFER):
                 _check_extensions(path)
             image = nib.load(path)
         _check_header(path, image)
@@ -140,12 +150,16 @@ def _open(path):
 
 
 def _unreadable(path, error: Exception) -> ScanError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ScanError(f"{path}: cannot be read as a NIfTI image ({reason}).")
+    return ScanError(f"{path}: cannot be read as a NIfTI image ({one_line(error)}).")
+
+
+def _demand(path, met: bool, sentence: str) -> None:
+    if not met:
+        raise ScanError(f"{path}: {sentence}")
 
 
 def _check_extensions(path) -> None:
-    """Raise an error where header extensions do not end within MAX_DATA_OFFSET: nibabel would read all they claim."""
+    """Raise ScanError unless header extensions end within MAX_DATA_OFFSET: nibabel would read all they claim."""
     single = str(path).lower().removesuffix(".gz").endswith(".nii")
     for kind in (nib.Nifti1Image, nib.Nifti2Image) if single else (nib.Nifti1Pair, nib.Nifti2Pair):
         name = kind.filespec_to_file_map(path)["image" if single else "header"].filename
@@ -154,45 +168,36 @@ def _check_extensions(path) -> None:
         if kind.header_class.may_contain_header(head):
             stream = io.BytesIO(head)
             kind.header_class.from_fileobj(stream, check=False)
-            if stream.tell() > MAX_DATA_OFFSET:
-                raise ScanError(f"{path}: the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed.")
+            bounded = stream.tell() <= MAX_DATA_OFFSET
+            _demand(path, bounded, f"the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed.")
 
 
 def _check_header(path, image) -> None:
-    shape = tuple(map(int, image.shape))
-    if len(shape) > 3 and set(shape[3:]) != {1} or len(shape) < 3 or min(shape) < 1:
-        raise ScanError(f"{path}: the image has shape {shape}; one three-dimensional volume is allowed.")
-    claimed = int(np.prod(shape, dtype=object))
-    if claimed > MAX_VOXELS:
-        raise ScanError(f"{path}: the header claims {claimed} voxels {shape}; at most {MAX_VOXELS} are allowed.")
-    dtype = image.get_data_dtype()
-    if dtype.kind not in "iuf":
-        raise ScanError(f"{path}: the voxels are stored as {dtype}; integers or real numbers are allowed.")
-    offset, itemsize = int(image.dataobj.offset), dtype.itemsize
+    demand, shape = partial(_demand, path), tuple(map(int, image.shape))
+    three = len(shape) >= 3 and set(shape[3:]) <= {1} and min(shape) >= 1
+    demand(three, f"the image has shape {shape}; one three-dimensional volume is allowed.")
+    voxels, dtype = int(np.prod(shape, dtype=object)), image.get_data_dtype()
+    demand(voxels <= MAX_VOXELS, f"the header claims {voxels} voxels {shape}; at most {MAX_VOXELS} are allowed.")
+    demand(dtype.kind in "iuf", f"the voxels are stored as {dtype}; integers or real numbers are allowed.")
+    offset, claimed = int(image.dataobj.offset), voxels * dtype.itemsize
     held = os.path.getsize(image.file_map["image"].filename)
     holds = held * (DEFLATE_RATIO if str(path).lower().endswith((".gz", FREESURFER)) else 1)
-    if offset > MAX_DATA_OFFSET or claimed * itemsize > holds:
-        raise ScanError(
-            f"{path}: the header claims {claimed * itemsize} bytes of voxels at offset {offset}, "
-            f"more than the file's {held} bytes can hold."
-        )
-    if not np.isfinite(image.affine).all() or np.isnan(nib.io_orientation(image.affine)).any():
-        raise ScanError(f"{path}: the affine {image.affine[:3].tolist()} does not span three directions; it must.")
+    told = f"the header claims {claimed} bytes of voxels at offset {offset}, "
+    demand(offset <= MAX_DATA_OFFSET and claimed <= holds, f"{told}more than the file's {held} bytes can hold.")
+    spans = np.isfinite(image.affine).all() and not np.isnan(nib.io_orientation(image.affine)).any()
+    demand(spans, f"the affine {image.affine[:3].tolist()} does not span three directions; it must.")
     sizes = voxel_sizes(image.affine)
-    if not ((sizes > 0.05) & (sizes < 50)).all():  # NaN fails too
-        raise ScanError(f"{path}: voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
-    if max(extents := shape[:3] * sizes) > MAX_EXTENT_MM:
-        raise ScanError(
-            f"{path}: the edges are {extents.round().tolist()} mm long; at most {MAX_EXTENT_MM:g} mm are allowed."
-        )
+    extents, known = shape[:3] * sizes, ((sizes > 0.05) & (sizes < 50)).all()  # NaN is not
+    demand(known, f"voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
+    told = f"the edges are {extents.round().tolist()} mm long; at most {MAX_EXTENT_MM:g} mm are allowed."
+    demand(max(extents) <= MAX_EXTENT_MM, told)
 
 
 def _read_mask(path, image, voxels, affine) -> np.ndarray | None:
     if path is None:
         return None
     mask, mask_affine = read_nifti(path)
-    if mask.shape != voxels.shape:
-        raise ScanError(f"{path}: the mask has shape {mask.shape}, its image {image} has {voxels.shape}.")
-    if not np.allclose(mask_affine, affine, atol=0.1):
-        raise ScanError(f"{path}: the mask's affine differs from that of its image {image} by more than 0.1 mm.")
+    same = np.allclose(mask_affine, affine, atol=0.1)
+    _demand(path, mask.shape == voxels.shape, f"the mask has shape {mask.shape}, its image {image} has {voxels.shape}.")
+    _demand(path, same, f"the mask's affine differs from that of its image {image} by more than 0.1 mm.")
     return mask > 0

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.checks import checked
 from symnorm_jax.compare.downstream import Outcome
-from symnorm_jax.data import manifest, morphometry, targets
+from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.store import SampleSource
-from symnorm_jax.downstream import probe
+from symnorm_jax.downstream import morphometry, probe
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_text
 from symnorm_jax.progress import progress

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import population
-from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
+from symnorm_jax.data.manifest import group_columns, of_population, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.groups import of_groups
@@ -104,7 +103,7 @@ def _by_share(of: Callable, probability: np.ndarray, positive: np.ndarray, share
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
     """A sentence on test people who are unlike those trained on."""
     test = rows[rows.split == "test"]
-    outside = test.patient[population.belongs(rows, held_out).loc[test.index]].nunique()
+    outside = test.patient[of_population(rows, held_out).loc[test.index]].nunique()
     if not outside:
         return []
     return [

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import population, targets
+from symnorm_jax.data import targets
+from symnorm_jax.data.manifest import of_population
 from symnorm_jax.scoring.embed import Arrays
 
 SAME, OUTSIDE, ABNORMAL = "same", "held out", "abnormal"
@@ -14,7 +15,7 @@ POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those o
 def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd.DataFrame:
     """The rows of what is embedded, whose target is known: patient, session, split, population and target."""
     rows = manifest.loc[arrays["index"]]
-    outside = population.belongs(manifest, config.data.held_out).loc[rows.index]
+    outside = of_population(manifest, config.data.held_out).loc[rows.index]
     healthy = (rows.label == "healthy") & (rows.healthy_person | (config.data.train_on != "healthy_people"))
     of = np.where(outside, OUTSIDE, np.where(healthy, SAME, ABNORMAL))
     found = rows[["patient", "session", "split"]].assign(

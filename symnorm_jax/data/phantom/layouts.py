@@ -5,7 +5,7 @@ are those of `sources/phantom.py`, other ones in every layout and for every seed
 """
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from symnorm_jax.data.phantom import people as phantom
 from symnorm_jax.data.phantom.lesions import CORE, ENHANCING, SWELLING
 from symnorm_jax.data.volumes import Scan, Volume, write_nifti
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.progress import progress
 
 PEOPLE = (8, 200)
 SEEDS = 1000
@@ -37,13 +38,10 @@ ADNI_COLUMNS = (
     *("Acq Date", "Format", "Downloaded"),
 )
 
-Progress = Callable[[Iterable, str, int], Iterable]
 Job = Callable[[], None]
 
 
-def write(
-    layout: str, root: str | Path, people: int, spacing: float, seed: int, progress: Progress, workers: int = 0
-) -> Path:
+def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
     """Write `people` phantoms with voxels of `spacing` mm to a new or empty folder `root`; returns that of the release.
 
     Raises ConfigError for values that are not allowed, and where `root` is not empty.
