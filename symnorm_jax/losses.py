@@ -26,7 +26,7 @@ def l2(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, window: int = 7) -> jax.Array:
-    """Compute 1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, of intensities in 0..1, in windows of `window` pixels."""
+    """Compute 1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, of intensities in 0..1; `window` pixels a side."""
     mean_p, mean_i = _blur(prediction, window), _blur(image, window)
     var_p = _blur(prediction**2, window) - mean_p**2
     var_i = _blur(image**2, window) - mean_i**2

@@ -163,7 +163,7 @@ def test_the_vae_minimises_error_and_divergence(vae):
     keys = [jax.random.fold_in(jax.random.key(1), i) for i in range(3)]
     sample = mean + jnp.exp(log_variance / 2) * jnp.stack([jax.random.normal(key, (4,)) for key in keys])
     residual = (net.apply(params, sample, method="decode") - batch["image"]) * batch["brain"]
-    np.testing.assert_allclose(value - kl, np.abs(residual).sum() / 3, rtol=1e-5)
+    np.testing.assert_allclose(value - kl, np.abs(residual).sum() / 3, rtol=1e-4)  # of a difference
 
 
 def test_the_vae_is_scored_from_its_posterior_mean(vae):
@@ -171,9 +171,9 @@ def test_the_vae_is_scored_from_its_posterior_mean(vae):
     embed, params = jax.jit(system.embed), {"params": variables["params"][NET]}
     first, other = embed(variables, batch), embed(variables, batch | {"index": batch["index"] + 7})
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first, other))
-    np.testing.assert_allclose(first.z, net.apply(params, batch["image"], method="encode")[0], atol=1e-5)
+    np.testing.assert_allclose(first.z, net.apply(params, batch["image"], method="encode")[0], rtol=1e-4, atol=1e-5)
     residual = np.abs(net.apply(params, batch["image"]) - batch["image"]) * batch["brain"]
-    np.testing.assert_allclose(first.map, residual, atol=1e-5)
+    np.testing.assert_allclose(first.map, residual, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ae", "vae", "context_encoder", "dae"])

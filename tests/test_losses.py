@@ -90,7 +90,7 @@ def test_contrast_is_that_of_loops(projections, temperature, patients):
     found = losses.nt_xent(*projections, temperature, people)
     expected = contrast(*projections, temperature, range(6) if patients is None else patients)
     assert found.shape == (6,) and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, expected, rtol=2e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)  # a difference of logarithms near 10
 
 
 @pytest.mark.parametrize("patients", [tuple(range(6)), (4, 7, 4, 9, 7, 4)])
@@ -101,15 +101,15 @@ def test_gradient_of_contrast_is_that_of_finite_differences(projections, patient
         step = np.zeros(one.shape)
         step[place] = 1e-5
         ends = [contrast(np.asarray(one, np.float64) + s * step, other, 0.5, patients).sum() for s in (1, -1)]
-        assert gradient[place] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=2e-5)
+        assert gradient[place] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-4)
 
 
 def test_contrast_by_hand():
     """Two examples along two axes, views alike: 1 positive of cosine 1, 2 negatives of cosine 0, at temperature 1/2."""
     views = jnp.array([[3.0, 0.0], [0.0, 5.0]])
-    np.testing.assert_allclose(losses.nt_xent(views, views), np.log(1 + 2 * np.exp(-2)), rtol=1e-6)
-    np.testing.assert_allclose(losses.nt_xent(views, views, patients=jnp.array([1, 1])), 0, atol=1e-6)  # no negatives
-    np.testing.assert_allclose(losses.nt_xent(views[:1], views[:1]), 0, atol=1e-6)
+    np.testing.assert_allclose(losses.nt_xent(views, views), np.log(1 + 2 * np.exp(-2)), rtol=1e-5)
+    np.testing.assert_allclose(losses.nt_xent(views, views, patients=jnp.array([1, 1])), 0, atol=1e-5)  # no negatives
+    np.testing.assert_allclose(losses.nt_xent(views[:1], views[:1]), 0, atol=1e-5)
 
 
 def test_contrast_is_finite_where_exponentials_are_not(projections):
@@ -130,6 +130,6 @@ def test_contrast_sees_the_negatives_of_every_device(projections):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
     spread = jax.device_put(projections, NamedSharding(mesh, PartitionSpec("data")))
     for of in (losses.nt_xent, gradient_of_contrast):
-        np.testing.assert_allclose(jax.jit(of)(*spread), of(*projections), atol=1e-6)
+        np.testing.assert_allclose(jax.jit(of)(*spread), of(*projections), rtol=1e-4, atol=1e-5)
     alone = jnp.concatenate([losses.nt_xent(*(x[half] for x in projections)) for half in (slice(3), slice(3, 6))])
     assert (losses.nt_xent(*projections) > alone).all()

@@ -1,4 +1,4 @@
-"""A volume becomes slices of the right size, centred, normalised, and labelled by what they show."""
+"""A volume becomes samples of the right size, centred, normalised, and labelled by what they show."""
 
 import numpy as np
 import pytest
