@@ -1,12 +1,11 @@
-"""How well and how fast a part of the code does its work, as a Markdown table.
+"""How well and how fast the mid-sagittal plane is found, as a Markdown table.
 
-python benchmarks/midline.py midline --data=/data/ixi --heads=120 --sheet=midline.png
+python benchmarks/midline.py --data=/data/ixi --heads=120 --sheet=midline.png
 """
 
 import importlib.util
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -25,11 +24,11 @@ from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ConfigError, reported
 from symnorm_jax.geometry import AXIAL, picture, voxel_sizes
 
-_DATA = flags.DEFINE_string("data", None, "midline: the folder with IXI-T1 and DLMUSE; without it phantoms only.")
-_HEADS = flags.DEFINE_integer("heads", 120, "midline: how many IXI heads, the first by name.", lower_bound=1)
-_PHANTOMS = flags.DEFINE_integer("phantoms", 40, "midline: how many phantoms, with and without lesion.", lower_bound=1)
-_LIBRARY = flags.DEFINE_integer("library", 10, "midline: on how many of them SimpleITK is tried too.", lower_bound=0)
-_SHEET = flags.DEFINE_string("sheet", None, "midline: write a picture of phantoms before and after to this file.")
+_DATA = flags.DEFINE_string("data", None, "The folder with IXI-T1 and DLMUSE; without it phantoms only.")
+_HEADS = flags.DEFINE_integer("heads", 120, "How many IXI heads, the first by name.", lower_bound=1)
+_PHANTOMS = flags.DEFINE_integer("phantoms", 40, "How many phantoms, with and without lesion.", lower_bound=1)
+_LIBRARY = flags.DEFINE_integer("library", 10, "On how many of them SimpleITK is tried too.", lower_bound=0)
+_SHEET = flags.DEFINE_string("sheet", None, "Write a picture of phantoms before and after to this file.")
 
 TILT, SHIFT = 10.0, np.array([15.0, 5.0, 5.0])  # degrees of roll and yaw, and mm, that are added either way
 LESION_MM, DARK = 20.0, (-0.6, -0.5)  # radius; contrast
@@ -233,10 +232,8 @@ def _draw(axes, voxels: np.ndarray, place: np.ndarray, plane: Plane, across: int
     axes.set(xticks=[], yticks=[], xlim=(-0.5, image.shape[0] - 0.5), ylim=(image.shape[1] - 0.5, -0.5))
 
 
-def benchmark_midline() -> None:
-    """Accuracy and speed of the mid-sagittal plane."""
-    if _SHEET.value:
-        sheet(_SHEET.value)
+def table() -> list[str]:
+    """Rows of the table, for phantoms and, where there are some, for real heads."""
     if _LIBRARY.value and not importlib.util.find_spec("SimpleITK"):
         raise ConfigError("SimpleITK is not installed: `pip install SimpleITK`, or go without it by --library=0.")
     rows = []
@@ -245,22 +242,17 @@ def benchmark_midline() -> None:
     if _DATA.value:
         scans = ixi.records(_DATA.value)[: _HEADS.value]
         rows += compare("IXI", map(real_head, scans), _LIBRARY.value)
-    print("| data | method | heads | degrees off, median | 95th | mm off, median | 95th | seconds a head |")
-    print("|---|---|---|---|---|---|---|---|", *rows, sep="\n")
+    return rows
 
 
-COMMANDS = {"midline": benchmark_midline}
-
-
-def main(arguments: list[str]) -> None:
-    names = arguments[1:]
-    if len(names) != 1 or names[0] not in COMMANDS:
-        sys.exit(
-            f"error: name one of {', '.join(COMMANDS)}, such as: python benchmarks/midline.py {next(iter(COMMANDS))}"
-        )
+def main(_) -> None:
     print(f"jax {jax.__version__}, {platform.processor() or platform.machine()}, {os.cpu_count()} CPU cores\n")
     with reported():
-        COMMANDS[names[0]]()
+        if _SHEET.value:
+            sheet(_SHEET.value)
+        rows = table()
+    print("| data | method | heads | degrees off, median | 95th | mm off, median | 95th | seconds a head |")
+    print("|---|---|---|---|---|---|---|---|", *rows, sep="\n")
 
 
 if __name__ == "__main__":
