@@ -40,7 +40,7 @@ def repeated(table: pd.DataFrame) -> pd.DataFrame:
 
 def _row(scan: Scan, kind: str) -> dict:
     person = ("healthy" if scan.healthy else "abnormal") if scan.labelled else "unlabelled"
-    row = {"patient": scan.patient, "session": scan.session, "source": scan.place, "person": person}
+    row = {"patient": scan.patient, "session": scan.session, "source": scan.location, "person": person}
     try:
         row["sha256"] = scan.sha256()
         row["stored_axes"] = scan.stored_axes() or ""

@@ -88,7 +88,7 @@ def find_scans(config: ConfigDict) -> list[Scan]:
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:
     """Cut and store one scan unless it was before; its manifest rows, or one with the reason if unusable."""
     shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
-    shared |= {"source": scan.place, "exclusion": "", "flag": ""}
+    shared |= {"source": scan.location, "exclusion": "", "flag": ""}
     try:
         sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
         about = store.read_about(folder, key)

@@ -61,7 +61,7 @@ def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, 
     return np.clip((voxels - low) / max(high - low, np.finfo(np.float32).tiny), 0, BRIGHTEST)
 
 
-def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict):
+def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict) -> tuple:
     """Find the Midline and what the manifest says of it. Raises ScanError where a poor one is to be excluded."""
     likeness, flag = {}, ""
     if config.midline == "template":

@@ -59,7 +59,7 @@ class Scan(NamedTuple):
         return f"{self.patient}/{self.session}" if self.session else self.patient
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Name the folder that holds all images, or the only image; blank where there are no files."""
         return os.path.commonpath(self.files) if self.files else ""
 
@@ -75,13 +75,13 @@ class Scan(NamedTuple):
 
 def digest(files: Iterable[str], *texts: str) -> str:
     """Hash by SHA-256 the contents of `files`, in order, and `texts`; file names and dates do not matter."""
-    whole = hashlib.sha256()
+    total = hashlib.sha256()
     for file in files:
         with open(file, "rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
+            total.update(hashlib.file_digest(stream, "sha256").digest())
     for text in texts:
-        whole.update(text.encode())
-    return whole.hexdigest()
+        total.update(text.encode())
+    return total.hexdigest()
 
 
 def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
