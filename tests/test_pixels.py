@@ -10,9 +10,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from configs.base import base
 from symnorm_jax.evaluation import maps, pixels
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, binned, bins, edges, lowest_rank, measures, ranks, values_of
-from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, processed
+from symnorm_jax.evaluation.postprocess import STEPS, MapStack, PostProcessing, called, processed
 from symnorm_jax.files import load_arrays, save_arrays
-from symnorm_jax.statistics.intervals import interval, patient_weights
+from symnorm_jax.statistics.intervals import as_json, interval, patient_weights
 
 NONE = PostProcessing((), erosion=3.0, median=3, smallest=3, spacing=3.0)
 ALL = NONE._replace(steps=STEPS)
@@ -20,16 +20,16 @@ NO_WEIGHTS = np.zeros((0, 3), int)
 PATIENTS = np.array(["a", "b", "c"])
 
 
-def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> Volume:
+def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> MapStack:
     """A scan with ties in the map, lesions in and out of the brain, and a healthy first slice."""
     lesion, brain = rng.random(shape) < lesions, rng.random(shape) < 0.8
     lesion[0] = False
     values = np.round(rng.standard_normal(shape) + effect * lesion, 1).astype(np.float16)
     healthy = np.arange(shape[0]) == 0
-    return Volume(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
+    return MapStack(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
 
 
-def cohort(seed=0, **kind) -> list[Volume]:
+def cohort(seed=0, **kind) -> list[MapStack]:
     rng = np.random.default_rng(seed)
     return [
         scan(rng, patient, lesions=share, **kind) for patient, share in zip("abca", (0.05, 0.1, 0.0, 0.2), strict=True)
@@ -172,18 +172,6 @@ def test_a_map_of_which_nothing_is_left_calls_nothing():
     )
 
 
-def test_each_step_has_its_row_and_components_leave_average_precision_as_it_is():
-    test, val = cohort(0, shape=(4, 12, 12)), cohort(1, shape=(4, 12, 12))
-    whole = measured(test, val, ALL)
-    found = pixels.of_steps(test, val, ALL, PATIENTS, NO_WEIGHTS, whole)
-    assert tuple(found) == pixels.ROWS and all(tuple(row) == pixels.SHOWN for row in found.values())
-    for row, steps in zip(pixels.ROWS, ((), STEPS[:1], STEPS[:2], STEPS), strict=True):
-        expected = measured(test, val, NONE._replace(steps=steps))
-        assert found[row] == {name: expected[name] for name in pixels.SHOWN}
-    assert found["+components"]["average_precision"] == found["+median"]["average_precision"]
-    assert len({row["dice"]["value"] for row in found.values()}) == 4
-
-
 def test_small_components_are_dropped_before_dice_is_counted():
     test = cohort(0)
     kept = NONE._replace(steps=("components",))
@@ -206,12 +194,12 @@ def test_with_components_dropped_the_threshold_is_the_best_and_the_oracle_a_boun
         return 2 * both / (found + lesion)
 
     fitted = pixels.fit_pixel_thresholds(val, kept)
-    best = max(dice(val, level) for level in pixels.levels(val, 1.0))
+    best = max(dice(val, level) for level in pixels.cuts(val, 1.0))
     assert (
         dice(val, fitted["dice"]["value"]) == best > dice(val, pixels.fit_pixel_thresholds(val, NONE)["dice"]["value"])
     )
     found = pixels.of_pixels(test, fitted, kept, PATIENTS, NO_WEIGHTS)
-    tried = [*pixels.levels(test, 1.0), fitted["dice"]["value"], fitted["fpr_5"]["value"]]
+    tried = [*pixels.cuts(test, 1.0), fitted["dice"]["value"], fitted["fpr_5"]["value"]]
     assert found["dice"]["value"] == pytest.approx(dice(test, fitted["dice"]["value"]), abs=1e-6)
     assert found["dice_oracle"]["value"] == pytest.approx(max(dice(test, x) for x in tried), abs=1e-6)
     without = pixels.of_pixels(test, fitted, NONE, PATIENTS, NO_WEIGHTS)
@@ -335,20 +323,10 @@ def test_histograms_of_a_run_give_its_average_precision_and_pair_with_another(tm
         assert patients.tolist() == ["testa", "testb", "testc", "testd"] and len(counts) == 4
         drawn = patient_weights(patients, 50, config.seed).patient_weight
         average = interval(lambda weight, counts=counts: measures(counts, weight)["average_precision"], drawn)
-        assert found["pixel"][name]["average_precision"] == pixels.plain(average, "")
+        assert found["pixel"][name]["average_precision"] == as_json(average)
     arrays = load_arrays(workdir / "embeddings" / "test.npz")
     first = arrays["map"][:5][arrays["brain"][:5]]
     assert made["map"][1][3].sum() == first.size  # patient d, the first in the file
-
-
-def test_the_row_of_the_configured_steps_is_what_the_map_is_judged_by(tmp_path):
-    workdir, table, config = run_with_maps(tmp_path)
-    plain = maps.of_maps(workdir, table, config)
-    assert all(plain["steps"]["none"][name] == plain["pixel"]["map"][name] for name in pixels.SHOWN)
-    config.evaluation.postprocess = STEPS
-    processed_too = maps.of_maps(workdir, table, config)
-    assert processed_too["steps"]["+components"]["dice"] == processed_too["pixel"]["map"]["dice"]
-    assert processed_too["steps"] == plain["steps"]
 
 
 @pytest.mark.parametrize("lacking", [{"map": None}, {"lesion": np.zeros((20, 12, 12), bool)}])

@@ -7,7 +7,7 @@ import pytest
 from test_report import card, page_of, text_of, write_run
 
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.wording import SLICE, told
+from symnorm_jax.evaluation.wording import told
 from symnorm_jax.files import read_json, write_json
 from symnorm_jax.report import page as report
 from symnorm_jax.report.inputs import read_files
@@ -76,4 +76,4 @@ def test_what_is_said_of_slices_stays(tmp_path):
     config = write_run(tmp_path / "cut", maps=False)
     files, results = read_files(tmp_path / "cut", config), read_json(tmp_path / "cut" / "metrics.json")
     assert files.results["slice"] == results["sample"] and files.levels == {"sample": "slice", "patient": "patient"}
-    assert told(results, files.levels, SLICE) is results
+    assert told(results, files.levels) is results

@@ -4,17 +4,18 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
-from symnorm_jax.scoring.thresholds import group_labels, realised
-from symnorm_jax.statistics.intervals import interval
+from symnorm_jax.evaluation.levels import primary, resamples, separations
+from symnorm_jax.scoring.conformal import group_labels
+from symnorm_jax.scoring.thresholds import realised
+from symnorm_jax.statistics.intervals import as_json, interval
 
 MOST = 12  # groups of one column; a column with more, such as a name, is none
 
 
 def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
-    """`{column: {group: {...}}}` of a score `name` with its threshold `fit`, of test cases with the `columns`.
+    """Judge a score `name` with its threshold `fit` in each group of the `columns`: `{column: {group: {...}}}`.
 
-    A group has `patients`, `cases`, `abnormal`, the level's primary metric with its interval, and what `realised`
+    A group has `patients`, `cases`, `abnormal`, the level's primary measure with its interval, and what `realised`
     counts at the threshold. A column in which everybody is alike, or with more than MOST groups, is left out.
     """
     found = {}
@@ -27,12 +28,12 @@ def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], con
 
 
 def _of_group(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
-    drawn, metric = resamples(cases, config), primary(cases)
-    of = separations(cases, name, config, drawn)[metric]
+    drawn, measure = resamples(cases, config), primary(cases, config)
+    of = separations(cases, name, config, drawn)[measure]
     return {
         "patients": int(cases.patient.nunique()),
         "cases": len(cases),
         "abnormal": int(cases.positive.sum()),
-        metric: plain(interval(of, drawn.patient_weight, kind=config.evaluation.interval)),
+        measure: as_json(interval(of, drawn.patient_weight, kind=config.evaluation.interval)),
         "realised": realised(fit, cases, name),
     }

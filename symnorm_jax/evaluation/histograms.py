@@ -6,6 +6,8 @@ its rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up
 
 import numpy as np
 
+from symnorm_jax.statistics.metrics import ratio
+
 RANKS = 2**16
 ZERO = np.uint16(RANKS // 2)  # the rank of 0
 NEVER = np.uint16(2**10 - 1)  # that of -inf, which no threshold reaches
@@ -14,14 +16,14 @@ BLOCK = 64  # replicates pooled together, as many as a cache holds
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Numbers, in half precision, as uint16 in the same order; 0 and -0 are one."""
+    """Give numbers, in half precision, as uint16 in the same order; 0 and -0 are one."""
     bits = np.asarray(values, np.float16).view(np.uint16)
     ordered = np.where(bits >> 15, ~bits, bits | ZERO)
     return ordered + (ordered == ZERO - 1)
 
 
 def values_of(rank: np.ndarray) -> np.ndarray:
-    """The numbers of these ranks, in half precision."""
+    """Give the numbers of these ranks, in half precision."""
     rank = np.asarray(rank, np.uint16)
     return np.where(rank >= ZERO, rank ^ ZERO, ~rank).view(np.float16)
 
@@ -55,13 +57,13 @@ def bins(edge: np.ndarray) -> np.ndarray:
 
 
 def binned(rank: np.ndarray, lesion: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Histogram `[2, bins]` int of pixels `[M]` in the `bins`: row 1 where `lesion` `[M]`, else row 0."""
+    """Count in a histogram `[2, bins]` int the pixels `[M]` in the `bins`: row 1 where `lesion` `[M]`, else row 0."""
     count = place[-1] + 1
     return np.bincount(place[rank] + count * lesion, minlength=2 * count).reshape(2, count)
 
 
 def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """`{metric: [R]}` of the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times.
+    """Measure the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`.
 
     `average_precision` and `auroc`, where pixels of one bin are tied; `dice_oracle`, the best Dice of any edge; and
     `prevalence`, the average precision of knowing nothing. NaN where they are undefined.
@@ -69,12 +71,6 @@ def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
     flat = counts.reshape(len(counts), -1).astype(float)
     parts = [_measures(weight[start : start + BLOCK] @ flat, counts.shape[2]) for start in range(0, len(weight), BLOCK)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """Part by whole, `empty` where the whole is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(whole.shape, empty), where=whole > 0)
 
 
 def _measures(pooled: np.ndarray, count: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The maps of a run judged by pixels and by lesions, as they are and after the field's post-processing."""
+"""The maps of a run judged by pixels and by lesions, as they are or after the field's post-processing."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.evaluation.detection import of_lesions
-from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels, of_steps
-from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, check, known, processed, volumes
+from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, check, known, processed, stacks
 from symnorm_jax.files import load_arrays
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.embed import Arrays
@@ -18,17 +18,16 @@ ARRAYS = ("index", "image", "map", "brain", "lesion")
 
 
 def chain(config: ConfigDict) -> PostProcessing:
-    """The post-processing that a config asks for. Raises ConfigError for what is not allowed."""
+    """Give the post-processing that a config asks for. Raises ConfigError for what is not allowed."""
     asked = config.evaluation
-    steps = PostProcessing(asked.postprocess, asked.erosion, asked.median, asked.smallest, config.data.spacing)
-    return check(steps)
+    return check(PostProcessing(asked.postprocess, asked.erosion, asked.median, asked.smallest, config.data.spacing))
 
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
-    """`pixel`, `lesion`, `froc` and `steps` of the run's map and of trivial ones; nothing without a map or a lesion.
+    """Judge the run's map and trivial ones; nothing without a map or a lesion.
 
-    `pixel` and `lesion` are `{map: {metric: ...}}`, `froc` is the curve of the run's map, and `steps` says what each
-    step of post-processing does to it.
+    `pixel` and `lesion` are `{map: {measure: values}}`. Of the run's map `froc` is the curve, see `of_lesions`, and
+    `pixel_thresholds` are those of `fit_pixel_thresholds`.
     """
     test, val = (_load(workdir, split) for split in ("test", "val"))
     if not _judgeable(test, table):
@@ -37,31 +36,29 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
     drawn = patient_weights(_patients(test, table), asked.replicates, config.seed)
     resamples, found = (drawn.patients, drawn.patient_weight), {"pixel": {}, "lesion": {}}
     for name in progress(MAPS, "evaluating maps", len(MAPS)):
-        raw = [_scans(name, arrays, table) for arrays in (test, val)]
-        shown, fitting = ([processed(volume, settings) for volume in part] for part in raw)
+        shown, fitting = (_processed(name, arrays, table, settings) for arrays in (test, val))
         fitted = fit_pixel_thresholds(fitting, settings)
         found["pixel"][name] = of_pixels(shown, fitted, settings, *resamples)
         about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, *resamples)
         found["lesion"][name] = about.pop("metrics")
         if name == "map":
             found |= {"froc": about, "pixel_thresholds": fitted}
-            found["steps"] = of_steps(*raw, settings, *resamples, found["pixel"]["map"])
     return found
 
 
 def pixel_histograms(
     workdir: Path, table: pd.DataFrame, config: ConfigDict
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """`{map: (patients [P], counts [P, 2, bins])}` of the processed test split; nothing without a map or a lesion.
+    """Count the pixels of the processed test split: `{map: (patients [P], counts [P, 2, bins])}`.
 
     `histograms.measures` makes metrics of the counts, so that runs can be compared on the same draws of patients.
+    There is nothing without a map or a lesion.
     """
     test = _load(workdir, "test")
     if not _judgeable(test, table):
         return {}
     settings, patients = chain(config), np.unique(_patients(test, table))
-    shown = {name: [processed(volume, settings) for volume in _scans(name, test, table)] for name in MAPS}
-    return {name: (patients, histograms(volumes, patients)) for name, volumes in shown.items()}
+    return {name: (patients, histograms(_processed(name, test, table, settings), patients)) for name in MAPS}
 
 
 def _load(workdir: Path, split: str) -> Arrays:
@@ -77,8 +74,9 @@ def _patients(arrays: Arrays, table: pd.DataFrame) -> np.ndarray:
     return table.patient.loc[arrays["index"]].to_numpy(object)
 
 
-def _scans(name: str, arrays: Arrays, table: pd.DataFrame) -> list[Volume]:
-    """The scans of a split with one of MAPS as their values; none where the split has no maps."""
+def _processed(name: str, arrays: Arrays, table: pd.DataFrame, settings: PostProcessing) -> list[MapStack]:
+    """The processed scans of a split with one of MAPS as their values; none where the split has no maps."""
     if "map" not in arrays:
         return []
-    return volumes(arrays, table.loc[arrays["index"]], np.asarray(map_values(name, arrays), np.float16))
+    made = stacks(arrays, table.loc[arrays["index"]], np.asarray(map_values(name, arrays), np.float16))
+    return [processed(stack, settings) for stack in made]

@@ -15,22 +15,22 @@ THRESHOLDS = ("source", "target")
 
 
 def source_of(config: ConfigDict) -> str | None:
-    """The finished run that one starts from; None from scratch, and from converted weights, which are networks only."""
+    """Name the finished run that one starts from; None from scratch, and from converted weights, only networks."""
     return config.init_from if config.init_from and not converted(config.init_from) else None
 
 
 def gaussian_of(run: str) -> Gaussian:
-    """The healthy Gaussian of a run."""
+    """Read the healthy Gaussian of a run."""
     return load(Path(run) / "gaussian.npz")
 
 
 def moments_of(run: str) -> Moments:
-    """The means and deviations by which a run sums its scores."""
+    """Read the means and deviations by which a run sums its scores."""
     return read_json(Path(run) / "thresholds.json")["moments"]
 
 
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
-    """`{score: {rule: fit}}` of a run at a level, the run named as their origin.
+    """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
     Values are None for patients whose scores that run makes of their slices otherwise than the section `score` here
     does, or by comparing them with its own slices (`calibrated`). Thresholds of groups are taken over where the same
@@ -51,5 +51,5 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
 
 
 def zero_shot(run: str, manifest: pd.DataFrame, embedded: dict[str, Arrays], headline: str) -> pd.Series:
-    """The `headline` score of a run on slices that its own networks have embedded, nothing fitted anew."""
+    """Give the `headline` score of a run to samples that its own networks have embedded, nothing fitted anew."""
     return score_table(manifest, embedded, gaussian_of(run), moments_of(run))[headline]

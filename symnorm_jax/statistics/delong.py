@@ -73,7 +73,7 @@ def auroc_interval(
     auroc, covariance = (float(x.squeeze()) for x in auroc_covariance(np.asarray(score)[None], positive, patient))
     if not 0 < auroc < 1:
         return Interval(auroc, np.nan, np.nan)
-    reach = _quantile(positive, patient, level) * np.sqrt(max(covariance, 0)) / (auroc * (1 - auroc))
+    reach = _student(positive, patient).ppf((1 + level) / 2) * np.sqrt(max(covariance, 0)) / (auroc * (1 - auroc))
     return Interval(auroc, float(expit(logit(auroc) - reach)), float(expit(logit(auroc) + reach)))
 
 
@@ -87,17 +87,14 @@ def auroc_difference(
     auroc, covariance = auroc_covariance(np.stack([first, second]), positive, patient)
     contrast = np.array([1.0, -1.0])
     value, deviation = contrast @ auroc, np.sqrt(np.maximum(contrast @ covariance @ contrast, 0))
-    reach = _quantile(positive, patient, level) * deviation
-    p_value = 2 * t.sf(abs(value) / np.maximum(deviation, np.finfo(float).tiny), _freedom(positive, patient))
+    student = _student(positive, patient)
+    reach = student.ppf((1 + level) / 2) * deviation
+    p_value = 2 * student.sf(abs(value) / np.maximum(deviation, np.finfo(float).tiny))
     return Comparison(float(value), float(value - reach), float(value + reach), float(p_value))
 
 
-def _freedom(positive, patient) -> int:
-    return len(positive if patient is None else np.unique(patient)) - 1
-
-
-def _quantile(positive, patient, level: float) -> float:
-    return t.ppf((1 + level) / 2, _freedom(positive, patient))
+def _student(positive, patient):
+    return t(len(positive if patient is None else np.unique(patient)) - 1)
 
 
 def _checked(scores, positive, patient) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

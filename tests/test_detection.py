@@ -7,8 +7,8 @@ import pytest
 from test_postprocess import flood
 
 from symnorm_jax.evaluation.detection import Sums, detect, froc, of_lesions, summed
-from symnorm_jax.evaluation.pixels import NO_LESION, levels
-from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, processed
+from symnorm_jax.evaluation.pixels import NO_LESION, cuts
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, processed
 from symnorm_jax.statistics.intervals import patient_weights
 
 NONE = PostProcessing((), erosion=0.0, median=1, smallest=2, spacing=3.0)
@@ -16,18 +16,18 @@ PATIENTS = np.array(["a", "b", "c"])
 NO_WEIGHTS = np.zeros((0, 3), int)
 
 
-def scan(values, lesion, patient="a", brain=None) -> Volume:
+def scan(values, lesion, patient="a", brain=None) -> MapStack:
     values = np.asarray(values, np.float16)
     brain = np.ones(values.shape, bool) if brain is None else brain
     flags = np.ones(len(values), bool), np.zeros(len(values), bool)
-    return processed(Volume(patient, "", values, brain, np.asarray(lesion, bool), *flags), NONE)
+    return processed(MapStack(patient, "", values, brain, np.asarray(lesion, bool), *flags), NONE)
 
 
 def empty(shape=(3, 9, 9)):
     return np.zeros(shape), np.zeros(shape, bool)
 
 
-def cohort(seed=0, shape=(4, 9, 9)) -> list[Volume]:
+def cohort(seed=0, shape=(4, 9, 9)) -> list[MapStack]:
     """Scans of three patients, the last without lesions; `a` has two."""
     rng = np.random.default_rng(seed)
     found = []
@@ -146,7 +146,7 @@ def test_froc_reads_the_last_threshold_before_false_positives_exceed_the_point()
 
 def test_froc_equals_a_walk_and_never_falls():
     test = cohort()
-    thresholds = levels(test, 0.1)
+    thresholds = cuts(test, 0.1)
     counted = [[by_hand(volume, threshold, 1) for volume in test] for threshold in thresholds]
     rate = [np.mean([x[2] for x in one]) for one in counted]
     found = [np.concatenate([x[1] for x in one]).mean() for one in counted]
@@ -190,7 +190,7 @@ def test_levels_call_no_more_of_the_brain_than_they_may(share):
     rng = np.random.default_rng(0)
     values = np.where(rng.random((4, 20, 20)) < share, 1.0, 0.0) + 0.01 * rng.integers(0, 2, (4, 20, 20))
     test = [scan(values, values > 2)]
-    found = levels(test, 0.1)
+    found = cuts(test, 0.1)
     assert len(found) <= 40 and all((test[0].values >= x).mean() <= 0.1 for x in found)
     assert (len(found) > 0) == (share < 0.3) and (np.diff(found) < 0).all()
 
@@ -229,7 +229,7 @@ def test_a_single_patient_has_values_and_no_interval():
 def test_patients_are_counted_as_often_as_they_are_drawn():
     test, weight = cohort(), np.array([2, 0, 1])
     drawn = [x for x in test for _ in range(dict(zip("abc", weight, strict=True))[x.patient])]
-    steps = levels(test, 0.1)
+    steps = cuts(test, 0.1)
     found = summed(detect(test, steps, NONE, 1), PATIENTS)
     again = summed(detect(drawn, steps, NONE, 1), PATIENTS)
     assert froc(found, weight[None]).tolist() == froc(again, np.ones((1, 3))).tolist()
