@@ -163,7 +163,7 @@ def test_bad_input_ends_in_a_sentence(table):
         patient_cases(table, "test", "median")
     with pytest.raises(ConfigError, match="made of its 0 highest slices"):
         patient_cases(table, "test", "top_k", 0)
-    with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'trivial_area'"):
+    with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'brain_mm2'"):
         patient_cases(table, "test", about=("site",))
     with pytest.raises(ConfigError, match="The column 'site' is text and no score"):
         patient_cases(table.assign(site="a"), "test")

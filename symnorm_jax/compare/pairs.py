@@ -81,8 +81,8 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str,
 
     `difference` is that of the primary metric of the `level`, `p_value` that it is none, from the same replicates, and
     `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
-    difference with the test of DeLong, clustered by patient. Beside slices there is also `patient`, the difference of the AUROC of patients. `pixel` is that
-    of the average precision of pixels.
+    difference with the test of DeLong, clustered by patient. Beside slices there is also `patient`, the difference of
+    the AUROC of patients. `pixel` is that of the average precision of pixels.
     """
     found, kind = {}, config.evaluation.interval
     for one, weights in ((one, drawn[one].patient_weight) for one in first.cases):

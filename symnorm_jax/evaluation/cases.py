@@ -17,8 +17,7 @@ def cases_at(
 ) -> pd.DataFrame:
     """List the cases of a split at one of LEVELS; `aggregate`, `k` and `about` as in `patient_cases`.
 
-    Columns: `patient`, `positive`, every score, and those of `about` that say something else of a case, such as its
-    site; samples keep all others too.
+    Columns: `patient`, `positive`, every score, and those of `about`, such as site; samples keep all others too.
     """
     return sample_cases(table, split) if level == "sample" else patient_cases(table, split, aggregate, k, about)
 
@@ -59,9 +58,9 @@ def patient_cases(
 def p_values(table: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     """Conformal p-values `[N, S]` of scores `names` of the slices `rows` among healthy validation slices of `table`.
 
-    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those of other patients in
-    the same band of slice position (Vovk et al. 2005). Were a validation patient compared with its own slices too, it
-    would look healthier than a new one, and thresholds fitted on it would be too low.
+    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those in the same band of
+    position (Vovk et al. 2005) of other patients: compared with its own slices too, a validation patient would look
+    healthier than a new one.
     """
     healthy = validation(table, "healthy")
     edges = position_edges(healthy.position.to_numpy())

@@ -15,13 +15,14 @@ from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks
 from symnorm_jax.evaluation.measures import POINTS, THIRDS, of_level
 from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, bounded, cuts
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing
-from symnorm_jax.statistics.intervals import Values, as_json, interval
+from symnorm_jax.statistics.intervals import Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
 COVERED = 0.1  # share of a lesion's voxels that must be called
 REACH = 0.1  # share of the brain that a threshold of the curve may call; all of it is one component, which finds all
 OPERATION = tuple(one.name for one in of_level("lesion") if one.needs == "threshold")
 VOXELS = 2**18  # called ones of scans whose components grow together; more only costs memory
+CURVE = ("threshold", "false_positives", "sensitivity")
 NO_CALL = "No component is called, or none that is judged."
 
 
@@ -37,7 +38,7 @@ class Findings(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The same by patient, P of them."""
+    """The findings of each of P patients."""
 
     lesions: np.ndarray  # [P] int
     found: np.ndarray  # [P, T] int
@@ -47,37 +48,30 @@ class Sums(NamedTuple):
 
 
 def of_lesions(
-    test: list[MapStack],
-    threshold: dict,
-    settings: PostProcessing,
-    smallest: int,
-    patients: np.ndarray,
-    weights: np.ndarray,
+    test: list[MapStack], threshold: dict, settings: PostProcessing, smallest: int, drawn: Resamples
 ) -> dict:
     """Judge the detection of lesions in processed scans: `{"metrics": {measure: values}, "curve", ...}`.
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
-    and what shares a voxel with them is not false. Intervals are 95 %, over replicates of the `patients` `[P]`, which
-    count `weights` `[R, P]` times. `froc_1` to `froc_8` are what `froc` gives, `froc_mean` is their mean. At the
-    threshold, `sensitivity` is the share of lesions found, also by third of their sizes, `precision` the share of
-    components that are lesions, and `false_positives` their mean number a scan, scans without lesions among them.
-    `curve` is that of all scans; `thirds` are the voxels from which a lesion is middle, and large.
+    and what shares a voxel with them is not false. Intervals are 95 %, over the patients `drawn`. `froc_1` to `froc_8`
+    are what `froc` gives, `froc_mean` is their mean. At the threshold, `sensitivity` is the share of lesions found,
+    also by third of their sizes, `precision` the share of components that are lesions, and `false_positives` their mean
+    number a scan, scans without lesions among them. `thirds` are the voxels from which a lesion is middle, and large.
     """
     tried = cuts(test, REACH)
     findings = detect(test, tried, settings, smallest)
-    sums = summed(findings, patients)
-    read = froc(sums, np.concatenate([np.ones((1, len(patients))), weights]))
+    sums = summed(findings, drawn.patients)
+    read = froc(sums, np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight]))
     points = {f"froc_{point}": read[:, place] for place, point in enumerate(POINTS)} | {"froc_mean": read.mean(1)}
     found = {name: as_json(bounded(values), NO_LESION) for name, values in points.items()}
     if threshold["value"] is None:
         found |= dict.fromkeys(OPERATION, as_json(NOTHING, threshold["reason"]))
     else:
-        found |= _operation(detect(test, np.array([threshold["value"]]), settings, smallest), patients, weights)
-    rate, share = _rates(sums, np.ones(len(patients)))
-    curve = {"false_positives": rate[1:].tolist(), "sensitivity": np.nan_to_num(share[1:]).tolist()}
+        found |= _operation(detect(test, np.array([threshold["value"]]), settings, smallest), drawn)
+    rate, share = (x[1:] for x in _rates(sums, np.ones(len(drawn.patients))))
     return {
         "metrics": found,
-        "curve": {"threshold": tried.tolist()} | curve,
+        "curve": dict(zip(CURVE, (x.tolist() for x in (tried, rate, np.nan_to_num(share))), strict=True)),
         "lesions": len(findings.size),
         "scans": len(findings.scan_owner),
         "thirds": _thirds(findings.size).tolist(),
@@ -127,9 +121,9 @@ def _rates(sums: Sums, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tuple(ratio(weight @ x, (weight @ n)[..., None]) for x, n in ((false, sums.scans), (found, sums.lesions)))
 
 
-def _operation(findings: Findings, patients: np.ndarray, weights: np.ndarray) -> dict[str, Values]:
+def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
     """OPERATION at the one threshold of the findings."""
-    sums = summed(findings, patients)
+    sums = summed(findings, drawn.patients)
     shares = {
         "sensitivity": (sums.found, sums.lesions, NO_LESION),
         "precision": (sums.true, (sums.true + sums.false)[:, 0], NO_CALL),
@@ -138,12 +132,13 @@ def _operation(findings: Findings, patients: np.ndarray, weights: np.ndarray) ->
     third = np.digitize(findings.size, _thirds(findings.size))
     for place, name in enumerate(THIRDS):
         own = {field: getattr(findings, field)[third == place] for field in ("owner", "size", "found")}
-        part = summed(findings._replace(**own), patients)
+        part = summed(findings._replace(**own), drawn.patients)
         shares[f"sensitivity_{name}"] = part.found, part.lesions, NO_LESION
-    return {
-        name: as_json(interval(lambda weight, x=x, n=n: ratio(weight @ x[:, 0], weight @ n), weights), reason)
-        for name, (x, n, reason) in shares.items()
+    made = {
+        name: interval(lambda weight, x=x, n=n: ratio(weight @ x[:, 0], weight @ n), drawn.patient_weight)
+        for name, (x, n, _) in shares.items()
     }
+    return {name: as_json(made[name], reason) for name, (_, _, reason) in shares.items()}
 
 
 def _thirds(size: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ ARRAYS = ("index", "image", "map", "brain", "lesion")
 
 def chain(config: ConfigDict) -> PostProcessing:
     """Give the post-processing that a config asks for. Raises ConfigError for what is not allowed."""
-    asked = config.evaluation
-    return check(PostProcessing(asked.postprocess, asked.erosion, asked.median, asked.smallest, config.data.spacing))
+    steps, *sizes = (config.evaluation[key] for key in ("postprocess", "erosion", "median", "smallest"))
+    return check(PostProcessing(steps, *sizes, config.data.spacing))
 
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
@@ -34,25 +34,23 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
         return {}
     settings, asked = chain(config), config.evaluation
     drawn = patient_weights(_patients(test, table), asked.replicates, config.seed)
-    resamples, found = (drawn.patients, drawn.patient_weight), {"pixel": {}, "lesion": {}}
+    found = {"pixel": {}, "lesion": {}}
     for name in progress(MAPS, "evaluating maps", len(MAPS)):
         shown, fitting = (_processed(name, arrays, table, settings) for arrays in (test, val))
         fitted = fit_pixel_thresholds(fitting, settings)
-        found["pixel"][name] = of_pixels(shown, fitted, settings, *resamples)
-        about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, *resamples)
+        found["pixel"][name] = of_pixels(shown, fitted, settings, drawn)
+        about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, drawn)
         found["lesion"][name] = about.pop("metrics")
         if name == "map":
             found |= {"froc": about, "pixel_thresholds": fitted}
     return found
 
 
-def pixel_histograms(
-    workdir: Path, table: pd.DataFrame, config: ConfigDict
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, tuple]:
     """Count the pixels of the processed test split: `{map: (patients [P], counts [P, 2, bins])}`.
 
-    `histograms.measures` makes metrics of the counts, so that runs can be compared on the same draws of patients.
-    There is nothing without a map or a lesion.
+    `histograms.measures` takes the counts, to compare runs on the same draws of patients. Nothing without a map or a
+    lesion.
     """
     test = _load(workdir, "test")
     if not _judgeable(test, table):

@@ -4,9 +4,6 @@ No slice and no scan has a mean of its own: what is counted are pixels, in integ
 which a bootstrap over patients adds up. Thresholds come from the validation split and are taken as fixed.
 """
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 
 from symnorm_jax.evaluation import histograms as counting
@@ -14,7 +11,7 @@ from symnorm_jax.evaluation.histograms import NEVER, RANKS, from_the_top, ranks,
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, called
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.trivial import mirror_difference
-from symnorm_jax.statistics.intervals import Interval, Values, as_json, interval
+from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
 MAPS = ("map", "trivial_brightness", "trivial_mirror")  # the system's, and two that need no training
@@ -36,34 +33,33 @@ def map_values(name: str, arrays: Arrays) -> np.ndarray:
     return arrays["map" if name == "map" else "image"]
 
 
-def of_pixels(
-    test: list[MapStack], thresholds: Thresholds, settings: PostProcessing, patients: np.ndarray, weights: np.ndarray
-) -> dict[str, Values]:
-    """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over replicates of the patients.
+def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:
+    """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over the patients `drawn`.
 
-    `patients` `[P]` are the names, and `weights` `[R, P]` how often each counts. `prevalence` is the average precision
-    of knowing nothing. `dice_oracle` is the best Dice of any threshold, chosen on the test split and in each replicate
-    anew: a bound, not a result. `dice` and `dice_at_5_fpr` have the thresholds of `fit_pixel_thresholds`;
-    `fpr_at_5_fpr` is the share of healthy test pixels called at the latter. Components are dropped in these, which are
-    of binary maps, and in no other; with that step the oracle tries the `cuts` and the fitted thresholds alone.
+    `dice_oracle` is the best Dice of any threshold, chosen on the test split and in each replicate anew: a bound, not a
+    result. `dice` and `dice_at_5_fpr` have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of
+    healthy test pixels called at the latter. Components are dropped in these, which are of binary maps, and in no
+    other; with that step the oracle tries the `cuts` and the fitted thresholds alone.
     """
-    drawn = np.concatenate([np.ones((1, len(patients))), weights])
-    found = {name: bounded(values) for name, values in counting.measures(histograms(test, patients), drawn).items()}
+    weights = np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight])
+    counted = counting.measures(histograms(test, drawn.patients), weights)
+    found = {name: as_json(bounded(values), NO_LESION) for name, values in counted.items()}
+    fitted = [at["value"] for at in thresholds.values() if at["value"] is not None]
     if "components" in settings.steps:
-        fitted = [at["value"] for at in thresholds.values() if at["value"] is not None]
-        tables = _by_patient(partial(_confusions, np.append(cuts(test, 1.0), fitted), settings), test, patients)
-        found["dice_oracle"] = interval(lambda weight: _dice(tables, weight).max(-1, initial=0), weights)
-    found = {name: as_json(value, NO_LESION) for name, value in found.items()}
-    for rule, measured in (
-        ("dice", {"dice": (_dice, NO_LESION)}),
-        ("fpr_5", {"dice_at_5_fpr": (_dice, NO_LESION), "fpr_at_5_fpr": (_false_positive_rate, NO_HEALTHY)}),
+        tables = _by_patient(test, np.append(cuts(test, 1.0), fitted), settings, drawn.patients)
+        best = interval(lambda weight: _dice(tables, weight).max(-1, initial=0), drawn.patient_weight)
+        found["dice_oracle"] = as_json(best, NO_LESION)
+    for name, rule, of, why in (
+        ("dice", "dice", _dice, NO_LESION),
+        ("dice_at_5_fpr", "fpr_5", _dice, NO_LESION),
+        ("fpr_at_5_fpr", "fpr_5", _false_positive_rate, NO_HEALTHY),
     ):
         at = thresholds[rule]
         if at["value"] is None:
-            found |= dict.fromkeys(measured, as_json(NOTHING, at["reason"]))
+            found[name] = as_json(NOTHING, at["reason"])
             continue
-        tables = _by_patient(partial(confusion, threshold=at["value"], settings=settings), test, patients)
-        found |= {name: as_json(interval(partial(of, tables), weights), why) for name, (of, why) in measured.items()}
+        tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
+        found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
     return found
 
 
@@ -77,17 +73,18 @@ def fit_pixel_thresholds(val: list[MapStack], settings: PostProcessing) -> Thres
     """
     if not val:
         return dict.fromkeys(("dice", "fpr_5"), _threshold(None, NO_MAPS))
-    counts, healthy = census(val), census([x._replace(brain=x.brain & x.healthy[:, None, None]) for x in val])
+    counts, healthy = census(val), census([x._replace(brain=x.brain & x.healthy[:, None, None]) for x in val]).sum(0)
     if "components" in settings.steps:
         tried = cuts(val, 1.0)
-        reached = _dice(_confusions(tried, settings, val)[None], np.ones(1))
+        reached = _dice(confusion(val, tried, settings)[None], np.ones(1))
     else:
         there = (counts.sum(0) > 0) & (np.arange(RANKS) > NEVER)
         tried = values_of(np.flatnonzero(there)[::-1])
         true, shown = (x[::-1].cumsum()[there[::-1]] for x in (counts[1], counts.sum(0)))
         reached = 2 * true / (shown + counts[1].sum())
     best = float(tried[np.argmax(reached)]) if counts[1].any() and len(tried) else None
-    few = _rarely_reached(healthy.sum(0)) if healthy.any() else None
+    above = from_the_top(healthy, int(ALLOWED * healthy.sum()) + 1) + 1  # the lowest rank that so few reach
+    few = float(values_of(above)) if healthy.any() else None
     return {"dice": _threshold(best, NO_VALUE if counts[1].any() else NO_LESION), "fpr_5": _threshold(few, NO_HEALTHY)}
 
 
@@ -104,13 +101,17 @@ def cuts(stacks: list[MapStack], reach: float) -> np.ndarray:
     return values_of(chosen[(reached <= most) & (chosen > NEVER)]).astype(float)
 
 
-def confusion(stacks: list[MapStack], threshold: float, settings: PostProcessing) -> np.ndarray:
-    """Count pixels `[5]` int of processed scans: lesion and called, called, lesion, healthy and called, healthy."""
-    total = np.zeros(5, int)
+def confusion(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing) -> np.ndarray:
+    """Count pixels of processed scans at thresholds `[T]`, as `[T, 5]` int.
+
+    They are: lesion and called, called, lesion, healthy and called, healthy.
+    """
+    total = np.zeros((len(thresholds), 5), int)
     for stack in stacks:
-        found, lesion = called(stack, threshold, settings), stack.lesion & stack.brain
-        healthy = stack.brain & stack.healthy[:, None, None]
-        total += [np.count_nonzero(x) for x in (found & lesion, found, lesion, found & healthy, healthy)]
+        lesion, healthy = stack.lesion & stack.brain, stack.brain & stack.healthy[:, None, None]
+        for place, threshold in enumerate(thresholds):
+            shown = called(stack, threshold, settings)
+            total[place] += [np.count_nonzero(x) for x in (shown & lesion, shown, lesion, shown & healthy, healthy)]
     return total
 
 
@@ -138,29 +139,23 @@ def _binned(stack: MapStack, place: np.ndarray) -> np.ndarray:
     return counting.binned(ranks(stack.values[stack.brain]), stack.lesion[stack.brain], place)
 
 
-def _by_patient(of: Callable, stacks: list[MapStack], patients: np.ndarray) -> np.ndarray:
-    """What `of` gives for the scans of each patient, `[P, ...]`."""
-    return np.stack([of([stack for stack in stacks if stack.patient == patient]) for patient in patients])
+def _by_patient(
+    stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, patients: np.ndarray
+) -> np.ndarray:
+    """The `confusion` of the scans of each patient, `[P, T, 5]`."""
+    theirs = ([stack for stack in stacks if stack.patient == patient] for patient in patients)
+    return np.stack([confusion(own, thresholds, settings) for own in theirs])
 
 
 def _threshold(value: float | None, reason: str) -> dict:
     return {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
 
 
-def _rarely_reached(counts: np.ndarray) -> float:
-    """The lowest number in half precision that at most a share ALLOWED of the pixels counted `[RANKS]` reaches."""
-    return float(values_of(from_the_top(counts, int(ALLOWED * counts.sum()) + 1) + 1))
-
-
-def _confusions(thresholds: np.ndarray, settings: PostProcessing, stacks: list[MapStack]) -> np.ndarray:
-    return np.array([confusion(stacks, threshold, settings) for threshold in thresholds]).reshape(-1, 5)
-
-
 def _dice(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Dice `[...]` or `[..., T]` from the tables `[P, 5]` or `[P, T, 5]` of `confusion`."""
-    both, found, lesion, _, _ = np.moveaxis(np.tensordot(weight, tables, 1), -1, 0)
-    return ratio(np.where(lesion > 0, 2 * both, np.nan), found + lesion)
+    """Dice `[..., T]` from the tables `[P, T, 5]` of `confusion`."""
+    both, shown, lesion, _, _ = np.moveaxis(np.tensordot(weight, tables, 1), -1, 0)
+    return ratio(np.where(lesion > 0, 2 * both, np.nan), shown + lesion)
 
 
 def _false_positive_rate(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return ratio(*np.moveaxis(weight @ tables[:, 3:], -1, 0))
+    return ratio(*np.moveaxis(np.tensordot(weight, tables[..., 3:], 1), -1, 0))

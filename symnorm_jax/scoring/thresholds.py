@@ -128,7 +128,7 @@ def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | Non
 
 
 def proportion(called: np.ndarray) -> dict[str, int | float | None]:
-    """Count independent units `[N]` bool: `called`, `of`, `share`, and `low`, `high`, its exact binomial 95 % interval."""
+    """Count independent units `[N]` bool: `called`, `of`, `share`, and its exact 95 % interval `low`, `high`."""
     found = _counted(called)
     if not found["of"]:
         return found | {"low": None, "high": None}

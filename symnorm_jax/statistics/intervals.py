@@ -63,9 +63,8 @@ def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str
     """Measure the metric of the cohort itself, and its interval over the replicates in weights `[R, P]`.
 
     `percentile` takes quantiles of the replicates. `bca` moves them by what the bootstrap is biased and by how its
-    spread changes with the value (Efron 1987), for which every column of weights must be a patient. Replicates in
-    which the metric is undefined (NaN) are left out; if half or more are, the bounds are NaN. Raises InputError for
-    another kind, and for a level outside (0, 1).
+    spread changes with the value (Efron 1987); every column of weights must then be a patient. Undefined replicates
+    (NaN) are left out; if half or more are, the bounds are NaN. Raises InputError for another kind or level.
     """
     if kind not in KINDS or not 0 < level < 1:
         raise InputError(f"kind={kind!r}, level={level}; one of {list(KINDS)} and a level between 0 and 1 are needed.")
@@ -85,11 +84,9 @@ def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str
     return Interval(float(value), float(low), float(high))
 
 
-def difference(
-    first: Metric, second: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile"
-) -> Interval:
-    """Measure first minus second on the same replicates, with its interval; see `interval`."""
-    return interval(lambda weight: first(weight) - second(weight), weights, level, kind)
+def difference(first: Metric, second: Metric, weights: np.ndarray, **how) -> Interval:
+    """Measure first minus second on the same replicates; `how` is the level and kind of `interval`."""
+    return interval(lambda weight: first(weight) - second(weight), weights, **how)
 
 
 def as_json(found: Interval, reason: str = "") -> Values:

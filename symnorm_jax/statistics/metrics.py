@@ -38,9 +38,9 @@ def auroc_adjusted(
 ) -> Array:
     """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
 
-    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009): a linear location model of the negatives, with
-    the empirical distribution of its residuals. The regression is fitted once, to every negative counting once. Raises
-    InputError for covariates of another shape, or that are not finite. NaN without more negatives than coefficients.
+    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009), with a linear location model that is fitted once,
+    to every negative counting once. NaN without more negatives than coefficients. Raises InputError for covariates of
+    another shape, or that are not finite.
     """
     score, positive, known, _ = _checked(score, positive, weight, patient)
     covariates = np.asarray(covariates, float)
