@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_thresholds import Settings
 
 from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.evaluation.cases import (
@@ -15,7 +16,7 @@ from symnorm_jax.evaluation.cases import (
     position_edges,
     sample_cases,
 )
-from symnorm_jax.scoring.thresholds import Settings, fit_thresholds, realised
+from symnorm_jax.scoring.thresholds import fit_thresholds, realised
 
 COUNTS = {"val": 12, "test": 9}  # patients
 

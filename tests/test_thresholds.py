@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,6 @@ from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.scoring.conformal import age_band, conformal, group_labels, patients_needed
 from symnorm_jax.scoring.thresholds import (
     RULES,
-    Settings,
     called,
     fit_thresholds,
     healthy_quantile,
@@ -25,6 +25,15 @@ from symnorm_jax.scoring.thresholds import (
 )
 
 COHORTS = 1000
+
+
+class Settings(NamedTuple):
+    """The keys of the section score that the rules read."""
+
+    quantile: float = 0.95  # of healthy cases, for healthy_quantile
+    k: float = 2.0  # standard deviations, for mean_plus_k_sd
+    alpha: float = 0.1  # share of healthy patients that may be called abnormal, for conformal
+    groups: tuple[str, ...] = ()  # columns whose values, together, have conformal thresholds of their own
 
 
 def cases_of(scores, positive=None, **columns):

@@ -58,7 +58,7 @@ def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) 
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):
-        values.append(float(auroc(score, _by_lot(rng, len(names))[patient])))
+        values.append(float(auroc(score, (rng.permutation(len(names)) < len(names) // 2)[patient])))
     low, high = np.quantile(values, [0.025, 0.975])
     about = {"expected": 0.5, "repeats": repeats, "error": float(np.std(values) / np.sqrt(repeats))}
     return {"auroc": {"value": float(np.mean(values)), "low": float(low), "high": float(high)}} | about
@@ -72,13 +72,14 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """
     cases = pd.concat([sample_cases(table, split) for split in ("val", "test")])
     z, drawn = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy(), resamples(cases, config)
-    lot = _by_lot(np.random.default_rng(config.seed), len(drawn.patients))[drawn.index]
+    count = len(drawn.patients)
+    lot = (np.random.default_rng(config.seed).permutation(count) < count // 2)[drawn.index]
     mixed = partial(KFold, shuffle=True, random_state=config.seed)
     found = []
     for labels, positive in (("true", cases.positive.to_numpy()), ("shuffled", lot)):
         for split, folds in (("patient", GroupKFold), (sample_of(config).noun, mixed)):
             groups = drawn.index if split == "patient" else None
-            score = _out_of_fold(z, positive, groups, folds(n_splits=min(FOLDS, len(drawn.patients))))
+            score = _out_of_fold(z, positive, groups, folds(n_splits=min(FOLDS, count)))
             of = interval(partial(auroc, score, positive, patient=drawn.index), drawn.patient_weight)
             found.append({"labels": labels, "split": split, "auroc": as_json(of)})
     return found
@@ -104,11 +105,6 @@ def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dic
     found = {split: interval(of, drawn.patient_weight) for split, of in areas.items()}
     found[f"{noun} minus patient"] = difference(areas[noun], areas["patient"], drawn.patient_weight)
     return [{"split": split, "auroc": as_json(of)} for split, of in found.items()]
-
-
-def _by_lot(rng: np.random.Generator, patients: int) -> np.ndarray:
-    """Which patients `[P]` are called ill: half of them."""
-    return rng.permutation(patients) < patients // 2
 
 
 def _out_of_fold(z: np.ndarray, positive: np.ndarray, groups: np.ndarray | None, folds) -> np.ndarray:

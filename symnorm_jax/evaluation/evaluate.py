@@ -10,8 +10,7 @@ from symnorm_jax.data import population
 from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
-from symnorm_jax.evaluation.groups import of_groups
-from symnorm_jax.evaluation.levels import of_cases, resamples
+from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
 from symnorm_jax.evaluation.maps import of_maps
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.evaluation.wording import sample_of
@@ -42,13 +41,12 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
+        results[level] = {name: {} for name in names}
+        for part in ("thresholds", "groups", "calibration"):
+            results[part][level] = {}
         if not len(cases):
-            results |= {level: {name: {} for name in names}}
-            for part in ("thresholds", "groups", "calibration"):
-                results[part][level] = {}
             continue
-        results[level] = of_cases(cases, names, fitted[level], config)
-        rules = fitted[level][headline]
+        results[level], rules = of_cases(cases, names, fitted[level], config), fitted[level][headline]
         results["thresholds"][level] = {rule: realised(fit, cases, headline) for rule, fit in rules.items()}
         results["groups"][level] = of_groups(cases, headline, rules[config.score.threshold], groups, config)
         fit = calibrated[level][headline][config.score.calibration]

@@ -1,7 +1,7 @@
 """Pixels of maps counted by their value, and what the counts of patients tell when patients are drawn again.
 
-Maps are kept in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them,
-its rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
+Maps are in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them, its
+rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def edges(counts: np.ndarray) -> np.ndarray:
-    """Ranks, ascending and at most BINS, at which bins begin, of pixels counted `[RANKS]`; all have one rank ratio.
+    """Choose the ranks, ascending and at most BINS, at which bins of pixels counted `[RANKS]` begin.
 
     Each bin holds the same few thousandths of all that lies at or above it, down to the single highest pixel: fine
     where a lesion's pixels are few and high. The lowest edge is the lowest finite value: -inf alone lies below it.
@@ -69,12 +69,13 @@ def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
     `prevalence`, the average precision of knowing nothing. NaN where they are undefined.
     """
     flat = counts.reshape(len(counts), -1).astype(float)
-    parts = [_measures(weight[start : start + BLOCK] @ flat, counts.shape[2]) for start in range(0, len(weight), BLOCK)]
+    starts = range(0, len(weight), BLOCK)
+    parts = [_measures((weight[x : x + BLOCK] @ flat).reshape(-1, *counts.shape[1:])) for x in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _measures(pooled: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    rest, lesion = np.moveaxis(pooled.reshape(-1, 2, count)[..., ::-1], 1, 0)
+def _measures(pooled: np.ndarray) -> dict[str, np.ndarray]:
+    rest, lesion = np.moveaxis(pooled[..., ::-1], 1, 0)
     false, true = rest.cumsum(1), lesion.cumsum(1)
     called, negatives, positives = false + true, false[:, -1], true[:, -1]
     area = (lesion * true / np.maximum(called, 1)).sum(1)

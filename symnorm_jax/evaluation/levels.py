@@ -1,4 +1,4 @@
-"""Cases of one level judged by every score: what MEASURES lists for the level, with intervals over patients."""
+"""Cases of one level, or of its groups of people, judged by what MEASURES lists, with intervals over patients."""
 
 from functools import partial
 
@@ -9,23 +9,18 @@ from ml_collections import ConfigDict
 from symnorm_jax.evaluation.measures import of_level
 from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.progress import progress
+from symnorm_jax.scoring.conformal import group_labels
 from symnorm_jax.scoring.scores import own
-from symnorm_jax.scoring.thresholds import called
+from symnorm_jax.scoring.thresholds import called, realised
 from symnorm_jax.statistics.delong import auroc_interval
-from symnorm_jax.statistics.intervals import (
-    Metric,
-    Resamples,
-    Values,
-    as_json,
-    difference,
-    interval,
-    patient_weights,
-)
+from symnorm_jax.statistics.intervals import Metric, Resamples, Values, as_json, difference, interval, patient_weights
+
+MOST = 12  # groups of one column; a column with more, such as a name, is none
+
+Judged = dict[str, Values]
 
 
-def of_cases(
-    cases: pd.DataFrame, names: list[str], thresholds: dict, config: ConfigDict
-) -> dict[str, dict[str, Values]]:
+def of_cases(cases: pd.DataFrame, names: list[str], thresholds: dict, config: ConfigDict) -> dict[str, Judged]:
     """Measure the scores `names` of the test cases of one level: `{score: {measure: values}}`.
 
     `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<measure>_minus_<other>`, its paired
@@ -70,6 +65,30 @@ def separations(
         given |= {"covariates": (score, positive, np.column_stack([position, position**2, area]))}
     listed = [one for one in of_level(_level(cases, config)) if one.of and one.needs in given]
     return {one.name: partial(one.of, *given[one.needs], patient=drawn.index) for one in listed}
+
+
+def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
+    """Judge a score `name` with its threshold `fit` in each group of the `columns`: `{column: {group: {...}}}`.
+
+    Columns are such as site, sex or age. A group has `patients`, `cases`, `abnormal`, the level's primary measure with
+    its interval, and what `realised` counts at the threshold. A column in which everybody is alike, or with more than
+    MOST groups, is left out.
+    """
+    found = {}
+    for column in columns:
+        labels = np.array(group_labels(cases, (column,)))
+        groups = sorted(set(labels))
+        if 1 < len(groups) <= MOST:
+            found[column] = {group: _of_group(cases[labels == group], name, fit, config) for group in groups}
+    return found
+
+
+def _of_group(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
+    drawn, measure = resamples(cases, config), primary(cases, config)
+    of = separations(cases, name, config, drawn)[measure]
+    found = {"patients": len(drawn.patients), "cases": len(cases), "abnormal": int(cases.positive.sum())}
+    found[measure] = as_json(interval(of, drawn.patient_weight, kind=config.evaluation.interval))
+    return found | {"realised": realised(fit, cases, name)}
 
 
 def _level(cases: pd.DataFrame, config: ConfigDict) -> str:

@@ -5,8 +5,6 @@ arXiv:2312.04215): the rim of the brain is taken off the map, the map is median 
 are dropped once it is cut at a threshold. Stacks are `[Z, X, Y]`, slices first.
 """
 
-from collections.abc import Iterator
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,7 @@ from scipy import ndimage
 
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.evaluation.components import components
-from symnorm_jax.evaluation.histograms import ZERO, lowest_rank, ranks, values_of
+from symnorm_jax.evaluation.histograms import lowest_rank, ranks
 from symnorm_jax.scoring.embed import Arrays
 
 STEPS = ("erode", "median", "components")  # in the order in which they are always taken
@@ -65,8 +63,14 @@ def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[MapSt
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
     planes = values, arrays["brain"], arrays["lesion"], known(rows), (rows.label == "healthy").to_numpy()
-    number, scans = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices
-    return [MapStack(*scan, *_stacked(planes, number, place)) for scan, place in sorted(scans.items())]
+    number, scans, made = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices, []
+    for scan, place in sorted(scans.items()):
+        own = number[place] - number[place].min()
+        stacked = [np.zeros((own.max() + 1, *plane.shape[1:]), plane.dtype) for plane in planes]
+        for filled, plane in zip(stacked, planes, strict=True):
+            filled[own] = plane[place]
+        made.append(MapStack(*scan, *stacked))
+    return made
 
 
 def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
@@ -81,14 +85,8 @@ def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
     What is not brain counts as 0, and is 0: a map whose 0 means no difference loses what is thin at the rim, as in the
     field.
     """
-    padded = np.pad(np.where(brain, ranks(values), ZERO), size // 2, constant_values=ZERO)
-    _, width, depth = padded.shape
-    starts = [(z * width + x) * depth + y for z, x, y in product(range(size), repeat=3)]
-    count = padded.size - starts[-1]  # of pixels whose whole cube lies in the padded picture, and those between
-    middle = np.full(padded.size, ZERO)
-    middle[:count] = _middle([padded.ravel()[start : start + count] for start in starts])
-    filtered = middle.reshape(padded.shape)[tuple(slice(length) for length in brain.shape)]
-    return values_of(np.where(brain, filtered, ZERO))
+    filtered = ndimage.median_filter(np.where(brain, values, 0).astype(np.float32), size, mode="constant")
+    return np.where(brain, filtered, 0).astype(np.float16)
 
 
 def processed(stack: MapStack, settings: PostProcessing) -> MapStack:
@@ -118,29 +116,3 @@ def called(stack: MapStack, threshold: float, settings: PostProcessing) -> np.nd
 def known(rows: pd.DataFrame) -> np.ndarray:
     """Whether the truth of each slice is known, `[N]`, as it is not where an abnormal one has no drawn lesion."""
     return ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()
-
-
-def _middle(pictures: list[np.ndarray]) -> np.ndarray:
-    """The median, pixel by pixel, of an odd number of pictures.
-
-    Of any more than half of them neither the least nor the greatest is the median of all: both are forgotten, and the
-    next picture is looked at, until one is left.
-    """
-    held, coming = list(pictures[: len(pictures) // 2 + 2]), list(pictures[len(pictures) // 2 + 2 :])
-    while len(held) > 1:
-        for place in range(1, len(held)):
-            held[0], held[place] = np.minimum(held[0], held[place]), np.maximum(held[0], held[place])
-        for place in range(1, len(held) - 1):
-            held[place], held[-1] = np.minimum(held[place], held[-1]), np.maximum(held[place], held[-1])
-        held = held[1:-1] + coming[:1]
-        coming = coming[1:]
-    return held[0]
-
-
-def _stacked(planes: tuple[np.ndarray, ...], number: np.ndarray, place: np.ndarray) -> Iterator[np.ndarray]:
-    """What stands at `place` `[n]` in each of the planes `[N, ...]`, in the order of its number `[N]`; else zeros."""
-    own = number[place] - number[place].min()
-    for plane in planes:
-        filled = np.zeros((own.max() + 1, *plane.shape[1:]), plane.dtype)
-        filled[own] = plane[place]
-        yield filled

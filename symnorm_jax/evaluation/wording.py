@@ -1,7 +1,4 @@
-"""What a sample of a run is called, an axial slice or a whole volume, and what is told of it.
-
-A volume has the one position that all others have, so nothing compares volumes within their position.
-"""
+"""What a sample of a run is called, an axial slice or a whole volume, and what is told of it."""
 
 from typing import NamedTuple
 

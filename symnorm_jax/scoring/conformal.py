@@ -18,10 +18,10 @@ UNKNOWN = "unknown"
 
 
 def conformal(highest: np.ndarray, alpha: float) -> float | None:
-    """Fit the threshold to the `highest` score `[P]` of each patient.
+    """Fit the threshold to the `highest` score `[P]` of each patient; None where P is below `patients_needed`.
 
-    If a new patient is exchangeable with these P, its highest score is at or above the threshold with probability at
-    most alpha, ties included. None where P is below `patients_needed`.
+    The highest score of a new patient that is exchangeable with these is at or above the threshold with probability at
+    most alpha, ties included.
     """
     rank = _rank(len(highest), alpha)
     if rank > len(highest):
@@ -39,14 +39,11 @@ def patients_needed(alpha: float) -> int:
 def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: tuple[str, ...]) -> dict:
     """Fit the threshold of a score `[N]`, and those of the groups that the columns `groups` make.
 
-    The fit has `value`, and `reason` where it is None;
-
-    * `calibrated_on`: patients none of whose cases is abnormal, if there are enough for alpha, else all with a healthy
-      case; `calibration_patients`, their number
-    * `promise` in words (None where there is none); where scores do not tie, `expected_rate` is the probability that it
-      bounds, and the rate of this very threshold lies within `rate_95` with 95 % probability (a Beta distribution)
-    * with groups (Mondrian, Vovk et al. 2005, section 4.5): `groups`, `by_group` `{label: value}`, `group_patients`,
-      and `group_reasons` of the values that are None, where the overall value decides without a promise for the group
+    The fit has `value`, and `reason` where it is None; `calibrated_on`, who, and `calibration_patients`, how many;
+    `promise` in words, None where there is none. Where scores do not tie, `expected_rate` is the probability that it
+    bounds, and the rate of this very threshold lies within `rate_95` with 95 % probability (a Beta distribution). With
+    groups (Mondrian, Vovk et al. 2005, section 4.5) there are `groups`, `by_group` `{label: value}`, `group_patients`,
+    and `group_reasons` of the values that are None, where the overall value decides without a promise for the group.
     """
     group, positive = group_labels(cases, groups) if groups else "", cases.positive.to_numpy(bool)
     ours = pd.DataFrame({"patient": cases.patient.to_numpy(), "highest": score, "group": group})
@@ -75,9 +72,9 @@ def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: 
 
 
 def group_labels(cases: pd.DataFrame, groups: tuple[str, ...]) -> list[str]:
-    """Label `[N]` each case's group, such as `Guys / 40-59`: that of its patient's first case.
+    """Label each case `[N]` with its group, such as `Guys / 40-59`; the column `age` is cut into bands.
 
-    The column `age` is cut into bands. A patient has one group, though it may have aged between two scans, since a
+    It is that of its patient's first case: a patient has one group, though it may have aged between two scans, since a
     promise is kept for a patient and not for a visit. Raises ConfigError for a column that is not there.
     """
     for name in groups:

@@ -4,24 +4,14 @@
 columns. A fit is plain JSON: `value`, or None with a `reason`, and where it comes from.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 from scipy.stats import binomtest
 from sklearn.metrics import roc_curve
 
 from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.scoring.conformal import conformal, fit_conformal, group_labels
-
-
-class Settings(NamedTuple):
-    """What the rules can be asked for; any object with these fields does."""
-
-    quantile: float = 0.95  # of healthy cases, for healthy_quantile
-    k: float = 2.0  # standard deviations, for mean_plus_k_sd
-    alpha: float = 0.1  # share of healthy patients that may be called abnormal, for conformal
-    groups: tuple[str, ...] = ()  # columns whose values, together, have conformal thresholds of their own
 
 
 def roc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -54,11 +44,11 @@ RULES = {
     "mean_plus_k_sd": mean_plus_k_sd,
     "conformal": conformal,
 }
-PARAMETER = {"healthy_quantile": "quantile", "mean_plus_k_sd": "k", "conformal": "alpha"}  # a field of Settings
+PARAMETER = {"healthy_quantile": "quantile", "mean_plus_k_sd": "k", "conformal": "alpha"}  # a key of the section score
 NEEDED = {"roc": (1, 1), "max_accuracy": (1, 1), "healthy_quantile": (1, 0), "mean_plus_k_sd": (2, 0)}  # cases
 
 
-def check_settings(settings: Settings) -> None:
+def check_settings(settings: ConfigDict) -> None:
     """Raise ConfigError for a quantile, k or alpha that no threshold can have."""
     for name, sound, allowed in (
         ("quantile", 0 <= settings.quantile <= 1, "0 to 1"),
@@ -69,8 +59,8 @@ def check_settings(settings: Settings) -> None:
             raise ConfigError(f"The threshold's {name} is {getattr(settings, name):g}; {allowed} is allowed.")
 
 
-def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: Settings) -> dict[str, dict[str, dict]]:
-    """Fit every rule of RULES to validation cases: `{score: {rule: fit}}`.
+def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: ConfigDict) -> dict[str, dict[str, dict]]:
+    """Fit every rule of RULES to validation cases, with the `settings` of the section score: `{score: {rule: fit}}`.
 
     A fit has `value`, `origin`, the numbers of `healthy` and `abnormal` cases and of `patients`, and the rule's
     parameter; `reason` where value is None. `conformal` has more, see `fit_conformal`. Raises InputError for scores
@@ -105,14 +95,10 @@ def called(fit: dict, cases: pd.DataFrame, name: str) -> np.ndarray:
 def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | None:
     """Count what a threshold does on other cases, such as those of the test split; None where there is no threshold.
 
-    Each entry has the counts `called` (abnormal) and `of`, and `share`, None of nobody:
-
-    * `healthy_patients`, none of whose cases is abnormal, with any case called: what `conformal` bounds
-    * `patients_with_healthy_cases`, these and the ill, with any healthy case called
-    * `healthy_cases`, whose share is the false-positive rate, and `abnormal_cases`, whose share is the sensitivity
-
-    Of patients, `low` and `high` are the exact binomial 95 % interval (Clopper & Pearson 1934). Cases of one patient
-    resemble each other, so of cases there is none here. Raises InputError for scores that are not finite.
+    Each entry has the counts `called` (abnormal) and `of`, and `share`, None of nobody. `healthy_patients` are those
+    none of whose cases is abnormal, with any case called: what `conformal` bounds. `patients_with_healthy_cases` are
+    these and the ill, with any healthy case called. The share of `healthy_cases` is the false-positive rate, that of
+    `abnormal_cases` the sensitivity; cases of one patient resemble each other, so they have no interval here.
     """
     if fit["value"] is None:
         return None
@@ -128,15 +114,16 @@ def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | Non
 
 
 def proportion(called: np.ndarray) -> dict[str, int | float | None]:
-    """Count independent units `[N]` bool: `called`, `of`, `share`, and its exact 95 % interval `low`, `high`."""
+    """Count independent units `[N]` bool: `called`, `of`, `share`, and its 95 % interval `low`, `high`.
+
+    The interval is the exact binomial one (Clopper & Pearson 1934).
+    """
     found = _counted(called)
-    if not found["of"]:
-        return found | {"low": None, "high": None}
-    low, high = binomtest(found["called"], found["of"]).proportion_ci(method="exact")
-    return found | {"low": float(low), "high": float(high)}
+    bounds = binomtest(found["called"], found["of"]).proportion_ci(method="exact") if found["of"] else (None, None)
+    return found | {name: x if x is None else float(x) for name, x in zip(("low", "high"), bounds, strict=True)}
 
 
-def _fit(rule: str, cases: pd.DataFrame, name: str, settings: Settings) -> dict:
+def _fit(rule: str, cases: pd.DataFrame, name: str, settings: ConfigDict) -> dict:
     score, positive = _finite(cases, name), cases.positive.to_numpy(bool)
     counts = {"healthy": int((~positive).sum()), "abnormal": int(positive.sum())}
     asked = {PARAMETER[rule]: float(getattr(settings, PARAMETER[rule]))} if rule in PARAMETER else {}

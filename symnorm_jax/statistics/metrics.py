@@ -38,8 +38,8 @@ def auroc_adjusted(
 ) -> Array:
     """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
 
-    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009), with a linear location model that is fitted once,
-    to every negative counting once. NaN without more negatives than coefficients. Raises InputError for covariates of
+    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009), with a linear location model, fitted once, to
+    every negative counting once. NaN without more negatives than coefficients. Raises InputError for covariates of
     another shape, or that are not finite.
     """
     score, positive, known, _ = _checked(score, positive, weight, patient)
