@@ -33,11 +33,10 @@ def patient_cases(
 ) -> pd.DataFrame:
     """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
-    `max` and `mean` speak for themselves; `top_k` is the mean of the k highest samples, of all where there are fewer.
-    `calibrated` is the mean of -log p, see `p_values`. Columns `about` take the patient's first value.
-
-    Raises ConfigError for an unknown aggregate, a k below 1, an `about` that is not there, a column that is neither
-    named there nor a number, and `calibrated` without healthy validation samples; InputError for scores that are NaN.
+    `top_k` is the mean of the k highest samples, of all where there are fewer; `calibrated` is the mean of -log p, see
+    `p_values`. Columns `about` take the patient's first value. Raises ConfigError for an unknown aggregate, a k below
+    1, an `about` that is not there, a column that is neither named there nor a number, and `calibrated` without healthy
+    validation samples; InputError for scores that are NaN.
     """
     _check(table, aggregate, k, about)
     rows = table[table.split == split]

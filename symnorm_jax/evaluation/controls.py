@@ -35,8 +35,7 @@ FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
 def controls(workdir: Path, config: ConfigDict) -> dict:
     """Make every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
 
-    There is no `leak` where everybody has one volume, for then no split can part the volumes of a patient. Raises
-    RunError for a test split of one patient or without slices of both classes.
+    There is no `leak` where everybody has one volume. Raises RunError for a test split of one patient or one class.
     """
     table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
     test, noun = sample_cases(table, "test"), sample_of(config).noun
@@ -52,8 +51,7 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
     """AUROC of slices when patients are called ill by lot, all slices of one alike: 0.5 on the average.
 
-    `auroc` is the mean over `repeats` draws, with the range that holds 95 % of them; `error` is the standard error of
-    the mean.
+    `auroc` is the mean over `repeats` draws with the range that holds 95 % of them, `error` its standard error.
     """
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)

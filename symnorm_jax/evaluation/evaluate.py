@@ -25,11 +25,10 @@ from symnorm_jax.statistics.intervals import as_json, interval
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """Measure everything on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    `sample` and `patient` are `{score: {measure: {"value", "low", "high"}}}`, see `levels.of_cases`; `pixel`, `lesion`
-    and `froc` are described in `maps.of_maps`, and left out without maps or lesions. `thresholds`, `groups` and
-    `calibration` are of the headline score by level. `prediction`, of runs with a target, is described in
-    `prediction.of_predictions`. `notes` are sentences on what is undefined. Raises RunError for scores that are not
-    those of the manifest's test split.
+    `sample` and `patient` are described in `levels.of_cases`; `pixel`, `lesion` and `froc` in `maps.of_maps`, and left
+    out without maps or lesions; `prediction`, of runs with a target, in `prediction.of_predictions`. `thresholds`,
+    `groups` and `calibration` are of the headline score by level. `notes` are sentences on what is undefined. Raises
+    RunError for scores that are not those of the manifest's test split.
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)

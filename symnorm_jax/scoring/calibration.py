@@ -1,8 +1,7 @@
 """From scores to probabilities, fitted on the validation split alone, and how far the probabilities are right.
 
-A patient counts as much as any other in a fit, however many slices or sessions it has: slices of one patient say much
-the same thing, so the number of patients is what there is to learn from. A probability is that of a case of a patient
-drawn at random, at the prevalence of the validation split; at another prevalence it is off.
+Every patient counts the same in a fit, for slices of one patient say much the same thing. A probability is that of a
+case of a patient drawn at random, at the prevalence of the validation split; at another prevalence it is off.
 
 A metric takes probability `[N]`, positive `[N]` bool and weight `[..., N]`, how often each case counts (None: once).
 """
@@ -80,8 +79,8 @@ def expected_calibration_error(
 ) -> np.ndarray:
     """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
 
-    Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. The
-    error of perfect probabilities is above 0 by what chance does in bins of this size. Returns `[...]`.
+    Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. By
+    chance the error of perfect probabilities is above 0. Returns `[...]`.
     """
     probability, positive, weight = _checked(probability, positive, weight)
     member = _bin(probability, bins)[:, None] == np.arange(bins)
@@ -93,8 +92,8 @@ def reliability(probability: np.ndarray, positive: np.ndarray, bins: int = BINS)
     """Give each bin of `expected_calibration_error` that holds a case a row, for a reliability diagram.
 
     `from` and `to` are the least and greatest probability in the bin, `predicted` their mean; `positive` of `cases`
-    are positive, `observed` is their share and `low` to `high` its exact binomial 95 % interval. The interval takes
-    cases for independent: at slice level it is too narrow.
+    are positive, `observed` is their share and `low` to `high` its interval, see `proportion`: slices are not
+    independent, and theirs is too narrow.
     """
     probability, positive, _ = _checked(probability, positive, None)
     index, rows = _bin(probability, bins), []

@@ -27,9 +27,9 @@ def embed_split(
 ) -> Arrays:
     """Collect what `embed` says of every sample of `source`, with the trivial scores, in the order of the source.
 
-    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, with a target `predicted` `[N]`, `brain` and `lesion`
-    `[N, X, Y]` bool, and, in half precision, `image`, `map` and `panel.<caption>` `[N, X, Y]`; without `pictures` no
-    `[N, X, Y]`. Of volumes there is the middle plane. Scores `score.trivial_*` need no training.
+    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, with a target `predicted` `[N]`, and, with `pictures`,
+    `brain` and `lesion` `[N, X, Y]` bool, and `image`, `map` and `panel.<caption>` `[N, X, Y]` in half precision. Of
+    volumes there is the middle plane.
     """
     found = defaultdict(list)
     total = -(-len(source) // batch_size)

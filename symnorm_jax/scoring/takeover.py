@@ -36,9 +36,8 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     does, or by comparing them with its own slices (`calibrated`). Thresholds of groups are taken over where the same
     groups are asked for here.
     """
-    fitted = read_json(Path(run) / "thresholds.json")[level]
-    there = read_json(Path(run) / "config.json")["score"]
-    same = all(there.get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
+    fitted, there = (read_json(Path(run) / name) for name in ("thresholds.json", "config.json"))
+    same = all(there["score"].get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
     reason = f"{run} makes the scores of patients otherwise"
     changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}
 
@@ -47,7 +46,7 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
         kept = {key: value for key, value in fit.items() if not (other and "group" in key)}
         return kept | changes | {"origin": f"{run}: {fit['origin']}"}
 
-    return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted.items()}
+    return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted[level].items()}
 
 
 def zero_shot(run: str, manifest: pd.DataFrame, embedded: dict[str, Arrays], headline: str) -> pd.Series:

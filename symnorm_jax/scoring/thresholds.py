@@ -130,10 +130,10 @@ def _fit(rule: str, cases: pd.DataFrame, name: str, settings: ConfigDict) -> dic
     about = {"origin": "val", **counts, "patients": int(cases.patient.nunique()), **asked}
     if rule == "conformal":
         return about | fit_conformal(cases, score, asked["alpha"], tuple(settings.groups))
-    short = [f"{counts[of]} {of}" for of, least in zip(counts, NEEDED[rule], strict=True) if counts[of] < least]
-    if short:
-        needed = " and ".join(f"{least} {of}" for of, least in zip(counts, NEEDED[rule], strict=True) if least)
-        return {"value": None, "reason": f"validation has {' and '.join(short)} cases; {needed} needed", **about}
+    needed = dict(zip(counts, NEEDED[rule], strict=True))
+    if short := [f"{counts[of]} {of}" for of, least in needed.items() if counts[of] < least]:
+        asked_for = " and ".join(f"{least} {of}" for of, least in needed.items() if least)
+        return {"value": None, "reason": f"validation has {' and '.join(short)} cases; {asked_for} needed", **about}
     return {"value": RULES[rule](score, positive, *asked.values()), **about}
 
 

@@ -1,8 +1,7 @@
 """Confidence intervals from a bootstrap over patients.
 
-Slices of one patient say much the same thing, so what is drawn again is the patient with all its slices: the
-number of patients decides how wide an interval is. One set of replicates serves every metric of every score,
-which makes the differences between them paired.
+What is drawn again is the patient with all its slices, which say much the same thing. One set of replicates serves
+every metric of every score, which makes the differences between them paired.
 
     drawn = patient_weights(patients)
     first, second = (partial(auroc, score, positive, patient=drawn.index) for score in scores)
