@@ -29,14 +29,13 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
     `pixel` and `lesion` are `{map: {measure: values}}`. Of the run's map `froc` is the curve, see `of_lesions`, and
     `pixel_thresholds` are those of `fit_pixel_thresholds`.
     """
-    test, val = (_load(workdir, split) for split in ("test", "val"))
-    if not _judgeable(test, table):
+    (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
+    if not _judgeable(test, rows):
         return {}
-    settings, asked = chain(config), config.evaluation
-    drawn = patient_weights(_patients(test, table), asked.replicates, config.seed)
-    found = {"pixel": {}, "lesion": {}}
+    settings, asked, found = chain(config), config.evaluation, {"pixel": {}, "lesion": {}}
+    drawn = patient_weights(rows.patient.to_numpy(object), asked.replicates, config.seed)
     for name in progress(MAPS, "evaluating maps", len(MAPS)):
-        shown, fitting = (_processed(name, arrays, table, settings) for arrays in (test, val))
+        shown, fitting = (_processed(name, *part, settings) for part in ((test, rows), val))
         fitted = fit_pixel_thresholds(fitting, settings)
         found["pixel"][name] = of_pixels(shown, fitted, settings, drawn)
         about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, drawn)
@@ -52,29 +51,27 @@ def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> 
     `histograms.measures` takes the counts, to compare runs on the same draws of patients. Nothing without a map or a
     lesion.
     """
-    test = _load(workdir, "test")
-    if not _judgeable(test, table):
+    test, rows = _load(workdir, "test", table)
+    if not _judgeable(test, rows):
         return {}
-    settings, patients = chain(config), np.unique(_patients(test, table))
-    return {name: (patients, histograms(_processed(name, test, table, settings), patients)) for name in MAPS}
+    settings, patients = chain(config), np.unique(rows.patient.to_numpy(object))
+    return {name: (patients, histograms(_processed(name, test, rows, settings), patients)) for name in MAPS}
 
 
-def _load(workdir: Path, split: str) -> Arrays:
-    return load_arrays(workdir / "embeddings" / f"{split}.npz", *ARRAYS)
+def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
+    """The arrays of a split, and their rows of the score table."""
+    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", *ARRAYS)
+    return arrays, table.loc[arrays["index"]]
 
 
-def _judgeable(arrays: Arrays, table: pd.DataFrame) -> bool:
+def _judgeable(arrays: Arrays, rows: pd.DataFrame) -> bool:
     """Whether there is a map, and a lesion in a slice whose truth is known."""
-    return "map" in arrays and bool(arrays["lesion"][known(table.loc[arrays["index"]])].any())
+    return "map" in arrays and bool(arrays["lesion"][known(rows)].any())
 
 
-def _patients(arrays: Arrays, table: pd.DataFrame) -> np.ndarray:
-    return table.patient.loc[arrays["index"]].to_numpy(object)
-
-
-def _processed(name: str, arrays: Arrays, table: pd.DataFrame, settings: PostProcessing) -> list[MapStack]:
+def _processed(name: str, arrays: Arrays, rows: pd.DataFrame, settings: PostProcessing) -> list[MapStack]:
     """The processed scans of a split with one of MAPS as their values; none where the split has no maps."""
     if "map" not in arrays:
         return []
-    made = stacks(arrays, table.loc[arrays["index"]], np.asarray(map_values(name, arrays), np.float16))
+    made = stacks(arrays, rows, np.asarray(map_values(name, arrays), np.float16))
     return [processed(stack, settings) for stack in made]

@@ -34,6 +34,7 @@ TERMINAL, CASES = ("terminal",), _at(*SAMPLES)
 ADJUSTED = _at("slice", "volume", places=("summary",))
 PRECISION = _at("slice", "volume", "pixel", places=ALL) | {"patient": ("terminal", "comparison"), "class": ()}
 ACCURACY = _at("slice", "class") | _at("volume", "patient", places=TERMINAL)
+PPV, NPV = metrics.positive_predictive_value, metrics.negative_predictive_value
 MEASURES = (
     Measure(WITHIN, "AUROC within position", metrics.auroc_within, "position", _at("slice", places=ALL)),
     Measure("auroc", "AUROC", metrics.auroc, "scores", _at(*SAMPLES, places=ALL) | {"pixel": TERMINAL, "class": ()}),
@@ -45,13 +46,8 @@ MEASURES = (
     Measure("accuracy", "accuracy", metrics.accuracy, "threshold", ACCURACY),
     Measure("sensitivity", "sensitivity", metrics.sensitivity, "threshold", CASES | {"lesion": TERMINAL}),
     Measure("specificity", "specificity", metrics.specificity, "threshold", CASES),
-    *(
-        Measure(name, name.replace("_", " "), of, "threshold", CASES)
-        for name, of in (
-            ("positive_predictive_value", metrics.positive_predictive_value),
-            ("negative_predictive_value", metrics.negative_predictive_value),
-        )
-    ),
+    Measure("positive_predictive_value", "positive predictive value", PPV, "threshold", CASES),
+    Measure("negative_predictive_value", "negative predictive value", NPV, "threshold", CASES),
     Measure("f1", "F1", metrics.f1, "threshold", CASES),
     Measure("dice_oracle", "best Dice, chosen on test", None, "map", _at("pixel")),
     Measure("dice", "Dice", None, "threshold", _at("pixel", places=TERMINAL)),

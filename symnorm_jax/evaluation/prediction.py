@@ -38,23 +38,18 @@ def measures(tables: list[pd.DataFrame], kind: str, index: np.ndarray) -> dict[s
 
     They are what MEASURES lists for the `kind` of target, number or class.
     """
-    given = [(_of_number if kind == "number" else _of_class)(table) for table in tables]
+    given = [_given(table, kind) for table in tables]
     return {
         one.name: partial(_mean, [partial(one.of, *each[one.needs], patient=index) for each in given])
         for one in of_level(kind)
     }
 
 
-def _of_number(table: pd.DataFrame) -> dict[str, tuple]:
-    return {"target": (table.predicted.to_numpy(float), table.target.to_numpy(float))}
-
-
-def _of_class(table: pd.DataFrame) -> dict[str, tuple]:
-    positive = table.target.to_numpy(float) > 0
-    return {
-        "scores": (table.predicted.to_numpy(float), positive),
-        "threshold": (called(EVEN, table, "predicted"), positive),
-    }
+def _given(table: pd.DataFrame, kind: str) -> dict[str, tuple]:
+    predicted, target = table.predicted.to_numpy(float), table.target.to_numpy(float)
+    if kind == "number":
+        return {"target": (predicted, target)}
+    return {"scores": (predicted, target > 0), "threshold": (called(EVEN, table, "predicted"), target > 0)}
 
 
 def _mean(parts: list[Metric], weight: np.ndarray) -> np.ndarray:

@@ -99,14 +99,10 @@ def age_band(age: str | float) -> str:
 
 def _by_group(units: pd.DataFrame, labels: list[str], alpha: float) -> dict:
     highest = {label: units.highest[units.group == label].to_numpy() for label in labels}
-    values = {label: conformal(scores, alpha) for label, scores in highest.items()}
-    sizes = {label: len(scores) for label, scores in highest.items()}
-    reasons = {
-        label: f"{_too_few(sizes[label], alpha)}; the overall threshold decides, without a promise"
-        for label, value in values.items()
-        if value is None
-    }
-    return {"by_group": values, "group_patients": sizes, "group_reasons": reasons}
+    values, sizes = ({label: of(x) for label, x in highest.items()} for of in (lambda x: conformal(x, alpha), len))
+    decides = "the overall threshold decides, without a promise"
+    short = {label: f"{_too_few(sizes[label], alpha)}; {decides}" for label in labels if values[label] is None}
+    return {"by_group": values, "group_patients": sizes, "group_reasons": short}
 
 
 def _too_few(n: int, alpha: float) -> str:

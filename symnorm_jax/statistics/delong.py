@@ -53,10 +53,10 @@ def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> t
         return np.full(len(scores), np.nan), np.full((len(scores), len(scores)), np.nan)
     placed = placements(scores, positive)
     auroc = placed[0].mean(1)
-    shares = [
-        _shares(x - auroc[:, None], patient[chosen], patient.max() + 1)
-        for x, chosen in zip(placed, classes, strict=True)
-    ]
+    shares = []  # what each patient adds [S, P] to the mean over a class
+    for placed_of, chosen in zip(placed, classes, strict=True):
+        sums = [np.bincount(patient[chosen], x, patient.max() + 1) for x in placed_of - auroc[:, None]]
+        shares.append(np.stack(sums) / chosen.sum())
     own = sum(_small_sample(patient[chosen]) * x @ x.T for chosen, x in zip(classes, shares, strict=True))
     both = shares[0] @ shares[1].T  # zero where every patient has one class
     return auroc, own + _small_sample(patient) * (both + both.T)
@@ -105,11 +105,6 @@ def _checked(scores, positive, patient) -> tuple[Array, Array, Array]:
     if bad := np.isnan(scores).sum():
         raise InputError(f"{bad} of {scores.size} scores are NaN; every case needs a score.")
     return scores, positive, np.unique(patient, return_inverse=True)[1]
-
-
-def _shares(deviations: Array, patient: Array, patients: int) -> Array:
-    """What each patient adds `[S, P]` to the mean of deviations `[S, M]`."""
-    return np.stack([np.bincount(patient, one, patients) for one in deviations]) / len(patient)
 
 
 def _small_sample(patient: Array) -> float:
