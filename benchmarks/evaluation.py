@@ -39,11 +39,10 @@ PARTS = {  # functions whose seconds are shown; those of a line with a dash are 
     "of_groups": "groups",
     "of_maps": "maps",
     "load_arrays": "- arrays read",
-    "volumes": "- stacked to scans",
+    "stacks": "- stacked to scans",
     "processed": "- post-processed",
     "of_pixels": "- pixels",
     "of_lesions": "- lesions",
-    "of_steps": "- steps",
 }
 
 

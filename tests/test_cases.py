@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_thresholds import Settings
 
 from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.evaluation.cases import (
@@ -15,7 +16,7 @@ from symnorm_jax.evaluation.cases import (
     position_edges,
     sample_cases,
 )
-from symnorm_jax.scoring.thresholds import Settings, fit_thresholds, realised
+from symnorm_jax.scoring.thresholds import fit_thresholds, realised
 
 COUNTS = {"val": 12, "test": 9}  # patients
 
@@ -163,7 +164,7 @@ def test_bad_input_ends_in_a_sentence(table):
         patient_cases(table, "test", "median")
     with pytest.raises(ConfigError, match="made of its 0 highest slices"):
         patient_cases(table, "test", "top_k", 0)
-    with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'trivial_area'"):
+    with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'brain_mm2'"):
         patient_cases(table, "test", about=("site",))
     with pytest.raises(ConfigError, match="The column 'site' is text and no score"):
         patient_cases(table.assign(site="a"), "test")

@@ -3,14 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 from test_comparison import line_of, noisy_truth, run_named
 
 from symnorm_jax.compare import tables
 from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
-from symnorm_jax.files import read_json
 from symnorm_jax.statistics.paired import holm
 
 
@@ -46,11 +44,6 @@ def test_all_that_is_paired_is_of_patients(runs, compared):
     paired, gap = line_of(compared, "whole")["paired"], roc_auc_score(ill, ours) - roc_auc_score(ill, theirs)
     for found in (paired["difference"], paired["auroc"]):
         assert found["value"] == pytest.approx(gap, abs=1e-6) and found["low"] <= found["value"] <= found["high"]
-    limits = [read_json(run / "thresholds.json")["patient"]["mse"]["roc"]["value"] for run in runs]
-    one, other = ((score >= limit) == ill for score, limit in zip((ours, theirs), limits, strict=True))
-    assert paired["accuracy"]["value"] == pytest.approx(one.mean() - other.mean(), abs=1e-6)
-    exact = binomtest(int((one & ~other).sum()), int((one != other).sum())).pvalue
-    assert paired["accuracy"]["p_value"] == pytest.approx(exact)
     pairs = [line["paired"] for line in compared["lines"][1:]]
     assert [one["p_value_holm"] for one in pairs] == pytest.approx(holm(np.array([one["p_value"] for one in pairs])))
     assert compared["metric"] == "auroc" and line_of(compared, "cut")["patient"]["auroc"]["value"] == pytest.approx(

@@ -252,7 +252,10 @@ def test_a_table_of_many_parts_is_one_table(tmp_path, monkeypatch, run, scans):
     whole, parts = load_arrays(tmp_path / "whole.npz"), load_arrays(tmp_path / "parts.npz")
     assert list(whole) == list(parts) and all(own(name) for name in whole)
     for name in whole:
-        np.testing.assert_array_equal(whole[name], parts[name])
+        if whole[name].dtype.kind == "f":  # sums over other batches may round otherwise
+            np.testing.assert_allclose(whole[name], parts[name], rtol=1e-5, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(whole[name], parts[name])
 
 
 @pytest.mark.parametrize(

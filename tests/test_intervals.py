@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom, bootstrap, norm
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.statistics.intervals import Interval, difference, interval, patient_weights
+from symnorm_jax.statistics.intervals import Interval, as_json, difference, interval, patient_weights
 from symnorm_jax.statistics.metrics import accuracy, auroc, auroc_within, average_precision
 
 COHORTS = 1000  # simulated for a coverage
@@ -109,8 +109,8 @@ def test_bca_equals_scipy_on_the_same_replicates(level, digits):
     same = SimpleNamespace(bootstrap_distribution=mean_of(x)(drawn.patient_weight))
     expected = bootstrap((x,), np.mean, n_resamples=0, bootstrap_result=same, confidence_level=level, method="BCa")
     assert found == pytest.approx((x.mean(), *expected.confidence_interval), abs=1e-12)
-    plain = interval(mean_of(x), drawn.patient_weight, level)
-    assert digits == 0 or found.low > plain.low and found.high > plain.high  # a long tail to the right
+    cut = interval(mean_of(x), drawn.patient_weight, level)
+    assert digits == 0 or found.low > cut.low and found.high > cut.high  # a long tail to the right
 
 
 def test_bca_can_be_given_where_replicates_do_not_spread_or_lie_to_one_side():
@@ -152,16 +152,23 @@ def test_a_score_does_not_differ_from_itself():
     assert difference(metric, metric, patient_weights(patients).weight) == (0, 0, 0)
 
 
+def test_an_interval_is_written_without_nan():
+    assert as_json(Interval(0.12345678, np.nan, 1.0)) == {"value": 0.123457, "low": None, "high": 1.0}
+    empty = Interval(np.nan, np.nan, np.nan)
+    assert as_json(empty) == {"value": None, "low": None, "high": None}
+    assert as_json(empty, "why")["reason"] == "why" and "reason" not in as_json(Interval(1, 1, 1), "why")
+
+
 def test_differences_are_paired():
     rng = np.random.default_rng(0)
     score, positive, patients = cohort(rng)
     better = partial(auroc, score + 0.2 * positive, positive)
-    plain = partial(auroc, score, positive)
+    alone = partial(auroc, score, positive)
     weights = patient_weights(patients).weight
-    found = difference(better, plain, weights)
-    assert found.value == pytest.approx(better(None) - plain(None)) and found.low > 0
-    assert width(found) < width(interval(plain, weights)) / 2
-    swapped = difference(plain, better, weights)
+    found = difference(better, alone, weights)
+    assert found.value == pytest.approx(better(None) - alone(None)) and found.low > 0
+    assert width(found) < width(interval(alone, weights)) / 2
+    swapped = difference(alone, better, weights)
     assert swapped == pytest.approx((-found.value, -found.high, -found.low))
 
 
@@ -173,7 +180,7 @@ def test_every_metric_can_be_given_an_interval():
         partial(auroc, score, positive),
         partial(auroc_within, score, positive, stratum),
         partial(average_precision, score, positive),
-        partial(accuracy, score, positive, 0.5),
+        partial(accuracy, score >= 0.5, positive),
     ):
         found = interval(partial(metric, patient=drawn.index), drawn.patient_weight)
         assert found == pytest.approx(interval(metric, drawn.weight), abs=1e-12)

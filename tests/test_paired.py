@@ -1,62 +1,39 @@
-"""Paired tests equal counting by hand, keep their level, and give a verdict on a margin no more often than they say."""
+"""Tests of paired differences equal counting by hand, and give a verdict on a margin as it was stated."""
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
 
 from symnorm_jax.errors import InputError
 from symnorm_jax.statistics.intervals import Interval
-from symnorm_jax.statistics.paired import holm, mcnemar, non_inferiority, proportion_difference
-
-TRIALS = 1000
+from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiority
 
 
-def table(both, first, second, neither):
-    """Two methods on as many cases: both right, the first alone, the second alone, neither."""
-    cells = [(1, 1)] * both + [(1, 0)] * first + [(0, 1)] * second + [(0, 0)] * neither
-    return np.array(cells, bool).T
+def test_a_p_value_is_twice_the_share_on_the_far_side():
+    gaps = np.concatenate([np.full(97, 0.1), np.full(2, -0.1)])
+    assert bootstrap_p_value(gaps) == bootstrap_p_value(-gaps) == pytest.approx(2 * 3 / 100)
+    assert bootstrap_p_value(np.append(gaps, [np.nan] * 98)) == pytest.approx(2 * 3 / 100)
+    assert bootstrap_p_value(np.append(gaps, [np.nan] * 99)) is None
+    assert bootstrap_p_value(np.ones(99)) == pytest.approx(2 / 100) and bootstrap_p_value(np.zeros(99)) == 1
 
 
-def test_exact_mcnemar_is_a_toss_of_coins():
-    # 1 and 7 of 8 discordant cases: as far or further from 4 are 0, 1, 7 and 8, (1 + 8 + 8 + 1) / 256
-    assert mcnemar(*table(20, 1, 7, 4)) == pytest.approx(18 / 256)
-    assert mcnemar(*table(20, 7, 1, 4)) == pytest.approx(18 / 256)
-    assert mcnemar(*table(0, 1, 7, 900)) == pytest.approx(18 / 256)  # the concordant say nothing
-    assert mcnemar(*table(5, 3, 3, 5)) == mcnemar(*table(5, 0, 0, 5)) == 1
+def test_holm_by_hand():
+    # in order 0.01, 0.02, 0.03, 0.6 times 4, 3, 2, 1, none below the one before it
+    assert holm([0.03, 0.01, 0.6, 0.02]) == pytest.approx([0.06, 0.04, 0.6, 0.06])
+    assert holm([0.9, 0.8]) == pytest.approx([1, 1]) and holm([]).size == 0
 
 
-def test_clustered_mcnemar_by_hand():
-    # gaps of the slices: a 1 1 0 0, b -1 0 0, c 1; means 1/2, -1/3, 1: chi-squared (7/6)^2 / (1/4 + 1/9 + 1) = 1
-    first, second = np.array([1, 1, 0, 1, 0, 0, 1, 1], bool), np.array([0, 0, 0, 1, 1, 0, 1, 0], bool)
-    patient = np.array(list("aaaabbbc"))
-    assert mcnemar(first, second, patient) == pytest.approx(2 * norm.sf(1))
-    copied = (np.repeat(x, 30) for x in (first, second, patient))
-    assert mcnemar(*copied) == pytest.approx(mcnemar(first, second, patient))
-    assert mcnemar(first, first, patient) == 1
-
-
-def test_the_difference_of_independent_proportions():
-    first, second = table(40, 15, 6, 39)
-    gap = np.array([0] * 79 + [1] * 15 + [-1] * 6)
-    reach = t.ppf(0.975, 99) * gap.std(ddof=1) / 10
-    assert proportion_difference(first, second) == pytest.approx((0.09, 0.09 - reach, 0.09 + reach))
-
-
-def test_the_difference_of_clustered_proportions_by_hand():
-    # gaps of the slices: a 1 1 0 0, b -1 0, c 1; difference 2/7; sums less their share 2 - 8/7, -1 - 4/7, 1 - 2/7
-    first, second = np.array([1, 1, 0, 1, 0, 0, 1], bool), np.array([0, 0, 0, 1, 1, 0, 0], bool)
-    patient = np.array(list("aaaabbc"))
-    variance = 3 / 2 * ((6 / 7) ** 2 + (11 / 7) ** 2 + (5 / 7) ** 2) / 49
-    reach = t.ppf(0.95, 2) * variance**0.5
-    found = proportion_difference(first, second, patient, 0.9)
-    assert found == pytest.approx((2 / 7, 2 / 7 - reach, 2 / 7 + reach))
-    copied = (np.repeat(x, 30) for x in (first, second, patient))
-    assert proportion_difference(*copied, 0.9) == pytest.approx(found)
-
-
-def test_one_patient_gives_a_difference_without_an_interval():
-    found = proportion_difference(*table(4, 2, 1, 0), np.zeros(7))
-    assert found.value == pytest.approx(1 / 7) and np.isnan(found[1:]).all()
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.01, 0.2, "superior"),
+        (-0.04, 0.2, "non-inferior"),
+        (-0.2, -0.06, "inferior"),
+        (-0.2, 0.2, "inconclusive"),
+        (np.nan, np.nan, "inconclusive"),
+    ],
+)
+def test_the_verdict_is_where_the_interval_lies(low, high, verdict):
+    assert non_inferiority(Interval(0.0, low, high), 0.05) == verdict
 
 
 def test_bad_input_raises_a_sentence():
@@ -65,5 +42,3 @@ def test_bad_input_raises_a_sentence():
             non_inferiority(Interval(0, -1, 1), margin)
     with pytest.raises(InputError, match=r"p-values \[0.1, nan\]; a list of numbers from 0 to 1"):
         holm([0.1, np.nan])
-    with pytest.raises(InputError, match=r"shapes \(3,\), \(2,\) and \(3,\); \[N\] each"):
-        mcnemar([1, 0, 1], [1, 0])

@@ -10,9 +10,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from configs.base import base
 from symnorm_jax.evaluation import maps, pixels
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, binned, bins, edges, lowest_rank, measures, ranks, values_of
-from symnorm_jax.evaluation.postprocess import STEPS, PostProcessing, Volume, called, processed
+from symnorm_jax.evaluation.postprocess import STEPS, MapStack, PostProcessing, called, processed
 from symnorm_jax.files import load_arrays, save_arrays
-from symnorm_jax.statistics.intervals import interval, patient_weights
+from symnorm_jax.statistics.intervals import Resamples, as_json, interval, patient_weights
 
 NONE = PostProcessing((), erosion=3.0, median=3, smallest=3, spacing=3.0)
 ALL = NONE._replace(steps=STEPS)
@@ -20,16 +20,21 @@ NO_WEIGHTS = np.zeros((0, 3), int)
 PATIENTS = np.array(["a", "b", "c"])
 
 
-def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> Volume:
+def drawn(weights=NO_WEIGHTS, patients=PATIENTS) -> Resamples:
+    """Patients that count as often as `weights` `[R, P]` say."""
+    return Resamples(patients, np.arange(len(patients)), weights)
+
+
+def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> MapStack:
     """A scan with ties in the map, lesions in and out of the brain, and a healthy first slice."""
     lesion, brain = rng.random(shape) < lesions, rng.random(shape) < 0.8
     lesion[0] = False
     values = np.round(rng.standard_normal(shape) + effect * lesion, 1).astype(np.float16)
     healthy = np.arange(shape[0]) == 0
-    return Volume(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
+    return MapStack(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
 
 
-def cohort(seed=0, **kind) -> list[Volume]:
+def cohort(seed=0, **kind) -> list[MapStack]:
     rng = np.random.default_rng(seed)
     return [
         scan(rng, patient, lesions=share, **kind) for patient, share in zip("abca", (0.05, 0.1, 0.0, 0.2), strict=True)
@@ -46,7 +51,7 @@ def flat(volumes):
 
 def measured(test, val, settings=NONE, weights=NO_WEIGHTS, patients=PATIENTS):
     test, val = ([processed(volume, settings) for volume in x] for x in (test, val))
-    return pixels.of_pixels(test, pixels.fit_pixel_thresholds(val, settings), settings, patients, weights)
+    return pixels.of_pixels(test, pixels.fit_pixel_thresholds(val, settings), settings, drawn(weights, patients))
 
 
 def test_metrics_without_a_threshold_equal_scikit_learn_on_all_pixels():
@@ -123,13 +128,13 @@ def test_the_eroded_rim_is_judged_and_never_called():
 def test_patients_are_counted_as_often_as_they_are_drawn():
     test, weight = cohort(0), np.array([2, 0, 1])
     copies = {"a": 2, "b": 0, "c": 1}
-    drawn = [x for x in test for _ in range(copies[x.patient])]
+    copied = [x for x in test for _ in range(copies[x.patient])]
     for settings in (NONE, ALL):
         same = [processed(x, settings) for x in test]
         fitted = pixels.fit_pixel_thresholds(same, settings)
-        found = pixels.of_pixels(same, fitted, settings, PATIENTS, np.stack([weight] * 4))
-        drawn_again = pixels.of_pixels([processed(x, settings) for x in drawn], fitted, settings, PATIENTS, NO_WEIGHTS)
-        for name, value in drawn_again.items():
+        found = pixels.of_pixels(same, fitted, settings, drawn(np.stack([weight] * 4)))
+        again = pixels.of_pixels([processed(x, settings) for x in copied], fitted, settings, drawn())
+        for name, value in again.items():
             assert found[name]["low"] == found[name]["high"] == pytest.approx(value["value"], abs=2e-6), name
 
 
@@ -172,29 +177,17 @@ def test_a_map_of_which_nothing_is_left_calls_nothing():
     )
 
 
-def test_each_step_has_its_row_and_components_leave_average_precision_as_it_is():
-    test, val = cohort(0, shape=(4, 12, 12)), cohort(1, shape=(4, 12, 12))
-    whole = measured(test, val, ALL)
-    found = pixels.of_steps(test, val, ALL, PATIENTS, NO_WEIGHTS, whole)
-    assert tuple(found) == pixels.ROWS and all(tuple(row) == pixels.SHOWN for row in found.values())
-    for row, steps in zip(pixels.ROWS, ((), STEPS[:1], STEPS[:2], STEPS), strict=True):
-        expected = measured(test, val, NONE._replace(steps=steps))
-        assert found[row] == {name: expected[name] for name in pixels.SHOWN}
-    assert found["+components"]["average_precision"] == found["+median"]["average_precision"]
-    assert len({row["dice"]["value"] for row in found.values()}) == 4
-
-
 def test_small_components_are_dropped_before_dice_is_counted():
     test = cohort(0)
     kept = NONE._replace(steps=("components",))
     lesion = [x.lesion & x.brain for x in test]
     inside = [processed(x, NONE) for x in test]
     shown = [called(x, 1.0, kept) for x in inside]
-    tables = pixels.confusion(inside, 1.0, kept)
+    tables = pixels.confusion(inside, [1.0], kept)[0]
     healthy = sum(x.brain[0].sum() for x in test), sum(found[0].sum() for found in shown)
     both = sum((a & b).sum() for a, b in zip(shown, lesion, strict=True))
     assert tables.tolist() == [both, sum(x.sum() for x in shown), sum(x.sum() for x in lesion), healthy[1], healthy[0]]
-    assert tables[1] < pixels.confusion(inside, 1.0, NONE)[1]
+    assert tables[1] < pixels.confusion(inside, [1.0], NONE)[0, 1]
 
 
 def test_with_components_dropped_the_threshold_is_the_best_and_the_oracle_a_bound():
@@ -202,19 +195,19 @@ def test_with_components_dropped_the_threshold_is_the_best_and_the_oracle_a_boun
     kept = NONE._replace(steps=("components",))
 
     def dice(volumes, threshold):
-        both, found, lesion, *_ = pixels.confusion(volumes, threshold, kept)
+        both, found, lesion, *_ = pixels.confusion(volumes, [threshold], kept)[0]
         return 2 * both / (found + lesion)
 
     fitted = pixels.fit_pixel_thresholds(val, kept)
-    best = max(dice(val, level) for level in pixels.levels(val, 1.0))
+    best = max(dice(val, level) for level in pixels.cuts(val, 1.0))
     assert (
         dice(val, fitted["dice"]["value"]) == best > dice(val, pixels.fit_pixel_thresholds(val, NONE)["dice"]["value"])
     )
-    found = pixels.of_pixels(test, fitted, kept, PATIENTS, NO_WEIGHTS)
-    tried = [*pixels.levels(test, 1.0), fitted["dice"]["value"], fitted["fpr_5"]["value"]]
+    found = pixels.of_pixels(test, fitted, kept, drawn())
+    tried = [*pixels.cuts(test, 1.0), fitted["dice"]["value"], fitted["fpr_5"]["value"]]
     assert found["dice"]["value"] == pytest.approx(dice(test, fitted["dice"]["value"]), abs=1e-6)
     assert found["dice_oracle"]["value"] == pytest.approx(max(dice(test, x) for x in tried), abs=1e-6)
-    without = pixels.of_pixels(test, fitted, NONE, PATIENTS, NO_WEIGHTS)
+    without = pixels.of_pixels(test, fitted, NONE, drawn())
     for name in ("average_precision", "auroc", "prevalence"):
         assert found[name] == without[name]
 
@@ -333,22 +326,12 @@ def test_histograms_of_a_run_give_its_average_precision_and_pair_with_another(tm
     assert tuple(made) == pixels.MAPS == tuple(found["pixel"])
     for name, (patients, counts) in made.items():
         assert patients.tolist() == ["testa", "testb", "testc", "testd"] and len(counts) == 4
-        drawn = patient_weights(patients, 50, config.seed).patient_weight
-        average = interval(lambda weight, counts=counts: measures(counts, weight)["average_precision"], drawn)
-        assert found["pixel"][name]["average_precision"] == pixels.plain(average, "")
+        weights = patient_weights(patients, 50, config.seed).patient_weight
+        average = interval(lambda weight, counts=counts: measures(counts, weight)["average_precision"], weights)
+        assert found["pixel"][name]["average_precision"] == as_json(average)
     arrays = load_arrays(workdir / "embeddings" / "test.npz")
     first = arrays["map"][:5][arrays["brain"][:5]]
     assert made["map"][1][3].sum() == first.size  # patient d, the first in the file
-
-
-def test_the_row_of_the_configured_steps_is_what_the_map_is_judged_by(tmp_path):
-    workdir, table, config = run_with_maps(tmp_path)
-    plain = maps.of_maps(workdir, table, config)
-    assert all(plain["steps"]["none"][name] == plain["pixel"]["map"][name] for name in pixels.SHOWN)
-    config.evaluation.postprocess = STEPS
-    processed_too = maps.of_maps(workdir, table, config)
-    assert processed_too["steps"]["+components"]["dice"] == processed_too["pixel"]["map"]["dice"]
-    assert processed_too["steps"] == plain["steps"]
 
 
 @pytest.mark.parametrize("lacking", [{"map": None}, {"lesion": np.zeros((20, 12, 12), bool)}])

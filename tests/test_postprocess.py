@@ -10,14 +10,14 @@ from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.evaluation.components import components, grown, touching
 from symnorm_jax.evaluation.postprocess import (
     STEPS,
+    MapStack,
     PostProcessing,
-    Volume,
     called,
     check,
     erode,
     median,
     processed,
-    volumes,
+    stacks,
 )
 
 RNG = np.random.default_rng(0)
@@ -32,13 +32,13 @@ def table(scans):
     return rows, {"brain": RNG.random(values.shape) < 0.8, "lesion": RNG.random(values.shape) < 0.2}, values
 
 
-def one(values, brain=None, lesion=None, known=True, healthy=False) -> Volume:
+def one(values, brain=None, lesion=None, known=True, healthy=False) -> MapStack:
     """A scan `[Z, X, Y]`, all brain, all known and without lesions unless said otherwise."""
     values = np.asarray(values, np.float16)
     brain = np.ones(values.shape, bool) if brain is None else brain
     lesion = np.zeros(values.shape, bool) if lesion is None else lesion
     flags = (np.broadcast_to(x, len(values)).copy() for x in (known, healthy))
-    return Volume("a", "", values, brain, lesion, *flags)
+    return MapStack("a", "", values, brain, lesion, *flags)
 
 
 def flood(mask) -> list[set]:
@@ -58,7 +58,7 @@ def flood(mask) -> list[set]:
 
 def test_slices_are_stacked_by_number_with_gaps_left_empty():
     rows, arrays, values = table({("b", ""): [7, 4, 5], ("a", "2"): [0], ("a", "1"): [3, 2]})
-    found = volumes(arrays, rows, values)
+    found = stacks(arrays, rows, values)
     assert [(x.patient, x.session, len(x.values)) for x in found] == [("a", "1", 2), ("a", "2", 1), ("b", "", 4)]
     assert np.array_equal(found[2].values[[3, 0, 1]], values[:3])
     assert np.array_equal(found[2].brain[[3, 0, 1]], arrays["brain"][:3])
@@ -70,15 +70,15 @@ def test_slices_are_stacked_by_number_with_gaps_left_empty():
 def test_the_order_of_slices_in_the_file_means_nothing():
     rows, arrays, values = table({("b", ""): [4, 5, 7], ("a", ""): [0, 1]})
     order = RNG.permutation(5)
-    shuffled = volumes({name: x[order] for name, x in arrays.items()}, rows.iloc[order], values[order])
-    for first, second in zip(volumes(arrays, rows, values), shuffled, strict=True):
+    shuffled = stacks({name: x[order] for name, x in arrays.items()}, rows.iloc[order], values[order])
+    for first, second in zip(stacks(arrays, rows, values), shuffled, strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(first, second, strict=True))
 
 
 def test_the_truth_of_an_abnormal_slice_without_a_drawn_lesion_is_not_known():
     rows, arrays, values = table({("a", ""): [0, 1, 2, 3]})
     rows = rows.assign(label=["healthy", "abnormal", "abnormal", "neither"], lesion_mm2=[0, 0, 9, 3])
-    (found,) = volumes(arrays, rows, values)
+    (found,) = stacks(arrays, rows, values)
     assert found.known.tolist() == [True, False, True, True]
     assert found.healthy.tolist() == [True, False, False, False]
 
@@ -88,10 +88,10 @@ def test_a_brain_pixel_without_a_value_is_an_error(bad):
     rows, arrays, values = table({("a", ""): [0, 1]})
     arrays["brain"][:] = [[True, False], [True, True]]
     values[0, 0, 1] = bad
-    assert len(volumes(arrays, rows, values)) == 1  # outside the brain nobody looks
+    assert len(stacks(arrays, rows, values)) == 1  # outside the brain nobody looks
     values[1, 1, 1] = bad
     with pytest.raises(RunError, match="1 of 6 brain pixels"):
-        volumes(arrays, rows, values)
+        stacks(arrays, rows, values)
 
 
 @pytest.mark.parametrize(("mm", "pixels"), [(0, 0), (1.4, 0), (1.5, 1), (3, 1), (4.4, 1), (7, 2)])

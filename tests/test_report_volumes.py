@@ -7,7 +7,7 @@ import pytest
 from test_report import card, page_of, text_of, write_run
 
 from symnorm_jax.evaluation.evaluate import evaluate
-from symnorm_jax.evaluation.wording import SLICE, told
+from symnorm_jax.evaluation.wording import told
 from symnorm_jax.files import read_json, write_json
 from symnorm_jax.report import page as report
 from symnorm_jax.report.inputs import read_files
@@ -63,11 +63,8 @@ def test_the_numbers_are_those_of_the_volumes(run):
     folder, config = run
     found = read_json(folder / "metrics.json")["sample"]["mahalanobis"]
     shown = read_files(folder, config).results["volume"]["mahalanobis"]
-    assert shown["auroc"] == found["auroc"] == found["auroc_within_position"]
-    assert shown["auroc_adjusted_for_area"] == found["auroc_adjusted"]
-    for name in ("position", "brightness"):
-        gap = found[f"auroc_within_position_minus_trivial_{name}"]
-        assert shown[f"auroc_minus_trivial_{name}"] == gap
+    assert shown == found and "auroc_adjusted" in found and "auroc_minus_trivial_position" in found
+    assert not [name for name in found if "within" in name]
     value = f"{found['auroc']['value']:.3f} ("
     assert f"tells abnormal from healthy volumes with an AUROC of {value}" in text_of(page_of(folder, config))
 
@@ -76,4 +73,4 @@ def test_what_is_said_of_slices_stays(tmp_path):
     config = write_run(tmp_path / "cut", maps=False)
     files, results = read_files(tmp_path / "cut", config), read_json(tmp_path / "cut" / "metrics.json")
     assert files.results["slice"] == results["sample"] and files.levels == {"sample": "slice", "patient": "patient"}
-    assert told(results, files.levels, SLICE) is results
+    assert told(results, files.levels)["patient"] == results["patient"]

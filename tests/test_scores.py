@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_thresholds import Settings
 
 from symnorm_jax.evaluation.cases import AGGREGATES, LEVELS, cases_at
 from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.scores import score_names, score_table
-from symnorm_jax.scoring.thresholds import Settings, fit_thresholds
+from symnorm_jax.scoring.thresholds import fit_thresholds
 
 
 def manifest_of(count, split, start=0):

@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,17 +10,14 @@ import pytest
 from scipy.stats import beta, binom, gamma, norm
 
 from symnorm_jax.errors import ConfigError, InputError
+from symnorm_jax.scoring.conformal import age_band, conformal, group_labels, patients_needed
 from symnorm_jax.scoring.thresholds import (
     RULES,
-    Settings,
-    age_band,
-    conformal,
+    called,
     fit_thresholds,
-    group_labels,
     healthy_quantile,
     max_accuracy,
     mean_plus_k_sd,
-    patients_needed,
     proportion,
     realised,
     roc,
@@ -27,6 +25,15 @@ from symnorm_jax.scoring.thresholds import (
 )
 
 COHORTS = 1000
+
+
+class Settings(NamedTuple):
+    """The keys of the section score that the rules read."""
+
+    quantile: float = 0.95  # of healthy cases, for healthy_quantile
+    k: float = 2.0  # standard deviations, for mean_plus_k_sd
+    alpha: float = 0.1  # share of healthy patients that may be called abnormal, for conformal
+    groups: tuple[str, ...] = ()  # columns whose values, together, have conformal thresholds of their own
 
 
 def cases_of(scores, positive=None, **columns):
@@ -223,6 +230,14 @@ def test_what_a_threshold_does_is_counted_by_patient_and_by_case():
     }
     assert found["healthy_cases"]["share"] == 4 / 13 and "low" not in found["healthy_cases"]
     assert realised({"value": None}, cases_of(np.zeros((1, 1))), "s") is None
+
+
+def test_a_score_at_its_threshold_is_called_and_nobody_without_one():
+    cases = cases_of(np.array([[1.0, 2.0], [2.0, 3.0]]), site=["a", "b"])
+    assert called({"value": 2.0}, cases, "s").tolist() == [False, True, True, True]
+    by_group = {"value": 2.0, "groups": ["site"], "by_group": {"a": 1.0, "b": None}}
+    assert called(by_group, cases, "s").tolist() == [True, True, True, True]
+    assert not called({"value": None}, cases, "s").any()
 
 
 def test_the_interval_of_a_proportion_is_exact():

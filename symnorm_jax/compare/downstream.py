@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.compare.tables import markdown, p_value
 from symnorm_jax.errors import RunError
-from symnorm_jax.evaluation.levels import plain, resamples
+from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.progress import progress
@@ -19,7 +19,7 @@ from symnorm_jax.report.figures import COLOURS
 from symnorm_jax.report.table import UNDEFINED, number
 from symnorm_jax.report.table import interval as shown
 from symnorm_jax.scoring.predictions import POPULATIONS
-from symnorm_jax.statistics.intervals import difference
+from symnorm_jax.statistics.intervals import as_json, difference
 from symnorm_jax.statistics.paired import bootstrap_p_value, holm
 
 SHOWN = {  # the metrics of a table, that which decides first
@@ -95,7 +95,7 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
     pair = [measures(one.tables, config.target.kind, drawn.index)[metric] for one in (first, other)]
     weights = drawn.patient_weight
     p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
-    return {"difference": plain(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p_value}
+    return {"difference": as_json(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p_value}
 
 
 def table(lines: list[dict], kind: str) -> pd.DataFrame:

@@ -11,14 +11,22 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.compare.entries import Entry, read_entries, refuse_other_cases
 from symnorm_jax.evaluation.histograms import measures
-from symnorm_jax.evaluation.levels import plain, primary, resamples, separations
+from symnorm_jax.evaluation.levels import primary, resamples, separations
 from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics.delong import auroc_difference
-from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
-from symnorm_jax.statistics.paired import bootstrap_p_value, holm, mcnemar, non_inferiority, proportion_difference
+from symnorm_jax.statistics.intervals import (
+    Interval,
+    Metric,
+    Resamples,
+    as_json,
+    difference,
+    interval,
+    patient_weights,
+)
+from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiority
 
 
 def compare(runs: list[Path], level: str = "sample") -> dict:
@@ -49,7 +57,7 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     best = max(tried, key=tried.get, default=None)
     cases = first.cases[level]
     sample = sample_of(config)
-    metric = sample.primary if level == "sample" else primary(cases)
+    metric = primary(cases, config)
     about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
     about |= {"patients": int(cases.patient.nunique())}
     about |= {"sample": sample.noun, "samples": len(cases)} if level == "sample" else {}
@@ -62,7 +70,7 @@ def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict
         found = separations(cases, entry.score, config, drawn[level])
         weights, kind = drawn[level].patient_weight, config.evaluation.interval
         values = {metric: interval(of, weights, kind=kind) for metric, of in found.items()}
-        line[level] = {metric: plain(value) for metric, value in values.items()}
+        line[level] = {metric: as_json(value) for metric, value in values.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
     name = "map" if own(entry.score) else entry.score
     return line | {"pixel": maps.get(name, {})}
@@ -73,9 +81,8 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str,
 
     `difference` is that of the primary metric of the `level`, `p_value` that it is none, from the same replicates, and
     `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
-    difference with the test of DeLong, clustered by patient. `accuracy` is that at the two thresholds, with the test of
-    McNemar, clustered. Beside slices there is also `patient`, the difference of the AUROC of patients. `pixel` is that
-    of the average precision of pixels.
+    difference with the test of DeLong, clustered by patient. Beside slices there is also `patient`, the difference of
+    the AUROC of patients. `pixel` is that of the average precision of pixels.
     """
     found, kind = {}, config.evaluation.interval
     for one, weights in ((one, drawn[one].patient_weight) for one in first.cases):
@@ -87,19 +94,18 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str,
     ours, theirs = (one.cases[level][one.score].to_numpy(float) for one in (first, other))
     delong = auroc_difference(ours, theirs, cases.positive.to_numpy(), cases.patient.to_numpy())
     return {
-        "difference": plain(gap),
+        "difference": as_json(gap),
         "p_value": p_value,
         "verdict": non_inferiority(gap, config.evaluation.margin),
-        **{one: plain(value) for one, value in found.items()},
-        "auroc": plain(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
-        "accuracy": _at_thresholds(first, other, level),
+        **{one: as_json(value) for one, value in found.items()},
+        "auroc": as_json(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
         "pixel": _of_pixels(first, other, config),
     }
 
 
 def _primary(entry: Entry, level: str, drawn: Resamples, config: ConfigDict) -> Metric:
     cases = entry.cases[level]
-    return separations(cases, entry.score, config, drawn)[primary(cases)]
+    return separations(cases, entry.score, config, drawn)[primary(cases, config)]
 
 
 def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
@@ -109,22 +115,11 @@ def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
     patients, _ = first.pixels
     drawn = patient_weights(patients, config.evaluation.replicates, config.seed)
     pair = [partial(_average_precision, counts) for _, counts in (first.pixels, other.pixels)]
-    return plain(difference(*pair, drawn.patient_weight))
+    return as_json(difference(*pair, drawn.patient_weight))
 
 
 def _average_precision(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return measures(counts, weights)["average_precision"]
-
-
-def _at_thresholds(first: Entry, other: Entry, level: str) -> dict:
-    """Difference in accuracy at the thresholds in use, and the p-value of McNemar, by patient."""
-    right, patient = [], first.cases[level].patient.to_numpy()
-    for one in (first, other):
-        cases = one.cases[level]
-        if cases.threshold.isna().any():
-            return {"value": None, "low": None, "high": None, "p_value": None}
-        right.append((cases[one.score] >= cases.threshold).to_numpy() == cases.positive.to_numpy())
-    return plain(proportion_difference(*right, patient)) | {"p_value": _number(mcnemar(*right, patient))}
 
 
 def _on_validation(entry: Entry, config: ConfigDict) -> float:
@@ -133,7 +128,7 @@ def _on_validation(entry: Entry, config: ConfigDict) -> float:
     if not len(cases):
         return -np.inf
     drawn = resamples(cases, config)
-    value = separations(cases, entry.score, config, drawn)[primary(cases)](np.ones((1, len(drawn.patients))))[0]
+    value = separations(cases, entry.score, config, drawn)[primary(cases, config)](np.ones((1, len(drawn.patients))))[0]
     return -np.inf if np.isnan(value) else float(value)
 
 

@@ -19,7 +19,7 @@ QUALITY = {  # what is judged: {column: where it stands in a line}, the column t
 }
 PAIRED = (
     *("difference", "p", "p, Holm", "verdict", "AUROC, DeLong", "p, DeLong"),
-    *("accuracy", "p, McNemar", "patients, AUROC", "pixels, AP"),
+    *("patients, AUROC", "pixels, AP"),
 )
 
 
@@ -68,7 +68,6 @@ def paired_table(compared: dict) -> pd.DataFrame:
         of = line["paired"]
         cells = [interval(of["difference"]), p_value(of["p_value"]), p_value(of["p_value_holm"]), of["verdict"]]
         cells += [interval(of["auroc"]), p_value(of["auroc"]["p_value"])]
-        cells += [interval(of["accuracy"]), p_value(of["accuracy"]["p_value"])]
         cells += [interval(of.get("patient")), interval(of["pixel"])]
         first = {f"{compared['reference']} minus": _named(line, compared)}
         rows.append(first | dict(zip(PAIRED, cells, strict=True)))

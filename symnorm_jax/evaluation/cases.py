@@ -1,4 +1,4 @@
-"""The cases that are judged at each level: slices, and patients."""
+"""The cases that are judged at each level: samples, which are slices or volumes, and patients."""
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,15 @@ ENOUGH = 20  # healthy validation slices that a band needs; it is merged with it
 def cases_at(
     level: str, table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """The cases of a split at one of LEVELS; `aggregate`, `k` and `about` as in `patient_cases`.
+    """List the cases of a split at one of LEVELS; `aggregate`, `k` and `about` as in `patient_cases`.
 
-    Columns: `patient`, `positive`, every score, and those of `about` that say something else of a case, such as its
-    site; slices keep all others too.
+    Columns: `patient`, `positive`, every score, and those of `about`, such as site; samples keep all others too.
     """
     return sample_cases(table, split) if level == "sample" else patient_cases(table, split, aggregate, k, about)
 
 
 def sample_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The labelled slices of a split with a column `positive`; those that are neither are left out."""
+    """List the labelled samples of a split with a column `positive`; those that are neither are left out."""
     cases = table[(table.split == split) & (table.label != "neither")]
     return cases.assign(positive=cases.label == "abnormal")
 
@@ -32,14 +31,12 @@ def sample_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
 def patient_cases(
     table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """One row per patient of a split, its scores made of all its slices as one of AGGREGATES says.
+    """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
-    `max` and `mean` speak for themselves; `top_k` is the mean of the k highest slices, of all where there are fewer.
-    `calibrated` is the mean of -log p, p being each slice's conformal p-value among the healthy validation slices of
-    other patients at its height: see `p_values`. Columns `about` take the patient's first value.
-
-    Raises ConfigError for an unknown aggregate, a k below 1, an `about` that is not there, a column that is neither
-    named there nor a number, and `calibrated` without healthy validation slices; InputError for scores that are NaN.
+    `top_k` is the mean of the k highest samples, of all where there are fewer; `calibrated` is the mean of -log p, see
+    `p_values`. Columns `about` take the patient's first value. Raises ConfigError for an unknown aggregate, a k below
+    1, an `about` that is not there, a column that is neither named there nor a number, and `calibrated` without healthy
+    validation samples; InputError for scores that are NaN.
     """
     _check(table, aggregate, k, about)
     rows = table[table.split == split]
@@ -48,7 +45,9 @@ def patient_cases(
     if aggregate == "calibrated":
         scores = -np.log(p_values(table, rows, names))
     patients, index = np.unique(rows.patient.to_numpy(object), return_inverse=True)
-    parts = [_combined(scores[index == one], aggregate, k) for one in range(len(patients))]
+    most = {"max": 1, "top_k": k}.get(aggregate)  # of a patient's samples, how many count, the highest; None: all
+    theirs = (scores[index == one] for one in range(len(patients)))
+    parts = [(np.sort(one, 0)[-most:] if most else one).mean(0) for one in theirs]
     cases = pd.DataFrame(np.reshape(parts, (len(patients), len(names))), pd.Index(patients, name="patient"), names)
     people = rows.groupby("patient")
     cases = cases.assign(**{name: people[name].first() for name in about})
@@ -58,9 +57,9 @@ def patient_cases(
 def p_values(table: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     """Conformal p-values `[N, S]` of scores `names` of the slices `rows` among healthy validation slices of `table`.
 
-    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those of other patients in
-    the same band of slice position (Vovk et al. 2005). Were a validation patient compared with its own slices too, it
-    would look healthier than a new one, and thresholds fitted on it would be too low.
+    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those in the same band of
+    position (Vovk et al. 2005) of other patients: compared with its own slices too, a validation patient would look
+    healthier than a new one.
     """
     healthy = validation(table, "healthy")
     edges = position_edges(healthy.position.to_numpy())
@@ -86,13 +85,6 @@ def position_edges(position: np.ndarray) -> np.ndarray:
             edges.append(edge)
             start = edge
     return np.array(edges)
-
-
-def _combined(scores: np.ndarray, aggregate: str, k: int) -> np.ndarray:
-    """One value `[S]` of the slices' scores `[N, S]`."""
-    if aggregate == "max":
-        return scores.max(0)
-    return (np.sort(scores, 0)[-k:] if aggregate == "top_k" else scores).mean(0)
 
 
 def _numbers(rows: pd.DataFrame, names: list[str]) -> np.ndarray:

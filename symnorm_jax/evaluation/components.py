@@ -16,9 +16,9 @@ AFTER = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]  # 
 
 
 def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
-    """Components of a binary map `[Z, X, Y]`, those of fewer than `smallest` voxels dropped.
+    """Number the components of a binary map `[Z, X, Y]`, but for those of fewer than `smallest` voxels.
 
-    Gives a map `[Z, X, Y]` int of the numbers of those that stay, from 1 on, 0 elsewhere; and how many stay.
+    Gives a map `[Z, X, Y]` int of the numbers, from 1 on, 0 elsewhere; and how many there are.
     """
     labels, count = ndimage.label(mask, NEIGHBOURS) if mask.any() else (np.zeros(mask.shape, np.int32), 0)
     if smallest <= 1:
@@ -29,7 +29,7 @@ def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
 
 
 def touching(mask: np.ndarray) -> np.ndarray:
-    """Pairs `[2, E]` of the true voxels that touch, as their numbers in C order."""
+    """List the pairs `[2, E]` of true voxels that touch, as their numbers in C order."""
     padded = np.pad(mask, 1)
     _, width, depth = padded.shape
     place = np.flatnonzero(padded)
@@ -40,7 +40,7 @@ def touching(mask: np.ndarray) -> np.ndarray:
 
 
 def grown(level: np.ndarray, pairs: np.ndarray, levels: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Components as voxels `[M]` appear, each at its level `[M]`, those of pairs `[2, E]` touching.
+    """Join voxels `[M]` to components as they appear, each at its level `[M]`; those of pairs `[2, E]` touch.
 
     Gives, for each of the `levels` in turn, the voxels `[n]` that are there, the component `[n]` of each, from 0 on,
     and how many components there are.

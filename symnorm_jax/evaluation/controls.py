@@ -20,12 +20,12 @@ from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
-from symnorm_jax.evaluation.levels import Values, plain
+from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import load_arrays
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.mahalanobis import distance, estimate
-from symnorm_jax.statistics.intervals import difference, interval, patient_weights
+from symnorm_jax.statistics.intervals import as_json, difference, interval
 from symnorm_jax.statistics.metrics import auroc
 
 REPEATS = 1000
@@ -33,10 +33,9 @@ FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
 
 
 def controls(workdir: Path, config: ConfigDict) -> dict:
-    """Every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
+    """Make every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
 
-    There is no `leak` where everybody has one volume, for then no split can part the volumes of a patient. Raises
-    RunError for a test split of one patient or without slices of both classes.
+    There is no `leak` where everybody has one volume. Raises RunError for a test split of one patient or one class.
     """
     table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
     test, noun = sample_cases(table, "test"), sample_of(config).noun
@@ -52,66 +51,58 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
     """AUROC of slices when patients are called ill by lot, all slices of one alike: 0.5 on the average.
 
-    `auroc` is the mean over `repeats` draws, with the range that holds 95 % of them; `error` is the standard error of
-    the mean.
+    `auroc` is the mean over `repeats` draws with the range that holds 95 % of them, `error` its standard error.
     """
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):
-        ill = rng.permutation(len(names)) < len(names) // 2
-        values.append(float(auroc(score, ill[patient], patient=patient)))
+        values.append(float(auroc(score, (rng.permutation(len(names)) < len(names) // 2)[patient])))
     low, high = np.quantile(values, [0.025, 0.975])
     about = {"expected": 0.5, "repeats": repeats, "error": float(np.std(values) / np.sqrt(repeats))}
     return {"auroc": {"value": float(np.mean(values)), "low": float(low), "high": float(high)}} | about
 
 
 def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
-    """A classifier of embeddings with folds of whole patients, and with folds of slices; true and shuffled labels.
+    """AUROC of a classifier of embeddings with folds of whole patients and of slices, for true and shuffled labels.
 
     Nearest neighbours remember, as a large network does: what they gain from folds of slices they owe to other slices
     of the same patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
     """
     cases = pd.concat([sample_cases(table, split) for split in ("val", "test")])
-    z = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy()
-    names, patient = np.unique(cases.patient, return_inverse=True)
-    lot = np.random.default_rng(config.seed).permutation(len(names)) < len(names) // 2
-    weights = patient_weights(cases.patient.to_numpy(), config.evaluation.replicates, config.seed).patient_weight
+    z, drawn = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy(), resamples(cases, config)
+    count = len(drawn.patients)
+    lot = (np.random.default_rng(config.seed).permutation(count) < count // 2)[drawn.index]
+    mixed = partial(KFold, shuffle=True, random_state=config.seed)
     found = []
-    noun = sample_of(config).noun
-    for labels, positive in (("true", cases.positive.to_numpy()), ("shuffled", lot[patient])):
-        for split, folds in (
-            ("patient", GroupKFold),
-            (noun, partial(KFold, shuffle=True, random_state=config.seed)),
-        ):
-            groups = patient if split == "patient" else None
-            score = _out_of_fold(z, positive, groups, folds(n_splits=min(FOLDS, len(names))))
-            of = interval(partial(auroc, score, positive, patient=patient), weights)
-            found.append({"labels": labels, "split": split, "auroc": plain(of)})
+    for labels, positive in (("true", cases.positive.to_numpy()), ("shuffled", lot)):
+        for split, folds in (("patient", GroupKFold), (sample_of(config).noun, mixed)):
+            groups = drawn.index if split == "patient" else None
+            score = _out_of_fold(z, positive, groups, folds(n_splits=min(FOLDS, count)))
+            of = interval(partial(auroc, score, positive, patient=drawn.index), drawn.patient_weight)
+            found.append({"labels": labels, "split": split, "auroc": as_json(of)})
     return found
 
 
 def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
-    """The Mahalanobis distance with a Gaussian as it should be, and with slices of test patients among the healthy.
+    """AUROC of the Mahalanobis distance to the healthy Gaussian, and to one with slices of test patients in it.
 
     Half of the healthy test slices take the place of as many training slices; both are judged on the other half
     and the abnormal slices. The networks stay as they are, so this is the least that a leak would add.
     """
-    test, rng = sample_cases(table, "test"), np.random.default_rng(config.seed)
+    test, rng, noun = sample_cases(table, "test"), np.random.default_rng(config.seed), sample_of(config).noun
     healthy = rng.permutation(test.index[~test.positive])
     leaked, judged = healthy[: len(healthy) // 2], test.drop(healthy[: len(healthy) // 2])
     z, patients = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv").patient
     own = z.index[: len(z) - len(table[table.split == "test"])]
     kept = rng.permutation(own)[: max(len(own) - len(leaked), 0)]
-    names, patient = np.unique(judged.patient, return_inverse=True)
-    weights = patient_weights(judged.patient.to_numpy(), config.evaluation.replicates, config.seed).patient_weight
-    found, metrics = [], []
-    noun = sample_of(config).noun
+    drawn, areas = resamples(judged, config), {}
     for split, rows in (("patient", own), (noun, np.concatenate([kept, leaked]))):
         fitted = estimate(z.loc[rows].to_numpy(), patients.loc[rows].to_numpy(), config.score.shrinkage)
         score = np.asarray(distance(fitted, z.loc[judged.index].to_numpy()))
-        metrics.append(partial(auroc, score, judged.positive.to_numpy(), patient=patient))
-        found.append({"split": split, "auroc": plain(interval(metrics[-1], weights))})
-    return [*found, {"split": f"{noun} minus patient", "auroc": plain(difference(*metrics[::-1], weights))}]
+        areas[split] = partial(auroc, score, judged.positive.to_numpy(), patient=drawn.index)
+    found = {split: interval(of, drawn.patient_weight) for split, of in areas.items()}
+    found[f"{noun} minus patient"] = difference(areas[noun], areas["patient"], drawn.patient_weight)
+    return [{"split": split, "auroc": as_json(of)} for split, of in found.items()]
 
 
 def _out_of_fold(z: np.ndarray, positive: np.ndarray, groups: np.ndarray | None, folds) -> np.ndarray:
@@ -129,10 +120,10 @@ def _embeddings(workdir: Path, splits: tuple[str, ...]) -> pd.DataFrame:
 
 def _notes(found: dict, noun: str) -> list[str]:
     """What the numbers say, in sentences."""
-    of: Values = found["shuffled"]["auroc"]
-    sound = abs(of["value"] - 0.5) <= max(4 * found["shuffled"]["error"], 0.005)
+    value, error = found["shuffled"]["auroc"]["value"], found["shuffled"]["error"]
+    sound = abs(value - 0.5) <= max(4 * error, 0.005)
     verdict = "as it must be" if sound else "further from 0.5 than chance takes it: doubt the evaluation itself"
-    notes = [f"With labels drawn by lot for each patient the AUROC is {of['value']:.3f} on the average, {verdict}."]
+    notes = [f"With labels drawn by lot for each patient the AUROC is {value:.3f} on the average, {verdict}."]
     if "leak" not in found:
         return [*notes, f"Every patient has one {noun}, so that no split can part the {noun}s of a patient."]
     leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}

@@ -6,23 +6,23 @@ false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc.
 of the seven of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from symnorm_jax.evaluation.components import components, grown, touching
-from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks, ratio
-from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, Found, bounded, levels, plain
-from symnorm_jax.evaluation.postprocess import PostProcessing, Volume
-from symnorm_jax.statistics.intervals import interval
+from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks
+from symnorm_jax.evaluation.measures import POINTS, THIRDS, of_level
+from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, bounded, cuts
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing
+from symnorm_jax.statistics.intervals import Resamples, Values, as_json, interval
+from symnorm_jax.statistics.metrics import ratio
 
 COVERED = 0.1  # share of a lesion's voxels that must be called
-POINTS = (1, 2, 4, 8)  # mean false positives a scan at which sensitivity is read
 REACH = 0.1  # share of the brain that a threshold of the curve may call; all of it is one component, which finds all
-THIRDS = ("small", "middle", "large")
-OPERATION = ("sensitivity", "precision", "false_positives", *(f"sensitivity_{name}" for name in THIRDS))
+OPERATION = tuple(one.name for one in of_level("lesion") if one.needs == "threshold")
 VOXELS = 2**18  # called ones of scans whose components grow together; more only costs memory
+CURVE = ("threshold", "false_positives", "sensitivity")
 NO_CALL = "No component is called, or none that is judged."
 
 
@@ -38,7 +38,7 @@ class Findings(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The same by patient, P of them."""
+    """The findings of each of P patients."""
 
     lesions: np.ndarray  # [P] int
     found: np.ndarray  # [P, T] int
@@ -48,56 +48,53 @@ class Sums(NamedTuple):
 
 
 def of_lesions(
-    test: list[Volume],
-    threshold: dict,
-    settings: PostProcessing,
-    smallest: int,
-    patients: np.ndarray,
-    weights: np.ndarray,
+    test: list[MapStack], threshold: dict, settings: PostProcessing, smallest: int, drawn: Resamples
 ) -> dict:
-    """Detection in processed scans: `{"metrics": {metric: {"value", "low", "high"}}, "curve", ...}`.
+    """Judge the detection of lesions in processed scans: `{"metrics": {measure: values}, "curve", ...}`.
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
-    and what shares a voxel with them is not false. Intervals are 95 %, over replicates of the `patients` `[P]`, which
-    count `weights` `[R, P]` times. `froc_1` to `froc_8` are what `froc` gives, `froc_mean` is their mean. At the
-    threshold, `sensitivity` is the share of lesions found, also by third of their sizes, `precision` the share of
-    components that are lesions, and `false_positives` their mean number a scan, scans without lesions among them.
-    `curve` is that of all scans; `thirds` are the voxels from which a lesion is middle, and large.
+    and what shares a voxel with them is not false. Intervals are 95 %, over the patients `drawn`. `froc_1` to `froc_8`
+    are what `froc` gives, `froc_mean` is their mean. At the threshold, `sensitivity` is the share of lesions found,
+    also by third of their sizes, `precision` the share of components that are lesions, and `false_positives` their mean
+    number a scan, scans without lesions among them. `thirds` are the voxels from which a lesion is middle, and large.
     """
-    steps = levels(test, REACH)
-    findings = detect(test, steps, settings, smallest)
-    sums = summed(findings, patients)
+    tried = cuts(test, REACH)
+    findings = detect(test, tried, settings, smallest)
+    sums = summed(findings, drawn.patients)
+    read = froc(sums, np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight]))
+    points = {f"froc_{point}": read[:, place] for place, point in enumerate(POINTS)} | {"froc_mean": read.mean(1)}
+    found = {name: as_json(bounded(values), NO_LESION) for name, values in points.items()}
     if threshold["value"] is None:
-        operation = dict.fromkeys(OPERATION, plain(NOTHING, threshold["reason"]))
+        found |= dict.fromkeys(OPERATION, as_json(NOTHING, threshold["reason"]))
     else:
-        one = detect(test, np.array([threshold["value"]]), settings, smallest)
-        operation = _operation(one, patients, weights)
+        found |= _operation(detect(test, np.array([threshold["value"]]), settings, smallest), drawn)
+    rate, share = (x[1:] for x in _rates(sums, np.ones(len(drawn.patients))))
     return {
-        "metrics": _points(sums, weights) | operation,
-        "curve": {"threshold": steps.tolist()} | _curve(sums),
+        "metrics": found,
+        "curve": dict(zip(CURVE, (x.tolist() for x in (tried, rate, np.nan_to_num(share))), strict=True)),
         "lesions": len(findings.size),
         "scans": len(findings.scan_owner),
         "thirds": _thirds(findings.size).tolist(),
     }
 
 
-def detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
-    """What is found in processed scans at thresholds `[T]`, which go from the highest down.
+def detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
+    """Find lesions in processed scans at thresholds `[T]`, which go from the highest down.
 
     Scans in which nothing is judged are left out.
     """
     lowest = lowest_rank(thresholds.min(initial=np.inf))
-    called = [np.count_nonzero(ranks(volume.values) >= lowest) for volume in volumes]
-    groups = np.flatnonzero(np.diff(np.cumsum(called) // VOXELS, prepend=-1))
-    bounds = zip(groups, [*groups[1:], len(volumes)], strict=True)
-    each = [_detect(volumes[start:stop], thresholds, settings, smallest) for start, stop in bounds]
+    shown = [np.count_nonzero(ranks(stack.values) >= lowest) for stack in stacks]
+    groups = np.flatnonzero(np.diff(np.cumsum(shown) // VOXELS, prepend=-1))
+    bounds = zip(groups, [*groups[1:], len(stacks)], strict=True)
+    each = [_detect(stacks[start:stop], thresholds, settings, smallest) for start, stop in bounds]
     lesions, size, found, false, true = (np.concatenate(parts) for parts in zip(*each, strict=True))
-    patients, judged = np.array([x.patient for x in volumes], object), [bool(x.brain.any()) for x in volumes]
+    patients, judged = np.array([x.patient for x in stacks], object), [bool(x.brain.any()) for x in stacks]
     return Findings(np.repeat(patients, lesions), size, found, patients[judged], false[judged], true[judged])
 
 
 def summed(findings: Findings, patients: np.ndarray) -> Sums:
-    """The findings of each of the patients `[P]`."""
+    """Sum the findings of each of the patients `[P]`."""
     owners = findings.owner, findings.scan_owner
     lesion, scan = ((np.asarray(patients, object)[:, None] == owner[None]).astype(int) for owner in owners)
     by_scan = scan.sum(1), scan @ findings.false, scan @ findings.true
@@ -124,15 +121,9 @@ def _rates(sums: Sums, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tuple(ratio(weight @ x, (weight @ n)[..., None]) for x, n in ((false, sums.scans), (found, sums.lesions)))
 
 
-def _points(sums: Sums, weights: np.ndarray) -> dict[str, Found]:
-    read = froc(sums, np.concatenate([np.ones((1, weights.shape[1])), weights]))
-    found = {f"froc_{point}": read[:, place] for place, point in enumerate(POINTS)} | {"froc_mean": read.mean(1)}
-    return {name: plain(bounded(values), NO_LESION) for name, values in found.items()}
-
-
-def _operation(findings: Findings, patients: np.ndarray, weights: np.ndarray) -> dict[str, Found]:
-    """The metrics at the one threshold of the findings."""
-    sums = summed(findings, patients)
+def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
+    """OPERATION at the one threshold of the findings."""
+    sums = summed(findings, drawn.patients)
     shares = {
         "sensitivity": (sums.found, sums.lesions, NO_LESION),
         "precision": (sums.true, (sums.true + sums.false)[:, 0], NO_CALL),
@@ -141,16 +132,13 @@ def _operation(findings: Findings, patients: np.ndarray, weights: np.ndarray) ->
     third = np.digitize(findings.size, _thirds(findings.size))
     for place, name in enumerate(THIRDS):
         own = {field: getattr(findings, field)[third == place] for field in ("owner", "size", "found")}
-        part = summed(findings._replace(**own), patients)
+        part = summed(findings._replace(**own), drawn.patients)
         shares[f"sensitivity_{name}"] = part.found, part.lesions, NO_LESION
-    return {
-        name: plain(interval(partial(_share, part[:, 0], whole), weights), reason)
-        for name, (part, whole, reason) in shares.items()
+    made = {
+        name: interval(lambda weight, x=x, n=n: ratio(weight @ x[:, 0], weight @ n), drawn.patient_weight)
+        for name, (x, n, _) in shares.items()
     }
-
-
-def _share(part: np.ndarray, whole: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return ratio(weight @ part, weight @ whole)
+    return {name: as_json(made[name], reason) for name, (_, _, reason) in shares.items()}
 
 
 def _thirds(size: np.ndarray) -> np.ndarray:
@@ -158,18 +146,13 @@ def _thirds(size: np.ndarray) -> np.ndarray:
     return np.quantile(size, [1 / 3, 2 / 3]) if len(size) else np.empty(0)
 
 
-def _curve(sums: Sums) -> dict[str, list[float]]:
-    rate, found = _rates(sums, np.ones(len(sums.lesions)))
-    return {"false_positives": rate[1:].tolist(), "sensitivity": np.nan_to_num(found[1:]).tolist()}
-
-
-def _detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
+def _detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
     """Of a group of S scans: lesions `[S]`, their sizes `[L]`, which are found `[L, T]`, false and true `[S, T]`."""
-    scan, lesion, level, pairs, sizes = _voxels(volumes, thresholds)
+    scan, lesion, level, pairs, sizes = _voxels(stacks, thresholds)
     whole = np.concatenate(sizes)
     counted = whole >= smallest
     found = np.zeros((len(whole), len(thresholds)), bool)
-    false, true = np.zeros((2, len(volumes), len(thresholds)), int)
+    false, true = np.zeros((2, len(stacks), len(thresholds)), int)
     least = settings.smallest if "components" in settings.steps else 0
     for place, (there, component, count) in enumerate(grown(level, pairs, len(thresholds))):
         owner, touched, hit = np.zeros(count, int), *np.zeros((2, count), bool)
@@ -183,17 +166,17 @@ def _detect(volumes: list[Volume], thresholds: np.ndarray, settings: PostProcess
     return lesions, whole[counted], found[counted], false, true
 
 
-def _voxels(volumes: list[Volume], thresholds: np.ndarray) -> tuple:
+def _voxels(stacks: list[MapStack], thresholds: np.ndarray) -> tuple:
     """Voxels of scans that any of the thresholds calls: the scan, lesion and highest threshold `[M]`, and who touch.
 
     Scans, lesions, -1 for none, and thresholds are numbers from 0 on. The last are the sizes of each scan's lesions.
     """
     passed = np.searchsorted(lowest_rank(thresholds[::-1]), np.arange(RANKS), side="right")
     parts, sizes, lesions, start = [], [], 0, 0
-    for scan, volume in enumerate(volumes):
-        truth, count = components(volume.lesion & volume.brain, 0)
+    for scan, stack in enumerate(stacks):
+        truth, count = components(stack.lesion & stack.brain, 0)
         sizes.append(np.bincount(truth.ravel(), minlength=1 + count)[1:])
-        shown = passed[ranks(volume.values)]
+        shown = passed[ranks(stack.values)]
         called = shown > 0
         lesion = np.where(truth > 0, truth + lesions - 1, -1)[called]
         parts.append((np.full(len(lesion), scan), lesion, len(thresholds) - shown[called], start + touching(called)))

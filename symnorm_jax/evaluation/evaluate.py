@@ -1,7 +1,5 @@
 """Scores and maps of a run's test split to numbers with intervals, from the run's files alone."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.data.manifest import group_columns, of_population, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
-from symnorm_jax.evaluation.groups import of_groups
-from symnorm_jax.evaluation.levels import of_cases, plain, resamples
+from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
 from symnorm_jax.evaluation.maps import of_maps
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.evaluation.wording import sample_of
@@ -21,17 +18,16 @@ from symnorm_jax.lineage import unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
-from symnorm_jax.statistics.intervals import interval
+from symnorm_jax.statistics.intervals import as_json, interval
 
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
-    """Everything that is measured on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
+    """Measure everything on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    `sample` and `patient` are `{score: {metric: {"value", "low", "high"}}}`, see `levels.of_cases`; `pixel`, `lesion`,
-    `froc` and `steps` are described in `maps.of_maps`, and left out without maps or lesions. `thresholds`, `groups` and
-    `calibration` are of the headline score by level. `prediction`, of runs with a target, is described in
-    `prediction.of_predictions`. `notes` are sentences on what is undefined. Raises RunError for scores that are not
-    those of the manifest's test split.
+    `sample` and `patient` are described in `levels.of_cases`; `pixel`, `lesion` and `froc` in `maps.of_maps`, and left
+    out without maps or lesions; `prediction`, of runs with a target, in `prediction.of_predictions`. `thresholds`,
+    `groups` and `calibration` are of the headline score by level. `notes` are sentences on what is undefined. Raises
+    RunError for scores that are not those of the manifest's test split.
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)
@@ -43,13 +39,12 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
+        results[level] = {name: {} for name in names}
+        for part in ("thresholds", "groups", "calibration"):
+            results[part][level] = {}
         if not len(cases):
-            results |= {level: {name: {} for name in names}}
-            for part in ("thresholds", "groups", "calibration"):
-                results[part][level] = {}
             continue
-        results[level] = of_cases(cases, names, fitted[level], config)
-        rules = fitted[level][headline]
+        results[level], rules = of_cases(cases, names, fitted[level], config), fitted[level][headline]
         results["thresholds"][level] = {rule: realised(fit, cases, headline) for rule, fit in rules.items()}
         results["groups"][level] = of_groups(cases, headline, rules[config.score.threshold], groups, config)
         fit = calibrated[level][headline][config.score.calibration]
@@ -60,11 +55,12 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
 
 
 def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """`scores.csv`, checked against the manifest `rows`. Raises RunError where test slices are missing or a score is
-    not finite."""
+    """Read `scores.csv` and check it against the manifest `rows`.
+
+    Raises RunError where test slices are missing or a score is not finite.
+    """
     path = workdir / "scores.csv"
-    table = read_table(path)
-    test = rows[rows.split == "test"]
+    table, test = read_table(path), rows[rows.split == "test"]
     missing = test[~test.index.isin(table.index)]
     if len(missing):
         raise RunError(
@@ -88,16 +84,11 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
     positive, weights = cases.positive.to_numpy(), resamples(cases, config).weight
     share = calibration.patient_weight(cases.patient.to_numpy())  # as in the fit, every patient counts the same
     probability = calibration.apply(fit, cases[name].to_numpy())
-    measures = {"brier": calibration.brier, "expected_calibration_error": calibration.expected_calibration_error}
     found = {
-        metric: plain(interval(partial(_by_share, of, probability, positive, share), weights))
-        for metric, of in measures.items()
+        of.__name__: as_json(interval(lambda weight, of=of: of(probability, positive, weight * share), weights))
+        for of in (calibration.brier, calibration.expected_calibration_error)
     }
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
-
-
-def _by_share(of: Callable, probability: np.ndarray, positive: np.ndarray, share: np.ndarray, weight: np.ndarray):
-    return of(probability, positive, weight * share)
 
 
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
@@ -114,13 +105,11 @@ def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
 
 def _notes(cases: pd.DataFrame, level: str) -> list[str]:
     """Sentences on what cannot be told from the cases of a level."""
-    notes = []
     if not len(cases):
         return [f"The test split has no labelled {level}: nothing is defined at {level} level."]
-    for kind, there in (("abnormal", cases.positive.any()), ("healthy", not cases.positive.all())):
-        if not there:
-            undefined = "what compares abnormal with healthy is undefined"
-            notes.append(f"The test split has no {kind} {level}: at {level} level {undefined}.")
+    undefined = "what compares abnormal with healthy is undefined"
+    lacking = {"abnormal": not cases.positive.any(), "healthy": cases.positive.all()}
+    notes = [f"The test split has no {x} {level}: at {level} level {undefined}." for x in lacking if lacking[x]]
     if cases.patient.nunique() == 1:
         notes.append(f"The test split has one patient: at {level} level no interval over patients is defined.")
     return notes

@@ -1,10 +1,12 @@
 """Pixels of maps counted by their value, and what the counts of patients tell when patients are drawn again.
 
-Maps are kept in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them,
-its rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
+Maps are in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them, its
+rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
 """
 
 import numpy as np
+
+from symnorm_jax.statistics.metrics import ratio
 
 RANKS = 2**16
 ZERO = np.uint16(RANKS // 2)  # the rank of 0
@@ -14,14 +16,14 @@ BLOCK = 64  # replicates pooled together, as many as a cache holds
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Numbers, in half precision, as uint16 in the same order; 0 and -0 are one."""
+    """Give numbers, in half precision, as uint16 in the same order; 0 and -0 are one."""
     bits = np.asarray(values, np.float16).view(np.uint16)
     ordered = np.where(bits >> 15, ~bits, bits | ZERO)
     return ordered + (ordered == ZERO - 1)
 
 
 def values_of(rank: np.ndarray) -> np.ndarray:
-    """The numbers of these ranks, in half precision."""
+    """Give the numbers of these ranks, in half precision."""
     rank = np.asarray(rank, np.uint16)
     return np.where(rank >= ZERO, rank ^ ZERO, ~rank).view(np.float16)
 
@@ -39,7 +41,7 @@ def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def edges(counts: np.ndarray) -> np.ndarray:
-    """Ranks, ascending and at most BINS, at which bins begin, of pixels counted `[RANKS]`; all have one rank ratio.
+    """Choose the ranks, ascending and at most BINS, at which bins of pixels counted `[RANKS]` begin.
 
     Each bin holds the same few thousandths of all that lies at or above it, down to the single highest pixel: fine
     where a lesion's pixels are few and high. The lowest edge is the lowest finite value: -inf alone lies below it.
@@ -55,30 +57,25 @@ def bins(edge: np.ndarray) -> np.ndarray:
 
 
 def binned(rank: np.ndarray, lesion: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Histogram `[2, bins]` int of pixels `[M]` in the `bins`: row 1 where `lesion` `[M]`, else row 0."""
+    """Count in a histogram `[2, bins]` int the pixels `[M]` in the `bins`: row 1 where `lesion` `[M]`, else row 0."""
     count = place[-1] + 1
     return np.bincount(place[rank] + count * lesion, minlength=2 * count).reshape(2, count)
 
 
 def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """`{metric: [R]}` of the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times.
+    """Measure the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`.
 
     `average_precision` and `auroc`, where pixels of one bin are tied; `dice_oracle`, the best Dice of any edge; and
     `prevalence`, the average precision of knowing nothing. NaN where they are undefined.
     """
     flat = counts.reshape(len(counts), -1).astype(float)
-    parts = [_measures(weight[start : start + BLOCK] @ flat, counts.shape[2]) for start in range(0, len(weight), BLOCK)]
+    starts = range(0, len(weight), BLOCK)
+    parts = [_measures((weight[x : x + BLOCK] @ flat).reshape(-1, *counts.shape[1:])) for x in starts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    """Part by whole, `empty` where the whole is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(whole.shape, empty), where=whole > 0)
-
-
-def _measures(pooled: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    rest, lesion = np.moveaxis(pooled.reshape(-1, 2, count)[..., ::-1], 1, 0)
+def _measures(pooled: np.ndarray) -> dict[str, np.ndarray]:
+    rest, lesion = np.moveaxis(pooled[..., ::-1], 1, 0)
     false, true = rest.cumsum(1), lesion.cumsum(1)
     called, negatives, positives = false + true, false[:, -1], true[:, -1]
     area = (lesion * true / np.maximum(called, 1)).sum(1)

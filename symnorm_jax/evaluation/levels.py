@@ -1,4 +1,4 @@
-"""Slices and patients judged by every score: how well they are separated, and what is done at the threshold."""
+"""Cases of one level, or of its groups of people, judged by what MEASURES lists, with intervals over patients."""
 
 from functools import partial
 
@@ -6,97 +6,90 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from symnorm_jax.evaluation.measures import of_level
+from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.progress import progress
+from symnorm_jax.scoring.conformal import group_labels
 from symnorm_jax.scoring.scores import own
-from symnorm_jax.scoring.thresholds import threshold_of
-from symnorm_jax.statistics import metrics
+from symnorm_jax.scoring.thresholds import called, realised
 from symnorm_jax.statistics.delong import auroc_interval
-from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
+from symnorm_jax.statistics.intervals import Metric, Resamples, Values, as_json, difference, interval, patient_weights
 
-WITHIN = "auroc_within_position"
-OPERATION = {
-    "accuracy": metrics.accuracy,
-    "sensitivity": metrics.sensitivity,
-    "specificity": metrics.specificity,
-    "positive_predictive_value": metrics.positive_predictive_value,
-    "negative_predictive_value": metrics.negative_predictive_value,
-    "f1": metrics.f1,
-}
+MOST = 12  # groups of one column; a column with more, such as a name, is none
 
-Values = dict[str, float | None]  # {"value", "low", "high"}
+Judged = dict[str, Values]
 
 
-def of_cases(
-    cases: pd.DataFrame, names: list[str], thresholds: dict, config: ConfigDict
-) -> dict[str, dict[str, Values]]:
-    """`{score: {metric: values}}` of the scores `names` of the test cases of one level.
+def of_cases(cases: pd.DataFrame, names: list[str], thresholds: dict, config: ConfigDict) -> dict[str, Judged]:
+    """Measure the scores `names` of the test cases of one level: `{score: {measure: values}}`.
 
-    `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<metric>_minus_<baseline>`, its paired
-    difference from each trivial score in the primary metric of the level. `auroc_delong` is the AUROC again, its
+    `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<measure>_minus_<other>`, its paired
+    difference from each trivial score in the primary measure of the level. `auroc_delong` is the AUROC again, its
     interval from a formula and not from the bootstrap.
     """
-    drawn = resamples(cases, config)
-    separation = {name: separations(cases, name, config, drawn) for name in names}
-    results = {}
+    drawn, kind, decides = resamples(cases, config), config.evaluation.interval, primary(cases, config)
+    rule, results = config.score.threshold, {}
+    made = {name: separations(cases, name, config, drawn, thresholds[name][rule]) for name in names}
     for name in progress(names, "evaluating", len(names)):
-        found = separation[name] | _operation(cases, name, thresholds[name][config.score.threshold], drawn)
         values = {"auroc_delong": auroc_interval(cases[name], cases.positive, cases.patient)}
-        values |= {
-            metric: interval(of, drawn.patient_weight, kind=config.evaluation.interval) for metric, of in found.items()
-        }
-        if own(name):
-            metric = primary(cases)
-            for other in (one for one in names if not own(one)):
-                pair = separation[name][metric], separation[other][metric]
-                gap = difference(*pair, drawn.patient_weight, kind=config.evaluation.interval)
-                values[f"{metric}_minus_{other}"] = gap
-        results[name] = {metric: plain(value) for metric, value in values.items()}
+        values |= {measure: interval(of, drawn.patient_weight, kind=kind) for measure, of in made[name].items()}
+        for other in (one for one in names if own(name) and not own(one)):
+            pair = made[name][decides], made[other][decides]
+            values[f"{decides}_minus_{other}"] = difference(*pair, drawn.patient_weight, kind=kind)
+        results[name] = {measure: as_json(value) for measure, value in values.items()}
     return results
 
 
-def primary(cases: pd.DataFrame) -> str:
-    """The metric that decides: of slices AUROC within position, for position alone tells much; of patients AUROC."""
-    return WITHIN if "slice" in cases else "auroc"
+def primary(cases: pd.DataFrame, config: ConfigDict) -> str:
+    """Name the measure that decides: of slices AUROC within position, for position alone tells much; else AUROC."""
+    return of_level(_level(cases, config))[0].name
 
 
 def resamples(cases: pd.DataFrame, config: ConfigDict) -> Resamples:
-    """The bootstrap over the patients of these cases that every number of a run shares."""
+    """Draw the bootstrap over the patients of these cases that every number of a run shares."""
     return patient_weights(cases.patient.to_numpy(), config.evaluation.replicates, config.seed)
 
 
-def separations(cases: pd.DataFrame, name: str, config: ConfigDict, drawn: Resamples) -> dict[str, Metric]:
-    """Metrics that need no threshold; of slices also those that control for their position and brain area."""
+def separations(
+    cases: pd.DataFrame, name: str, config: ConfigDict, drawn: Resamples, fit: dict | None = None
+) -> dict[str, Metric]:
+    """Make the measures of a score that the cases' level has, but for DeLong's; those at a threshold need its `fit`."""
     score, positive = cases[name].to_numpy(float), cases.positive.to_numpy()
-    found = {
-        "auroc": partial(metrics.auroc, score, positive, patient=drawn.index),
-        "partial_auroc": partial(metrics.partial_auroc, score, positive, patient=drawn.index),
-        "average_precision": partial(metrics.average_precision, score, positive, patient=drawn.index),
-        "prevalence": partial(metrics.prevalence, positive, patient=drawn.index),
-    }
-    if "slice" not in cases:
-        return found
-    position, area = cases.position.to_numpy(), cases.brain_mm2.to_numpy()
-    strata = {
-        WITHIN: np.digitize(position, np.linspace(0, 1, config.evaluation.strata + 1)[1:-1]),
-        "auroc_within_area": np.digitize(
-            area, np.quantile(area, np.linspace(0, 1, config.evaluation.strata + 1)[1:-1])
-        ),
-    }
-    for metric, stratum in strata.items():
-        found[metric] = partial(metrics.auroc_within, score, positive, stratum, patient=drawn.index)
-    covariates = np.column_stack([position, position**2, area])
-    found["auroc_adjusted"] = partial(metrics.auroc_adjusted, score, positive, covariates, patient=drawn.index)
+    given = {"scores": (score, positive), "labels": (positive,)}
+    if fit and fit["value"] is not None:
+        given["threshold"] = called(fit, cases, name), positive
+    if "slice" in cases:
+        position, area = cases.position.to_numpy(), cases.brain_mm2.to_numpy()
+        band = np.digitize(position, np.linspace(0, 1, config.evaluation.strata + 1)[1:-1])
+        given |= {"position": (score, positive, band)}
+        given |= {"covariates": (score, positive, np.column_stack([position, position**2, area]))}
+    listed = [one for one in of_level(_level(cases, config)) if one.of and one.needs in given]
+    return {one.name: partial(one.of, *given[one.needs], patient=drawn.index) for one in listed}
+
+
+def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
+    """Judge a score `name` with its threshold `fit` in each group of the `columns`: `{column: {group: {...}}}`.
+
+    Columns are such as site, sex or age. A group has `patients`, `cases`, `abnormal`, the level's primary measure with
+    its interval, and what `realised` counts at the threshold. A column in which everybody is alike, or with more than
+    MOST groups, is left out.
+    """
+    found = {}
+    for column in columns:
+        labels = np.array(group_labels(cases, (column,)))
+        groups = sorted(set(labels))
+        if 1 < len(groups) <= MOST:
+            found[column] = {group: _of_group(cases[labels == group], name, fit, config) for group in groups}
     return found
 
 
-def plain(found: Interval) -> Values:
-    """An interval as JSON, which has no NaN."""
-    return {bound: None if np.isnan(value) else round(float(value), 6) for bound, value in found._asdict().items()}
+def _of_group(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
+    drawn, measure = resamples(cases, config), primary(cases, config)
+    of = separations(cases, name, config, drawn)[measure]
+    found = {"patients": len(drawn.patients), "cases": len(cases), "abnormal": int(cases.positive.sum())}
+    found[measure] = as_json(interval(of, drawn.patient_weight, kind=config.evaluation.interval))
+    return found | {"realised": realised(fit, cases, name)}
 
 
-def _operation(cases: pd.DataFrame, name: str, fit: dict, drawn: Resamples) -> dict[str, Metric]:
-    """Metrics at the threshold from validation, where there is one."""
-    if fit["value"] is None:
-        return {}
-    score, positive, threshold = cases[name].to_numpy(), cases.positive.to_numpy(), threshold_of(fit, cases)
-    return {metric: partial(of, score, positive, threshold, patient=drawn.index) for metric, of in OPERATION.items()}
+def _level(cases: pd.DataFrame, config: ConfigDict) -> str:
+    return sample_of(config).noun if "slice" in cases else "patient"

@@ -1,4 +1,4 @@
-"""The maps of a run judged by pixels and by lesions, as they are and after the field's post-processing."""
+"""The maps of a run judged by pixels and by lesions, as they are or after the field's post-processing."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.evaluation.detection import of_lesions
-from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels, of_steps
-from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, check, known, processed, volumes
+from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, check, known, processed, stacks
 from symnorm_jax.files import load_arrays
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.embed import Arrays
@@ -18,67 +18,60 @@ ARRAYS = ("index", "image", "map", "brain", "lesion")
 
 
 def chain(config: ConfigDict) -> PostProcessing:
-    """The post-processing that a config asks for. Raises ConfigError for what is not allowed."""
-    asked = config.evaluation
-    steps = PostProcessing(asked.postprocess, asked.erosion, asked.median, asked.smallest, config.data.spacing)
-    return check(steps)
+    """Give the post-processing that a config asks for. Raises ConfigError for what is not allowed."""
+    steps, *sizes = (config.evaluation[key] for key in ("postprocess", "erosion", "median", "smallest"))
+    return check(PostProcessing(steps, *sizes, config.data.spacing))
 
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
-    """`pixel`, `lesion`, `froc` and `steps` of the run's map and of trivial ones; nothing without a map or a lesion.
+    """Judge the run's map and trivial ones; nothing without a map or a lesion.
 
-    `pixel` and `lesion` are `{map: {metric: ...}}`, `froc` is the curve of the run's map, and `steps` says what each
-    step of post-processing does to it.
+    `pixel` and `lesion` are `{map: {measure: values}}`. Of the run's map `froc` is the curve, see `of_lesions`, and
+    `pixel_thresholds` are those of `fit_pixel_thresholds`.
     """
-    test, val = (_load(workdir, split) for split in ("test", "val"))
-    if not _judgeable(test, table):
+    (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
+    if not _judgeable(test, rows):
         return {}
-    settings, asked = chain(config), config.evaluation
-    drawn = patient_weights(_patients(test, table), asked.replicates, config.seed)
-    resamples, found = (drawn.patients, drawn.patient_weight), {"pixel": {}, "lesion": {}}
+    settings, asked, found = chain(config), config.evaluation, {"pixel": {}, "lesion": {}}
+    drawn = patient_weights(rows.patient.to_numpy(object), asked.replicates, config.seed)
     for name in progress(MAPS, "evaluating maps", len(MAPS)):
-        raw = [_scans(name, arrays, table) for arrays in (test, val)]
-        shown, fitting = ([processed(volume, settings) for volume in part] for part in raw)
+        shown, fitting = (_processed(name, *part, settings) for part in ((test, rows), val))
         fitted = fit_pixel_thresholds(fitting, settings)
-        found["pixel"][name] = of_pixels(shown, fitted, settings, *resamples)
-        about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, *resamples)
+        found["pixel"][name] = of_pixels(shown, fitted, settings, drawn)
+        about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, drawn)
         found["lesion"][name] = about.pop("metrics")
         if name == "map":
             found |= {"froc": about, "pixel_thresholds": fitted}
-            found["steps"] = of_steps(*raw, settings, *resamples, found["pixel"]["map"])
     return found
 
 
-def pixel_histograms(
-    workdir: Path, table: pd.DataFrame, config: ConfigDict
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """`{map: (patients [P], counts [P, 2, bins])}` of the processed test split; nothing without a map or a lesion.
+def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, tuple]:
+    """Count the pixels of the processed test split: `{map: (patients [P], counts [P, 2, bins])}`.
 
-    `histograms.measures` makes metrics of the counts, so that runs can be compared on the same draws of patients.
+    `histograms.measures` takes the counts, to compare runs on the same draws of patients. Nothing without a map or a
+    lesion.
     """
-    test = _load(workdir, "test")
-    if not _judgeable(test, table):
+    test, rows = _load(workdir, "test", table)
+    if not _judgeable(test, rows):
         return {}
-    settings, patients = chain(config), np.unique(_patients(test, table))
-    shown = {name: [processed(volume, settings) for volume in _scans(name, test, table)] for name in MAPS}
-    return {name: (patients, histograms(volumes, patients)) for name, volumes in shown.items()}
+    settings, patients = chain(config), np.unique(rows.patient.to_numpy(object))
+    return {name: (patients, histograms(_processed(name, test, rows, settings), patients)) for name in MAPS}
 
 
-def _load(workdir: Path, split: str) -> Arrays:
-    return load_arrays(workdir / "embeddings" / f"{split}.npz", *ARRAYS)
+def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
+    """The arrays of a split, and their rows of the score table."""
+    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", *ARRAYS)
+    return arrays, table.loc[arrays["index"]]
 
 
-def _judgeable(arrays: Arrays, table: pd.DataFrame) -> bool:
+def _judgeable(arrays: Arrays, rows: pd.DataFrame) -> bool:
     """Whether there is a map, and a lesion in a slice whose truth is known."""
-    return "map" in arrays and bool(arrays["lesion"][known(table.loc[arrays["index"]])].any())
+    return "map" in arrays and bool(arrays["lesion"][known(rows)].any())
 
 
-def _patients(arrays: Arrays, table: pd.DataFrame) -> np.ndarray:
-    return table.patient.loc[arrays["index"]].to_numpy(object)
-
-
-def _scans(name: str, arrays: Arrays, table: pd.DataFrame) -> list[Volume]:
-    """The scans of a split with one of MAPS as their values; none where the split has no maps."""
+def _processed(name: str, arrays: Arrays, rows: pd.DataFrame, settings: PostProcessing) -> list[MapStack]:
+    """The processed scans of a split with one of MAPS as their values; none where the split has no maps."""
     if "map" not in arrays:
         return []
-    return volumes(arrays, table.loc[arrays["index"]], np.asarray(map_values(name, arrays), np.float16))
+    made = stacks(arrays, rows, np.asarray(map_values(name, arrays), np.float16))
+    return [processed(stack, settings) for stack in made]

@@ -7,10 +7,12 @@ and stands in the full tables of its levels; `shown` puts it into the short ones
 from collections.abc import Callable
 from typing import NamedTuple
 
-from symnorm_jax.statistics import metrics
+from symnorm_jax.statistics import metrics, regression
 
 WITHIN = "auroc_within_position"
 ALL = ("terminal", "summary", "comparison")  # the short tables
+POINTS = (1, 2, 4, 8)  # mean false positives a scan at which sensitivity to lesions is read
+THIRDS = ("small", "middle", "large")  # of lesions by their size
 SAMPLES = ("slice", "volume", "patient")  # levels whose cases have a score; a sample is a slice or a volume
 
 
@@ -19,79 +21,51 @@ class Measure(NamedTuple):
 
     name: str  # in metrics.json
     label: str  # for readers
-    of: Callable | None  # of `statistics.metrics`; None where a level computes it by itself
-    needs: str  # scores, threshold, position, covariates, map, lesions or target
-    shown: dict[str, tuple[str, ...]]  # {level: the short tables in which it stands}
+    of: Callable | None  # of `statistics`; None where a level computes it by itself
+    needs: str  # what `of` is given: scores, labels, threshold, position, covariates or target; or else map
+    shown: dict[str, tuple[str, ...]]  # {level: the short tables in which it stands}; the first of a level decides
 
 
-def _everywhere(*places: str) -> dict[str, tuple[str, ...]]:
-    return dict.fromkeys(SAMPLES, places)
+def _at(*levels: str, places: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(levels, places)
 
 
+TERMINAL, CASES = ("terminal",), _at(*SAMPLES)
+ADJUSTED = _at("slice", "volume", places=("summary",))
+PRECISION = _at("slice", "volume", "pixel", places=ALL) | {"patient": ("terminal", "comparison"), "class": ()}
+ACCURACY = _at("slice", "class") | _at("volume", "patient", places=TERMINAL)
+PPV, NPV = metrics.positive_predictive_value, metrics.negative_predictive_value
 MEASURES = (
-    Measure(WITHIN, "AUROC within position", metrics.auroc_within, "position", {"slice": ALL}),
-    Measure("auroc", "AUROC", metrics.auroc, "scores", _everywhere(*ALL) | {"pixel": ("terminal",), "class": ()}),
-    Measure("auroc_delong", "AUROC, DeLong", None, "scores", _everywhere()),
-    Measure("partial_auroc", "partial AUROC", metrics.partial_auroc, "scores", _everywhere()),
-    Measure(
-        "auroc_adjusted",
-        "AUROC adjusted",
-        metrics.auroc_adjusted,
-        "covariates",
-        {"slice": ("summary",), "volume": ("summary",)},
-    ),
-    Measure(
-        "average_precision",
-        "average precision",
-        metrics.average_precision,
-        "scores",
-        {"slice": ALL, "volume": ALL, "patient": ("terminal", "comparison"), "pixel": ALL, "class": ()},
-    ),
-    Measure("prevalence", "prevalence", metrics.prevalence, "scores", _everywhere() | {"pixel": ()}),
-    Measure(
-        "accuracy",
-        "accuracy",
-        metrics.accuracy,
-        "threshold",
-        {"slice": (), "volume": ("terminal",), "patient": ("terminal",), "class": ()},
-    ),
-    Measure("sensitivity", "sensitivity", metrics.sensitivity, "threshold", _everywhere() | {"lesion": ("terminal",)}),
-    Measure("specificity", "specificity", metrics.specificity, "threshold", _everywhere()),
-    Measure(
-        "positive_predictive_value",
-        "positive predictive value",
-        metrics.positive_predictive_value,
-        "threshold",
-        _everywhere(),
-    ),
-    Measure(
-        "negative_predictive_value",
-        "negative predictive value",
-        metrics.negative_predictive_value,
-        "threshold",
-        _everywhere(),
-    ),
-    Measure("f1", "F1", metrics.f1, "threshold", _everywhere()),
-    Measure("dice_oracle", "best Dice, chosen on test", None, "map", {"pixel": ()}),
-    Measure("dice", "Dice", None, "threshold", {"pixel": ("terminal",)}),
-    Measure("dice_at_5_fpr", "Dice at 5 % FPR of validation", None, "threshold", {"pixel": ()}),
-    Measure("fpr_at_5_fpr", "FPR at that threshold", None, "threshold", {"pixel": ()}),
-    Measure("froc_mean", "FROC, mean of the four", None, "map", {"lesion": ("terminal",)}),
+    Measure(WITHIN, "AUROC within position", metrics.auroc_within, "position", _at("slice", places=ALL)),
+    Measure("auroc", "AUROC", metrics.auroc, "scores", _at(*SAMPLES, places=ALL) | {"pixel": TERMINAL, "class": ()}),
+    Measure("auroc_delong", "AUROC, DeLong", None, "scores", CASES),
+    Measure("partial_auroc", "partial AUROC", metrics.partial_auroc, "scores", CASES),
+    Measure("auroc_adjusted", "AUROC adjusted", metrics.auroc_adjusted, "covariates", ADJUSTED),
+    Measure("average_precision", "average precision", metrics.average_precision, "scores", PRECISION),
+    Measure("prevalence", "prevalence", metrics.prevalence, "labels", _at(*SAMPLES, "pixel")),
+    Measure("accuracy", "accuracy", metrics.accuracy, "threshold", ACCURACY),
+    Measure("sensitivity", "sensitivity", metrics.sensitivity, "threshold", CASES | {"lesion": TERMINAL}),
+    Measure("specificity", "specificity", metrics.specificity, "threshold", CASES),
+    Measure("positive_predictive_value", "positive predictive value", PPV, "threshold", CASES),
+    Measure("negative_predictive_value", "negative predictive value", NPV, "threshold", CASES),
+    Measure("f1", "F1", metrics.f1, "threshold", CASES),
+    Measure("dice_oracle", "best Dice, chosen on test", None, "map", _at("pixel")),
+    Measure("dice", "Dice", None, "threshold", _at("pixel", places=TERMINAL)),
+    Measure("dice_at_5_fpr", "Dice at 5 % FPR of validation", None, "threshold", _at("pixel")),
+    Measure("fpr_at_5_fpr", "FPR at that threshold", None, "threshold", _at("pixel")),
+    Measure("froc_mean", "FROC, mean of the four", None, "map", _at("lesion", places=TERMINAL)),
     *(
-        Measure(f"froc_{point}", f"sensitivity at {point} false positives a scan", None, "map", {"lesion": ()})
-        for point in (1, 2, 4, 8)
+        Measure(f"froc_{point}", f"sensitivity at {point} false positives a scan", None, "map", _at("lesion"))
+        for point in POINTS
     ),
-    Measure("precision", "precision", None, "threshold", {"lesion": ()}),
-    Measure("false_positives", "false positives a scan", None, "threshold", {"lesion": ("terminal",)}),
-    *(
-        Measure(f"sensitivity_{third}", f"sensitivity, {third}", None, "threshold", {"lesion": ()})
-        for third in ("small", "middle", "large")
-    ),
-    Measure("mean_absolute_error", "mean absolute error", None, "target", {"number": ()}),
-    Measure("rmse", "root mean squared error", None, "target", {"number": ()}),
-    Measure("r2", "R²", None, "target", {"number": ()}),
-    Measure("correlation", "correlation", None, "target", {"number": ()}),
-    Measure("balanced_accuracy", "balanced accuracy", None, "target", {"class": ()}),
+    Measure("precision", "precision", None, "threshold", _at("lesion")),
+    Measure("false_positives", "false positives a scan", None, "threshold", _at("lesion", places=TERMINAL)),
+    *(Measure(f"sensitivity_{third}", f"sensitivity, {third}", None, "threshold", _at("lesion")) for third in THIRDS),
+    Measure("mean_absolute_error", "mean absolute error", regression.mean_absolute_error, "target", _at("number")),
+    Measure("rmse", "root mean squared error", regression.root_mean_squared_error, "target", _at("number")),
+    Measure("r2", "R²", regression.determination, "target", _at("number")),
+    Measure("correlation", "correlation", regression.correlation, "target", _at("number")),
+    Measure("balanced_accuracy", "balanced accuracy", metrics.balanced_accuracy, "threshold", _at("class")),
 )
 LABELS = {measure.name: measure.label for measure in MEASURES} | {
     "map": "difference map",

@@ -2,11 +2,9 @@
 
 The chain is that of Baur et al., Medical Image Analysis 69:101952 (2021), taken up by cDDPM (Behrendt et al.,
 arXiv:2312.04215): the rim of the brain is taken off the map, the map is median filtered in 3-D, and small components
-are dropped once it is cut at a threshold. Volumes are `[Z, X, Y]`, slices first.
+are dropped once it is cut at a threshold. Stacks are `[Z, X, Y]`, slices first.
 """
 
-from collections.abc import Iterator
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +13,7 @@ from scipy import ndimage
 
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.evaluation.components import components
-from symnorm_jax.evaluation.histograms import ZERO, lowest_rank, ranks, values_of
+from symnorm_jax.evaluation.histograms import lowest_rank, ranks
 from symnorm_jax.scoring.embed import Arrays
 
 STEPS = ("erode", "median", "components")  # in the order in which they are always taken
@@ -32,8 +30,8 @@ class PostProcessing(NamedTuple):
     spacing: float  # mm between the pixels of a slice
 
 
-class Volume(NamedTuple):
-    """Slices of one scan in the order of their numbers; a number that is missing in between has no brain."""
+class MapStack(NamedTuple):
+    """The slices of one scan in the order of their numbers; a number that is missing in between has no brain."""
 
     patient: str
     session: str
@@ -45,7 +43,7 @@ class Volume(NamedTuple):
 
 
 def check(settings: PostProcessing) -> PostProcessing:
-    """The settings themselves. Raises ConfigError for a step or a number that is not allowed."""
+    """Give the settings back. Raises ConfigError for a step or a number that is not allowed."""
     steps, erosion, size, smallest, _ = settings
     if list(steps) != [step for step in STEPS if step in steps]:
         raise ConfigError(f"The post-processing steps are {tuple(steps)}; any of {STEPS} in this order are allowed.")
@@ -55,8 +53,8 @@ def check(settings: PostProcessing) -> PostProcessing:
     return settings
 
 
-def volumes(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[Volume]:
-    """The scans in `values` `[N, X, Y]`, with `brain` and `lesion` `[N, X, Y]` of the arrays, by patient and session.
+def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[MapStack]:
+    """Stack `values` `[N, X, Y]`, with `brain` and `lesion` `[N, X, Y]` of the arrays, to scans by patient and session.
 
     `rows` are the N lines of the score table that belong to them, in the same order, which may be any. Raises RunError
     where a pixel of the brain has no finite value.
@@ -65,100 +63,56 @@ def volumes(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[Volu
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
     planes = values, arrays["brain"], arrays["lesion"], known(rows), (rows.label == "healthy").to_numpy()
-    number, scans = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices
-    return [Volume(*scan, *_stacked(planes, number, place)) for scan, place in sorted(scans.items())]
+    number, scans, made = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices, []
+    for scan, place in sorted(scans.items()):
+        own = number[place] - number[place].min()
+        stacked = [np.zeros((own.max() + 1, *plane.shape[1:]), plane.dtype) for plane in planes]
+        for filled, plane in zip(stacked, planes, strict=True):
+            filled[own] = plane[place]
+        made.append(MapStack(*scan, *stacked))
+    return made
 
 
 def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
-    """The brain `[Z, X, Y]` less a rim of `mm`, slice by slice; the edge of the picture is a rim too."""
+    """Take a rim of `mm` off the brain `[Z, X, Y]`, slice by slice; the edge of the picture is a rim too."""
     pixels = int(mm / spacing + 0.5)
     return ndimage.binary_erosion(brain, CROSS, iterations=pixels) if pixels else brain
 
 
 def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
-    """Each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16.
+    """Take each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16.
 
     What is not brain counts as 0, and is 0: a map whose 0 means no difference loses what is thin at the rim, as in the
     field.
     """
-    padded = np.pad(np.where(brain, ranks(values), ZERO), size // 2, constant_values=ZERO)
-    _, width, depth = padded.shape
-    starts = [(z * width + x) * depth + y for z, x, y in product(range(size), repeat=3)]
-    count = padded.size - starts[-1]  # of pixels whose whole cube lies in the padded picture, and those between
-    middle = np.full(padded.size, ZERO)
-    middle[:count] = _middle([padded.ravel()[start : start + count] for start in starts])
-    filtered = middle.reshape(padded.shape)[tuple(slice(length) for length in brain.shape)]
-    return values_of(np.where(brain, filtered, ZERO))
+    filtered = ndimage.median_filter(np.where(brain, values, 0).astype(np.float32), size, mode="constant")
+    return np.where(brain, filtered, 0).astype(np.float16)
 
 
-def processed(volume: Volume, settings: PostProcessing) -> Volume:
-    """The scan after the steps that make a map of a map; values are -inf where nothing can be called.
+def processed(stack: MapStack, settings: PostProcessing) -> MapStack:
+    """Take the steps that make a map of a map; values are -inf where nothing can be called.
 
     That is outside the brain and on its eroded rim, whose pixels are still judged: a lesion there is missed. Slices
     whose truth is not known are filtered with the others, and then are no brain. Cut to the box of the brain.
     """
-    volume = cut(volume)
-    for step in settings.steps:
-        volume = taken(step, volume, settings)
-    return judged(volume)
-
-
-def cut(volume: Volume) -> Volume:
-    """The box of the brain, as views."""
-    for box in ndimage.find_objects(volume.brain.view(np.int8)):
-        pictures = {name: getattr(volume, name)[box] for name in ("values", "brain", "lesion")}
-        return volume._replace(**pictures, known=volume.known[box[0]], healthy=volume.healthy[box[0]])
-    return volume
-
-
-def taken(step: str, volume: Volume, settings: PostProcessing) -> Volume:
-    """The scan after one of STEPS, of which the last changes no map."""
-    kept, values = volume.brain & np.isfinite(volume.values), volume.values
-    if step == "erode":
+    for box in ndimage.find_objects(stack.brain.view(np.int8)):
+        pictures = {name: getattr(stack, name)[box] for name in ("values", "brain", "lesion")}
+        stack = stack._replace(**pictures, known=stack.known[box[0]], healthy=stack.healthy[box[0]])
+    kept, values = stack.brain & np.isfinite(stack.values), stack.values
+    if "erode" in settings.steps:
         kept = erode(kept, settings.erosion, settings.spacing)
-    if step == "median":
+    if "median" in settings.steps:
         values = median(values, kept, settings.median)
-    return volume._replace(values=np.where(kept, values, np.float16(-np.inf)))
+    sure = stack.known[:, None, None]
+    return stack._replace(values=np.where(kept & sure, values, np.float16(-np.inf)), brain=stack.brain & sure)
 
 
-def judged(volume: Volume) -> Volume:
-    """The scan less the slices whose truth is not known."""
-    brain = volume.brain & volume.known[:, None, None]
-    return volume._replace(values=np.where(brain, volume.values, np.float16(-np.inf)), brain=brain)
-
-
-def called(volume: Volume, threshold: float, settings: PostProcessing) -> np.ndarray:
-    """What a processed scan shows at or above a threshold, `[Z, X, Y]` bool, less small components if they go."""
-    shown = ranks(volume.values) >= lowest_rank(threshold)
+def called(stack: MapStack, threshold: float, settings: PostProcessing) -> np.ndarray:
+    """Mark what a processed scan shows at or above a threshold, `[Z, X, Y]` bool, less small components if they go."""
+    shown = ranks(stack.values) >= lowest_rank(threshold)
     return components(shown, settings.smallest)[0] > 0 if "components" in settings.steps else shown
 
 
 def known(rows: pd.DataFrame) -> np.ndarray:
     """Whether the truth of each slice is known, `[N]`, as it is not where an abnormal one has no drawn lesion."""
     return ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()
-
-
-def _middle(pictures: list[np.ndarray]) -> np.ndarray:
-    """The median, pixel by pixel, of an odd number of pictures.
-
-    Of any more than half of them neither the least nor the greatest is the median of all: both are forgotten, and the
-    next picture is looked at, until one is left.
-    """
-    held, coming = list(pictures[: len(pictures) // 2 + 2]), list(pictures[len(pictures) // 2 + 2 :])
-    while len(held) > 1:
-        for place in range(1, len(held)):
-            held[0], held[place] = np.minimum(held[0], held[place]), np.maximum(held[0], held[place])
-        for place in range(1, len(held) - 1):
-            held[place], held[-1] = np.minimum(held[place], held[-1]), np.maximum(held[place], held[-1])
-        held = held[1:-1] + coming[:1]
-        coming = coming[1:]
-    return held[0]
-
-
-def _stacked(planes: tuple[np.ndarray, ...], number: np.ndarray, place: np.ndarray) -> Iterator[np.ndarray]:
-    """What stands at `place` `[n]` in each of the planes `[N, ...]`, in the order of its number `[N]`; else zeros."""
-    own = number[place] - number[place].min()
-    for plane in planes:
-        filled = np.zeros((own.max() + 1, *plane.shape[1:]), plane.dtype)
-        filled[own] = plane[place]
-        yield filled

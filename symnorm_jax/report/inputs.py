@@ -47,7 +47,7 @@ def read_files(workdir: Path, config: ConfigDict) -> Files:
         config=config,
         sample=sample,
         levels=levels,
-        results=told(read_json(workdir / "metrics.json"), levels, sample),
+        results=told(read_json(workdir / "metrics.json"), levels),
         thresholds=named(read_json(workdir / "thresholds.json"), levels),
         cost=read_json(found["cost"]) if found["cost"].exists() else {},
         controls=read_json(found["controls"]) if found["controls"].exists() else None,

@@ -3,7 +3,8 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation import detection, levels
+from symnorm_jax.evaluation import detection
+from symnorm_jax.evaluation.measures import MEASURES
 from symnorm_jax.evaluation.wording import Sample
 from symnorm_jax.report.table import UNDEFINED, Table, number
 from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own
@@ -39,7 +40,7 @@ SUMMARY = (  # of "sample" the level is that of slices or volumes
     ("pixel", "average_precision", "average precision"),
 )
 PLAIN = ("auroc", "auroc_adjusted", "average_precision")  # columns of it, whatever a sample is
-AT_THRESHOLD = {*levels.OPERATION, *detection.OPERATION, "dice", "dice_at_5_fpr", "fpr_at_5_fpr"}
+AT_THRESHOLD = {one.name for one in MEASURES if one.needs == "threshold"}
 
 
 def label(name: str) -> str:
@@ -86,10 +87,7 @@ def summary(results: dict, cost: dict, headline: str, sample: Sample) -> Table:
 def _summary(results: dict, sample: Sample) -> list[tuple[str, str, str]]:
     """Level, metric and title of the columns of SUMMARY that are told."""
     asked = [one for one in SUMMARY if one[1] in (sample.primary, *PLAIN)]
-    found = [
-        (sample.noun if level == "sample" else level, sample.metrics.get(metric, metric), title)
-        for level, metric, title in asked
-    ]
+    found = [(sample.noun if level == "sample" else level, metric, title) for level, metric, title in asked]
     return [one for one in found if one[0] != "patient" or "patient" in results]
 
 

@@ -1,10 +1,9 @@
 """From scores to probabilities, fitted on the validation split alone, and how far the probabilities are right.
 
-A patient counts as much as any other in a fit, however many slices or sessions it has: slices of one patient say much
-the same thing, so the number of patients is what there is to learn from. A probability is that of a case of a patient
-drawn at random, at the prevalence of the validation split; at another prevalence it is off.
+Every patient counts the same in a fit, for slices of one patient say much the same thing. A probability is that of a
+case of a patient drawn at random, at the prevalence of the validation split; at another prevalence it is off.
 
-A metric takes probability `[N]`, positive `[N]` bool and weight `[..., N]` like those of `evaluation.metrics`.
+A metric takes probability `[N]`, positive `[N]` bool and weight `[..., N]`, how often each case counts (None: once).
 """
 
 import numpy as np
@@ -15,12 +14,13 @@ from sklearn.linear_model import LogisticRegression
 
 from symnorm_jax.errors import InputError
 from symnorm_jax.scoring.thresholds import proportion
+from symnorm_jax.statistics.metrics import ratio
 
 BINS = 10
 
 
 def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, float]:
-    """Logistic regression without penalty on the standardised score `[N]`, towards the targets of Platt (1999).
+    """Fit a logistic regression without penalty to the standardised score `[N]`, towards the targets of Platt (1999).
 
     The targets, (n1 + 1) / (n1 + 2) for the abnormal and 1 / (n0 + 2) for the healthy, keep the slope finite where the
     score separates the classes; n1 and n0 are sums of `weight` `[N]`, that is patients. Each case enters as one of
@@ -40,7 +40,7 @@ def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[s
 
 
 def isotonic(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, list[float]]:
-    """The non-decreasing curve nearest to the labels (Zadrozny & Elkan 2002), as its corners; constant beyond them."""
+    """Fit the non-decreasing curve nearest to the labels (Zadrozny & Elkan 2002): its corners; constant beyond them."""
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, positive.astype(float), weight)
     return {"score": model.X_thresholds_.tolist(), "probability": model.y_thresholds_.tolist()}
 
@@ -49,7 +49,7 @@ METHODS = {"platt": platt, "isotonic": isotonic}
 
 
 def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str, dict]]:
-    """`{score: {method: fit}}` from validation cases with the columns `patient`, `positive` and the scores.
+    """Fit every method to validation cases with the columns `patient`, `positive` and scores: `{score: {method: fit}}`.
 
     A fit is plain JSON: `method`, `parameters`, or None with a `reason` where there is one class or one score value,
     `origin`, and the numbers of `healthy` and `abnormal` cases and of `patients`. Raises InputError for scores that are
@@ -59,7 +59,7 @@ def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str
 
 
 def apply(fit: dict, score: np.ndarray) -> np.ndarray:
-    """The probability `[N]` of each score `[N]` by a fit, also one that was read from JSON; NaN where it has none."""
+    """Give each score `[N]` its probability by a fit, also one that was read from JSON; NaN where it has none."""
     score, found = _finite(score, "scores"), fit["parameters"]
     if found is None:
         return np.full(len(score), np.nan)
@@ -71,7 +71,7 @@ def apply(fit: dict, score: np.ndarray) -> np.ndarray:
 def brier(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Mean squared difference of probability and outcome (Brier 1950), `[...]`; NaN where the weights sum to 0."""
     probability, positive, weight = _checked(probability, positive, weight)
-    return _mean(weight @ (probability - positive) ** 2, weight)
+    return ratio(weight @ (probability - positive) ** 2, weight.sum(-1))
 
 
 def expected_calibration_error(
@@ -79,29 +79,34 @@ def expected_calibration_error(
 ) -> np.ndarray:
     """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
 
-    Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. The
-    error of perfect probabilities is above 0 by what chance does in bins of this size. Returns `[...]`.
+    Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. By
+    chance the error of perfect probabilities is above 0. Returns `[...]`.
     """
     probability, positive, weight = _checked(probability, positive, weight)
     member = _bin(probability, bins)[:, None] == np.arange(bins)
     gaps = weight @ ((probability - positive)[:, None] * member)
-    return _mean(np.abs(gaps).sum(-1), weight)
+    return ratio(np.abs(gaps).sum(-1), weight.sum(-1))
 
 
 def reliability(probability: np.ndarray, positive: np.ndarray, bins: int = BINS) -> list[dict]:
-    """A row for each bin of `expected_calibration_error` that holds a case, for a reliability diagram.
+    """Give each bin of `expected_calibration_error` that holds a case a row, for a reliability diagram.
 
     `from` and `to` are the least and greatest probability in the bin, `predicted` their mean; `positive` of `cases`
-    are positive, `observed` is their share and `low` to `high` its exact binomial 95 % interval. The interval takes
-    cases for independent: at slice level it is too narrow.
+    are positive, `observed` is their share and `low` to `high` its interval, see `proportion`: slices are not
+    independent, and theirs is too narrow.
     """
     probability, positive, _ = _checked(probability, positive, None)
-    index = _bin(probability, bins)
-    return [_row(probability[index == one], positive[index == one]) for one in np.unique(index)]
+    index, rows = _bin(probability, bins), []
+    for one in np.unique(index):
+        within, share = probability[index == one], proportion(positive[index == one])
+        edges = {"from": float(within.min()), "to": float(within.max()), "predicted": float(within.mean())}
+        counts = {"cases": share["of"], "positive": share["called"], "observed": share["share"]}
+        rows.append(edges | counts | {"low": share["low"], "high": share["high"]})
+    return rows
 
 
 def patient_weight(patients: np.ndarray) -> np.ndarray:
-    """Weights `[N]` of cases of patients `[N]` that sum to 1 over each patient."""
+    """Weigh cases of patients `[N]` so that the weights `[N]` sum to 1 over each patient."""
     _, index, counts = np.unique(patients, return_inverse=True, return_counts=True)
     return 1 / counts[index]
 
@@ -116,13 +121,6 @@ def _fit(method: str, cases: pd.DataFrame, name: str) -> dict:
     if np.ptp(score) == 0:
         return about | {"parameters": None, "reason": f"all {len(score)} scores are {score[0]:g}; they must vary"}
     return about | {"parameters": METHODS[method](score, positive, patient_weight(cases.patient.to_numpy()))}
-
-
-def _row(probability: np.ndarray, positive: np.ndarray) -> dict:
-    share = proportion(positive)
-    edges = {"from": float(probability.min()), "to": float(probability.max()), "predicted": float(probability.mean())}
-    counts = {"cases": share["of"], "positive": share["called"], "observed": share["share"]}
-    return edges | counts | {"low": share["low"], "high": share["high"]}
 
 
 def _bin(probability: np.ndarray, bins: int) -> np.ndarray:
@@ -148,8 +146,3 @@ def _finite(values, what: str) -> np.ndarray:
     if bad := int((~np.isfinite(values)).sum()):
         raise InputError(f"{bad} of {values.size} {what} are NaN or infinite; finite numbers are needed.")
     return values
-
-
-def _mean(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    whole = weight.sum(-1)
-    return np.divide(total, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

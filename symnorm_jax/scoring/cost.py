@@ -1,7 +1,6 @@
-"""What it costs to embed a slice, beside which its quality is to be read."""
+"""What it costs to embed a sample, beside which its quality is to be read."""
 
-import time
-from collections.abc import Callable
+from timeit import repeat
 from typing import Any
 
 import jax
@@ -15,22 +14,20 @@ REPEATS = 5  # of which the quickest counts: whatever else the machine does only
 
 
 def cost(system: System, variables: Variables, batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
-    """Network passes, parameters and seconds a slice of a system that embeds a batch `{name: [B, ...]}` on a mesh.
+    """Measure what a system costs that embeds a batch `{name: [B, ...]}` on a mesh: passes, parameters, seconds.
 
     Parameters are what is learned; what a system measures (`stats`) is not counted. Seconds are those of the quickest
     of five batches, compiled before; `device` names what they were measured on.
     """
     embed = make_embed(system, mesh)
-    jax.block_until_ready(embed(variables, batch))
+
+    def once() -> None:
+        jax.block_until_ready(embed(variables, batch))
+
+    once()
     return {
         "passes": system.passes,
         "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
-        "seconds_per_sample": min(_seconds(embed, variables, batch) for _ in range(REPEATS)) / len(batch["index"]),
+        "seconds_per_sample": min(repeat(once, number=1, repeat=REPEATS)) / len(batch["index"]),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     }
-
-
-def _seconds(embed: Callable, variables: Variables, batch: dict[str, np.ndarray]) -> float:
-    begun = time.perf_counter()
-    jax.block_until_ready(embed(variables, batch))
-    return time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""Run a trained system over the slices of a split; the arrays of a split are one npz file."""
+"""Run a trained system over the samples of a split; the arrays of a split are one npz file."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,15 +11,13 @@ from symnorm_jax.data.pipeline import scoring_batches
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.geometry import plane
 from symnorm_jax.progress import progress
-from symnorm_jax.scoring.trivial import trivial_scores
+from symnorm_jax.scoring.trivial import Arrays, trivial_scores
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.sharding import put_whole, replicated
 
-Arrays = dict[str, np.ndarray]
-
 
 def make_embed(system: System, mesh: Mesh) -> Callable:
-    """The system's `embed`, jitted for batches that every host has whole, which all devices share; so are answers."""
+    """Jit the system's `embed` for batches that every host has whole, which all devices share; so are answers."""
     jitted = jax.jit(lambda variables, batch: system.embed(variables, batch)._asdict(), out_shardings=replicated(mesh))
     return lambda variables, batch: jitted(variables, put_whole(batch, mesh))
 
@@ -27,11 +25,11 @@ def make_embed(system: System, mesh: Mesh) -> Callable:
 def embed_split(
     embed: Callable, variables: Variables, source: SampleSource, batch_size: int, what: str, pictures: bool = True
 ) -> Arrays:
-    """Everything `embed` says of every slice of `source`, with the trivial scores, in the order of the source.
+    """Collect what `embed` says of every sample of `source`, with the trivial scores, in the order of the source.
 
-    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, with a target `predicted` `[N]`, `brain` and `lesion`
-    `[N, X, Y]` bool, and, in half precision, `image`, `map` and `panel.<caption>` `[N, X, Y]`; without `pictures` no
-    `[N, X, Y]`. Of volumes there is the middle plane. Scores `score.trivial_*` need no training.
+    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` `[N]`, with a target `predicted` `[N]`, and, with `pictures`,
+    `brain` and `lesion` `[N, X, Y]` bool, and `image`, `map` and `panel.<caption>` `[N, X, Y]` in half precision. Of
+    volumes there is the middle plane.
     """
     found = defaultdict(list)
     total = -(-len(source) // batch_size)
@@ -49,9 +47,6 @@ def embed_split(
 def _pictures(batch: Arrays, out: dict) -> Arrays:
     maps = {} if out["map"] is None else {"map": out["map"]}
     shown = {"image": batch["image"], **maps, **{f"panel.{caption}": x for caption, x in out["panels"].items()}}
-    masks = {"lesion": _planes(batch["lesion"]), "brain": _planes(batch["brain"][..., 0] > 0)}
-    return masks | {name: _planes(x[..., 0]).astype(np.float16) for name, x in shown.items()}
-
-
-def _planes(samples: np.ndarray) -> np.ndarray:
-    return np.stack([plane(sample) for sample in samples])
+    masks = {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
+    both = masks | {name: x[..., 0].astype(np.float16) for name, x in shown.items()}
+    return {name: np.stack([plane(sample) for sample in x]) for name, x in both.items()}

@@ -36,17 +36,17 @@ class Fitted(NamedTuple):
 def embedded(
     embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, fitted: Fitted
 ) -> Iterator[Part]:
-    """The embeddings of `rows`, whose samples `source(rows)` reads in batches of `size`, in their order.
+    """Embed `rows`, whose samples `source(rows)` reads in batches of `size`, in their order.
 
     Scores are the system's own, `mahalanobis`, the distance to the Gaussian, and with a target what is `predicted`.
     """
     step = max(1, ROWS // size) * size
     for start in range(0, len(rows), step):
         some = rows.iloc[start : start + step]
-        told = f"{start + len(some)} of {len(rows)}"
-        arrays = embed_split(embed, variables, source(some), size, told, pictures=False)
-        names = [name.removeprefix("score.") for name in arrays if name.startswith("score.")]
-        scores = {name: arrays[f"score.{name}"] for name in names if own(name)}
+        what = f"{start + len(some)} of {len(rows)}"
+        arrays = embed_split(embed, variables, source(some), size, what, pictures=False)
+        found = {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
+        scores = {name: x for name, x in found.items() if own(name)}
         scores["mahalanobis"] = np.asarray(distance(fitted.gaussian, arrays["z"]))
         if fitted.in_unit:
             scores["predicted"] = fitted.in_unit(arrays["predicted"])
@@ -55,17 +55,16 @@ def embedded(
 
 def check_output(path: Path, source: Path, overwrite: bool) -> None:
     """Raise ConfigError for a file that cannot be written, RunError for one that is there or is the input `source`."""
-    if path.suffix.lower() not in WRITERS:
-        raise ConfigError(f"--output={path}: a name that ends in one of {sorted(WRITERS)} is needed.")
     above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir():
-        raise ConfigError(f"--output={path}: {above} is a file; a folder is needed.")
-    if path.is_dir():
-        raise ConfigError(f"--output={path}: is a folder; a file is needed.")
-    if path.exists() and not overwrite:
-        raise RunError(f"--output={path}: is there already; --overwrite replaces it.")
-    if path.exists() and source.exists() and path.samefile(source):
-        raise RunError(f"--output={path}: is the input; another file is needed.")
+    for wrong, error, why in (
+        (path.suffix.lower() not in WRITERS, ConfigError, f"a name that ends in one of {sorted(WRITERS)} is needed"),
+        (not above.is_dir(), ConfigError, f"{above} is a file; a folder is needed"),
+        (path.is_dir(), ConfigError, "is a folder; a file is needed"),
+        (path.exists() and not overwrite, RunError, "is there already; --overwrite replaces it"),
+        (path.exists() and source.exists() and path.samefile(source), RunError, "is the input; another file is needed"),
+    ):
+        if wrong:
+            raise error(f"--output={path}: {why}.")
     if path.suffix.lower() == ".parquet":
         _pyarrow()
 
@@ -102,17 +101,15 @@ def _parquet(path: Path, parts: Iterator[Part]) -> None:
 
 
 def _npz(path: Path, parts: Iterator[Part]) -> None:
-    """Texts become fixed-width Unicode, which needs no pickle."""
     found = list(parts)
     about = pd.concat([part.about for part in found])
-    arrays = {name: _plain(about[name]) for name in about} | {"z": np.concatenate([part.z for part in found])}
+    arrays = {name: x.to_numpy() for name, x in about.items()}
+    for name in about.select_dtypes(exclude=["number", "bool"]):
+        arrays[name] = arrays[name].astype(object).astype(str)  # of fixed width, which needs no pickle
+    arrays |= {"z": np.concatenate([part.z for part in found])}
     arrays |= {name: np.concatenate([part.scores[name] for part in found]) for name in found[0].scores}
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-
-
-def _plain(column: pd.Series) -> np.ndarray:
-    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.to_numpy(object).astype(str)
 
 
 def _pyarrow():

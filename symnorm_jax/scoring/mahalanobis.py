@@ -12,17 +12,8 @@ import numpy as np
 
 from symnorm_jax.errors import EmbeddingError
 from symnorm_jax.files import load_arrays, save_arrays
+from symnorm_jax.scoring import shrinkage as rules
 from symnorm_jax.scoring.moments import Moments, stream
-from symnorm_jax.scoring.shrinkage import (
-    MAX_CONDITION,
-    RULES,
-    choose_shrinkage,
-    number,
-    rank_limited,
-    sample,
-    shrink,
-    sphere,
-)
 
 
 class Gaussian(NamedTuple):
@@ -37,43 +28,38 @@ class Gaussian(NamedTuple):
 
 
 def fit(moments: Moments, shrinkage: float) -> Gaussian:
-    """The Gaussian with covariance (1 - s) S + s (trace S / D) I; S has denominator n, s is the shrinkage.
+    """Fit the Gaussian with covariance (1 - s) S + s (trace S / D) I; S has denominator n, s is the shrinkage.
 
     Raises EmbeddingError for fewer than two vectors, moments that are not finite, vectors that do not vary, a
     shrinkage outside [0, 1], and a covariance whose condition number exceeds MAX_CONDITION.
     """
     if not 0 <= shrinkage <= 1:
         raise EmbeddingError(f"The shrinkage is {shrinkage:g}; 0 to 1 is allowed.")
-    n, mean, covariance = sample(moments)
-    eigenvalues = rank_limited(np.linalg.eigvalsh(covariance), n)
-    spectrum = shrink(eigenvalues, shrinkage)
+    n, mean, covariance = rules.sample(moments)
+    eigenvalues = rules.rank_limited(np.linalg.eigvalsh(covariance), n)
+    spectrum = rules.shrink(eigenvalues, shrinkage)
     condition = spectrum[-1] / spectrum[0] if spectrum[0] > 0 else np.inf
-    if condition > MAX_CONDITION:
+    if condition > rules.MAX_CONDITION:
         raise EmbeddingError(
             f"The covariance of {n} embeddings in {len(mean)} dimensions has condition number {condition:.2g} "
-            f"at shrinkage {shrinkage:g}; at most {MAX_CONDITION:.2g} is allowed, so shrink more."
+            f"at shrinkage {shrinkage:g}; at most {rules.MAX_CONDITION:.2g} is allowed, so shrink more."
         )
     share = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
-    cholesky = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * sphere(covariance))
-    return Gaussian(
-        mean=jnp.asarray(mean, jnp.float32),
-        cholesky=jnp.asarray(cholesky, jnp.float32),
-        n=n,
-        shrinkage=float(shrinkage),
-        effective_rank=float(np.exp(-(share * np.log(share)).sum())),
-        condition=float(condition),
-    )
+    cholesky = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * rules.sphere(covariance))
+    arrays, rank = (jnp.asarray(x, jnp.float32) for x in (mean, cholesky)), np.exp(-(share * np.log(share)).sum())
+    return Gaussian(*arrays, n, float(shrinkage), float(rank), float(condition))
 
 
 def estimate(z: np.ndarray, patients: np.ndarray, shrinkage: str | float = "auto", batch: int = 1024) -> Gaussian:
-    """The Gaussian of healthy z `[N, D]` of patients `[N]`; shrinkage is oas, ledoit_wolf, auto or a number.
+    """Fit the Gaussian of healthy z `[N, D]` of patients `[N]`; shrinkage is oas, ledoit_wolf, auto or a number.
 
     Raises EmbeddingError, see `fit`.
     """
     moments = stream(z, batch)
     if shrinkage == "auto":
-        return fit(moments, choose_shrinkage(z, patients, batch=batch))
-    return fit(moments, RULES[shrinkage](moments) if shrinkage in RULES else number(shrinkage))
+        return fit(moments, rules.choose_shrinkage(z, patients, batch=batch))
+    known = rules.RULES.get(shrinkage)
+    return fit(moments, known(moments) if known else rules.number(shrinkage))
 
 
 def distance(gaussian: Gaussian, z: jax.Array) -> jax.Array:
@@ -85,7 +71,7 @@ def distance(gaussian: Gaussian, z: jax.Array) -> jax.Array:
 
 
 def report(gaussian: Gaussian) -> dict[str, int | float]:
-    """What a reader needs to judge the fit, as plain numbers; `Gaussian` says what they mean."""
+    """Give what a reader needs to judge the fit, as plain numbers; `Gaussian` says what they mean."""
     return {"dimensions": len(gaussian.mean)} | dict(zip(gaussian._fields[2:], gaussian[2:], strict=True))
 
 
@@ -95,7 +81,7 @@ def save(path: Path, gaussian: Gaussian) -> None:
 
 
 def load(path: Path) -> Gaussian:
-    """The Gaussian that `save` wrote; a file that holds pickled objects is refused."""
+    """Read the Gaussian that `save` wrote; a file that holds pickled objects is refused."""
     stored = load_arrays(path)
     arrays = [jnp.asarray(stored[name]) for name in ("mean", "cholesky")]
     return Gaussian(*arrays, *(stored[name].item() for name in Gaussian._fields[2:]))

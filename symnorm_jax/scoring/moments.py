@@ -1,8 +1,8 @@
 """Streamed sums of embeddings: mean, scatter, and what Ledoit and Wolf's shrinkage needs.
 
-Embeddings are seen a batch at a time, and the sums of any number of batches, devices or hosts merge by the parallel
-formula of Chan, Golub & LeVeque (1983): memory does not grow with their number, and nothing is squared before it is
-centred. Sums are float32, with what rounding takes from them kept beside them.
+The sums of any number of batches, devices or hosts merge by the parallel formula of Chan, Golub & LeVeque (1983):
+memory does not grow with their number, and nothing is squared before it is centred. Sums are float32, with what
+rounding takes from them kept beside them.
 """
 
 from collections.abc import Callable
@@ -30,15 +30,20 @@ class Moments(NamedTuple):
     fourth: jax.Array  # [] sum of |c|^4
 
 
+def scatter(moments: Moments) -> np.ndarray:
+    """Sum c c' `[D, D]` over the vectors, in float64."""
+    return np.asarray(moments.m2, np.float64) + np.asarray(moments.lost, np.float64)
+
+
 def zeros(dim: int) -> Moments:
-    """The moments of no vectors of length `dim`."""
+    """Make the moments of no vectors of length `dim`."""
     vector, square = jnp.zeros(dim), jnp.zeros((dim, dim))
     return Moments(jnp.int32(0), vector, square, square, vector, jnp.float32(0))
 
 
 @jax.jit
 def merge(a: Moments, b: Moments) -> Moments:
-    """The moments of two disjoint sets of vectors together; associative and commutative up to rounding."""
+    """Merge the moments of two disjoint sets of vectors; associative and commutative up to rounding."""
     n = a.n + b.n
     mean = a.mean + (b.mean - a.mean) * (b.n / jnp.maximum(n, 1))
     a, b = about(a, mean), about(b, mean)
@@ -48,7 +53,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 @jax.jit
 def update(moments: Moments, z: jax.Array, valid: jax.Array) -> Moments:
-    """The moments with a batch z `[B, D]` added, less the padding: rows where valid `[B]` is false."""
+    """Add a batch z `[B, D]` to the moments, less the padding: rows where valid `[B]` is false."""
     z = jnp.where(valid[:, None], z.astype(jnp.float32), 0)
     n = valid.sum(dtype=jnp.int32)
     # Differences from one of the vectors are small and nearly exact: a large common offset costs no digits.
@@ -62,7 +67,7 @@ def update(moments: Moments, z: jax.Array, valid: jax.Array) -> Moments:
 
 
 def stream(z: np.ndarray, batch: int = 1024) -> Moments:
-    """The moments of z `[N, D]`, read about `batch` rows at a time and shared out to all devices of all hosts.
+    """Sum up z `[N, D]`, read about `batch` rows at a time and shared out to all devices of all hosts.
 
     z may be memory-mapped; every host has it whole. Devices sum up what they are given each for itself, and merge once.
     """
@@ -102,7 +107,7 @@ def _on_devices(mesh: Mesh) -> tuple[Callable, Callable, Callable]:
 
 
 def about(moments: Moments, point) -> Moments:
-    """The same sums with c = z - point `[D]`: binomials of c + e about the mean, where the sum of c vanishes."""
+    """Give the same sums with c = z - point `[D]`: binomials of c + e about the mean, where the sum of c vanishes."""
     n, mean, m2, lost, third, fourth = moments
     e = mean - point
     square, total, along = _matmul(e, e), jnp.trace(m2), _matmul(m2, e)

@@ -18,7 +18,7 @@ ENDING = "_map.nii.gz"
 
 
 def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
-    """Values `[N, X, Y]` of the slices of one scan, `rows` of a manifest, in its RAS+ voxels `[*shape]`, float32.
+    """Carry values `[N, X, Y]` of the slices of one scan, `rows` of a manifest, to its RAS+ voxels `[*shape]`, float32.
 
     `about` is what the store knows of the scan. Zero where no slice was kept. `order` is that of `carry_back`.
     """
@@ -29,20 +29,21 @@ def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int
 
 
 def file_names(rows: pd.DataFrame) -> pd.Series:
-    """A file name for every patient and session of a manifest, by both; no two are one, even in lower case.
+    """Name a file for every patient and session of a manifest, by both; no two are one, even in lower case.
 
     Patients are named by files and tables, so a name is no path: of other characters than A-Z, a-z, 0-9, `.`, `_` and
     `-`, and of a leading dot, nothing is left.
     """
     visits = rows.drop_duplicates(["patient", "session"])[["patient", "session"]]
     names, taken = [], set()
-    for patient, session in visits.itertuples(index=False):
-        plain = start = _plain("_".join(filter(None, (patient, session))))
+    for visit in visits.itertuples(index=False):
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", "_".join(filter(None, visit)))[:LONGEST]
+        name = start = re.sub(r"^\.+", "_", name) or "_"
         number = 2
-        while plain.lower() in taken:
-            plain, number = f"{start}-{number}", number + 1
-        taken.add(plain.lower())
-        names.append(plain + ENDING)
+        while name.lower() in taken:
+            name, number = f"{start}-{number}", number + 1
+        taken.add(name.lower())
+        names.append(name + ENDING)
     return pd.Series(names, pd.MultiIndex.from_frame(visits), dtype=str)
 
 
@@ -66,14 +67,7 @@ def write_maps(
         about = read_about(store, own.store.iloc[0])
         if about is None or digest(scan.files, "" if scan.files else scan.name + scan.recipe) != own.sha256.iloc[0]:
             raise RunError(f"{scan.name}: the scan, or what {store} holds of it, is not the one that was prepared.")
-        native = scan.load()
-        values = arrays["map"][place[own.index].to_numpy()]
-        path = output / names[scan.patient, scan.session]
-        carried = volume(values, own, about, native.voxels.shape)
+        native, path = scan.load(), output / names[scan.patient, scan.session]
+        carried = volume(arrays["map"][place[own.index].to_numpy()], own, about, native.voxels.shape)
         write_nifti(path, carried, native.affine, axes(scan) or "RAS")
         yield path
-
-
-def _plain(name: str) -> str:
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:LONGEST]
-    return re.sub(r"^\.+", "_", plain) or "_"

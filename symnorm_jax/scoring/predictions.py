@@ -13,21 +13,20 @@ POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those o
 
 
 def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd.DataFrame:
-    """The rows of what is embedded, whose target is known: patient, session, split, population and target."""
+    """List the rows of what is embedded whose target is known: patient, session, split, population and target."""
     rows = manifest.loc[arrays["index"]]
     outside = of_population(manifest, config.data.held_out).loc[rows.index]
     healthy = (rows.label == "healthy") & (rows.healthy_person | (config.data.train_on != "healthy_people"))
     of = np.where(outside, OUTSIDE, np.where(healthy, SAME, ABNORMAL))
-    found = rows[["patient", "session", "split"]].assign(
-        population=of, target=targets.values(rows, config.target), place=np.arange(len(rows))
-    )
+    found = rows[["patient", "session", "split"]].assign(population=of, place=np.arange(len(rows)))
+    found = found.assign(target=targets.values(rows, config.target))
     return found[np.isfinite(found.target)]
 
 
 def prediction_table(
     manifest: pd.DataFrame, embedded: dict[str, Arrays], training: pd.DataFrame, config: ConfigDict
 ) -> pd.DataFrame:
-    """A row for each volume of `embedded`, `{split: arrays}`, whose target is known, with what was `predicted`.
+    """Give each volume of `embedded`, `{split: arrays}`, whose target is known, a row with what was `predicted`.
 
     A number is in its own unit, a class the probability of `target.positive`; `training` are the rows trained on.
     """

@@ -3,13 +3,15 @@
 Computed on the host in float64.
 """
 
+from contextlib import suppress
 from functools import reduce
 
 import numpy as np
 
 from symnorm_jax.errors import ConfigError, EmbeddingError
-from symnorm_jax.scoring.moments import Moments, about, merge, stream
+from symnorm_jax.scoring.moments import Moments, about, merge, scatter, stream
 
+Array = np.ndarray
 EPSILON = float(np.finfo(np.float32).eps)
 MAX_CONDITION = 1 / EPSILON  # beyond it the smallest eigenvalue of a float32 covariance is rounding error
 CANDIDATES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
@@ -33,13 +35,9 @@ def ledoit_wolf(moments: Moments) -> float:
 
 
 def choose_shrinkage(
-    z: np.ndarray,
-    patients: np.ndarray,
-    folds: int = 5,
-    candidates: np.ndarray = CANDIDATES,
-    batch: int = 1024,
+    z: Array, patients: Array, folds: int = 5, candidates: Array = CANDIDATES, batch: int = 1024
 ) -> float:
-    """The candidate that makes z `[N, D]` of held-out patients `[N]` most likely, over folds of whole patients.
+    """Choose the candidate that makes z `[N, D]` of held-out patients `[N]` most likely, over folds of whole patients.
 
     Slices of one patient resemble each other, so the formulas, which count slices, shrink too little. Candidates
     below D / MAX_CONDITION are raised to it: from there on any covariance can be solved in float32.
@@ -68,18 +66,15 @@ def check_shrinkage(shrinkage: str | float) -> None:
 
 
 def number(shrinkage: str | float) -> float:
-    try:
-        number = float(shrinkage)
-    except ValueError:
-        number = np.nan
-    if not 0 <= number <= 1:
-        allowed = "oas, ledoit_wolf, auto or a number from 0 to 1"
-        raise ConfigError(f"score.shrinkage={shrinkage!r}; {allowed} is allowed.")
-    return number
+    """Read a shrinkage that is a number. Raises ConfigError for what is none, or outside [0, 1]."""
+    with suppress(ValueError):
+        if 0 <= float(shrinkage) <= 1:
+            return float(shrinkage)
+    raise ConfigError(f"score.shrinkage={shrinkage!r}; oas, ledoit_wolf, auto or a number from 0 to 1 is allowed.")
 
 
-def sample(moments: Moments) -> tuple[int, np.ndarray, np.ndarray]:
-    """n, mean `[D]` and covariance S `[D, D]` in float64, or the reason why there is no Gaussian in them."""
+def sample(moments: Moments) -> tuple[int, Array, Array]:
+    """Give n, mean `[D]` and covariance S `[D, D]` in float64. Raises EmbeddingError where they make no Gaussian."""
     n = int(moments.n)
     if n < 2:
         raise EmbeddingError(f"The healthy Gaussian was given {n} embeddings; at least 2 are needed.")
@@ -89,7 +84,7 @@ def sample(moments: Moments) -> tuple[int, np.ndarray, np.ndarray]:
                 f"{bad} of {np.size(value)} entries of the healthy embeddings' {name} are NaN or infinite; every "
                 f"embedding must be finite and, for float32 sums, below about 1e6."
             )
-    mean, covariance = np.asarray(moments.mean, np.float64), _scatter(moments) / n
+    mean, covariance = np.asarray(moments.mean, np.float64), scatter(moments) / n
     level, spread = np.sqrt(np.mean(mean**2)), np.sqrt(np.trace(covariance) / len(mean))
     if spread <= EPSILON * level:
         raise EmbeddingError(
@@ -99,32 +94,29 @@ def sample(moments: Moments) -> tuple[int, np.ndarray, np.ndarray]:
     return n, mean, covariance
 
 
-def _scatter(moments: Moments) -> np.ndarray:
-    return np.asarray(moments.m2, np.float64) + np.asarray(moments.lost, np.float64)
-
-
-def sphere(covariance: np.ndarray) -> np.ndarray:
-    """What shrinkage aims at: (trace S / D) I."""
+def sphere(covariance: Array) -> Array:
+    """Give what shrinkage aims at: (trace S / D) I."""
     return np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 
 
-def shrink(eigenvalues, shrinkage):
+def shrink(eigenvalues: Array, shrinkage) -> Array:
+    """Draw eigenvalues `[D]` to their mean by a shrinkage, or shrinkages `[C, 1]`."""
     return (1 - shrinkage) * eigenvalues + shrinkage * eigenvalues.mean()
 
 
-def rank_limited(eigenvalues: np.ndarray, n: int) -> np.ndarray:
-    """Ascending eigenvalues `[D]` of the covariance of n vectors: at most n - 1 of them are more than rounding."""
+def rank_limited(eigenvalues: Array, n: int) -> Array:
+    """Clear ascending eigenvalues `[D]` of the covariance of n vectors of rounding: at most n - 1 are more than 0."""
     dim = len(eigenvalues)
     return np.where(np.arange(dim) < dim - (n - 1), 0, np.maximum(eigenvalues, 0))
 
 
-def log_likelihood(train: Moments, test: Moments, candidates: np.ndarray) -> np.ndarray:
+def log_likelihood(train: Moments, test: Moments, candidates: Array) -> Array:
     """Log-likelihood `[C]`, up to a constant, of one set of vectors under Gaussians fitted to another.
 
     Shrinkage moves no eigenvector: one decomposition serves all candidates; the test set enters by its moments.
     """
     n, _, covariance = sample(train)
     eigenvalues, vectors = np.linalg.eigh(covariance)
-    power = np.einsum("ij,ij->j", vectors, _scatter(about(test, train.mean)) @ vectors)
+    power = np.einsum("ij,ij->j", vectors, scatter(about(test, train.mean)) @ vectors)
     spectrum = shrink(rank_limited(eigenvalues, n), candidates[:, None])
     return -0.5 * (int(test.n) * np.log(spectrum) + power / spectrum).sum(1)

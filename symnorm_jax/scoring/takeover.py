@@ -15,30 +15,29 @@ THRESHOLDS = ("source", "target")
 
 
 def source_of(config: ConfigDict) -> str | None:
-    """The finished run that one starts from; None from scratch, and from converted weights, which are networks only."""
+    """Name the finished run that one starts from; None from scratch, and from converted weights, only networks."""
     return config.init_from if config.init_from and not converted(config.init_from) else None
 
 
 def gaussian_of(run: str) -> Gaussian:
-    """The healthy Gaussian of a run."""
+    """Read the healthy Gaussian of a run."""
     return load(Path(run) / "gaussian.npz")
 
 
 def moments_of(run: str) -> Moments:
-    """The means and deviations by which a run sums its scores."""
+    """Read the means and deviations by which a run sums its scores."""
     return read_json(Path(run) / "thresholds.json")["moments"]
 
 
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
-    """`{score: {rule: fit}}` of a run at a level, the run named as their origin.
+    """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
     Values are None for patients whose scores that run makes of their slices otherwise than the section `score` here
     does, or by comparing them with its own slices (`calibrated`). Thresholds of groups are taken over where the same
     groups are asked for here.
     """
-    fitted = read_json(Path(run) / "thresholds.json")[level]
-    there = read_json(Path(run) / "config.json")["score"]
-    same = all(there.get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
+    fitted, there = (read_json(Path(run) / name) for name in ("thresholds.json", "config.json"))
+    same = all(there["score"].get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
     reason = f"{run} makes the scores of patients otherwise"
     changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}
 
@@ -47,9 +46,9 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
         kept = {key: value for key, value in fit.items() if not (other and "group" in key)}
         return kept | changes | {"origin": f"{run}: {fit['origin']}"}
 
-    return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted.items()}
+    return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted[level].items()}
 
 
 def zero_shot(run: str, manifest: pd.DataFrame, embedded: dict[str, Arrays], headline: str) -> pd.Series:
-    """The `headline` score of a run on slices that its own networks have embedded, nothing fitted anew."""
+    """Give the `headline` score of a run to samples that its own networks have embedded, nothing fitted anew."""
     return score_table(manifest, embedded, gaussian_of(run), moments_of(run))[headline]

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from symnorm_jax.statistics.metrics import ratio
+
 MOST = 512  # thresholds of a curve; more would not be seen
 RATES = np.linspace(0, 1, 101)  # at which sensitivity is read
 RECALLS = np.linspace(0.01, 1, 100)  # at which precision is read; at none nothing is called
@@ -20,7 +22,7 @@ class Counts(NamedTuple):
 
 
 def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients: int) -> Counts:
-    """Counts of scores `[N]` with positive `[N]` bool and the number `index` `[N]` of each case's patient.
+    """Count cases with scores `[N]`, positive `[N]` bool and the number `index` `[N]` of each case's patient.
 
     Thresholds are the scores themselves, or MOST of their quantiles where there are more.
     """
@@ -28,7 +30,10 @@ def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients:
     if len(values) > MOST:
         values = np.unique(np.quantile(score, np.linspace(0, 1, MOST), method="lower"))
     place = np.searchsorted(-values[::-1], -score)  # the first threshold, from the highest, that is reached
-    return Counts(*(_reached(place[chosen], index[chosen], patients, len(values)) for chosen in (positive, ~positive)))
+    tables = np.zeros((2, patients, 1 + len(values)), int)
+    for table, chosen in zip(tables, (positive, ~positive), strict=True):
+        np.add.at(table, (index[chosen], 1 + place[chosen]), 1)
+    return Counts(*tables.cumsum(2))
 
 
 def rates(found: Counts, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,8 +42,7 @@ def rates(found: Counts, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     NaN where there is nothing to divide by.
     """
     true, false = weight @ found.positive, weight @ found.negative
-    shares = (false, false[..., -1:]), (true, true[..., -1:]), (true, true + false)
-    return tuple(np.divide(x, n, out=np.full(x.shape, np.nan), where=n > 0) for x, n in shares)
+    return ratio(false, false[..., -1:]), ratio(true, true[..., -1:]), ratio(true, true + false)
 
 
 def roc(found: Counts, weights: np.ndarray) -> np.ndarray:
@@ -60,9 +64,3 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     if 2 * len(defined) <= len(values):
         return None
     return tuple(np.quantile(defined, (0.025, 0.975), axis=0))
-
-
-def _reached(place: np.ndarray, index: np.ndarray, patients: int, thresholds: int) -> np.ndarray:
-    table = np.zeros((patients, 1 + thresholds), int)
-    np.add.at(table, (index, 1 + place), 1)
-    return table.cumsum(1)

@@ -1,9 +1,11 @@
 """Variance of AUROCs, and of the difference of two on the same cases, without drawing anything again.
 
 DeLong, DeLong & Clarke-Pearson (Biometrics 44, 1988) for independent cases; Obuchowski (Biometrics 53, 1997) where
-the cases of one patient, such as its slices, are not independent. With one case a patient the two are the same.
-Quantiles are Student's, with one degree of freedom less than there are patients, where those papers take normal ones:
-with twenty patients a normal interval is too narrow, and in large cohorts it is the same.
+the cases of one patient, such as its slices, are not independent. Quantiles are Student's, with one degree of freedom
+less than there are patients, and not normal: with twenty patients a normal interval is too narrow.
+
+Functions take scores `[S, N]` or `[N]`, where larger is more abnormal, positive `[N]` bool, and patient `[N]`, the
+patient of each case (None: every case is independent). They raise InputError for shapes that differ and NaN scores.
 """
 
 from typing import NamedTuple
@@ -25,11 +27,13 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each positive `[S, N1]` the share of negatives below it, of each negative `[S, N0]` of positives above it.
+Array, Names = np.ndarray, np.ndarray | None
 
-    Takes scores `[S, N]`, where larger is more abnormal, and positive `[N]` bool. Ties count half, so both have the
-    AUROC as their mean. From ranks, as in Sun & Xu (IEEE Signal Process. Lett. 21, 2014).
+
+def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
+    """Share of negatives below each positive `[S, N1]`, and of positives above each negative `[S, N0]`.
+
+    Ties count half, so both have the AUROC as their mean. From ranks: Sun & Xu, IEEE Signal Process. Lett. 21 (2014).
     """
     ranks = rankdata(scores, axis=1)
     within = [rankdata(scores[:, chosen], axis=1) for chosen in (positive, ~positive)]
@@ -38,14 +42,10 @@ def placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np
     return below / max(above.shape[1], 1), above / max(below.shape[1], 1)
 
 
-def auroc_covariance(
-    scores: np.ndarray, positive: np.ndarray, patient: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """AUROC `[S]` of scores `[S, N]` with positive `[N]` bool, and their covariance matrix `[S, S]`.
+def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> tuple[Array, Array]:
+    """AUROCs `[S]` and their covariance matrix `[S, S]`.
 
-    Patient `[N]` names the patient of each case (None: every case is independent). NaN are the AUROCs without both
-    classes, and the covariances with a class in fewer than two patients. Raises InputError for shapes that differ and
-    for scores that are NaN.
+    NaN are the AUROCs without both classes, and the covariances with a class in fewer than two patients.
     """
     scores, positive, patient = _checked(scores, positive, patient)
     classes = positive, ~positive
@@ -53,54 +53,49 @@ def auroc_covariance(
         return np.full(len(scores), np.nan), np.full((len(scores), len(scores)), np.nan)
     placed = placements(scores, positive)
     auroc = placed[0].mean(1)
-    shares = [
-        _shares(x - auroc[:, None], patient[chosen], patient.max() + 1)
-        for x, chosen in zip(placed, classes, strict=True)
-    ]
+    shares = []  # what each patient adds [S, P] to the mean over a class
+    for placed_of, chosen in zip(placed, classes, strict=True):
+        sums = [np.bincount(patient[chosen], x, patient.max() + 1) for x in placed_of - auroc[:, None]]
+        shares.append(np.stack(sums) / chosen.sum())
     own = sum(_small_sample(patient[chosen]) * x @ x.T for chosen, x in zip(classes, shares, strict=True))
     both = shares[0] @ shares[1].T  # zero where every patient has one class
     return auroc, own + _small_sample(patient) * (both + both.T)
 
 
-def auroc_interval(
-    score: np.ndarray, positive: np.ndarray, patient: np.ndarray | None = None, level: float = 0.95
-) -> Interval:
-    """AUROC of score `[N]` with its interval, from `auroc_covariance`.
+def auroc_interval(score: Array, positive: Array, patient: Names = None, level: float = 0.95) -> Interval:
+    """AUROC with its interval, which is symmetric on the logit scale and so within 0 and 1.
 
-    Symmetric on the logit scale, within 0 and 1 therefore and closer to its level where patients are few (Pepe, The
-    Statistical Evaluation of Medical Tests, 2003). The bounds are NaN at an AUROC of 0 or 1, where the variance is 0.
+    It is then closer to its level where patients are few (Pepe, The Statistical Evaluation of Medical Tests, 2003). The
+    bounds are NaN at an AUROC of 0 or 1, where the variance is 0.
     """
     auroc, covariance = (float(x.squeeze()) for x in auroc_covariance(np.asarray(score)[None], positive, patient))
     if not 0 < auroc < 1:
         return Interval(auroc, np.nan, np.nan)
-    reach = _quantile(positive, patient, level) * np.sqrt(max(covariance, 0)) / (auroc * (1 - auroc))
+    reach = _student(positive, patient).ppf((1 + level) / 2) * np.sqrt(max(covariance, 0)) / (auroc * (1 - auroc))
     return Interval(auroc, float(expit(logit(auroc) - reach)), float(expit(logit(auroc) + reach)))
 
 
 def auroc_difference(
-    first: np.ndarray, second: np.ndarray, positive: np.ndarray, patient: np.ndarray | None = None, level: float = 0.95
+    first: Array, second: Array, positive: Array, patient: Names = None, level: float = 0.95
 ) -> Comparison:
-    """AUROC of score first `[N]` minus that of second `[N]` on the same cases, with the test that they are equal.
+    """AUROC of the first score minus that of the second, with a symmetric interval and the two-sided test.
 
-    Symmetric interval and two-sided test, from `auroc_covariance`. Scores that order the cases alike have p-value 1.
+    Scores that order the cases alike have p-value 1.
     """
     auroc, covariance = auroc_covariance(np.stack([first, second]), positive, patient)
     contrast = np.array([1.0, -1.0])
     value, deviation = contrast @ auroc, np.sqrt(np.maximum(contrast @ covariance @ contrast, 0))
-    reach = _quantile(positive, patient, level) * deviation
-    p_value = 2 * t.sf(abs(value) / np.maximum(deviation, np.finfo(float).tiny), _freedom(positive, patient))
+    student = _student(positive, patient)
+    reach = student.ppf((1 + level) / 2) * deviation
+    p_value = 2 * student.sf(abs(value) / np.maximum(deviation, np.finfo(float).tiny))
     return Comparison(float(value), float(value - reach), float(value + reach), float(p_value))
 
 
-def _freedom(positive, patient) -> int:
-    return len(positive if patient is None else np.unique(patient)) - 1
+def _student(positive, patient):
+    return t(len(positive if patient is None else np.unique(patient)) - 1)
 
 
-def _quantile(positive, patient, level: float) -> float:
-    return t.ppf((1 + level) / 2, _freedom(positive, patient))
-
-
-def _checked(scores, positive, patient) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(scores, positive, patient) -> tuple[Array, Array, Array]:
     """The same as arrays, patients as indices."""
     scores, positive = np.asarray(scores), np.asarray(positive, bool)
     patient = np.arange(positive.size) if patient is None else np.asarray(patient)
@@ -112,12 +107,7 @@ def _checked(scores, positive, patient) -> tuple[np.ndarray, np.ndarray, np.ndar
     return scores, positive, np.unique(patient, return_inverse=True)[1]
 
 
-def _shares(deviations: np.ndarray, patient: np.ndarray, patients: int) -> np.ndarray:
-    """What each patient adds `[S, P]` to the mean of deviations `[S, M]`."""
-    return np.stack([np.bincount(patient, one, patients) for one in deviations]) / len(patient)
-
-
-def _small_sample(patient: np.ndarray) -> float:
+def _small_sample(patient: Array) -> float:
     """The factor that makes a sum of squares over patients an unbiased variance."""
     count = len(np.unique(patient))
     return count / (count - 1) if count > 1 else np.nan

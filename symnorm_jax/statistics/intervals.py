@@ -1,8 +1,7 @@
 """Confidence intervals from a bootstrap over patients.
 
-Slices of one patient say much the same thing, so what is drawn again is the patient with all its slices: the
-number of patients decides how wide an interval is. One set of replicates serves every metric of every score,
-which makes the differences between them paired.
+What is drawn again is the patient with all its slices, which say much the same thing. One set of replicates serves
+every metric of every score, which makes the differences between them paired.
 
     drawn = patient_weights(patients)
     first, second = (partial(auroc, score, positive, patient=drawn.index) for score in scores)
@@ -21,6 +20,7 @@ from scipy.stats import norm
 from symnorm_jax.errors import InputError
 
 Metric = Callable[[np.ndarray], np.ndarray]  # weights [R, P] to values [R], as partial(auroc, score, positive, ...)
+Values = dict[str, float | str | None]  # {"value", "low", "high"} and, where there is no value, perhaps {"reason"}
 
 KINDS = ("percentile", "bca")
 BLOCK = 2**22  # weights evaluated together; more only costs memory
@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 
 
 def patient_weights(patients: np.ndarray, replicates: int = 1000, seed: int = 0) -> Resamples:
-    """Replicates of a cohort with samples of patients `[N]`: each draws P of the P patients with replacement.
+    """Draw replicates of a cohort with samples of patients `[N]`: each has P of the P patients, with replacement.
 
     A single patient shows no spread between patients: there are no replicates, and every interval is NaN.
     """
@@ -59,18 +59,19 @@ def patient_weights(patients: np.ndarray, replicates: int = 1000, seed: int = 0)
 
 
 def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile") -> Interval:
-    """The metric of the cohort itself, and its interval over the replicates in weights `[R, P]`.
+    """Measure the metric of the cohort itself, and its interval over the replicates in weights `[R, P]`.
 
     `percentile` takes quantiles of the replicates. `bca` moves them by what the bootstrap is biased and by how its
-    spread changes with the value (Efron 1987), for which every column of weights must be a patient. Replicates in
-    which the metric is undefined (NaN) are left out; if half or more are, the bounds are NaN. Raises InputError for
-    another kind, and for a level outside (0, 1).
+    spread changes with the value (Efron 1987); every column of weights must then be a patient. Undefined replicates
+    (NaN) are left out; if half or more are, the bounds are NaN. Raises InputError for another kind or level.
     """
     if kind not in KINDS or not 0 < level < 1:
         raise InputError(f"kind={kind!r}, level={level}; one of {list(KINDS)} and a level between 0 and 1 are needed.")
     columns = weights.shape[1]
     without = 1 - np.eye(columns) if kind == "bca" else np.empty((0, columns))
-    values = _evaluated(metric, np.concatenate([np.ones((1, columns)), without, weights]))
+    rows = np.concatenate([np.ones((1, columns)), without, weights])
+    block = max(BLOCK // max(columns, 1), 1)
+    values = np.concatenate([metric(rows[start : start + block]) for start in range(0, len(rows), block)])
     value, jackknife, replicates = values[0], values[1 : 1 + len(without)], values[1 + len(without) :]
     defined = replicates[~np.isnan(replicates)]
     if 2 * len(defined) <= len(replicates) or np.isnan(value):
@@ -82,16 +83,15 @@ def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str
     return Interval(float(value), float(low), float(high))
 
 
-def difference(
-    first: Metric, second: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile"
-) -> Interval:
-    """Interval of first minus second, both measured on the same replicates; see `interval`."""
-    return interval(lambda weight: first(weight) - second(weight), weights, level, kind)
+def difference(first: Metric, second: Metric, weights: np.ndarray, **how) -> Interval:
+    """Measure first minus second on the same replicates; `how` is the level and kind of `interval`."""
+    return interval(lambda weight: first(weight) - second(weight), weights, **how)
 
 
-def _evaluated(metric: Metric, weights: np.ndarray) -> np.ndarray:
-    block = max(BLOCK // max(weights.shape[1], 1), 1)
-    return np.concatenate([metric(weights[start : start + block]) for start in range(0, len(weights), block)])
+def as_json(found: Interval, reason: str = "") -> Values:
+    """Write an interval as JSON, which has no NaN, to six decimals; without a value there is the reason, if given."""
+    values = {bound: None if np.isnan(x) else round(float(x), 6) for bound, x in found._asdict().items()}
+    return values | ({"reason": reason} if reason and values["value"] is None else {})
 
 
 def _corrected(shares: np.ndarray, value: float, replicates: np.ndarray, jackknife: np.ndarray) -> np.ndarray:

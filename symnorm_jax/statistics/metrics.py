@@ -1,10 +1,10 @@
 """How well a score separates abnormal from normal, in a cohort and in all its bootstrap replicates at once.
 
-A metric takes score `[N]`, where larger is more abnormal, positive `[N]` bool, and weight `[..., N]`, how often
-each sample counts (None: once; leading axes are replicates). With patient `[N]`, the index of the patient of each
-sample, weight is `[..., P]`, how often each patient counts, which is the quicker by far. It returns `[...]` in float64,
-NaN where it is undefined, and raises InputError for shapes that differ and for scores that are NaN, which no ordering
-can place.
+A metric takes score `[N]`, where larger is more abnormal, or what is `called` abnormal `[N]` bool at a threshold, and
+positive `[N]` bool. Weight `[..., P]` says how often each patient counts (None: once; leading axes are replicates), and
+patient `[N]` is the index of each sample's patient (None: every sample is a patient of its own). A metric returns
+`[...]` in float64, NaN where it is undefined. It raises InputError for shapes that differ, and for scores that are NaN,
+which no ordering can place.
 """
 
 from collections.abc import Callable
@@ -18,45 +18,38 @@ from scipy.sparse import csr_array
 from symnorm_jax.errors import InputError
 
 Array = np.ndarray
+Maybe = np.ndarray | None
 
 
-def auroc(score: Array, positive: Array, weight: Array | None = None, patient: Array | None = None) -> Array:
+def auroc(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Share of positive-negative pairs whose positive scores higher, ties counting half (Mann-Whitney)."""
     return auroc_within(score, positive, np.zeros(np.size(score)), weight, patient)
 
 
-def auroc_within(
-    score: Array, positive: Array, stratum: Array, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """The same among pairs within one stratum `[N]` only: what differs between strata earns nothing."""
-    by_sample = patient is None
+def auroc_within(score: Array, positive: Array, stratum: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """AUROC among pairs within one stratum `[N]` only: what differs between strata earns nothing."""
     score, positive, weight, patient = _checked(score, positive, weight, patient)
-    if not by_sample:
-        counts = pair_counts(score, positive, patient, weight.shape[-1], stratum)
-        return _ratio(*(_quadratic(weight, count) for count in counts))
-    members = [np.flatnonzero(stratum == one) for one in np.unique(stratum)]
-    counts = [_pairs(score[rows], positive[rows], weight[..., rows]) for rows in members]
-    return _ratio(sum(concordant for concordant, _ in counts), sum(pairs for _, pairs in counts))
+    counts = pair_counts(score, positive, patient, weight.shape[-1], stratum)
+    return ratio(*(_quadratic(weight, count) for count in counts))
 
 
 def auroc_adjusted(
-    score: Array, positive: Array, covariates: Array, weight: Array | None = None, patient: Array | None = None
+    score: Array, positive: Array, covariates: Array, weight: Maybe = None, patient: Maybe = None
 ) -> Array:
     """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
 
-    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009) in its semiparametric variant: a linear location
-    model of the negatives, with the empirical distribution of its residuals. The regression is fitted once, to every
-    negative counting once, and not anew in each replicate. Raises InputError for covariates of another shape, or that
-    are not finite. NaN where there are not more negatives than coefficients.
+    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009), with a linear location model, fitted once, to
+    every negative counting once. NaN without more negatives than coefficients. Raises InputError for covariates of
+    another shape, or that are not finite.
     """
-    score, positive, weight_or_one, _ = _checked(score, positive, weight, patient)
+    score, positive, known, _ = _checked(score, positive, weight, patient)
     covariates = np.asarray(covariates, float)
     if covariates.shape[:1] != score.shape or covariates.ndim != 2 or not np.isfinite(covariates).all():
         raise InputError(
             f"Covariates have shape {covariates.shape} for {len(score)} scores; finite [N, K] ones are needed."
         )
     if (~positive).sum() <= covariates.shape[1] + 1:
-        return np.full(weight_or_one.shape[:-1], np.nan)
+        return np.full(known.shape[:-1], np.nan)
     scaled = (covariates - covariates.mean(0)) / np.maximum(covariates.std(0), np.finfo(float).tiny)
     design = np.column_stack([np.ones(len(score)), scaled])
     coefficients, *_ = np.linalg.lstsq(design[~positive], score[~positive].astype(float))
@@ -65,30 +58,23 @@ def auroc_adjusted(
 
 
 def partial_auroc(
-    score: Array,
-    positive: Array,
-    weight: Array | None = None,
-    patient: Array | None = None,
-    most_false: float = 0.1,
+    score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None, most_false: float = 0.1
 ) -> Array:
     """Area under the ROC curve up to the false-positive rate `most_false`, where 0.5 is chance and 1 perfect.
 
-    Standardised by the areas of chance and of a perfect score in the same range (McClish 1989); the curve is
+    Standardised by the areas of chance and of a perfect score in the same range (McClish 1989). The curve is
     interpolated linearly, as through ties. Raises InputError for a rate outside (0, 1].
     """
     if not 0 < most_false <= 1:
         raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
     score, positive, weight, patient = _checked(score, positive, weight, patient)
-    negatives = weight @ _by_patient(~positive, patient, weight)
-    area = _area_by_thresholds(_trapezium, score, positive, weight, patient, most_false * negatives)
-    share = _ratio(area, negatives * (weight @ _by_patient(positive, patient, weight)))
+    true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
+    area = _area_by_thresholds(_trapezium, score, positive, weight, patient, most_false * false)
     chance = most_false**2 / 2
-    return (1 + (share - chance) / (most_false - chance)) / 2
+    return (1 + (ratio(area, false * true) - chance) / (most_false - chance)) / 2
 
 
-def average_precision(
-    score: Array, positive: Array, weight: Array | None = None, patient: Array | None = None
-) -> Array:
+def average_precision(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Mean over the positives of the precision at their score, equal scores being one threshold.
 
     NaN without positives, and without negatives, when every score would earn 1.
@@ -96,73 +82,57 @@ def average_precision(
     score, positive, weight, patient = _checked(score, positive, weight, patient)
     true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
     area = _area_by_thresholds(_step_of_precision, score, positive, weight, patient, false)
-    return _ratio(area, np.where(false > 0, true, 0))
+    return ratio(area, np.where(false > 0, true, 0))
 
 
-def sensitivity(
-    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """Share of the positives that are called abnormal: score >= threshold."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    return _share(positive & (score >= threshold), positive, weight, patient)
-
-
-def specificity(
-    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """Share of the negatives that are called normal: score < threshold. One minus it is the false-positive rate."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    return _share(~positive & (score < threshold), ~positive, weight, patient)
-
-
-def positive_predictive_value(
-    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """Share of those called abnormal that are positive, at the prevalence of the cohort: the precision."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    return _share(positive & (score >= threshold), score >= threshold, weight, patient)
-
-
-def negative_predictive_value(
-    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """Share of those called normal that are negative, at the prevalence of the cohort."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    return _share(~positive & (score < threshold), score < threshold, weight, patient)
-
-
-def f1(
-    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """Harmonic mean of sensitivity and positive predictive value, at the prevalence of the cohort."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    called = score >= threshold
-    return _share(2 * (positive & called), positive.astype(int) + called, weight, patient)
-
-
-def accuracy(
-    score: Array, positive: Array, threshold: float, weight: Array | None = None, patient: Array | None = None
-) -> Array:
-    """Share of all samples that are called what they are."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    return _share(positive == (score >= threshold), np.ones(len(score)), weight, patient)
-
-
-def prevalence(positive: Array, weight: Array | None = None, patient: Array | None = None) -> Array:
+def prevalence(positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Share of positives: the average precision, and if above one half the accuracy, of knowing nothing."""
-    _, positive, weight, patient = _checked(np.zeros(len(positive)), positive, weight, patient)
-    return _share(positive, np.ones(len(positive)), weight, patient)
+    return _share(lambda called, positive: (positive, called), np.ones(len(positive)), positive, weight, patient)
 
 
-def pair_counts(
-    score: Array, positive: Array, patient: Array, patients: int, stratum: Array | None = None
-) -> tuple[Array, Array]:
+def sensitivity(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Share of the positives that are called abnormal."""
+    return _share(lambda called, positive: (called & positive, positive), called, positive, weight, patient)
+
+
+def specificity(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Share of the negatives that are called normal: one minus the false-positive rate."""
+    return sensitivity(~np.asarray(called, bool), ~np.asarray(positive, bool), weight, patient)
+
+
+def positive_predictive_value(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Share of those called abnormal that are positive, at the prevalence of the cohort: the precision."""
+    return _share(lambda called, positive: (called & positive, called), called, positive, weight, patient)
+
+
+def negative_predictive_value(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Share of those called normal that are negative, at the prevalence of the cohort."""
+    return positive_predictive_value(~np.asarray(called, bool), ~np.asarray(positive, bool), weight, patient)
+
+
+def f1(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Harmonic mean of sensitivity and positive predictive value, at the prevalence of the cohort."""
+    return _share(
+        lambda called, positive: (2 * (called & positive), 1 * called + positive), called, positive, weight, patient
+    )
+
+
+def accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Share of all samples that are called what they are."""
+    return _share(lambda called, positive: (called == positive, called | True), called, positive, weight, patient)
+
+
+def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+    """Mean of sensitivity and specificity."""
+    return np.mean([of(called, positive, weight, patient) for of in (sensitivity, specificity)], 0)
+
+
+def pair_counts(score: Array, positive: Array, patient: Array, patients: int, stratum: Array) -> tuple[Array, Array]:
     """Pairs of a positive of patient p and a negative of patient q in one stratum: concordant, and all, `[P, P]`.
 
     Ties are half concordant. With patients counting w `[P]` times, the AUROC is w'Kw / w'Nw of the two. Takes score,
     positive, patient and stratum `[N]`, and the number of patients P.
     """
-    stratum = np.zeros(len(score)) if stratum is None else stratum
     concordant, pairs = np.zeros((2, patients, patients))
     for one in np.unique(stratum):
         rows = [np.flatnonzero((stratum == one) & chosen) for chosen in (positive, ~positive)]
@@ -176,23 +146,28 @@ def pair_counts(
     return concordant, pairs
 
 
+def ratio(part: Array, whole: Array) -> Array:
+    """Divide part by whole; NaN where the whole is not above 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
 def _checked(score, positive, weight, patient) -> tuple[Array, Array, Array, Array]:
-    """The same as arrays; without patients, every sample is one of its own."""
+    """The same as arrays; where everybody counts once, all samples are one patient's, which is as good and quicker."""
     score, positive = np.asarray(score), np.asarray(positive, bool)
-    own = patient is None
-    patient = np.arange(score.size) if own else np.asarray(patient)
-    weight = np.ones(patient.max(initial=-1) + 1) if weight is None else np.asarray(weight, float)
-    if score.ndim != 1 or positive.shape != score.shape or own and weight.shape[-1:] != score.shape:
-        shapes = f"{score.shape}, {positive.shape} and {weight.shape}"
+    index = np.arange(score.size) if patient is None else np.asarray(patient)
+    counts = np.ones(index.max(initial=-1) + 1) if weight is None else np.asarray(weight, float)
+    if score.ndim != 1 or positive.shape != score.shape or patient is None and counts.shape[-1:] != score.shape:
+        shapes = f"{score.shape}, {positive.shape} and {counts.shape}"
         raise InputError(f"Scores, labels and weights have shapes {shapes}; [N], [N] and [..., N] are needed.")
-    if patient.shape != score.shape or patient.size and not 0 <= patient.min() <= patient.max() < weight.shape[-1]:
+    if index.shape != score.shape or index.size and not 0 <= index.min() <= index.max() < counts.shape[-1]:
         raise InputError(
-            f"Patients have shape {patient.shape} for {len(score)} scores and {weight.shape[-1]} weights; "
+            f"Patients have shape {index.shape} for {len(score)} scores and {counts.shape[-1]} weights; "
             "[N] indices below the number of weights are needed."
         )
     if bad := np.isnan(score).sum():
         raise InputError(f"{bad} of {len(score)} scores are NaN; every sample needs a score.")
-    return score, positive, weight, patient
+    return (score, positive, np.ones(1), np.zeros_like(index)) if weight is None else (score, positive, counts, index)
 
 
 def _quadratic(weight, matrix) -> Array:
@@ -210,18 +185,10 @@ def _by_patient(values, patient, weight) -> Array:
     return np.bincount(patient, values, weight.shape[-1])
 
 
-def _share(part, whole, weight, patient) -> Array:
-    return _ratio(*(weight @ _by_patient(values, patient, weight) for values in (part, whole)))
-
-
-def _pairs(score, positive, weight) -> tuple[Array, Array]:
-    """Weight `[...]` of concordant pairs, and of all pairs: area under the ROC curve, and of its box."""
-    order = np.argsort(score)[::-1]
-    score, positive, weight = score[order], positive[order], weight[..., order]
-    ends = _last_of_ties(score)
-    true, false = ((weight * chosen).cumsum(-1)[..., ends] for chosen in (positive, ~positive))
-    middle = true - np.diff(true, prepend=0) / 2
-    return (np.diff(false, prepend=0) * middle).sum(-1), true[..., -1] * false[..., -1]
+def _share(parts: Callable, called, positive, weight, patient) -> Array:
+    """The weighted count of one part of the samples by that of another, as `parts` makes them of called, positive."""
+    called, positive, weight, patient = _checked(called, positive, weight, patient)
+    return ratio(*(weight @ _by_patient(one, patient, weight) for one in parts(called.astype(bool), positive)))
 
 
 def _last_of_ties(score) -> Array:
@@ -262,8 +229,3 @@ def _trapezium(before, counts, limit):
     rise, run = counts - before
     width = jnp.clip(limit - before[1], 0, run)
     return width * (before[0] + rise * width / jnp.maximum(run, jnp.finfo(float).tiny) / 2)
-
-
-def _ratio(part, whole) -> Array:
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

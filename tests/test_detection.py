@@ -7,27 +7,28 @@ import pytest
 from test_postprocess import flood
 
 from symnorm_jax.evaluation.detection import Sums, detect, froc, of_lesions, summed
-from symnorm_jax.evaluation.pixels import NO_LESION, levels
-from symnorm_jax.evaluation.postprocess import PostProcessing, Volume, processed
-from symnorm_jax.statistics.intervals import patient_weights
+from symnorm_jax.evaluation.pixels import NO_LESION, cuts
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, processed
+from symnorm_jax.statistics.intervals import Resamples, patient_weights
 
 NONE = PostProcessing((), erosion=0.0, median=1, smallest=2, spacing=3.0)
 PATIENTS = np.array(["a", "b", "c"])
-NO_WEIGHTS = np.zeros((0, 3), int)
+ALONE = patient_weights(PATIENTS[:1])
+NOBODY_AGAIN = Resamples(PATIENTS, np.arange(3), np.zeros((0, 3), int))
 
 
-def scan(values, lesion, patient="a", brain=None) -> Volume:
+def scan(values, lesion, patient="a", brain=None) -> MapStack:
     values = np.asarray(values, np.float16)
     brain = np.ones(values.shape, bool) if brain is None else brain
     flags = np.ones(len(values), bool), np.zeros(len(values), bool)
-    return processed(Volume(patient, "", values, brain, np.asarray(lesion, bool), *flags), NONE)
+    return processed(MapStack(patient, "", values, brain, np.asarray(lesion, bool), *flags), NONE)
 
 
 def empty(shape=(3, 9, 9)):
     return np.zeros(shape), np.zeros(shape, bool)
 
 
-def cohort(seed=0, shape=(4, 9, 9)) -> list[Volume]:
+def cohort(seed=0, shape=(4, 9, 9)) -> list[MapStack]:
     """Scans of three patients, the last without lesions; `a` has two."""
     rng = np.random.default_rng(seed)
     found = []
@@ -83,7 +84,7 @@ def test_corners_join_and_gaps_part():
 
 def test_how_thick_slices_are_plays_no_part():
     test, threshold = cohort(), {"value": 1.5}
-    found = [of_lesions(test, threshold, NONE._replace(spacing=x), 1, PATIENTS, NO_WEIGHTS) for x in (1.0, 7.0)]
+    found = [of_lesions(test, threshold, NONE._replace(spacing=x), 1, NOBODY_AGAIN) for x in (1.0, 7.0)]
     assert found[0] == found[1]
     turned = [
         x._replace(
@@ -91,7 +92,7 @@ def test_how_thick_slices_are_plays_no_part():
         )
         for x in test
     ]
-    assert of_lesions(turned, threshold, NONE, 1, PATIENTS, NO_WEIGHTS)["metrics"] == found[0]["metrics"]
+    assert of_lesions(turned, threshold, NONE, 1, NOBODY_AGAIN)["metrics"] == found[0]["metrics"]
 
 
 def test_a_lesion_below_the_smallest_is_neither_found_nor_missed_nor_false():
@@ -120,7 +121,7 @@ def test_operation_at_the_threshold_is_what_counting_gives():
     counted = [by_hand(volume, 1.5, 2) for volume in test]
     sizes, hits = (np.concatenate([x[place] for x in counted]) for place in (0, 1))
     false, true = (sum(x[place] for x in counted) for place in (2, 3))
-    found = of_lesions(test, {"value": 1.5}, NONE, 2, PATIENTS, NO_WEIGHTS)
+    found = of_lesions(test, {"value": 1.5}, NONE, 2, NOBODY_AGAIN)
     metrics = {name: x["value"] for name, x in found["metrics"].items()}
     assert metrics["sensitivity"] == pytest.approx(hits.mean(), abs=1e-6) and 0 < hits.mean() < 1
     assert metrics["precision"] == pytest.approx(true / (true + false), abs=1e-6)
@@ -146,11 +147,11 @@ def test_froc_reads_the_last_threshold_before_false_positives_exceed_the_point()
 
 def test_froc_equals_a_walk_and_never_falls():
     test = cohort()
-    thresholds = levels(test, 0.1)
+    thresholds = cuts(test, 0.1)
     counted = [[by_hand(volume, threshold, 1) for volume in test] for threshold in thresholds]
     rate = [np.mean([x[2] for x in one]) for one in counted]
     found = [np.concatenate([x[1] for x in one]).mean() for one in counted]
-    metrics = of_lesions(test, {"value": 1.0}, NONE, 1, PATIENTS, NO_WEIGHTS)["metrics"]
+    metrics = of_lesions(test, {"value": 1.0}, NONE, 1, NOBODY_AGAIN)["metrics"]
     expected = []
     for point in (1, 2, 4, 8):
         best = 0.0
@@ -164,7 +165,7 @@ def test_froc_equals_a_walk_and_never_falls():
 
 
 def test_the_curve_only_rises_in_sensitivity():
-    found = of_lesions(cohort(), {"value": 1.0}, NONE, 1, PATIENTS, NO_WEIGHTS)["curve"]
+    found = of_lesions(cohort(), {"value": 1.0}, NONE, 1, NOBODY_AGAIN)["curve"]
     assert (np.diff(found["sensitivity"]) >= 0).all() and (np.diff(found["threshold"]) < 0).all()
     assert len(found["threshold"]) == len(found["false_positives"]) == len(found["sensitivity"])
 
@@ -174,14 +175,14 @@ def test_calling_the_whole_brain_finds_nothing():
     _, lesion = empty()
     lesion[1, 4, 4] = True
     for values in (np.ones(lesion.shape), np.where(np.arange(9) < 8, 1.0, 0.0) * np.ones(lesion.shape)):
-        found = of_lesions([scan(values, lesion)], {"value": 1.0}, NONE, 1, PATIENTS[:1], np.zeros((0, 1), int))
+        found = of_lesions([scan(values, lesion)], {"value": 1.0}, NONE, 1, ALONE)
         assert found["metrics"]["froc_8"]["value"] == 0 and found["curve"]["threshold"] == []
 
 
 def test_a_perfect_map_finds_all_at_no_false_positive():
     _, lesion = empty()
     lesion[0, 0, 0] = lesion[1, 5, 5] = True
-    found = of_lesions([scan(lesion, lesion)], {"value": 1.0}, NONE, 1, PATIENTS[:1], np.zeros((0, 1), int))
+    found = of_lesions([scan(lesion, lesion)], {"value": 1.0}, NONE, 1, ALONE)
     assert found["metrics"]["froc_1"]["value"] == 1 and found["metrics"]["false_positives"]["value"] == 0
 
 
@@ -190,14 +191,14 @@ def test_levels_call_no_more_of_the_brain_than_they_may(share):
     rng = np.random.default_rng(0)
     values = np.where(rng.random((4, 20, 20)) < share, 1.0, 0.0) + 0.01 * rng.integers(0, 2, (4, 20, 20))
     test = [scan(values, values > 2)]
-    found = levels(test, 0.1)
+    found = cuts(test, 0.1)
     assert len(found) <= 40 and all((test[0].values >= x).mean() <= 0.1 for x in found)
     assert (len(found) > 0) == (share < 0.3) and (np.diff(found) < 0).all()
 
 
 def test_an_empty_truth_has_false_positives_and_no_sensitivity():
     test = [x._replace(lesion=np.zeros_like(x.lesion)) for x in cohort()]
-    found = of_lesions(test, {"value": 1.5}, NONE, 1, PATIENTS, np.ones((9, 3), int))
+    found = of_lesions(test, {"value": 1.5}, NONE, 1, NOBODY_AGAIN._replace(patient_weight=np.ones((9, 3), int)))
     for name in ("froc_1", "froc_mean", "sensitivity", "sensitivity_small"):
         assert found["metrics"][name] == {"value": None, "low": None, "high": None, "reason": NO_LESION}
     assert found["metrics"]["false_positives"]["value"] > 0 and found["metrics"]["precision"]["value"] == 0
@@ -206,34 +207,37 @@ def test_an_empty_truth_has_false_positives_and_no_sensitivity():
 
 
 def test_an_empty_prediction_finds_nothing_and_has_no_precision():
-    metrics = of_lesions(cohort(), {"value": 99.0}, NONE, 1, PATIENTS, np.ones((9, 3), int))["metrics"]
+    metrics = of_lesions(
+        cohort(), {"value": 99.0}, NONE, 1, NOBODY_AGAIN._replace(patient_weight=np.ones((9, 3), int))
+    )["metrics"]
     assert metrics["sensitivity"]["value"] == metrics["false_positives"]["value"] == 0
     assert metrics["precision"]["value"] is None and "called" in metrics["precision"]["reason"]
 
 
 def test_without_a_threshold_there_is_the_reason_and_the_curve():
     at = {"value": None, "origin": "val", "reason": "The validation split has no maps."}
-    found = of_lesions(cohort(), at, NONE, 1, PATIENTS, NO_WEIGHTS)["metrics"]
+    found = of_lesions(cohort(), at, NONE, 1, NOBODY_AGAIN)["metrics"]
     assert found["sensitivity_large"]["reason"] == found["false_positives"]["reason"] == at["reason"]
     assert found["froc_8"]["value"] > 0
-    assert found.keys() == of_lesions(cohort(), {"value": 1.0}, NONE, 1, PATIENTS, NO_WEIGHTS)["metrics"].keys()
+    assert found.keys() == of_lesions(cohort(), {"value": 1.0}, NONE, 1, NOBODY_AGAIN)["metrics"].keys()
 
 
 def test_a_single_patient_has_values_and_no_interval():
     test = [x for x in cohort() if x.patient == "a"]
-    drawn = patient_weights(np.array(["a"])).patient_weight
-    found = of_lesions(test, {"value": 1.0}, NONE, 1, np.array(["a"]), drawn)["metrics"]
+    found = of_lesions(test, {"value": 1.0}, NONE, 1, ALONE)["metrics"]
     assert found["sensitivity"]["value"] > 0 and found["froc_8"]["low"] is None
 
 
 def test_patients_are_counted_as_often_as_they_are_drawn():
     test, weight = cohort(), np.array([2, 0, 1])
     drawn = [x for x in test for _ in range(dict(zip("abc", weight, strict=True))[x.patient])]
-    steps = levels(test, 0.1)
+    steps = cuts(test, 0.1)
     found = summed(detect(test, steps, NONE, 1), PATIENTS)
     again = summed(detect(drawn, steps, NONE, 1), PATIENTS)
     assert froc(found, weight[None]).tolist() == froc(again, np.ones((1, 3))).tolist()
-    low = of_lesions(test, {"value": 1.5}, NONE, 1, PATIENTS, np.stack([weight] * 4))["metrics"]
-    same = of_lesions(drawn, {"value": 1.5}, NONE, 1, PATIENTS, NO_WEIGHTS)["metrics"]
+    low = of_lesions(test, {"value": 1.5}, NONE, 1, NOBODY_AGAIN._replace(patient_weight=np.stack([weight] * 4)))[
+        "metrics"
+    ]
+    same = of_lesions(drawn, {"value": 1.5}, NONE, 1, NOBODY_AGAIN)["metrics"]
     for name in ("sensitivity", "precision", "false_positives"):
         assert low[name]["low"] == low[name]["high"] == same[name]["value"]

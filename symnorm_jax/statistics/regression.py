@@ -1,0 +1,46 @@
+"""How far a predicted number is from the true one, in a cohort and in all its bootstrap replicates at once.
+
+A metric takes predicted and target `[N]`, weight `[R, P]`, how often each patient counts in R replicates, and patient
+`[N]`, the index of each row's patient. It returns `[R]`, NaN where it is undefined.
+"""
+
+import numpy as np
+
+from symnorm_jax.statistics.metrics import ratio
+
+Array = np.ndarray
+
+
+def mean_absolute_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Mean absolute difference, in the unit of the target."""
+    return _mean(np.abs(predicted - target), weight[:, patient])
+
+
+def root_mean_squared_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Root of the mean squared difference, in the unit of the target."""
+    return np.sqrt(_mean((predicted - target) ** 2, weight[:, patient]))
+
+
+def determination(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """1 - squared error over the variance of the target; NaN where the target does not vary."""
+    weight = weight[:, patient]
+    variance = _mean(target**2, weight) - _mean(target, weight) ** 2
+    return 1 - _over(_mean((predicted - target) ** 2, weight), variance)
+
+
+def correlation(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Pearson's correlation; NaN where either does not vary."""
+    (p, t), weight = (x - x.mean() for x in (predicted, target)), weight[:, patient]
+    means = _mean(p, weight), _mean(t, weight)
+    shared = _mean(p * t, weight) - means[0] * means[1]
+    spread = [_mean(x**2, weight) - mean**2 for x, mean in zip((p, t), means, strict=True)]
+    return _over(shared, np.sqrt(np.maximum(spread[0], 0) * np.maximum(spread[1], 0)))
+
+
+def _mean(x: Array, weight: Array) -> Array:
+    return _over(weight @ x, weight.sum(1))
+
+
+def _over(part: Array, whole: Array) -> Array:
+    """The ratio; a variance below 1e-12 is what rounding left of none."""
+    return ratio(part, np.where(whole > 1e-12, whole, 0))
