@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.compare.entries import Entry, read_entries, refuse_other_cases
@@ -18,11 +19,11 @@ from symnorm_jax.progress import progress
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics.delong import auroc_difference
 from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, difference, interval, patient_weights
-from symnorm_jax.statistics.paired import bootstrap_p_value, holm, mcnemar, non_inferiority, proportion_difference
+from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiority
 
 
 def compare(runs: list[Path], level: str = "sample") -> dict:
-    """`{"reference", "level", "metric", "margin", "lines": [...]}` as JSON; the first of the `runs` is the reference.
+    """Pair the first of the `runs` with the others: `{"reference", "level", "metric", "margin", "lines": [...]}`, as JSON.
 
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
     `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a
@@ -40,18 +41,13 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     lines = [_line(entry, drawn, config) for entry in progress(entries, "comparing", len(entries))]
     for line, entry in zip(lines[1:], rivals, strict=True):
         line["paired"] = _paired(first, entry, drawn, level, config)
-    p_values = [line["paired"]["p_value"] for line in lines[1:]]
-    defined = [p for p in p_values if p is not None]
-    adjusted = iter(holm(np.array(defined)))
-    for line, p in zip(lines[1:], p_values, strict=True):
-        line["paired"]["p_value_holm"] = None if p is None else float(next(adjusted))
+    correct([line["paired"] for line in lines[1:]])
     tried = {entry.name: _on_validation(entry, config) for entry in rivals}
     best = max(tried, key=tried.get, default=None)
-    cases = first.cases[level]
-    sample = sample_of(config)
+    cases, sample = first.cases[level], sample_of(config)
     metric = sample.primary if level == "sample" else primary(cases)
     about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
-    about |= {"patients": int(cases.patient.nunique())}
+    about["patients"] = int(cases.patient.nunique())
     about |= {"sample": sample.noun, "samples": len(cases)} if level == "sample" else {}
     return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
 
@@ -61,26 +57,23 @@ def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict
     for level, cases in entry.cases.items():
         found = separations(cases, entry.score, config, drawn[level])
         weights, kind = drawn[level].patient_weight, config.evaluation.interval
-        values = {metric: interval(of, weights, kind=kind) for metric, of in found.items()}
-        line[level] = {metric: plain(value) for metric, value in values.items()}
+        line[level] = {metric: plain(interval(of, weights, kind=kind)) for metric, of in found.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
-    name = "map" if own(entry.score) else entry.score
-    return line | {"pixel": maps.get(name, {})}
+    return line | {"pixel": maps.get("map" if own(entry.score) else entry.score, {})}
 
 
 def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str, config: ConfigDict) -> dict:
-    """The reference minus a rival: what separates them, and whether it may be called at least as good.
+    """Compare the reference with another: what separates them, and whether it may be called at least as good.
 
     `difference` is that of the primary metric of the `level`, `p_value` that it is none, from the same replicates, and
     `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
-    difference with the test of DeLong, clustered by patient. `accuracy` is that at the two thresholds, with the test of
-    McNemar, clustered. Beside slices there is also `patient`, the difference of the AUROC of patients. `pixel` is that
-    of the average precision of pixels.
+    difference with the test of DeLong, clustered by patient. Beside samples there is also `patient`, the difference of
+    the AUROC of patients. `pixel` is that of the average precision of pixels.
     """
-    found, kind = {}, config.evaluation.interval
-    for one, weights in ((one, drawn[one].patient_weight) for one in first.cases):
-        pair = [_primary(entry, one, drawn[one], config) for entry in (first, other)]
-        found[one] = difference(*pair, weights, kind=kind)
+    found = {}
+    for one, resampled in drawn.items():
+        pair, weights = [_primary(x, x.cases[one], resampled, config) for x in (first, other)], resampled.patient_weight
+        found[one] = difference(*pair, weights, kind=config.evaluation.interval)
         if one == level:
             p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
     gap, cases = found.pop(level), first.cases[level]
@@ -91,14 +84,21 @@ def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str,
         "p_value": p_value,
         "verdict": non_inferiority(gap, config.evaluation.margin),
         **{one: plain(value) for one, value in found.items()},
-        "auroc": plain(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
-        "accuracy": _at_thresholds(first, other, level),
+        "auroc": plain(Interval(*delong[:3]))
+        | {"p_value": None if np.isnan(delong.p_value) else float(delong.p_value)},
         "pixel": _of_pixels(first, other, config),
     }
 
 
-def _primary(entry: Entry, level: str, drawn: Resamples, config: ConfigDict) -> Metric:
-    cases = entry.cases[level]
+def correct(tested: list[dict]) -> None:
+    """Write `p_value_holm` beside each `p_value`: Holm's correction over all that are defined, else None."""
+    defined = [one for one in tested if one["p_value"] is not None]
+    adjusted = iter(holm(np.array([one["p_value"] for one in defined])))
+    for one in tested:
+        one["p_value_holm"] = None if one["p_value"] is None else float(next(adjusted))
+
+
+def _primary(entry: Entry, cases: pd.DataFrame, drawn: Resamples, config: ConfigDict) -> Metric:
     return separations(cases, entry.score, config, drawn)[primary(cases)]
 
 
@@ -106,9 +106,8 @@ def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
     """Difference in the average precision of pixels; None unless both have maps."""
     if first.pixels is None or other.pixels is None:
         return None
-    patients, _ = first.pixels
-    drawn = patient_weights(patients, config.evaluation.replicates, config.seed)
-    pair = [partial(_average_precision, counts) for _, counts in (first.pixels, other.pixels)]
+    drawn = patient_weights(first.pixels[0], config.evaluation.replicates, config.seed)
+    pair = [partial(_average_precision, one.pixels[1]) for one in (first, other)]
     return plain(difference(*pair, drawn.patient_weight))
 
 
@@ -116,26 +115,10 @@ def _average_precision(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return measures(counts, weights)["average_precision"]
 
 
-def _at_thresholds(first: Entry, other: Entry, level: str) -> dict:
-    """Difference in accuracy at the thresholds in use, and the p-value of McNemar, by patient."""
-    right, patient = [], first.cases[level].patient.to_numpy()
-    for one in (first, other):
-        cases = one.cases[level]
-        if cases.threshold.isna().any():
-            return {"value": None, "low": None, "high": None, "p_value": None}
-        right.append((cases[one.score] >= cases.threshold).to_numpy() == cases.positive.to_numpy())
-    return plain(proportion_difference(*right, patient)) | {"p_value": _number(mcnemar(*right, patient))}
-
-
 def _on_validation(entry: Entry, config: ConfigDict) -> float:
     """The primary metric on validation cases; -inf where it is undefined."""
-    cases = entry.validation
-    if not len(cases):
+    if not len(entry.validation):
         return -np.inf
-    drawn = resamples(cases, config)
-    value = separations(cases, entry.score, config, drawn)[primary(cases)](np.ones((1, len(drawn.patients))))[0]
+    drawn = resamples(entry.validation, config)
+    value = _primary(entry, entry.validation, drawn, config)(np.ones((1, len(drawn.patients))))[0]
     return -np.inf if np.isnan(value) else float(value)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

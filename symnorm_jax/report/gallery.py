@@ -1,9 +1,10 @@
-"""The slices that a report shows: by percentile of a score, and where its threshold went most wrong."""
+"""The samples that a report shows: by percentile of a score, and where its threshold went most wrong."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from symnorm_jax.evaluation.measures import label
 from symnorm_jax.geometry import picture
 from symnorm_jax.report.figures import ABNORMAL
 from symnorm_jax.report.table import Table, number
@@ -16,7 +17,7 @@ GAP = 2  # pixels between pictures
 
 
 def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The abnormal, then the healthy slices nearest to PERCENTILES of their score; a column `shown` says which."""
+    """Choose the abnormal, then the healthy cases nearest to PERCENTILES of a score; a column `shown` says which."""
     parts = []
     for positive, kind in ((True, "abnormal"), (False, "healthy")):
         ordered = cases[cases.positive == positive].sort_values(name, kind="stable")
@@ -27,9 +28,10 @@ def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bool) -> pd.DataFrame:
-    """Slices on the wrong side of their threshold `[N]`, furthest first: missed if `positive`, else called in error.
+    """Choose cases on the wrong side of their threshold `[N]`: missed if `positive`, else called in error.
 
-    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES.
+    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES, the
+    furthest from the threshold first.
     """
     limit = pd.Series(threshold, cases.index)
     excess = cases[name] - limit
@@ -41,7 +43,7 @@ def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bo
 
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
-    """A line for each chosen slice: its image, what the system made of it, its difference map, and the truth."""
+    """Draw a line for each chosen case: its image, what the system made of it, its difference map, and the truth."""
     columns, brightest = panels(arrays), _strongest(arrays)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
     height, width = picture(arrays["image"][0]).shape
@@ -60,22 +62,22 @@ def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
 
 
 def panels(arrays: Arrays) -> dict[str, np.ndarray]:
-    """The columns of `strips` by title, `[N, X, Y]` each."""
+    """Give the columns of `strips` by title, `[N, X, Y]` each."""
     made = {name.removeprefix("panel."): arrays[name] for name in arrays if name.startswith("panel.")}
     maps = {"difference map": arrays["map"]} if "map" in arrays else {}
     return {"image": arrays["image"]} | made | maps | {"truth": arrays["image"]}
 
 
-def listed(chosen: pd.DataFrame, names: list[str], caption: str) -> Table:
-    """Who is shown: patient, slice, position, lesion and scores, with the threshold of a failure."""
-    about = ["patient", "slice", "position", "lesion, mm²"]
+def listed(chosen: pd.DataFrame, names: list[str], untold: tuple[str, ...] = ()) -> Table:
+    """List who is shown, with scores and the threshold of a failure; without the columns `untold`."""
     named = [*(["threshold"] if "threshold" in chosen else []), *names]
     rows = [
         [case.shown, case.patient, str(int(case.slice)), number(case.position), f"{case.lesion_mm2:.0f}"]
         + [f"{case[name]:.4g}" for name in named]
         for _, case in chosen.iterrows()
     ]
-    return Table(caption, ["shown", *about, *(name.replace("_", " ") for name in named)], rows)
+    header = ["shown", "patient", "slice", "position", "lesion, mm²", *map(label, named)]
+    return Table("", header, rows).only(lambda name: name not in untold)
 
 
 def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[int, int]) -> None:

@@ -19,7 +19,7 @@ LETTERS = 24  # of a name
 
 
 def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[Path]:
-    """`figures/contact_<split>.png` for each split of the manifest `rows`, whose slices are in `store`."""
+    """Write `figures/contact_<split>.png` for each split of the manifest `rows`, whose samples are in `store`."""
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
     parts = {split: rows[rows.split == split] for split in (*manifest.SPLITS, manifest.UNLABELLED)}
@@ -31,10 +31,10 @@ def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[P
 
 
 def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
-    """Up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left; anterior is up, the
-    person's left at the left.
+    """Draw up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left.
 
-    Lesions are outlined, the slices called abnormal or neither are framed, and the mid-line of the grid is drawn.
+    Anterior is up, the person's left at the left. Lesions are outlined, slices labelled abnormal or neither are framed,
+    and the mid-line of the grid is drawn.
     """
     lines = _chosen(rows)
     first = SampleSource(store, lines[0])[0]["lesion"].shape
