@@ -21,8 +21,8 @@ KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; 
 NEEDED = ("scores.csv", "metrics.json", "cost.json")
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
 APART = {
-    "sample": "a case of patient {} stands in one of them alone, or with another label; their patients are the same, and "
-    "--level=patient would pair them",
+    "sample": "a case of patient {} stands in one of them alone, or with another label; their patients are the same, "
+    "and --level=patient would pair them",
     "patient": "patient {} stands in one of them alone, or with other labels; only runs that judge the same people can "
     "be paired",
 }
@@ -54,14 +54,12 @@ def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]
         missing = [name for name in NEEDED if not (run / name).exists()]
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
-    tables = [read_scores(run, read_manifest(run / "manifest.csv")) for run in runs]
-    each = list(zip(runs, tables, map(read_config, runs), strict=True))
+    each = [(run, read_scores(run, read_manifest(run / "manifest.csv")), read_config(run)) for run in runs]
     maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
-    entries = [
-        _entry(of[0].name, of[2].score.headline, level, of, found.get("map"))
-        for of, found in zip(each, maps, strict=True)
-    ]
-    for score in (one for one in score_names(tables[0], trivial=True) if one != ZERO_SHOT):
+    entries = []
+    for (run, table, config), found in zip(each, maps, strict=True):
+        entries.append(_entry(run.name, config.score.headline, level, (run, table, config), found.get("map")))
+    for score in (one for one in score_names(each[0][1], trivial=True) if one != ZERO_SHOT):
         name = score.removeprefix(TRIVIAL).replace("_", " ")
         entries.append(_entry(name, score, level, each[0], maps[0].get(score)))
     return each[0][2], entries

@@ -3,11 +3,9 @@
 Everything is measured on the same test cases and the same bootstrap replicates of their patients.
 """
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.compare.entries import Entry, read_entries, refuse_other_cases
@@ -23,7 +21,7 @@ from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiori
 
 
 def compare(runs: list[Path], level: str = "sample") -> dict:
-    """Pair the first of the `runs` with the others: `{"reference", "level", "metric", "margin", "lines": [...]}`, as JSON.
+    """Pair the first of the `runs` with the others, as JSON: `{"reference", "level", "metric", "margin", "lines"}`.
 
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
     `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a
@@ -38,9 +36,14 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     for entry in rivals:
         refuse_other_cases(first, entry)
     drawn = {one: resamples(cases, config) for one, cases in first.cases.items()}
-    lines = [_line(entry, drawn, config) for entry in progress(entries, "comparing", len(entries))]
-    for line, entry in zip(lines[1:], rivals, strict=True):
-        line["paired"] = _paired(first, entry, drawn, level, config)
+    lines, measured = [], []
+    for entry in progress(entries, "comparing", len(entries)):
+        found = {one: separations(cases, entry.score, config, drawn[one]) for one, cases in entry.cases.items()}
+        measured.append({one: found[one][primary(cases)] for one, cases in entry.cases.items()})
+        lines.append(_line(entry, found, drawn, config))
+    for line, entry, other in zip(lines[1:], rivals, measured[1:], strict=True):
+        gaps = {one: _difference(measured[0][one], other[one], drawn[one], config) for one in drawn}
+        line["paired"] = _paired(gaps, first, entry, level, config)
     correct([line["paired"] for line in lines[1:]])
     tried = {entry.name: _on_validation(entry, config) for entry in rivals}
     best = max(tried, key=tried.get, default=None)
@@ -52,40 +55,42 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
 
 
-def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict:
-    line = {"name": entry.name, "score": entry.score, "cost": entry.cost}
-    for level, cases in entry.cases.items():
-        found = separations(cases, entry.score, config, drawn[level])
-        weights, kind = drawn[level].patient_weight, config.evaluation.interval
+def _line(
+    entry: Entry, measured: dict[str, dict[str, Metric]], drawn: dict[str, Resamples], config: ConfigDict
+) -> dict:
+    line, kind = {"name": entry.name, "score": entry.score, "cost": entry.cost}, config.evaluation.interval
+    for level, found in measured.items():
+        weights = drawn[level].patient_weight
         line[level] = {metric: plain(interval(of, weights, kind=kind)) for metric, of in found.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
     return line | {"pixel": maps.get("map" if own(entry.score) else entry.score, {})}
 
 
-def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str, config: ConfigDict) -> dict:
+def _difference(first: Metric, other: Metric, drawn: Resamples, config: ConfigDict) -> tuple[Interval, float | None]:
+    """First minus other with its interval, and the p-value that it is none, from the same replicates."""
+    weights = drawn.patient_weight
+    gap = difference(first, other, weights, kind=config.evaluation.interval)
+    return gap, bootstrap_p_value(first(weights) - other(weights))
+
+
+def _paired(gaps: dict[str, tuple], first: Entry, other: Entry, level: str, config: ConfigDict) -> dict:
     """Compare the reference with another: what separates them, and whether it may be called at least as good.
 
-    `difference` is that of the primary metric of the `level`, `p_value` that it is none, from the same replicates, and
-    `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
-    difference with the test of DeLong, clustered by patient. Beside samples there is also `patient`, the difference of
-    the AUROC of patients. `pixel` is that of the average precision of pixels.
+    `difference` is that of the primary metric of the `level`, `p_value` that it is none, and `verdict` whether the
+    reference is non-inferior with the margin of its config, or superior. `auroc` is the plain difference with the test
+    of DeLong, clustered by patient. Beside samples there is also `patient`, the difference of the AUROC of patients.
+    `pixel` is that of the average precision of pixels.
     """
-    found = {}
-    for one, resampled in drawn.items():
-        pair, weights = [_primary(x, x.cases[one], resampled, config) for x in (first, other)], resampled.patient_weight
-        found[one] = difference(*pair, weights, kind=config.evaluation.interval)
-        if one == level:
-            p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
-    gap, cases = found.pop(level), first.cases[level]
+    (gap, p_value), cases = gaps[level], first.cases[level]
     ours, theirs = (one.cases[level][one.score].to_numpy(float) for one in (first, other))
     delong = auroc_difference(ours, theirs, cases.positive.to_numpy(), cases.patient.to_numpy())
+    p_delong = None if np.isnan(delong.p_value) else float(delong.p_value)
     return {
         "difference": plain(gap),
         "p_value": p_value,
         "verdict": non_inferiority(gap, config.evaluation.margin),
-        **{one: plain(value) for one, value in found.items()},
-        "auroc": plain(Interval(*delong[:3]))
-        | {"p_value": None if np.isnan(delong.p_value) else float(delong.p_value)},
+        **{one: plain(found) for one, (found, _) in gaps.items() if one != level},
+        "auroc": plain(Interval(*delong[:3])) | {"p_value": p_delong},
         "pixel": _of_pixels(first, other, config),
     }
 
@@ -98,27 +103,21 @@ def correct(tested: list[dict]) -> None:
         one["p_value_holm"] = None if one["p_value"] is None else float(next(adjusted))
 
 
-def _primary(entry: Entry, cases: pd.DataFrame, drawn: Resamples, config: ConfigDict) -> Metric:
-    return separations(cases, entry.score, config, drawn)[primary(cases)]
-
-
 def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
     """Difference in the average precision of pixels; None unless both have maps."""
     if first.pixels is None or other.pixels is None:
         return None
     drawn = patient_weights(first.pixels[0], config.evaluation.replicates, config.seed)
-    pair = [partial(_average_precision, one.pixels[1]) for one in (first, other)]
+    counts = [one.pixels[1] for one in (first, other)]
+    pair = [lambda weights, of=of: measures(of, weights)["average_precision"] for of in counts]
     return plain(difference(*pair, drawn.patient_weight))
-
-
-def _average_precision(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return measures(counts, weights)["average_precision"]
 
 
 def _on_validation(entry: Entry, config: ConfigDict) -> float:
     """The primary metric on validation cases; -inf where it is undefined."""
-    if not len(entry.validation):
+    cases = entry.validation
+    if not len(cases):
         return -np.inf
-    drawn = resamples(entry.validation, config)
-    value = _primary(entry, entry.validation, drawn, config)(np.ones((1, len(drawn.patients))))[0]
+    drawn = resamples(cases, config)
+    value = separations(cases, entry.score, config, drawn)[primary(cases)](np.ones((1, len(drawn.patients))))[0]
     return -np.inf if np.isnan(value) else float(value)

@@ -34,9 +34,9 @@ class Point(NamedTuple):
 def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Table, list[str], list[Path]]:
     """Write the table to `sweep.md`, its numbers and settings to `sweep.csv`, and the paired runs to `comparison/`.
 
-    Gives the terminal's version of the table, one line a run and one a trivial score, the sentences below it, and the
-    paths. Runs that judge the test cases of the first are paired with it, with p-values that Holm corrects over them and
-    the trivial scores; the others stand without, and a sentence says so. Raises RunError where nothing is finished.
+    Gives the terminal's version of the table, a row a run and trivial score, the sentences below it, and the paths.
+    Runs that judge the test cases of the first are paired with it, with p-values that Holm corrects over all rows; the
+    others stand without, and a sentence says so. Raises RunError where nothing is finished.
     """
     if not finished:
         raise RunError(f"{folder}: no point of the sweep is finished, so there is nothing to compare yet.")
@@ -52,7 +52,7 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     sentences = _sentences(compared, list(alone), [point.label for point in points if point not in finished])
     write_text(folder / "sweep.md", "\n\n".join([table.markdown(), *map(markdown_text, sentences)]) + "\n")
     write_text(folder / "sweep.csv", numbers(compared, finished).to_csv(index=False))
-    shown = table.only({*table.header[:2], "p, Holm", "verdict"}.__contains__)
+    shown = table.only([*table.header[:2], "p, Holm", "verdict"])
     return shown, sentences, [folder / "sweep.md", folder / "sweep.csv", *paths]
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from symnorm_jax.evaluation.measures import label, of_level
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.report.figures import ABNORMAL, HEALTHY
-from symnorm_jax.report.table import UNDEFINED, Table, markdown_text, p_value
+from symnorm_jax.report.table import Table, markdown_text, p_value
 from symnorm_jax.scoring.scores import own
 
 
@@ -34,41 +34,42 @@ def case(compared: dict) -> str:
 def quality(compared: dict, tested: bool = False) -> Table:
     """Give a row to each method: its quality, the reference minus it, and what a case costs it.
 
-    The measure that decides comes after the name, p and verdict of the difference only where `tested`. Columns in which
-    nothing is defined are left out.
+    The measure that decides comes after the name; p and verdict of the difference are there if `tested`. Of levels that
+    are not judged there is the first measure. Columns in which nothing is defined are left out.
     """
-    first, *others = _columns(compared)
-    after = [f"{compared['reference']} minus it", *(("p, Holm", "verdict") if tested else ())]
-    costs = list(_expense(compared["lines"][0]["cost"], case(compared)))
-    header = ["method", first[0], *after, *(title for title, *_ in others), *costs]
+    what = case(compared)
+    columns = [(one.label, compared["level"], one.name) for one in of_level(what, "comparison")]
+    for level in (level for level in ("patient", "pixel") if level != what):
+        one = of_level(level, "comparison")[0]
+        columns.append((f"{level}s, {one.label}", level, one.name))
+    gaps = [f"{compared['reference']} minus it", *(("p, Holm", "verdict") if tested else ())]
     rows = []
     for line in compared["lines"]:
-        of, found = line.get("paired", {}), [line[part].get(name) for _, part, name in (first, *others)]
-        gap = [of.get("difference"), p_value(of.get("p_value_holm")), of.get("verdict")][: len(after)]
-        costs = _expense(line["cost"], case(compared)).values()
-        rows.append([_named(line, compared), found[0], *gap, *found[1:], *costs])
-    return Table("Quality", header, rows).dense()
+        first, *others = (line[level].get(name) for _, level, name in columns)
+        rows.append([_named(line, compared), first, *_gap(line)[: len(gaps)], *others, *_costs(line["cost"])])
+    titles = [title for title, *_ in columns]
+    costs = ["passes a patient" if what == "patient" else "passes", f"ms a {what}", "parameters"]
+    return Table("Quality", ["method", titles[0], *gaps, *titles[1:], *costs], rows).dense()
 
 
 def pairs(compared: dict) -> Table:
     """Give a row to each rival and trivial score: the reference minus it, and the verdict on non-inferiority."""
-    tests = ("difference", "p, Holm", "verdict", label("auroc_delong"))
-    columns = (*tests, f"patients, {label('auroc')}", f"pixels, {label('average_precision')}")
+    columns = ["difference", "p, Holm", "verdict", label("auroc_delong")]
+    columns += [f"patients, {label('auroc')}", f"pixels, {label('average_precision')}"]
     rows = []
     for line in compared["lines"][1:]:
         of = line["paired"]
         p = of["auroc"]["p_value"]
         delong = of["auroc"] | ({} if p is None else {"count": f"p {p_value(p)}"})
-        tested = [of["difference"], p_value(of["p_value_holm"]), of["verdict"]]
-        rows.append([_named(line, compared), *tested, delong, of.get("patient"), of["pixel"]])
+        rows.append([_named(line, compared), *_gap(line), delong, of.get("patient"), of["pixel"]])
     return Table("Paired differences", [f"{compared['reference']} minus", *columns], rows).dense()
 
 
 def brief(compared: dict) -> list[Table]:
     """Give what fits on a terminal: what decides and costs of each method, and what its difference says."""
     table, wide = quality(compared), pairs(compared)
-    kept = {*table.header[:2], *_expense(compared["lines"][0]["cost"], case(compared))} - {"parameters"}
-    return [table.only(kept.__contains__), wide.only(set(wide.header[:4]).__contains__)]
+    costs = [name for name in table.header if name.startswith(("passes", "ms"))]
+    return [table.only([*table.header[:2], *costs]), wide.only(wide.header[:4])]
 
 
 def numbers(compared: dict) -> pd.DataFrame:
@@ -104,15 +105,6 @@ def judged(compared: dict) -> str:
     return f"{what.capitalize()} level: {compared['samples']} test {what}s of {people}"
 
 
-def _columns(compared: dict) -> list[tuple[str, str, str]]:
-    """Title, part of a line and measure: all of what is judged, and the first one of every other level."""
-    what, level = case(compared), compared["level"]
-    found = [(one.label, level, one.name) for one in of_level(what, "comparison")]
-    others = [other for other in ("patient", "pixel") if other != what]
-    firsts = [(other, of_level(other, "comparison")[0]) for other in others]
-    return found + [(f"{other}s, {one.label}", other, one.name) for other, one in firsts]
-
-
 def _whiskers(axes, values: list[dict]) -> None:
     for place, found in enumerate(values):
         if found["value"] is not None:
@@ -127,15 +119,18 @@ def _named(line: dict, compared: dict) -> str:
     return line["name"] + score + ("*" if line["name"] == compared["best_on_validation"] else "")
 
 
-def _expense(cost: dict, what: str) -> dict[str, str]:
+def _gap(line: dict) -> list:
+    """The reference minus a line, its p and what it says; None of the reference itself."""
+    of = line.get("paired", {})
+    return [of.get("difference"), p_value(of.get("p_value_holm")), of.get("verdict")]
+
+
+def _costs(cost: dict) -> list[str | None]:
     """Passes, milliseconds and parameters; of a patient those of all its samples."""
-    per = "_per_patient" if what == "patient" else ""
-    seconds = cost["seconds_per_patient" if per else "seconds_per_sample"]
-    return {
-        "passes a patient" if per else "passes": f"{cost[f'passes{per}']:.0f}",
-        f"ms a {what}": UNDEFINED if seconds is None else f"{1000 * seconds:.1f}",
-        "parameters": f"{cost['parameters'] / 1e6:.2f} M" if cost["parameters"] else UNDEFINED,
-    }
+    seconds = cost["seconds_per_patient" if "seconds_per_patient" in cost else "seconds_per_sample"]
+    passes, parameters = cost.get("passes", cost.get("passes_per_patient")), cost["parameters"]
+    shown = None if seconds is None else f"{1000 * seconds:.1f}"
+    return [f"{passes:.0f}", shown, f"{parameters / 1e6:.2f} M" if parameters else None]
 
 
 def _sentence(compared: dict) -> str:
@@ -143,6 +138,6 @@ def _sentence(compared: dict) -> str:
     star = f" \\* is the best rival on validation: {markdown_text(best)}." if best else ""
     return (
         f"{judged(compared)}; 95 % intervals from a bootstrap over patients. Differences are "
-        f"{markdown_text(compared['reference'])} minus the other in {label(compared['metric'])}; non-inferior means that "
-        f"a loss of {compared['margin']:g} is excluded.{star}"
+        f"{markdown_text(compared['reference'])} minus the other in {label(compared['metric'])}; non-inferior means "
+        f"that a loss of {compared['margin']:g} is excluded.{star}"
     )

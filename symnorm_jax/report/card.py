@@ -6,20 +6,24 @@ Nobody's name is in it: what it says of people are counts.
 import re
 import shlex
 
-from symnorm_jax.report import score_tables
+from symnorm_jax.data import targets
+from symnorm_jax.report import cohort, decisions, score_tables
 from symnorm_jax.report.inputs import Files
-from symnorm_jax.report.rendering import rendered
+from symnorm_jax.report.table import template
 
 
 def card(files: Files) -> str:
     """Write the card in Markdown, about a hundred lines where there are few groups of people."""
-    written = rendered(
-        "model_card.md.jinja",
-        files,
-        seconds=score_tables.expense(files.config.score.headline, files.cost)[1],
-        command=command(files.overrides),
-    )
-    return re.sub(r"\n{3,}", "\n\n", written)
+    return re.sub(r"\n{3,}", "\n\n", rendered("model_card.md.jinja", files, command=command(files.overrides)))
+
+
+def rendered(name: str, files: Files, **more) -> str:
+    """Fill a template, which asks for the tables that it shows."""
+    data = cohort.tables(files.rows, files.config.data.train_on, files.sample.noun)
+    about = {"files": files, "config": files.config, "sample": files.sample, "headline": files.headline}
+    about |= {"learned": targets.training_rows(files.rows, files.config)}
+    about |= {"tables": score_tables, "decisions": decisions, "cohort": {table.caption: table for table in data}}
+    return template(name).render(**about, **more)
 
 
 def command(overrides: dict) -> str:

@@ -1,8 +1,7 @@
 """Tables of what a run decides by: thresholds and what they promise, probabilities, and negative controls."""
 
-from collections.abc import Iterable
-
 from symnorm_jax.evaluation.measures import label
+from symnorm_jax.report.inputs import Files
 from symnorm_jax.report.score_tables import share
 from symnorm_jax.report.table import Table, cell_text, number
 from symnorm_jax.scoring.thresholds import PARAMETER
@@ -10,23 +9,24 @@ from symnorm_jax.scoring.thresholds import PARAMETER
 NOBODY = "The test split has nobody to try it on."
 
 
-def thresholds(fitted: dict, realised: dict, used: str, level: str) -> Table:
-    """Give what each rule was fitted on and did on the test split; the notes say what it promises.
-
-    `fitted` and `realised` are `{rule: ...}` as in `thresholds.json` and `metrics.json`; the rule `used` is marked.
-    """
-    kinds = called_cases(level)
-    header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", *(f"test: {x}" for x in kinds.values())]
-    rows, notes = [], []
-    for rule, fit in fitted.items():
+def thresholds(files: Files, level: str) -> Table:
+    """Give what each rule was fitted on and did on the test split; the notes say what it promises."""
+    kinds, realised, used = called_cases(level), files.results["thresholds"][level], files.config.score.threshold
+    rows, notes = {}, []
+    for rule, fit in files.rules(level).items():
         done = realised.get(rule) or {}
         came = [share(done.get(kind)) for kind in kinds]
         origin = "validation" if fit["origin"] == "val" else fit["origin"]
         counts = [fit.get(kind) for kind in ("healthy", "abnormal", "patients")]
-        rows.append([rule_label(rule, fit, used), digits(fit["value"]), origin, *counts, *came])
+        name = (
+            f"{label(rule)}, {PARAMETER[rule]} = {fit[PARAMETER[rule]]:g}"
+            if PARAMETER.get(rule) in fit
+            else label(rule)
+        )
+        rows[rule] = [f"{name} (in use)" if rule == used else name, digits(fit["value"]), origin, *counts, *came]
         notes += promise(rule, fit, done)
-    marked = (rule_label(used, fitted[used], used),)
-    return Table(f"Thresholds at {level} level", header, rows, marked, tuple(notes))
+    header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", *(f"test: {x}" for x in kinds.values())]
+    return Table(f"Thresholds at {level} level", header, list(rows.values()), (rows[used][0],), tuple(notes))
 
 
 def called_cases(level: str) -> dict[str, str]:
@@ -39,13 +39,6 @@ def called_cases(level: str) -> dict[str, str]:
         "healthy_cases": f"healthy {level}s called",
         "abnormal_cases": f"abnormal {level}s called",
     }
-
-
-def rule_label(rule: str, fit: dict, used: str) -> str:
-    """Name a rule with its parameter, and say whether it is the one that decides."""
-    name = PARAMETER.get(rule)
-    with_parameter = f"{label(rule)}, {name} = {fit[name]:g}" if name in fit else label(rule)
-    return f"{with_parameter} (in use)" if rule == used else with_parameter
 
 
 def digits(value: float | None) -> str | None:
@@ -69,34 +62,35 @@ def promise(rule: str, fit: dict, realised: dict) -> list[str]:
     return [f"{said} {f'On the test split it was {cell_text(came)}.' if came else NOBODY}"]
 
 
-def by_group(fit: dict, level: str) -> Table | None:
+def by_group(files: Files, level: str) -> Table | None:
     """Give the conformal thresholds of groups of people; None where there are none."""
+    fit = files.rules(level)[files.config.score.threshold]
     if not fit.get("by_group"):
         return None
-    rows = [
-        [group, digits(value), fit["group_patients"][group], fit["group_reasons"].get(group, "")]
-        for group, value in fit["by_group"].items()
-    ]
     caption = f"Conformal thresholds at {level} level by {', '.join(fit['groups'])}"
+    patients, reasons = fit["group_patients"], fit["group_reasons"]
+    rows = [[name, digits(value), patients[name], reasons.get(name, "")] for name, value in fit["by_group"].items()]
     return Table(caption, ["group", "value", "calibration patients", ""], rows)
 
 
-def calibration(results: dict, levels: Iterable[str]) -> Table:
+def calibration(files: Files) -> Table:
     """Tell how far the probabilities of the headline score are right at each level."""
-    found = {level: results["calibration"][level] for level in levels}
+    found = {level: files.results["calibration"][level] for level in files.levels.values()}
     columns = ("method", "brier", "expected_calibration_error")
-    rows = [[f"{level}s", *(of.get(name) for name in columns)] for level, of in found.items()]
+    rows = [[f"{level}s", *map(of.get, columns)] for level, of in found.items()]
     notes = [f"{level}s have no probabilities: {of['reason']}." for level, of in found.items() if "reason" in of]
     header = ["", "method", "Brier score", "expected calibration error"]
     return Table("Probabilities of the headline score on the test split", header, rows, notes=tuple(notes))
 
 
-def controls(found: dict) -> Table:
+def controls(files: Files) -> Table:
     """Give a row to each number of `controls.json`, which names its control and what sets the row apart."""
     rows = []
-    for name, entry in found.items():
+    for name, entry in (files.controls or {}).items():
         for one in [entry] if isinstance(entry, dict) else entry if name != "notes" else ():
-            about = [f"{label(key)} {x:.3g}" if isinstance(x, float) else f"{label(key)} {x}" for key, x in one.items()]
-            kept = [said for said, x in zip(about, one.values(), strict=True) if not isinstance(x, dict)]
-            rows += [[", ".join([label(name), *kept]), label(key), x] for key, x in one.items() if isinstance(x, dict)]
+            about = {
+                key: f"{x:.3g}" if isinstance(x, float) else x for key, x in one.items() if not isinstance(x, dict)
+            }
+            named = ", ".join([label(name), *(f"{label(key)} {x}" for key, x in about.items())])
+            rows += [[named, label(key), x] for key, x in one.items() if isinstance(x, dict)]
     return Table("Negative controls", ["control", "measure", "value"], rows)

@@ -21,6 +21,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 DASHES = ((4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (8, 2), (2, 2))
 SIZE = (5, 3.7)  # inches
 MOST_FALSE = 10  # false positives a scan, where the FROC curve is cut off
+UNIT = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
 CHANCE = {"color": "0.75", "lw": 1, "zorder": 0}
 
 
@@ -35,61 +36,58 @@ def separation(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resa
 
     The headline score has a pointwise 95 % band over patients, trivial scores are dashed. Grey is what chance gives.
     """
-    roc, left = _panel("false-positive rate (1 − specificity)", "sensitivity")
-    precision_recall, right = _panel("sensitivity (recall)", "precision")
+    roc, left = _panel("false-positive rate (1 − specificity)", "sensitivity", **UNIT)
+    precision_recall, right = _panel("sensitivity (recall)", "precision", **UNIT)
     positive = cases.positive.to_numpy(bool)
+    left.plot([0, 1], [0, 1], **CHANCE)
+    right.axhline(positive.mean(), **CHANCE)
     for name, look in _looks(names, headline).items():
         found = bands.counts(cases[name].to_numpy(float), positive, drawn.index, len(drawn.patients))
-        if name == headline:
-            _fill(left, bands.RATES, bands.band(bands.roc(found, drawn.patient_weight)))
-            _fill(right, bands.RECALLS, bands.band(bands.precision_recall(found, drawn.patient_weight)))
         fpr, tpr, precision = bands.rates(found, np.ones(len(drawn.patients)))
         left.plot(fpr, tpr, **look)
         right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", **look)
-    left.plot([0, 1], [0, 1], **CHANCE)
-    right.axhline(positive.mean(), **CHANCE)
-    for axes in (left, right):
+    curves = (left, bands.RATES, bands.roc), (right, bands.RECALLS, bands.precision_recall)
+    for axes, places, of in curves:  # `found` is that of the headline score, which comes last
+        band = bands.band(of(found, drawn.patient_weight))
+        if band:
+            axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
         _legend(axes)
     return {"roc": roc, "precision_recall": precision_recall}
 
 
 def froc(found: dict, points: dict[int, dict]) -> Figure:
     """Draw sensitivity by lesion over false positives a scan; `points` `{false positives: interval}` have bars."""
-    figure, axes = _panel("false positives a scan", "sensitivity by lesion")
+    figure, axes = _panel("false positives a scan", "sensitivity by lesion", xlim=(-0.2, MOST_FALSE), ylim=UNIT["ylim"])
     axes.plot(found["curve"]["false_positives"], found["curve"]["sensitivity"], color=COLOURS[0], lw=1.8)
     for rate, point in points.items():
         if point["value"] is not None:
             axes.plot(rate, point["value"], "o", color="black", ms=4)
         if point["low"] is not None:
             axes.plot([rate] * 2, [point["low"], point["high"]], color="black", lw=1)
-    axes.set(xlim=(-0.2, MOST_FALSE))
     return figure
 
 
 def histogram(cases: pd.DataFrame, name: str, rules: dict[str, dict], used: str) -> Figure:
     """Draw how a score is distributed in healthy and abnormal cases, with its thresholds, of which one is `used`."""
-    figure, axes = _panel(label(name), "density", limits=None)
+    figure, axes = _panel(label(name), "density", yticks=[])
     low, high = np.quantile(cases[name], (0, 0.995))
     bins = np.linspace(low, high if high > low else low + 1, 36)
-    for positive, look in (
-        (False, {"label": "healthy", "color": HEALTHY, "alpha": 0.55}),
-        (True, {"label": "abnormal", "color": ABNORMAL, "histtype": "step", "hatch": "////"}),
-    ):
+    looks = {"color": HEALTHY, "alpha": 0.55}, {"color": ABNORMAL, "histtype": "step", "hatch": "////"}
+    for positive, look in enumerate(looks):
         values = cases[name][cases.positive == positive].clip(upper=bins[-1])
         if len(values):
-            axes.hist(values, bins, density=True, **look)
+            axes.hist(values, bins, density=True, label="abnormal" if positive else "healthy", **look)
     for rule, fit in rules.items():
         if fit["value"] is not None:
             look = {"lw": 1.6, "label": f"threshold, {label(rule)}"} if rule == used else {"lw": 0.8, "ls": ":"}
             axes.axvline(fit["value"], color="0.15", **look)
-    axes.set(yticks=[])
     _legend(axes)
     return figure
 
 
 def training(stage: str, lines: list[dict[str, float]]) -> Figure:
     """Draw the loss and its parts over the steps of a stage."""
-    figure, axes = _panel("step", "", limits=None)
+    figure, axes = _panel("step", "")
     log = pd.DataFrame(lines).set_index("step").drop(columns=[*PACE, "gradient_norm"], errors="ignore")
     for place, metric in enumerate(log):
         look = {"dashes": DASHES[place % len(DASHES)]} if place else {}
@@ -101,34 +99,25 @@ def training(stage: str, lines: list[dict[str, float]]) -> Figure:
 
 def reliability(rows: list[dict], title: str) -> Figure:
     """Draw the share of abnormal cases by predicted probability, with exact binomial 95 % intervals."""
-    figure, axes = _panel("predicted probability", "share of abnormal cases")
+    figure, axes = _panel("predicted probability", "share of abnormal cases", title=title, **UNIT)
     axes.plot([0, 1], [0, 1], **CHANCE)
     for row in rows:
         axes.plot([row["predicted"]] * 2, [row["low"], row["high"]], color=COLOURS[0], lw=1.2)
         axes.plot(row["predicted"], row["observed"], "o", color=COLOURS[0], ms=5)
-    axes.set(title=title)
     return figure
 
 
-def _panel(x: str, y: str, limits: tuple[float, float] | None = (-0.02, 1.02)) -> tuple:
+def _panel(x: str, y: str, **limits) -> tuple:
     figure = Figure(figsize=SIZE)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(ylabel=y, **limits)
     axes.set_xlabel(x, parse_math=False)
-    axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
-    if limits:
-        axes.set(xlim=limits, ylim=limits)
     return figure, axes
 
 
 def _legend(axes) -> None:
     """Below the axes, where it hides nothing."""
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
-
-
-def _fill(axes, places: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> None:
-    if band:
-        axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
 
 
 def _looks(names: list[str], headline: str) -> dict[str, dict]:

@@ -53,7 +53,9 @@ def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     for index, top in zip(chosen.index, tops, strict=True):
         for (title, images), left in zip(columns.items(), lefts, strict=True):
             _draw(axes, title, images[place[index]], brightest, (left, top))
-        _outline(axes, arrays["lesion"][place[index]], (lefts[-1], top))
+        if (lesion := arrays["lesion"][place[index]]).any():
+            x, y = (start + 0.5 + np.arange(size) for start, size in ((lefts[-1], width), (top, height)))
+            axes.contour(x, y, picture(lesion), [0.5], colors=[ABNORMAL], linewidths=1.2)
     axes.set(xlim=(0, lefts[-1] + width), ylim=(tops[-1] + height, 0), frame_on=False)
     axes.set_xticks(lefts + width / 2, columns, fontsize=9)
     axes.set_yticks(tops + height / 2, [shown.replace(", ", "\n") for shown in chosen.shown], fontsize=9)
@@ -70,14 +72,12 @@ def panels(arrays: Arrays) -> dict[str, np.ndarray]:
 
 def listed(chosen: pd.DataFrame, names: list[str], untold: tuple[str, ...] = ()) -> Table:
     """List who is shown, with scores and the threshold of a failure; without the columns `untold`."""
-    named = [*(["threshold"] if "threshold" in chosen else []), *names]
-    rows = [
-        [case.shown, case.patient, str(int(case.slice)), number(case.position), f"{case.lesion_mm2:.0f}"]
-        + [f"{case[name]:.4g}" for name in named]
-        for _, case in chosen.iterrows()
-    ]
+    named, rows = [*(["threshold"] if "threshold" in chosen else []), *names], []
+    for _, case in chosen.iterrows():
+        about = [case.shown, case.patient, str(int(case.slice)), number(case.position), f"{case.lesion_mm2:.0f}"]
+        rows.append([*about, *(f"{case[name]:.4g}" for name in named)])
     header = ["shown", "patient", "slice", "position", "lesion, mm²", *map(label, named)]
-    return Table("", header, rows).only(lambda name: name not in untold)
+    return Table("", header, rows).only([name for name in header if name not in untold])
 
 
 def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[int, int]) -> None:
@@ -85,13 +85,6 @@ def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[i
     rows, (left, top) = picture(image.astype(np.float32)), corner
     extent = (left, left + rows.shape[1], top + rows.shape[0], top)
     axes.imshow(rows, interpolation="nearest", vmin=0, extent=extent, **look)
-
-
-def _outline(axes, lesion: np.ndarray, corner: tuple[int, int]) -> None:
-    if lesion.any():
-        rows = picture(lesion)
-        y, x = (start + 0.5 + np.arange(size) for start, size in zip(corner[::-1], rows.shape, strict=True))
-        axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=1.2)
 
 
 def _strongest(arrays: Arrays) -> float:

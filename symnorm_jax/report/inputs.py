@@ -32,14 +32,18 @@ class Files(NamedTuple):
     table: pd.DataFrame  # scores.csv, with the groups of the manifest
 
     @property
-    def headline(self) -> dict[str, dict]:
-        """The thresholds of the headline score, `{name of a level: {rule: fit}}`."""
-        return {level: self.thresholds[level][self.config.score.headline] for level in self.levels.values()}
+    def headline(self) -> str:
+        """The score that the run is judged by."""
+        return self.config.score.headline
 
     @property
     def scores(self) -> list[str]:
         """The scores of the system that are judged, without the trivial ones."""
         return [name for name in score_names(self.table) if name in self.results[self.sample.noun]]
+
+    def rules(self, level: str) -> dict[str, dict]:
+        """Give the thresholds of the headline score at a level, by rule."""
+        return self.thresholds[level][self.headline]
 
 
 def read_files(workdir: Path, config: ConfigDict) -> Files:
@@ -47,7 +51,7 @@ def read_files(workdir: Path, config: ConfigDict) -> Files:
     rows = manifest.read_manifest(workdir / "manifest.csv")
     table = manifest.read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
     sample, levels = sample_of(config), levels_of(table, config)
-    found = {name: workdir / f"{name}.json" for name in ("cost", "controls")}
+    cost, controls = workdir / "cost.json", workdir / "controls.json"
     return Files(
         name=workdir.absolute().name,
         config=config,
@@ -55,8 +59,8 @@ def read_files(workdir: Path, config: ConfigDict) -> Files:
         levels=levels,
         results=told(read_json(workdir / "metrics.json"), levels, sample),
         thresholds=named(read_json(workdir / "thresholds.json"), levels),
-        cost=read_json(found["cost"]) if found["cost"].exists() else {},
-        controls=read_json(found["controls"]) if found["controls"].exists() else None,
+        cost=read_json(cost) if cost.exists() else {},
+        controls=read_json(controls) if controls.exists() else None,
         environment=read_json(workdir / "environment.json"),
         overrides=read_json(workdir / "overrides.json"),
         gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),

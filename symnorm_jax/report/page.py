@@ -14,12 +14,10 @@ from symnorm_jax.data.manifest import group_columns
 from symnorm_jax.evaluation.cases import cases_at
 from symnorm_jax.evaluation.detection import POINTS
 from symnorm_jax.evaluation.levels import resamples
-from symnorm_jax.evaluation.measures import label
 from symnorm_jax.files import load_arrays, write_text
-from symnorm_jax.report import decisions, figures, gallery, score_tables
-from symnorm_jax.report.card import card
+from symnorm_jax.report import figures, gallery, score_tables
+from symnorm_jax.report.card import card, rendered
 from symnorm_jax.report.inputs import Files, read_files
-from symnorm_jax.report.rendering import rendered
 from symnorm_jax.rundir import read_config, read_metrics
 from symnorm_jax.scoring.thresholds import threshold_of
 from symnorm_jax.systems import BUILD
@@ -46,40 +44,26 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
 def print_results(workdir: Path) -> None:
     """Print the main columns of every level, the notes, and where the report is."""
     config, console = read_config(workdir), Console()
-    results = read_files(workdir, config).results
-    tables = [score_tables.in_brief(results, level) for level in score_tables.levels_told(results)]
-    for table in filter(None, (*tables, score_tables.prediction(results, config.target))):
+    files = read_files(workdir, config)
+    tables = [score_tables.in_brief(files, level) for level in score_tables.levels_told(files)]
+    for table in filter(None, (*tables, score_tables.prediction(files))):
         table.print(console)
-    for line in (*results["notes"], workdir / "report.html", workdir / "MODEL_CARD.md"):
+    for line in (*files.results["notes"], workdir / "report.html", workdir / "MODEL_CARD.md"):
         console.print(Text(str(line)), soft_wrap=True)
 
 
 def page(files: Files, chosen: dict[str, pd.DataFrame], pictures: dict[str, str], panels: list[str]) -> str:
     """Write the page, from samples to show, PNG files as base64 by name, and the titles of the gallery's columns."""
-    results, config, headline = files.results, files.config, files.config.score.headline
-    names, used = sorted(files.scores, key=lambda name: name != headline), config.score.threshold
-    return rendered(
-        "report.html.jinja",
-        files,
-        headline=headline,
-        levels=tuple(files.headline),
-        full={level: score_tables.full(results, level, headline) for level in score_tables.levels_told(results)},
-        differences=score_tables.differences(results, headline, config.evaluation.margin, files.sample),
-        listed={what: gallery.listed(rows, names, files.sample.untold) for what, rows in chosen.items() if len(rows)},
-        panels=panels,
-        scores={f"scores_{place}": label(name) for place, name in enumerate(files.scores)},
-        pictures=pictures,
-        by_group=[decisions.by_group(rules[used], level) for level, rules in files.headline.items()],
-        threshold=files.headline[files.sample.noun][used]["value"],
-    )
+    names = sorted(files.scores, key=lambda name: name != files.headline)
+    listed = {what: gallery.listed(rows, names, files.sample.untold) for what, rows in chosen.items() if len(rows)}
+    return rendered("report.html.jinja", files, listed=listed, panels=panels, pictures=pictures)
 
 
 def chosen_samples(files: Files) -> dict[str, pd.DataFrame]:
     """Choose the samples to show: `gallery` by percentile, and the worst false positives and false negatives."""
-    cases, headline = cases_at("sample", files.table, "test"), files.config.score.headline
-    fit = files.headline[files.sample.noun][files.config.score.threshold]
-    wrong = partial(gallery.failures, cases, headline, threshold_of(fit, cases))
-    shown = {"gallery": gallery.by_percentile(cases, headline)}
+    cases, fit = cases_at("sample", files.table, "test"), files.rules(files.sample.noun)[files.config.score.threshold]
+    wrong = partial(gallery.failures, cases, files.headline, threshold_of(fit, cases))
+    shown = {"gallery": gallery.by_percentile(cases, files.headline)}
     return shown | {"false_positives": wrong(False), "false_negatives": wrong(True)}
 
 
@@ -102,13 +86,12 @@ def curves(files: Files) -> dict[str, Figure]:
 
 
 def _of_level(files: Files, level: str, cases: pd.DataFrame) -> dict[str, Figure]:
-    config, made = files.config, {}
+    made, used = {}, files.config.score.threshold
     if cases.positive.nunique() == 2:
-        about = list(files.results[level]), config.score.headline, resamples(cases, config)
-        made |= {f"{level}_{name}": figure for name, figure in figures.separation(cases, *about).items()}
+        drawn = figures.separation(cases, list(files.results[level]), files.headline, resamples(cases, files.config))
+        made |= {f"{level}_{name}": figure for name, figure in drawn.items()}
     if len(cases) and level == files.sample.noun:
         for place, name in enumerate(files.scores):
-            rules = files.thresholds[level][name]
-            made[f"scores_{place}"] = figures.histogram(cases, name, rules, config.score.threshold)
+            made[f"scores_{place}"] = figures.histogram(cases, name, files.thresholds[level][name], used)
     found = files.results["calibration"][level].get("reliability")
     return made | ({f"{level}_reliability": figures.reliability(found, f"{level}s")} if found else {})

@@ -11,6 +11,7 @@ from symnorm_jax.data import manifest
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.geometry import LEFT_RIGHT, picture, plane
 from symnorm_jax.report.figures import ABNORMAL, save
+from symnorm_jax.report.table import printable
 
 PATIENTS, SLICES = 6, 8
 FRAMES = {"abnormal": ABNORMAL, "neither": "#d9a441"}
@@ -20,14 +21,14 @@ LETTERS = 24  # of a name
 
 def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[Path]:
     """Write `figures/contact_<split>.png` for each split of the manifest `rows`, whose samples are in `store`."""
-    folder = workdir / "figures"
+    folder, written = workdir / "figures", []
     folder.mkdir(exist_ok=True)
-    parts = {split: rows[rows.split == split] for split in (*manifest.SPLITS, manifest.UNLABELLED)}
-    return [
-        save(contact_sheet(part, store, f"{split}: {part.patient.nunique()} patients"), folder / f"contact_{split}.png")
-        for split, part in parts.items()
-        if len(part)
-    ]
+    for split in (*manifest.SPLITS, manifest.UNLABELLED):
+        part = rows[rows.split == split]
+        if len(part):
+            figure = contact_sheet(part, store, f"{split}: {part.patient.nunique()} patients")
+            written.append(save(figure, folder / f"contact_{split}.png"))
+    return written
 
 
 def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
@@ -53,15 +54,14 @@ def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
     axes.imshow(_mosaic(images), cmap="gray", vmin=0, vmax=1.2, interpolation="nearest")
     if lesions.any():
         axes.contour(_mosaic(lesions), [0.5], colors=[ABNORMAL], linewidths=0.7)
-    _annotate(axes, lines, first)
+    _annotate(axes, lines, first[LEFT_RIGHT], first[1])
     axes.set_title(f"{title}; framed red: abnormal, yellow: neither", fontsize=8, parse_math=False)
     return figure
 
 
 def _chosen(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """The slices to show of each patient, evenly over position; of patients evenly over those with and without."""
-    abnormal = (rows.label == "abnormal").groupby(rows.patient).any()
-    patients = abnormal.reset_index().sort_values(["label", "patient"]).patient.to_numpy()
+    patients = (rows.label == "abnormal").groupby(rows.patient).any().sort_values(kind="stable").index
     lines = []
     for patient in patients[_evenly(len(patients), PATIENTS)]:
         scan = rows[rows.patient == patient]
@@ -80,8 +80,7 @@ def _mosaic(pictures: np.ndarray) -> np.ndarray:
     return pictures.swapaxes(1, 2).reshape(lines * height, columns * width)
 
 
-def _annotate(axes, lines: list[pd.DataFrame], shape: tuple[int, int]) -> None:
-    width, height = shape[LEFT_RIGHT], shape[1]
+def _annotate(axes, lines: list[pd.DataFrame], width: int, height: int) -> None:
     for i, line in enumerate(lines):
         for j, label in enumerate(line.label):
             middle, top = j * width + (width - 1) / 2, i * height - 0.5
@@ -89,15 +88,11 @@ def _annotate(axes, lines: list[pd.DataFrame], shape: tuple[int, int]) -> None:
             if label in FRAMES:
                 corner = (j * width + 0.5, top + 1)
                 axes.add_patch(Rectangle(corner, width - 2, height - 2, fill=False, ec=FRAMES[label], lw=0.8))
-    names = [_name(line.iloc[0]) for line in lines]
-    middles = (np.arange(len(lines)) + 0.5) * height
-    axes.set_yticks(middles, names, fontsize=5, parse_math=False)
+    names = []
+    for row in (line.iloc[0] for line in lines):
+        name = printable(row.patient)
+        short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+        names.append(f"{short}\nflagged" if row.flag else short)
+    axes.set_yticks((np.arange(len(lines)) + 0.5) * height, names, fontsize=5, parse_math=False)
     axes.set_xticks([])
     axes.tick_params(length=0)
-
-
-def _name(row: pd.Series) -> str:
-    """A patient's name, cut short, and whether the mid-line is flagged; matplotlib must not read it as mathematics."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in row.patient)
-    name = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
-    return f"{name}\nflagged" if row.flag else name

@@ -1,10 +1,13 @@
 """One table, written as HTML, Markdown and LaTeX and for the terminal; whatever text stands in it is escaped here."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
+import jinja2
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from rich import table as rich_table
 from rich.console import Console
 from rich.text import Text
@@ -34,35 +37,27 @@ class Table(NamedTuple):
         """Tell whether any cell holds a number with its interval or count."""
         return any(isinstance(cell, dict) and cell["value"] is not None for row in self.rows for cell in row)
 
-    def only(self, wanted: Callable[[str], bool]) -> "Table":
-        """Keep the columns whose names are `wanted`."""
-        kept = [place for place, name in enumerate(self.header) if wanted(name)]
+    def only(self, names: Collection[str]) -> "Table":
+        """Keep the columns of these names, in the order in which they stand."""
+        kept = [place for place, name in enumerate(self.header) if name in names]
         rows = [[row[place] for place in kept] for row in self.rows]
         return self._replace(header=[self.header[place] for place in kept], rows=rows)
 
     def dense(self) -> "Table":
         """Leave out the columns in which every cell is a dash."""
         columns = zip(self.header, zip(*self.rows, strict=True), strict=True) if self.rows else ()
-        filled = {name for name, cells in columns if any(cell_text(cell) != UNDEFINED for cell in cells)}
-        return self.only(filled.__contains__)
+        return self.only([name for name, cells in columns if any(cell_text(cell) != UNDEFINED for cell in cells)])
 
     def html(self) -> Markup:
         """Write the table for a page: a box that scrolls, bounds and counts in small print, notes as paragraphs."""
-        notes = Markup("").join(Markup('<p class="note">{}</p>\n').format(note) for note in self.notes)
-        if not self.rows:
-            return Markup("<p>{}: nothing is defined.</p>\n").format(self.caption) + notes
-        head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in self.header)
-        body = Markup("\n").join(map(self._html_row, self.rows))
-        box = Markup('<div class="scroll" tabindex="0" role="region" aria-label="{0}"><table>\n')
-        grid = Markup("<caption><span>{0}</span></caption>\n<thead><tr>{1}</tr></thead>\n<tbody>\n{2}\n</tbody>")
-        return (box + grid + Markup("</table></div>\n")).format(self.caption, head, body) + notes
+        return Markup(template("table.html.jinja").render(table=self))
 
     def markdown(self) -> Markup:
         """Write the table for Markdown, its notes below it and without its caption."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         grid = "\n".join(f"| {' | '.join(markdown_text(cell_text(cell)) for cell in line)} |" for line in lines)
         shown = grid if self.rows else f"{markdown_text(self.caption)}: nothing is defined."
-        return Markup("\n\n".join([shown, *([markdown_text(" ".join(self.notes))] if self.notes else [])]))
+        return Markup("\n\n".join([shown, *map(markdown_text, filter(None, [" ".join(self.notes)]))]))
 
     def latex(self) -> str:
         """Write the table as a `tabular` with the rules of booktabs, without caption and notes."""
@@ -75,16 +70,12 @@ class Table(NamedTuple):
         """Draw the table on a terminal, in which no text is markup; nothing where it has no rows."""
         if not self.rows:
             return
-        title, *names = (Text(printable(text)) for text in (self.caption, *self.header))
-        drawn = rich_table.Table(*names, title=title, title_justify="left")
+        drawn = rich_table.Table(title=Text(printable(self.caption)), title_justify="left")
+        for name in self.header:
+            drawn.add_column(Text(printable(name)))
         for row in self.rows:
             drawn.add_row(*(Text(printable(cell_text(cell))) for cell in row))
         (console or Console()).print(drawn)
-
-    def _html_row(self, row: list) -> Markup:
-        mark = Markup(' class="marked"') if row[0] in self.marked else ""
-        cells = Markup("").join(Markup("<td>{}</td>").format(_html_cell(cell)) for cell in row[1:])
-        return Markup('<tr{}><th scope="row">{}</th>{}</tr>').format(mark, cell_text(row[0]), cells)
 
 
 def cell_text(cell) -> str:
@@ -123,8 +114,11 @@ def markdown_text(text) -> Markup:
     return Markup(printable(text).translate(MARKDOWN))
 
 
-def _html_cell(cell) -> Markup:
-    if not isinstance(cell, dict):
-        return escape(cell_text(cell))
-    small = filter(None, (bounds(cell), cell.get("count")))
-    return Markup(" ").join([number(cell["value"]), *(Markup('<span class="ci">{}</span>').format(x) for x in small)])
+@cache
+def template(name: str) -> jinja2.Template:
+    """Give a template of this folder; text is escaped for HTML, and a missing name is an error."""
+    settings = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, **settings)
+    environment.filters |= {"markdown": markdown_text, "cell": cell_text, "number": number, "bounds": bounds}
+    return environment.get_template(name)
