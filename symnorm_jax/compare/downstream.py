@@ -85,15 +85,15 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
 def table(lines: list[dict], kind: str) -> Table:
     """Give everything learned from all labels, by population; the measure that decides comes after the names."""
     first, *others = of_level(kind)
-    header = ["tested on", "method", first.label, "by seed", *(one.label for one in others)]
-    rows = []
-    for line in (line for line in lines if line["fraction"] == max(line["fraction"] for line in lines)):
+    whole_cohort, rows = max(line["fraction"] for line in lines), []
+    for line in (line for line in lines if line["fraction"] == whole_cohort):
         spread = line["seeds"] > 1 and line["least"] is not None
         seeds = f"{number(line['least'])}–{number(line['most'])}" if spread else None
         about = [f"{line['population']}, {line['tested']}", _named(line), line[first.name], seeds]
         gap = [line.get("difference"), p_value(line.get("p_value_holm"))]
         rows.append([*about, *(line[one.name] for one in others), *gap])
-    return Table("Learned from all labels", [*header, "reference minus it", "p, Holm"], rows)
+    about, metrics = ["tested on", "method", first.label, "by seed"], [one.label for one in others]
+    return Table("Learned from all labels", [*about, *metrics, "reference minus it", "p, Holm"], rows)
 
 
 def fractions(lines: list[dict], name: str, kind: str, population: str) -> Table:
@@ -136,10 +136,12 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     paths = [folder / f"{name}.{ending}" for ending in ("json", "csv", "md", "png")]
     write_json(paths[0], lines)
     write_text(paths[1], pd.json_normalize(lines, sep=".").to_csv(index=False))
-    parts = [*notes, table(lines, kind).markdown()]
-    for population in dict.fromkeys(line["population"] for line in lines):
-        found = fractions(lines, name, kind, population)
-        parts += [f"{found.caption}:", found.markdown()]
+    by_share = [fractions(lines, name, kind, one) for one in dict.fromkeys(line["population"] for line in lines)]
+    parts = [
+        *notes,
+        table(lines, kind).markdown(),
+        *(x for one in by_share for x in (f"{one.caption}:", one.markdown())),
+    ]
     write_text(paths[2], "\n\n".join(parts) + "\n")
     with whole(paths[3]) as partial:
         curve(lines, name, kind).savefig(partial, dpi=120, bbox_inches="tight", format="png")

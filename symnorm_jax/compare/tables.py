@@ -11,19 +11,20 @@ from symnorm_jax.report.figures import ABNORMAL, HEALTHY
 from symnorm_jax.report.table import Table, markdown_text, p_value
 from symnorm_jax.scoring.scores import own
 
+ENDINGS = ("json", "md", "csv", "tex", "png")
+
 
 def write(compared: dict, folder: Path) -> list[Path]:
     """Write `comparison.{json,md,csv,tex,png}` into a folder, and give their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"comparison.{kind}" for kind in ("json", "md", "csv", "tex", "png")]
-    tables = [quality(compared), pairs(compared)]
-    write_json(paths[0], compared)
-    write_text(paths[1], "\n\n".join([_sentence(compared), *(table.markdown() for table in tables)]) + "\n")
-    write_text(paths[2], numbers(compared).to_csv(index=False))
-    write_text(paths[3], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
-    with whole(paths[4]) as partial:
+    paths, tables = {x: folder / f"comparison.{x}" for x in ENDINGS}, [quality(compared), pairs(compared)]
+    write_json(paths["json"], compared)
+    write_text(paths["md"], "\n\n".join([_sentence(compared), *(table.markdown() for table in tables)]) + "\n")
+    write_text(paths["csv"], numbers(compared).to_csv(index=False))
+    write_text(paths["tex"], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
+    with whole(paths["png"]) as partial:
         forest(compared).savefig(partial, dpi=120, bbox_inches="tight")
-    return paths
+    return list(paths.values())
 
 
 def case(compared: dict) -> str:
@@ -46,7 +47,7 @@ def quality(compared: dict, tested: bool = False) -> Table:
     rows = []
     for line in compared["lines"]:
         first, *others = (line[level].get(name) for _, level, name in columns)
-        rows.append([_named(line, compared), first, *_gap(line)[: len(gaps)], *others, *_costs(line["cost"])])
+        rows.append([_named(line, compared), first, *_tested(line)[: len(gaps)], *others, *_costs(line["cost"])])
     titles = [title for title, *_ in columns]
     costs = ["passes a patient" if what == "patient" else "passes", f"ms a {what}", "parameters"]
     return Table("Quality", ["method", titles[0], *gaps, *titles[1:], *costs], rows).dense()
@@ -61,7 +62,7 @@ def pairs(compared: dict) -> Table:
         of = line["paired"]
         p = of["auroc"]["p_value"]
         delong = of["auroc"] | ({} if p is None else {"count": f"p {p_value(p)}"})
-        rows.append([_named(line, compared), *_gap(line), delong, of.get("patient"), of["pixel"]])
+        rows.append([_named(line, compared), *_tested(line), delong, of.get("patient"), of["pixel"]])
     return Table("Paired differences", [f"{compared['reference']} minus", *columns], rows).dense()
 
 
@@ -100,9 +101,8 @@ def forest(compared: dict) -> Figure:
 def judged(compared: dict) -> str:
     """Say the level, and how many test cases there are."""
     what, people = case(compared), f"{compared['patients']} patients"
-    if what == "patient":
-        return f"Patient level: {people} of the test split"
-    return f"{what.capitalize()} level: {compared['samples']} test {what}s of {people}"
+    whom = f"{people} of the test split" if what == "patient" else f"{compared['samples']} test {what}s of {people}"
+    return f"{what.capitalize()} level: {whom}"
 
 
 def _whiskers(axes, values: list[dict]) -> None:
@@ -119,16 +119,16 @@ def _named(line: dict, compared: dict) -> str:
     return line["name"] + score + ("*" if line["name"] == compared["best_on_validation"] else "")
 
 
-def _gap(line: dict) -> list:
-    """The reference minus a line, its p and what it says; None of the reference itself."""
+def _tested(line: dict) -> list:
+    """The reference minus a line, its p and the verdict; nothing of the reference itself."""
     of = line.get("paired", {})
     return [of.get("difference"), p_value(of.get("p_value_holm")), of.get("verdict")]
 
 
 def _costs(cost: dict) -> list[str | None]:
     """Passes, milliseconds and parameters; of a patient those of all its samples."""
-    seconds = cost["seconds_per_patient" if "seconds_per_patient" in cost else "seconds_per_sample"]
-    passes, parameters = cost.get("passes", cost.get("passes_per_patient")), cost["parameters"]
+    passes, seconds = cost.get("passes", cost.get("passes_per_patient")), cost.get("seconds_per_sample")
+    seconds, parameters = cost.get("seconds_per_patient", seconds), cost["parameters"]
     shown = None if seconds is None else f"{1000 * seconds:.1f}"
     return [f"{passes:.0f}", shown, f"{parameters / 1e6:.2f} M" if parameters else None]
 

@@ -69,7 +69,7 @@ def _splits(used: pd.DataFrame, visits: pd.DataFrame, train_on: str, noun: str) 
         counts = [int((part.label == label).sum()) for label in labels]
         scans = int(visits.split.isin(splits).sum())
         rows.append([name, part.patient.nunique(), scans, *counts, int(learned[part.index].sum())])
-    return Table("Splits", ["split", "patients", "scans", *(f"{x} {noun}s" for x in labels), "trained on"], rows)
+    return Table("Splits", ["split", "patients", "scans", *(f"{x} {noun}s" for x in labels), "may be trained on"], rows)
 
 
 def _names(used: pd.DataFrame) -> list[str]:

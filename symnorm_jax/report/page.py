@@ -7,8 +7,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.text import Text
 
 from symnorm_jax.data.manifest import group_columns
 from symnorm_jax.evaluation.cases import cases_at
@@ -17,6 +15,7 @@ from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.files import load_arrays, write_text
 from symnorm_jax.report import figures, gallery, score_tables
 from symnorm_jax.report.card import card, rendered
+from symnorm_jax.report.cohort import show
 from symnorm_jax.report.inputs import Files, read_files
 from symnorm_jax.rundir import read_config, read_metrics
 from symnorm_jax.scoring.thresholds import threshold_of
@@ -43,13 +42,9 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
 
 def print_results(workdir: Path) -> None:
     """Print the main columns of every level, the notes, and where the report is."""
-    config, console = read_config(workdir), Console()
-    files = read_files(workdir, config)
+    files, written = read_files(workdir, read_config(workdir)), [workdir / "report.html", workdir / "MODEL_CARD.md"]
     tables = [score_tables.in_brief(files, level) for level in score_tables.levels_told(files)]
-    for table in filter(None, (*tables, score_tables.prediction(files))):
-        table.print(console)
-    for line in (*files.results["notes"], workdir / "report.html", workdir / "MODEL_CARD.md"):
-        console.print(Text(str(line)), soft_wrap=True)
+    show([*tables, *filter(None, [score_tables.prediction(files)])], [*files.results["notes"], *map(str, written)])
 
 
 def page(files: Files, chosen: dict[str, pd.DataFrame], pictures: dict[str, str], panels: list[str]) -> str:
@@ -77,21 +72,20 @@ def losses(workdir: Path, config: ConfigDict) -> dict[str, Figure]:
 def curves(files: Files) -> dict[str, Figure]:
     """Draw ROC, precision-recall, histograms, reliability and FROC, as far as they are defined."""
     made, score, about = {}, files.config.score, tuple(group_columns(files.rows))
-    for level, name in files.levels.items():
-        made |= _of_level(files, name, cases_at(level, files.table, "test", score.patient, score.top_k, about))
+    for place, level in files.levels.items():
+        cases = cases_at(place, files.table, "test", score.patient, score.top_k, about)
+        if cases.positive.nunique() == 2:
+            drawn = figures.separation(
+                cases, list(files.results[level]), files.headline, resamples(cases, files.config)
+            )
+            made |= {f"{level}_{name}": figure for name, figure in drawn.items()}
+        if len(cases) and level == files.sample.noun:
+            rules = {name: files.thresholds[level][name] for name in files.scores}
+            drawn = [figures.histogram(cases, name, of, score.threshold) for name, of in rules.items()]
+            made |= {f"scores_{i}": figure for i, figure in enumerate(drawn)}
+        if found := files.results["calibration"][level].get("reliability"):
+            made[f"{level}_reliability"] = figures.reliability(found, f"{level}s")
     if "froc" in files.results:
         found = files.results["lesion"]["map"]
         made["froc"] = figures.froc(files.results["froc"], {point: found[f"froc_{point}"] for point in POINTS})
     return made
-
-
-def _of_level(files: Files, level: str, cases: pd.DataFrame) -> dict[str, Figure]:
-    made, used = {}, files.config.score.threshold
-    if cases.positive.nunique() == 2:
-        drawn = figures.separation(cases, list(files.results[level]), files.headline, resamples(cases, files.config))
-        made |= {f"{level}_{name}": figure for name, figure in drawn.items()}
-    if len(cases) and level == files.sample.noun:
-        for place, name in enumerate(files.scores):
-            made[f"scores_{place}"] = figures.histogram(cases, name, files.thresholds[level][name], used)
-    found = files.results["calibration"][level].get("reliability")
-    return made | ({f"{level}_reliability": figures.reliability(found, f"{level}s")} if found else {})
