@@ -403,7 +403,7 @@ class TestLauncher:
         rows = {line.split(" | ")[0].strip("| *\\"): line for line in page.splitlines() if line.startswith("|")}
         assert [name for name in rows if name.startswith("seed")] == ["seed=0, mse", "seed=1, mse", "seed=2, mse"]
         assert page.count("| position") == 1
-        assert "Not paired, because they judge other test slices or patients than seed=0" in page
+        assert "Not paired, because they judge other test cases than seed=0" in page
         assert re.search(r"otherwise: seed=2\.", page) and "Not finished" not in page
         together = compare([folder / "seed=0", folder / "seed=1"])
         paired = next(line["paired"] for line in together["lines"] if line["name"] == "seed=1")

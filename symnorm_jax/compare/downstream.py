@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from symnorm_jax.compare.pairs import correct
+from symnorm_jax.compare.pairs import correct, tested
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.levels import plain, resamples
 from symnorm_jax.evaluation.measures import label, of_level
@@ -19,8 +19,6 @@ from symnorm_jax.progress import progress
 from symnorm_jax.report.figures import COLOURS
 from symnorm_jax.report.table import Table, number, p_value
 from symnorm_jax.scoring.predictions import POPULATIONS
-from symnorm_jax.statistics.intervals import difference
-from symnorm_jax.statistics.paired import bootstrap_p_value
 
 LOOKS = {"probe": "--", "fine-tuned": "-", "from scratch": "-.", "ruler": ":"}
 
@@ -62,12 +60,12 @@ def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
 
 def _line(one: Outcome, config: ConfigDict) -> dict:
     about = {"method": one.method, "how": one.how, "fraction": one.fraction, "patients": one.patients}
-    tested = {"seeds": len(one.tables), "tested": int(one.tables[0].patient.nunique())}
+    about |= {"seeds": len(one.tables), "tested": int(one.tables[0].patient.nunique())}
     metric, index = PRIMARY[config.target.kind], np.unique(one.tables[0].patient, return_inverse=True)[1]
     everybody = np.ones((1, index.max() + 1), np.float32)
     seeds = [measures([x], config.target.kind, index)[metric](everybody).item() for x in one.tables]
     ends = (min(seeds), max(seeds)) if np.isfinite(seeds).all() else (None, None)
-    return about | tested | values_of(one.tables, config) | dict(zip(("least", "most"), ends, strict=True))
+    return about | values_of(one.tables, config) | dict(zip(("least", "most"), ends, strict=True))
 
 
 def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
@@ -77,9 +75,8 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
         raise RunError(f"{other.method}, {other.how}: its test people are not those of {first.method}, {first.how}.")
     drawn, metric = resamples(first.tables[0], config), PRIMARY[config.target.kind]
     pair = [measures(one.tables, config.target.kind, drawn.index)[metric] for one in (first, other)]
-    weights = drawn.patient_weight
-    p = bootstrap_p_value(pair[0](weights) - pair[1](weights))
-    return {"difference": plain(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p}
+    gap, p = tested(*pair, drawn, config)
+    return {"difference": plain(gap), "p_value": p}
 
 
 def table(lines: list[dict], kind: str) -> Table:
@@ -137,12 +134,8 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     write_json(paths[0], lines)
     write_text(paths[1], pd.json_normalize(lines, sep=".").to_csv(index=False))
     by_share = [fractions(lines, name, kind, one) for one in dict.fromkeys(line["population"] for line in lines)]
-    parts = [
-        *notes,
-        table(lines, kind).markdown(),
-        *(x for one in by_share for x in (f"{one.caption}:", one.markdown())),
-    ]
-    write_text(paths[2], "\n\n".join(parts) + "\n")
+    shares = [f"{one.caption}:\n\n{one.markdown()}" for one in by_share]
+    write_text(paths[2], "\n\n".join([*notes, table(lines, kind).markdown(), *shares]) + "\n")
     with whole(paths[3]) as partial:
         curve(lines, name, kind).savefig(partial, dpi=120, bbox_inches="tight", format="png")
     return paths

@@ -26,7 +26,6 @@ APART = {
     "patient": "patient {} stands in one of them alone, or with other labels; only runs that judge the same people can "
     "be paired",
 }
-
 Pixels = tuple[np.ndarray, np.ndarray]  # patients [P] and histograms [P, 2, bins], see `maps.pixel_histograms`
 
 
@@ -54,48 +53,36 @@ def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]
         missing = [name for name in NEEDED if not (run / name).exists()]
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
-    each = [(run, read_scores(run, read_manifest(run / "manifest.csv")), read_config(run)) for run in runs]
+    entries, each = [], [(run, read_scores(run, read_manifest(run / "manifest.csv")), read_config(run)) for run in runs]
     maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
-    entries = []
-    for (run, table, config), found in zip(each, maps, strict=True):
-        entries.append(_entry(run.name, config.score.headline, level, (run, table, config), found.get("map")))
+    for of, found in zip(each, maps, strict=True):
+        entries.append(_entry(of[0].name, of[2].score.headline, level, *of, found.get("map")))
     for score in (one for one in score_names(each[0][1], trivial=True) if one != ZERO_SHOT):
         name = score.removeprefix(TRIVIAL).replace("_", " ")
-        entries.append(_entry(name, score, level, each[0], maps[0].get(score)))
+        entries.append(_entry(name, score, level, *each[0], maps[0].get(score)))
     return each[0][2], entries
 
 
 def refuse_other_cases(first: Entry, other: Entry) -> None:
     """Raise RunError unless both judge the same cases, slices and patients or patients alone, with the same labels."""
     for level in tuple(first.cases)[::-1]:  # patients first: they make the plainer sentence
-        ours, theirs = (_judged(one.cases[level]) for one in (first, other))
+        known = [key for key in (*KEYS, "positive") if key in first.cases[level]]
+        ours, theirs = (set(one.cases[level][known].itertuples(index=False, name=None)) for one in (first, other))
         if ours != theirs:
             who = min(ours ^ theirs)[0]
             raise RunError(f"{other.run}: its test {level}s are not those of {first.run}: {APART[level].format(who)}.")
 
 
-def _judged(cases: pd.DataFrame) -> set[tuple]:
-    """The keys of cases and their labels."""
-    keys = [key for key in KEYS if key in cases]
-    return set(cases[[*keys, "positive"]].itertuples(index=False, name=None))
-
-
 def _entry(
-    name: str, score: str, level: str, of: tuple[Path, pd.DataFrame, ConfigDict], pixels: Pixels | None
+    name: str, score: str, level: str, run: Path, table: pd.DataFrame, config: ConfigDict, pixels: Pixels | None
 ) -> Entry:
-    run, table, config = of
     how = config.score.patient, config.score.top_k
     found = {one: cases_at(one, table, "test", *how) for one in LEVELS[LEVELS.index(level) :]}
     cases = {one: of.sort_values([key for key in KEYS if key in of]) for one, of in found.items()}
-    cost = FREE if not own(score) else read_json(run / "cost.json")
-    if level == "patient":
-        cost = _of_patients(cost, table[table.split == "test"])
+    cost = read_json(run / "cost.json") if own(score) else dict(FREE)
+    if level == "patient":  # all of whose samples are embedded
+        test = table[table.split == "test"]
+        samples, seconds = len(test) / test.patient.nunique(), cost.pop("seconds_per_sample")
+        whole = {"passes_per_patient": cost.pop("passes") * samples}
+        cost = whole | {"seconds_per_patient": None if seconds is None else seconds * samples} | cost
     return Entry(name, run, score, cases, cases_at(level, table, "val", *how), cost, pixels)
-
-
-def _of_patients(cost: dict, test: pd.DataFrame) -> dict:
-    """The cost of a test patient on the average, all of whose samples are embedded, from that of one of them."""
-    samples, seconds = len(test) / test.patient.nunique(), cost["seconds_per_sample"]
-    about = {name: cost[name] for name in cost if name not in ("passes", "seconds_per_sample")}
-    whole = {"passes_per_patient": cost["passes"] * samples}
-    return whole | {"seconds_per_patient": None if seconds is None else seconds * samples} | about

@@ -42,17 +42,17 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
         measured.append({one: found[one][primary(cases)] for one, cases in entry.cases.items()})
         lines.append(_line(entry, found, drawn, config))
     for line, entry, other in zip(lines[1:], rivals, measured[1:], strict=True):
-        gaps = {one: _difference(measured[0][one], other[one], drawn[one], config) for one in drawn}
+        gaps = {one: tested(measured[0][one], other[one], drawn[one], config) for one in drawn}
         line["paired"] = _paired(gaps, first, entry, level, config)
     correct([line["paired"] for line in lines[1:]])
     tried = {entry.name: _on_validation(entry, config) for entry in rivals}
-    best = max(tried, key=tried.get, default=None)
+    best = max((name for name, value in tried.items() if value > -np.inf), key=tried.get, default=None)
     cases, sample = first.cases[level], sample_of(config)
     metric = sample.primary if level == "sample" else primary(cases)
     about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
     about["patients"] = int(cases.patient.nunique())
     about |= {"sample": sample.noun, "samples": len(cases)} if level == "sample" else {}
-    return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
+    return about | {"best_on_validation": best, "lines": lines}
 
 
 def _line(
@@ -64,13 +64,6 @@ def _line(
         line[level] = {metric: plain(interval(of, weights, kind=kind)) for metric, of in found.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
     return line | {"pixel": maps.get("map" if own(entry.score) else entry.score, {})}
-
-
-def _difference(first: Metric, other: Metric, drawn: Resamples, config: ConfigDict) -> tuple[Interval, float | None]:
-    """First minus other with its interval, and the p-value that it is none, from the same replicates."""
-    weights = drawn.patient_weight
-    gap = difference(first, other, weights, kind=config.evaluation.interval)
-    return gap, bootstrap_p_value(first(weights) - other(weights))
 
 
 def _paired(gaps: dict[str, tuple], first: Entry, other: Entry, level: str, config: ConfigDict) -> dict:
@@ -95,11 +88,18 @@ def _paired(gaps: dict[str, tuple], first: Entry, other: Entry, level: str, conf
     }
 
 
-def correct(tested: list[dict]) -> None:
+def tested(first: Metric, other: Metric, drawn: Resamples, config: ConfigDict) -> tuple[Interval, float | None]:
+    """Give first minus other with its interval, and the p-value that it is none, from the same replicates."""
+    weights = drawn.patient_weight
+    gap = difference(first, other, weights, kind=config.evaluation.interval)
+    return gap, bootstrap_p_value(first(weights) - other(weights))
+
+
+def correct(pairs: list[dict]) -> None:
     """Write `p_value_holm` beside each `p_value`: Holm's correction over all that are defined, else None."""
-    defined = [one for one in tested if one["p_value"] is not None]
+    defined = [one for one in pairs if one["p_value"] is not None]
     adjusted = iter(holm(np.array([one["p_value"] for one in defined])))
-    for one in tested:
+    for one in pairs:
         one["p_value_holm"] = None if one["p_value"] is None else float(next(adjusted))
 
 

@@ -49,17 +49,19 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     lines = {line["name"]: line for line in compared["lines"]} | alone
     compared["lines"] = [lines[name] for name in dict.fromkeys([*(run.name for run in runs), *lines])]
     table = tables.quality(compared, tested=True)
-    sentences = _sentences(compared, list(alone), [point.label for point in points if point not in finished])
+    sentences, missing = tables.sentences(compared), [point.label for point in points if point not in finished]
+    if alone:
+        sentences.append(
+            f"Not paired, because they judge other test cases than {runs[0].name}, as where a seed divides people "
+            f"otherwise or scans are cut otherwise: {', '.join(alone)}."
+        )
+    sentences += [f"Not finished: {', '.join(missing)}."] if missing else []
     write_text(folder / "sweep.md", "\n\n".join([table.markdown(), *map(markdown_text, sentences)]) + "\n")
-    write_text(folder / "sweep.csv", numbers(compared, finished).to_csv(index=False))
+    settings = [{"name": point.label, **{f"config.{k}": v for k, v in point.settings.items()}} for point in finished]
+    numbers = pd.DataFrame(settings).merge(tables.numbers(compared), on="name", how="right")
+    write_text(folder / "sweep.csv", numbers.to_csv(index=False))
     shown = table.only([*table.header[:2], "p, Holm", "verdict"])
     return shown, sentences, [folder / "sweep.md", folder / "sweep.csv", *paths]
-
-
-def numbers(compared: dict, finished: list[Point]) -> pd.DataFrame:
-    """Give what `tables.numbers` gives, after a column for each setting of a point."""
-    settings = [{"name": point.label, **{f"config.{k}": v for k, v in point.settings.items()}} for point in finished]
-    return pd.DataFrame(settings).merge(tables.numbers(compared), on="name", how="right")
 
 
 def judged(run: Path) -> set[tuple]:
@@ -68,19 +70,3 @@ def judged(run: Path) -> set[tuple]:
     samples = sample_cases(table, "test")[[*KEYS, "positive"]]
     people = table[table.split == "test"].groupby("patient").healthy_person.all()
     return {*samples.itertuples(index=False, name=None), *people.items()}
-
-
-def _sentences(compared: dict, alone: list[str], missing: list[str]) -> list[str]:
-    reference, noun = compared["reference"], compared["sample"]
-    said = [
-        f"{compared['samples']} test {noun}s of {compared['patients']} patients; 95 % intervals from a bootstrap over "
-        f"patients; differences are {reference} minus the other."
-    ]
-    if compared["best_on_validation"]:
-        said.append(f"* is the best rival on validation: {compared['best_on_validation']}.")
-    if alone:
-        said.append(
-            f"Not paired, because they judge other test {noun}s or patients than {reference}, as where a seed divides "
-            f"people otherwise or scans are cut otherwise: {', '.join(alone)}."
-        )
-    return said + ([f"Not finished: {', '.join(missing)}."] if missing else [])

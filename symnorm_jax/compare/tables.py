@@ -19,7 +19,8 @@ def write(compared: dict, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths, tables = {x: folder / f"comparison.{x}" for x in ENDINGS}, [quality(compared), pairs(compared)]
     write_json(paths["json"], compared)
-    write_text(paths["md"], "\n\n".join([_sentence(compared), *(table.markdown() for table in tables)]) + "\n")
+    said = markdown_text(" ".join(sentences(compared)))
+    write_text(paths["md"], "\n\n".join([said, *(table.markdown() for table in tables)]) + "\n")
     write_text(paths["csv"], numbers(compared).to_csv(index=False))
     write_text(paths["tex"], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
     with whole(paths["png"]) as partial:
@@ -39,16 +40,15 @@ def quality(compared: dict, tested: bool = False) -> Table:
     are not judged there is the first measure. Columns in which nothing is defined are left out.
     """
     what = case(compared)
-    columns = [(one.label, compared["level"], one.name) for one in of_level(what, "comparison")]
+    columns = {one.label: (compared["level"], one.name) for one in of_level(what, "comparison")}
     for level in (level for level in ("patient", "pixel") if level != what):
         one = of_level(level, "comparison")[0]
-        columns.append((f"{level}s, {one.label}", level, one.name))
+        columns[f"{level}s, {one.label}"] = level, one.name
     gaps = [f"{compared['reference']} minus it", *(("p, Holm", "verdict") if tested else ())]
-    rows = []
+    rows, titles = [], list(columns)
     for line in compared["lines"]:
-        first, *others = (line[level].get(name) for _, level, name in columns)
+        first, *others = (line[level].get(name) for level, name in columns.values())
         rows.append([_named(line, compared), first, *_tested(line)[: len(gaps)], *others, *_costs(line["cost"])])
-    titles = [title for title, *_ in columns]
     costs = ["passes a patient" if what == "patient" else "passes", f"ms a {what}", "parameters"]
     return Table("Quality", ["method", titles[0], *gaps, *titles[1:], *costs], rows).dense()
 
@@ -105,12 +105,21 @@ def judged(compared: dict) -> str:
     return f"{what.capitalize()} level: {whom}"
 
 
+def sentences(compared: dict) -> list[str]:
+    """Say what the tables show."""
+    reference, best, metric = compared["reference"], compared["best_on_validation"], label(compared["metric"])
+    said = [
+        f"{judged(compared)}; 95 % intervals from a bootstrap over patients.",
+        f"Differences are {reference} minus the other in {metric}; non-inferior means that a loss of "
+        f"{compared['margin']:g} is excluded.",
+    ]
+    return said + ([f"* is the best rival on validation: {best}."] if best else [])
+
+
 def _whiskers(axes, values: list[dict]) -> None:
-    for place, found in enumerate(values):
-        if found["value"] is not None:
-            axes.plot(found["value"], place, "o", color=HEALTHY)
-            if found["low"] is not None:
-                axes.plot([found["low"], found["high"]], [place, place], color=HEALTHY, lw=1.5)
+    found = pd.DataFrame(values, columns=["value", "low", "high"], dtype=float)
+    axes.plot(found.value, found.index, "o", color=HEALTHY)
+    axes.hlines(found.index, found.low, found.high, color=HEALTHY, lw=1.5)
 
 
 def _named(line: dict, compared: dict) -> str:
@@ -131,13 +140,3 @@ def _costs(cost: dict) -> list[str | None]:
     seconds, parameters = cost.get("seconds_per_patient", seconds), cost["parameters"]
     shown = None if seconds is None else f"{1000 * seconds:.1f}"
     return [f"{passes:.0f}", shown, f"{parameters / 1e6:.2f} M" if parameters else None]
-
-
-def _sentence(compared: dict) -> str:
-    best = compared["best_on_validation"]
-    star = f" \\* is the best rival on validation: {markdown_text(best)}." if best else ""
-    return (
-        f"{judged(compared)}; 95 % intervals from a bootstrap over patients. Differences are "
-        f"{markdown_text(compared['reference'])} minus the other in {label(compared['metric'])}; non-inferior means "
-        f"that a loss of {compared['margin']:g} is excluded.{star}"
-    )

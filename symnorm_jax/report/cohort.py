@@ -20,14 +20,15 @@ Tables = Iterable[Table] | dict[str, list[list]]  # or lists, the header first, 
 def tables(rows: pd.DataFrame, train_on: str, noun: str) -> list[Table]:
     """Tell all there is of the manifest `rows` of slices or volumes: scans, splits, groups, mid-lines, exclusions."""
     used, excluded = rows[rows.split != "excluded"], rows[rows.split == "excluded"]
-    visits = used.drop_duplicates(["patient", "session"])
-    flagged = visits[visits.flag != ""]
+    visits = _visits(used)
+    flagged, names = visits[visits.flag != ""], (*manifest.SPLITS, manifest.UNLABELLED)
+    splits = {name: part for name in names if len(part := used[used.split == name])}
     header = ["found", "used", "excluded", "flagged", "patients", f"{noun}s", f"{noun}s left out for too little brain"]
     scans = [len(visits) + len(excluded), len(visits), len(excluded), len(flagged)]
     return [
         Table("Scans", header, [[*scans, used.patient.nunique(), len(used), int(visits.slices_left_out.sum())]]),
-        _splits(used, visits, train_on, noun),
-        _groups(used, visits),
+        _splits(splits | {"all": used}, train_on, noun),
+        _groups(splits, used),
         _midlines(visits),
         _reasons("Flagged mid-lines", flagged, "flag"),
         _reasons("Exclusions", excluded, "exclusion"),
@@ -60,28 +61,27 @@ def _shortened(found: Tables) -> Iterator[Table]:
         yield table._replace(rows=table.rows[:LISTED] + last)
 
 
-def _splits(used: pd.DataFrame, visits: pd.DataFrame, train_on: str, noun: str) -> Table:
-    labels = [label for label in LABELS if (used.label == label).any()]
-    learned = manifest.trainable(used, train_on)
-    rows = []
-    for name, splits in ({split: [split] for split in _names(used)} | {"all": _names(used)}).items():
-        part = used[used.split.isin(splits)]
+def _visits(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a scan."""
+    return rows.drop_duplicates(["patient", "session"])
+
+
+def _splits(parts: dict[str, pd.DataFrame], train_on: str, noun: str) -> Table:
+    labels, rows = [label for label in LABELS if (parts["all"].label == label).any()], []
+    for name, part in parts.items():
         counts = [int((part.label == label).sum()) for label in labels]
-        scans = int(visits.split.isin(splits).sum())
-        rows.append([name, part.patient.nunique(), scans, *counts, int(learned[part.index].sum())])
-    return Table("Splits", ["split", "patients", "scans", *(f"{x} {noun}s" for x in labels), "may be trained on"], rows)
+        learned = int(manifest.trainable(part, train_on).sum())
+        rows.append([name, part.patient.nunique(), len(_visits(part)), *counts, learned])
+    header = ["split", "patients", "scans", *(f"{label} {noun}s" for label in labels), "may be trained on"]
+    return Table("Splits", header, rows)
 
 
-def _names(used: pd.DataFrame) -> list[str]:
-    return [split for split in (*manifest.SPLITS, manifest.UNLABELLED) if (used.split == split).any()]
-
-
-def _groups(used: pd.DataFrame, visits: pd.DataFrame) -> Table:
+def _groups(splits: dict[str, pd.DataFrame], used: pd.DataFrame) -> Table:
     """Every column that a source has added: patients by value, or the median and range over scans of a measure."""
-    splits, rows = _names(used), []
+    rows = []
     for name in manifest.group_columns(used):
         measured = _measured(used[name])
-        rows.append([name, *(_group(visits[visits.split == split], name, measured) for split in splits)])
+        rows.append([name, *(_group(_visits(part), name, measured) for part in splits.values())])
     return Table("Groups", ["group", *splits], rows)
 
 
@@ -111,8 +111,7 @@ def _midlines(visits: pd.DataFrame) -> Table:
         "off centre, mm": visits.off_centre_mm.abs(),
         "likeness to the mirror image": visits.mirror_similarity,
     }
-    ends = {name: (of.median(), of.min(), of.max()) for name, of in measures.items()}
-    rows = [[name, *(None if np.isnan(x) else f"{x:.3g}" for x in of)] for name, of in ends.items()]
+    rows = [[name, of.median(), of.min(), of.max()] for name, of in measures.items()]
     return Table("Mid-lines", ["measure", "median", "least", "most"], rows)
 
 

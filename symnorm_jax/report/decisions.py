@@ -18,12 +18,9 @@ def thresholds(files: Files, level: str) -> Table:
         came = [share(done.get(kind)) for kind in kinds]
         origin = "validation" if fit["origin"] == "val" else fit["origin"]
         counts = [fit.get(kind) for kind in ("healthy", "abnormal", "patients")]
-        name = (
-            f"{label(rule)}, {PARAMETER[rule]} = {fit[PARAMETER[rule]]:g}"
-            if PARAMETER.get(rule) in fit
-            else label(rule)
-        )
-        rows[rule] = [f"{name} (in use)" if rule == used else name, digits(fit["value"]), origin, *counts, *came]
+        parameter = PARAMETER.get(rule)
+        name = label(rule) + (f", {parameter} = {fit[parameter]:g}" if parameter in fit else "")
+        rows[rule] = [f"{name} (in use)" if rule == used else name, fit["value"], origin, *counts, *came]
         notes += promise(rule, fit, done)
     header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", *(f"test: {x}" for x in kinds.values())]
     return Table(f"Thresholds at {level} level", header, list(rows.values()), (rows[used][0],), tuple(notes))
@@ -33,17 +30,9 @@ def called_cases(level: str) -> dict[str, str]:
     """Name what is counted on the test split; of patients a case is the patient, and both pairs the same."""
     if level == "patient":
         return {"healthy_patients": "healthy patients called", "abnormal_cases": "abnormal patients called"}
-    return {
-        "healthy_patients": f"healthy patients with a {level} called",
-        "patients_with_healthy_cases": f"patients with a healthy {level} called",
-        "healthy_cases": f"healthy {level}s called",
-        "abnormal_cases": f"abnormal {level}s called",
-    }
-
-
-def digits(value: float | None) -> str | None:
-    """Write a threshold with four significant digits, for scores differ in scale."""
-    return None if value is None else f"{value:.4g}"
+    cases = {f"{kind}_cases": f"{kind} {level}s called" for kind in ("healthy", "abnormal")}
+    patients = {"healthy_patients": "healthy patients with a", "patients_with_healthy_cases": "patients with a healthy"}
+    return {kind: f"{whom} {level} called" for kind, whom in patients.items()} | cases
 
 
 def promise(rule: str, fit: dict, realised: dict) -> list[str]:
@@ -69,7 +58,7 @@ def by_group(files: Files, level: str) -> Table | None:
         return None
     caption = f"Conformal thresholds at {level} level by {', '.join(fit['groups'])}"
     patients, reasons = fit["group_patients"], fit["group_reasons"]
-    rows = [[name, digits(value), patients[name], reasons.get(name, "")] for name, value in fit["by_group"].items()]
+    rows = [[name, value, patients[name], reasons.get(name, "")] for name, value in fit["by_group"].items()]
     return Table(caption, ["group", "value", "calibration patients", ""], rows)
 
 
@@ -86,11 +75,8 @@ def calibration(files: Files) -> Table:
 def controls(files: Files) -> Table:
     """Give a row to each number of `controls.json`, which names its control and what sets the row apart."""
     rows = []
-    for name, entry in (files.controls or {}).items():
-        for one in [entry] if isinstance(entry, dict) else entry if name != "notes" else ():
-            about = {
-                key: f"{x:.3g}" if isinstance(x, float) else x for key, x in one.items() if not isinstance(x, dict)
-            }
-            named = ", ".join([label(name), *(f"{label(key)} {x}" for key, x in about.items())])
-            rows += [[named, label(key), x] for key, x in one.items() if isinstance(x, dict)]
+    for name, entry in ((files.controls or {}) | {"notes": []}).items():
+        for one in [entry] if isinstance(entry, dict) else entry:
+            about = [f"{label(key)} {cell_text(x)}" for key, x in one.items() if not isinstance(x, dict)]
+            rows += [[", ".join([label(name), *about]), label(key), x] for key, x in one.items() if isinstance(x, dict)]
     return Table("Negative controls", ["control", "measure", "value"], rows)

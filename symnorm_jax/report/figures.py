@@ -59,11 +59,9 @@ def froc(found: dict, points: dict[int, dict]) -> Figure:
     """Draw sensitivity by lesion over false positives a scan; `points` `{false positives: interval}` have bars."""
     figure, axes = _panel("false positives a scan", "sensitivity by lesion", xlim=(-0.2, MOST_FALSE), ylim=UNIT["ylim"])
     axes.plot(found["curve"]["false_positives"], found["curve"]["sensitivity"], color=COLOURS[0], lw=1.8)
-    for rate, point in points.items():
-        if point["value"] is not None:
-            axes.plot(rate, point["value"], "o", color="black", ms=4)
-        if point["low"] is not None:
-            axes.plot([rate] * 2, [point["low"], point["high"]], color="black", lw=1)
+    read = pd.DataFrame(list(points.values()), list(points), ["value", "low", "high"], float)
+    axes.plot(read.index, read.value, "o", color="black", ms=4)
+    axes.vlines(read.index, read.low, read.high, color="black", lw=1)
     return figure
 
 
@@ -101,9 +99,9 @@ def reliability(rows: list[dict], title: str) -> Figure:
     """Draw the share of abnormal cases by predicted probability, with exact binomial 95 % intervals."""
     figure, axes = _panel("predicted probability", "share of abnormal cases", title=title, **UNIT)
     axes.plot([0, 1], [0, 1], **CHANCE)
-    for row in rows:
-        axes.plot([row["predicted"]] * 2, [row["low"], row["high"]], color=COLOURS[0], lw=1.2)
-        axes.plot(row["predicted"], row["observed"], "o", color=COLOURS[0], ms=5)
+    bins = pd.DataFrame(rows)
+    axes.vlines(bins.predicted, bins.low, bins.high, color=COLOURS[0], lw=1.2)
+    axes.plot(bins.predicted, bins.observed, "o", color=COLOURS[0], ms=5)
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from symnorm_jax.evaluation.measures import label
 from symnorm_jax.geometry import picture
 from symnorm_jax.report.figures import ABNORMAL
-from symnorm_jax.report.table import Table, number
+from symnorm_jax.report.table import Table
 from symnorm_jax.scoring.embed import Arrays
 
 PERCENTILES = (5, 50, 95)
@@ -74,8 +74,8 @@ def listed(chosen: pd.DataFrame, names: list[str], untold: tuple[str, ...] = ())
     """List who is shown, with scores and the threshold of a failure; without the columns `untold`."""
     named, rows = [*(["threshold"] if "threshold" in chosen else []), *names], []
     for _, case in chosen.iterrows():
-        about = [case.shown, case.patient, str(int(case.slice)), number(case.position), f"{case.lesion_mm2:.0f}"]
-        rows.append([*about, *(f"{case[name]:.4g}" for name in named)])
+        about = [case.shown, case.patient, int(case.slice), float(case.position), f"{case.lesion_mm2:.0f}"]
+        rows.append([*about, *(float(case[name]) for name in named)])
     header = ["shown", "patient", "slice", "position", "lesion, mm²", *map(label, named)]
     return Table("", header, rows).only([name for name in header if name not in untold])
 

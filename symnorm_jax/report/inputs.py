@@ -51,19 +51,10 @@ def read_files(workdir: Path, config: ConfigDict) -> Files:
     rows = manifest.read_manifest(workdir / "manifest.csv")
     table = manifest.read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
     sample, levels = sample_of(config), levels_of(table, config)
-    cost, controls = workdir / "cost.json", workdir / "controls.json"
-    return Files(
-        name=workdir.absolute().name,
-        config=config,
-        sample=sample,
-        levels=levels,
-        results=told(read_json(workdir / "metrics.json"), levels, sample),
-        thresholds=named(read_json(workdir / "thresholds.json"), levels),
-        cost=read_json(cost) if cost.exists() else {},
-        controls=read_json(controls) if controls.exists() else None,
-        environment=read_json(workdir / "environment.json"),
-        overrides=read_json(workdir / "overrides.json"),
-        gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),
-        rows=rows,
-        table=table,
-    )
+    absent = {"cost": {}, "controls": None}
+    paths = {name: workdir / f"{name}.json" for name in ("thresholds", "environment", "overrides", *absent)}
+    read = {x: absent[x] if x in absent and not path.exists() else read_json(path) for x, path in paths.items()}
+    read["thresholds"] = named(read["thresholds"], levels)
+    read["results"] = told(read_json(workdir / "metrics.json"), levels, sample)
+    read["gaussian"] = mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz"))
+    return Files(workdir.absolute().name, config, sample, levels, rows=rows, table=table, **read)

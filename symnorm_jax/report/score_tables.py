@@ -1,7 +1,5 @@
 """Tables of how well the scores of a run do, from its `metrics.json`."""
 
-import numpy as np
-
 from symnorm_jax.evaluation.measures import Measure, label, of_level
 from symnorm_jax.report.inputs import Files
 from symnorm_jax.report.table import UNDEFINED, Table, cell_text, number
@@ -45,19 +43,20 @@ def full(files: Files, level: str) -> list[Table]:
     Scores of which nothing is defined are left out: at patient level all of them, where everybody is diseased.
     """
     measured = {name for metrics in files.results[level].values() for name in metrics} - {"prevalence"}
-    columns = [one for one in of_level(level) if one.name in measured]
-    free, fitted = ([one for one in columns if (one.needs == "threshold") == needs] for needs in (False, True))
-    parts = {"without a threshold": free, "at the threshold from validation": fitted}
-    return [_table(files, level, some, f"{level.capitalize()} level, {part}") for part, some in parts.items() if some]
+    tables = []
+    for needs, part in ((False, "without a threshold"), (True, "at the threshold from validation")):
+        columns = [x for x in of_level(level) if x.name in measured and (x.needs == "threshold") == needs]
+        tables += [_table(files, level, columns, f"{level.capitalize()} level, {part}")] if columns else []
+    return tables
 
 
 def _table(files: Files, level: str, columns: list[Measure], caption: str) -> Table:
     found = {name: [of.get(one.name) for one in columns] for name, of in files.results[level].items()}
     rows = [[label(name), *cells] for name, cells in found.items() if any(x and x["value"] is not None for x in cells)]
     undefined = [x for cells in found.values() for x in cells if x and x["value"] is None]
-    why = dict.fromkeys(x["reason"] for x in undefined if x.get("reason"))
-    notes = tuple(f"{UNDEFINED}: {reason}" for reason in why)
-    return Table(caption, ["score", *(x.label for x in columns)], rows, (label(files.headline), label("map")), notes)
+    notes = [f"{UNDEFINED}: {x['reason']}" for x in undefined if x.get("reason")]
+    marked = (label(files.headline), label("map"))
+    return Table(caption, ["score", *(x.label for x in columns)], rows, marked, tuple(dict.fromkeys(notes)))
 
 
 def prediction(files: Files) -> Table | None:
@@ -65,24 +64,27 @@ def prediction(files: Files) -> Table | None:
     if "prediction" not in files.results:
         return None
     found, target = files.results["prediction"], files.config.target
-    columns = of_level(target.kind)
-    rows = [
-        [f"{POPULATIONS[name]}, {of['patients']}", *(of.get(x.name) for x in columns)] for name, of in found.items()
-    ]
+    columns = {measure.name: measure.label for measure in of_level(target.kind)}
+    rows = [[f"{POPULATIONS[name]}, {of['patients']}", *map(of.get, columns)] for name, of in found.items()]
     unit = f"{target.column}, a number in its own unit"
     what = unit if target.kind == "number" else f"{target.column}={target.positive}, a class; at a probability of 0.5"
-    return Table(f"Predicted of test people: {what}", ["people", *(x.label for x in columns)], rows)
+    return Table(f"Predicted of test people: {what}", ["people", *columns.values()], rows)
 
 
 def summary(files: Files) -> Table:
-    """Give a row to every score and trivial score: what it tells at each level, and what it costs."""
+    """Give a row to every score and trivial score: what it tells at each level, and what it costs.
+
+    A trivial score passes through no network; the cost of a source run stands in that run.
+    """
     results, noun = files.results, files.sample.noun
     levels = [level for level in (noun, "patient", "pixel") if level != "patient" or level in results]
     columns = [(level, one) for level in levels for one in of_level(level, "summary")]
     rows = []
     for name in sorted(dict.fromkeys([*results[noun], *results.get("pixel", {})]), key=lambda name: not own(name)):
         cells = [results.get(level, {}).get(name, {}).get(one.name) for level, one in columns]
-        rows.append([label(name), *cells, *expense(name, files.cost)])
+        passes = files.cost.get("passes") if own(name) else None if name == ZERO_SHOT else 0
+        network = [files.cost.get(what) if own(name) else None for what in ("seconds_per_sample", "parameters")]
+        rows.append([label(name), *cells, passes, *network])
     titles = [f"{level}s: {one.label}{_prevalence(files, level, one.name)}" for level, one in columns]
     costs = [f"passes a {noun}", f"seconds a {noun}", "parameters"]
     return Table("All scores on the test split", ["score", *titles, *costs], rows, (label(files.headline),))
@@ -94,18 +96,6 @@ def _prevalence(files: Files, level: str, metric: str) -> str:
     return f" (prevalence {number(found['value'])})" if known else ""
 
 
-def expense(name: str, cost: dict) -> list:
-    """Give passes, seconds and parameters of a score; a trivial score passes through no network.
-
-    The cost of a source run stands in that run.
-    """
-    if not own(name):
-        return [None if name == ZERO_SHOT else 0, None, None]
-    seconds = cost.get("seconds_per_sample")
-    shown = None if seconds is None else np.format_float_positional(seconds, precision=2, fractional=False, trim="-")
-    return [cost.get("passes"), shown, cost.get("parameters")]
-
-
 def differences(files: Files) -> Table:
     """Give the headline score minus each trivial score on the same replicates, and what the interval says of it."""
     decides = {files.sample.noun: files.sample.primary} | ({"patient": "auroc"} if "patient" in files.results else {})
@@ -113,7 +103,8 @@ def differences(files: Files) -> Table:
     gaps = [{name.split("_minus_")[1]: gap for name, gap in of.items() if "_minus_" in name} for of in found]
     rows = []
     for other in dict.fromkeys(name for of in gaps for name in of):
-        rows.append([label(other), *(cell for of in gaps for cell in _with_verdict(of.get(other), margin))])
+        pairs = [(of.get(other), _verdict(of.get(other), margin)) for of in gaps]
+        rows.append([label(other), *sum(pairs, ())])
     columns = [(f"{level}s: difference in {label(metric)}", "verdict") for level, metric in decides.items()]
     note = (
         f"Superior: the interval lies above 0. Non-inferior: above −{margin:g}, the loss named in the config before "
@@ -123,10 +114,9 @@ def differences(files: Files) -> Table:
     return Table(caption, ["score", *sum(columns, ())], rows, notes=(note,))
 
 
-def _with_verdict(gap: dict | None, margin: float) -> tuple:
-    """A difference, and what `non_inferiority` says of it; nothing where it has no interval."""
+def _verdict(gap: dict | None, margin: float) -> str | None:
     known = gap and gap["low"] is not None
-    return gap, non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin) if known else None
+    return non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin) if known else None
 
 
 def groups(files: Files) -> list[Table]:

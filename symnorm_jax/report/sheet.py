@@ -42,13 +42,11 @@ def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
     if len(first) == 3:
         lines = [line.iloc[[0] * SLICES] for line in lines]
     source = SampleSource(store, pd.concat(lines))
-    samples = iter([source[i] for i in range(len(source))])
+    places = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
     images, lesions = (np.zeros((len(lines), SLICES, *first[1::-1]), np.float32) for _ in range(2))
-    for i, line in enumerate(lines):
-        for j in range(len(line)):
-            one, height = next(samples), (j + 1) / (SLICES + 1)
-            images[i, j] = picture(plane(one["image"][..., 0], height))
-            lesions[i, j] = picture(plane(one["lesion"], height))
+    for number, (i, j) in enumerate(places):
+        one, height = source[number], (j + 1) / (SLICES + 1)
+        images[i, j], lesions[i, j] = (picture(plane(x, height)) for x in (one["image"][..., 0], one["lesion"]))
     figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * first[1] / first[0] + 0.5))
     axes = figure.add_subplot()
     axes.imshow(_mosaic(images), cmap="gray", vmin=0, vmax=1.2, interpolation="nearest")

@@ -21,9 +21,9 @@ LATEX = str.maketrans(
 
 
 class Table(NamedTuple):
-    """A table; a cell is text, a whole number, None, or a mapping with `value` and perhaps `low`, `high` and `count`.
+    """A table; a cell is text, a number, None, or a mapping with `value` and perhaps `low`, `high` and `count`.
 
-    None is shown as a dash, as is a `value` of None or NaN.
+    None and NaN are shown as a dash. A `value` has three decimals, other numbers have four significant digits.
     """
 
     caption: str
@@ -83,6 +83,8 @@ def cell_text(cell) -> str:
     if isinstance(cell, dict):
         shown = " ".join(filter(None, (number(cell["value"]), bounds(cell))))
         return ", ".join(filter(None, (shown, cell.get("count"))))
+    if isinstance(cell, float):
+        return UNDEFINED if np.isnan(cell) else f"{cell:.4g}"
     return UNDEFINED if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell)
 
 
