@@ -99,7 +99,7 @@ def test_every_file_says_the_level_and_none_speaks_of_slices(compared, tmp_path)
     paths = {path.suffix: path for path in tables.write(compared, tmp_path)}
     for suffix in (".md", ".tex"):
         page = paths[suffix].read_text()
-        assert "Patient level: 8 patients" in page and "AUROC, DeLong" in page
+        assert "Patient level: 8 test patients" in page and "AUROC, DeLong" in page
     numbers = pd.read_csv(paths[".csv"])
     assert (numbers.level == "patient").all() and "patient.auroc.value" in numbers
     for suffix in (".md", ".tex", ".csv", ".json"):

@@ -25,9 +25,9 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
 
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
     `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a
-    run of slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. Otherwise
-    `samples` counts what `sample` says, slices or volumes. `best_on_validation` names the rival with the highest metric
-    on validation cases: the one to be beaten, chosen without the test split.
+    run of slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. `case` is
+    what is judged: `slice`, `volume` or `patient`. `best_on_validation` names the rival with the highest metric on
+    validation cases: the one to be beaten, chosen without the test split.
 
     Raises RunError unless the runs are finished and judge the same cases.
     """
@@ -50,9 +50,9 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     cases, sample = first.cases[level], sample_of(config)
     metric = sample.primary if level == "sample" else primary(cases)
     about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
-    about["patients"] = int(cases.patient.nunique())
-    about |= {"sample": sample.noun, "samples": len(cases)} if level == "sample" else {}
-    return about | {"best_on_validation": best, "lines": lines}
+    about |= {"case": sample.noun if level == "sample" else level, "cases": len(cases)}
+    about |= {"patients": int(cases.patient.nunique()), "best_on_validation": best}
+    return about | {"lines": lines}
 
 
 def _line(

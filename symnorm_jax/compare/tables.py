@@ -28,18 +28,13 @@ def write(compared: dict, folder: Path) -> list[Path]:
     return list(paths.values())
 
 
-def case(compared: dict) -> str:
-    """Name what is judged: `slice`, `volume` or `patient`."""
-    return "patient" if compared["level"] == "patient" else compared["sample"]
-
-
 def quality(compared: dict, tested: bool = False) -> Table:
     """Give a row to each method: its quality, the reference minus it, and what a case costs it.
 
     The measure that decides comes after the name; p and verdict of the difference are there if `tested`. Of levels that
     are not judged there is the first measure. Columns in which nothing is defined are left out.
     """
-    what = case(compared)
+    what = compared["case"]
     columns = {one.label: (compared["level"], one.name) for one in of_level(what, "comparison")}
     for level in (level for level in ("patient", "pixel") if level != what):
         one = of_level(level, "comparison")[0]
@@ -100,9 +95,9 @@ def forest(compared: dict) -> Figure:
 
 def judged(compared: dict) -> str:
     """Say the level, and how many test cases there are."""
-    what, people = case(compared), f"{compared['patients']} patients"
-    whom = f"{people} of the test split" if what == "patient" else f"{compared['samples']} test {what}s of {people}"
-    return f"{what.capitalize()} level: {whom}"
+    what = compared["case"]
+    people = "" if what == "patient" else f" of {compared['patients']} patients"
+    return f"{what.capitalize()} level: {compared['cases']} test {what}s{people}"
 
 
 def sentences(compared: dict) -> list[str]:
