@@ -44,18 +44,16 @@ def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bo
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     """Draw a line for each chosen case: its image, what the system made of it, its difference map, and the truth."""
-    columns, brightest = panels(arrays), _strongest(arrays)
-    place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
+    columns, place = panels(arrays), pd.Series(np.arange(len(arrays["index"])), arrays["index"])
+    looks = {"difference map": {"cmap": "inferno", "vmax": _strongest(arrays)}}
     height, width = picture(arrays["image"][0]).shape
     lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
     figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, which is quicker by far than one each
     for index, top in zip(chosen.index, tops, strict=True):
         for (title, images), left in zip(columns.items(), lefts, strict=True):
-            _draw(axes, title, images[place[index]], brightest, (left, top))
-        if (lesion := arrays["lesion"][place[index]]).any():
-            x, y = (start + 0.5 + np.arange(size) for start, size in ((lefts[-1], width), (top, height)))
-            axes.contour(x, y, picture(lesion), [0.5], colors=[ABNORMAL], linewidths=1.2)
+            draw(axes, images[place[index]], (left, top), **looks.get(title, {"cmap": "gray", "vmax": 1.2}))
+        outline(axes, arrays["lesion"][place[index]], (lefts[-1], top), lw=1.2)
     axes.set(xlim=(0, lefts[-1] + width), ylim=(tops[-1] + height, 0), frame_on=False)
     axes.set_xticks(lefts + width / 2, columns, fontsize=9)
     axes.set_yticks(tops + height / 2, [shown.replace(", ", "\n") for shown in chosen.shown], fontsize=9)
@@ -80,11 +78,19 @@ def listed(chosen: pd.DataFrame, names: list[str], untold: tuple[str, ...] = ())
     return Table("", header, rows).only([name for name in header if name not in untold])
 
 
-def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[int, int]) -> None:
-    look = {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": brightest}
+def draw(axes, image: np.ndarray, corner: tuple[int, int], **look) -> None:
+    """Draw an image `[X, Y]` at its upper left corner, a unit a pixel."""
     rows, (left, top) = picture(image.astype(np.float32)), corner
     extent = (left, left + rows.shape[1], top + rows.shape[0], top)
     axes.imshow(rows, interpolation="nearest", vmin=0, extent=extent, **look)
+
+
+def outline(axes, lesion: np.ndarray, corner: tuple[int, int], lw: float) -> None:
+    """Draw the outline of a lesion `[X, Y]`, if there is one, on the image at the same corner."""
+    if lesion.any():
+        rows = picture(lesion)
+        y, x = (start + 0.5 + np.arange(size) for start, size in zip(corner[::-1], rows.shape, strict=True))
+        axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=lw)
 
 
 def _strongest(arrays: Arrays) -> float:

@@ -9,8 +9,9 @@ from matplotlib.patches import Rectangle
 
 from symnorm_jax.data import manifest
 from symnorm_jax.data.store import SampleSource
-from symnorm_jax.geometry import LEFT_RIGHT, picture, plane
+from symnorm_jax.geometry import picture, plane
 from symnorm_jax.report.figures import ABNORMAL, save
+from symnorm_jax.report.gallery import draw, outline
 from symnorm_jax.report.table import printable
 
 PATIENTS, SLICES = 6, 8
@@ -38,21 +39,26 @@ def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
     and the mid-line of the grid is drawn.
     """
     lines = _chosen(rows)
-    first = SampleSource(store, lines[0])[0]["lesion"].shape
-    if len(first) == 3:
-        lines = [line.iloc[[0] * SLICES] for line in lines]
+    first = SampleSource(store, lines[0])[0]["lesion"]
+    height, width = picture(plane(first)).shape
+    lines = [line.iloc[[0] * SLICES] for line in lines] if first.ndim == 3 else lines
     source = SampleSource(store, pd.concat(lines))
+    figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * height / width + 0.5))
+    axes = figure.add_subplot(facecolor="black")
     places = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
-    images, lesions = (np.zeros((len(lines), SLICES, *first[1::-1]), np.float32) for _ in range(2))
     for number, (i, j) in enumerate(places):
-        one, height = source[number], (j + 1) / (SLICES + 1)
-        images[i, j], lesions[i, j] = (picture(plane(x, height)) for x in (one["image"][..., 0], one["lesion"]))
-    figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * first[1] / first[0] + 0.5))
-    axes = figure.add_subplot()
-    axes.imshow(_mosaic(images), cmap="gray", vmin=0, vmax=1.2, interpolation="nearest")
-    if lesions.any():
-        axes.contour(_mosaic(lesions), [0.5], colors=[ABNORMAL], linewidths=0.7)
-    _annotate(axes, lines, first[LEFT_RIGHT], first[1])
+        one, label, (left, top) = source[number], lines[i].label.iloc[j], (j * width, i * height)
+        image, lesion = (plane(x, (j + 1) / (SLICES + 1)) for x in (one["image"][..., 0], one["lesion"]))
+        draw(axes, image, (left, top), cmap="gray", vmax=1.2)
+        outline(axes, lesion, (left, top), lw=0.7)
+        axes.plot([left + width / 2] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
+        if label in FRAMES:
+            frame = Rectangle((left + 1, top + 1), width - 2, height - 2, fill=False, ec=FRAMES[label], lw=0.8)
+            axes.add_patch(frame)
+    axes.set(xlim=(0, SLICES * width), ylim=(len(lines) * height, 0), xticks=[])
+    names = [_name(line.iloc[0]) for line in lines]
+    axes.set_yticks((np.arange(len(lines)) + 0.5) * height, names, fontsize=5, parse_math=False)
+    axes.tick_params(length=0)
     axes.set_title(f"{title}; framed red: abnormal, yellow: neither", fontsize=8, parse_math=False)
     return figure
 
@@ -72,25 +78,8 @@ def _evenly(length: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, length - 1, count).round().astype(int))
 
 
-def _mosaic(pictures: np.ndarray) -> np.ndarray:
-    """Pictures `[R, C, H, W]` side by side, `[R * H, C * W]`."""
-    lines, columns, height, width = pictures.shape
-    return pictures.swapaxes(1, 2).reshape(lines * height, columns * width)
-
-
-def _annotate(axes, lines: list[pd.DataFrame], width: int, height: int) -> None:
-    for i, line in enumerate(lines):
-        for j, label in enumerate(line.label):
-            middle, top = j * width + (width - 1) / 2, i * height - 0.5
-            axes.plot([middle] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
-            if label in FRAMES:
-                corner = (j * width + 0.5, top + 1)
-                axes.add_patch(Rectangle(corner, width - 2, height - 2, fill=False, ec=FRAMES[label], lw=0.8))
-    names = []
-    for row in (line.iloc[0] for line in lines):
-        name = printable(row.patient)
-        short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
-        names.append(f"{short}\nflagged" if row.flag else short)
-    axes.set_yticks((np.arange(len(lines)) + 0.5) * height, names, fontsize=5, parse_math=False)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
+def _name(row: pd.Series) -> str:
+    """A patient's name, cut short, and whether the mid-line is flagged."""
+    name = printable(row.patient)
+    name = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+    return f"{name}\nflagged" if row.flag else name
