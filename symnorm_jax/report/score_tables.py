@@ -85,15 +85,13 @@ def summary(files: Files) -> Table:
         passes = files.cost.get("passes") if own(name) else None if name == ZERO_SHOT else 0
         network = [files.cost.get(what) if own(name) else None for what in ("seconds_per_sample", "parameters")]
         rows.append([label(name), *cells, passes, *network])
-    titles = [f"{level}s: {one.label}{_prevalence(files, level, one.name)}" for level, one in columns]
+    titles = []
+    for level, one in columns:
+        found = results.get(level, {}).get("map" if level == "pixel" else files.headline, {}).get("prevalence")
+        known = one.name == "average_precision" and found and found["value"] is not None
+        titles.append(f"{level}s: {one.label}" + (f" (prevalence {number(found['value'])})" if known else ""))
     costs = [f"passes a {noun}", f"seconds a {noun}", "parameters"]
     return Table("All scores on the test split", ["score", *titles, *costs], rows, (label(files.headline),))
-
-
-def _prevalence(files: Files, level: str, metric: str) -> str:
-    found = files.results.get(level, {}).get("map" if level == "pixel" else files.headline, {}).get("prevalence")
-    known = metric == "average_precision" and found and found["value"] is not None
-    return f" (prevalence {number(found['value'])})" if known else ""
 
 
 def differences(files: Files) -> Table:
