@@ -10,8 +10,6 @@ in the first run's config, `evaluation.margin`, which was written down when the 
 from pathlib import Path
 
 from absl import app, flags, logging
-from rich.console import Console
-from rich.table import Table
 
 from symnorm_jax.compare import tables
 from symnorm_jax.compare.pairs import compare
@@ -28,14 +26,8 @@ def main(_) -> None:
     with reported():
         compared = compare([Path(run) for run in _RUNS.value], _LEVEL.value)
         paths = tables.write(compared, Path(_OUTPUT.value))
-    quality, pairs = tables.quality_table(compared), tables.paired_table(compared)
-    decides = next(iter(tables.QUALITY[tables.case(compared)]))
-    shown_first = [name for name in quality if name in ("method", decides) or name.startswith(("passes", "ms"))]
-    for table in (quality[shown_first], pairs.iloc[:, :5]):
-        shown = Table(*table.columns)
-        for row in table.to_numpy():
-            shown.add_row(*row)
-        Console().print(shown)
+    for table in tables.brief(compared):
+        table.print()
     print(f"comparison: {', '.join(map(str, paths))}")
 
 

@@ -13,8 +13,6 @@ target is a column of their manifests: a number, or with `=F` the class F. The s
 from pathlib import Path
 
 from absl import app, flags, logging
-from rich.console import Console
-from rich.table import Table
 
 from symnorm_jax.compare import downstream as tables
 from symnorm_jax.data.manifest import SPLITS, read_manifest
@@ -70,15 +68,8 @@ def _of_target(runs: list[Path], text: str, target: dict, folder: Path) -> None:
     config = protocol.with_settings(read_config(runs[0]), target)
     lines, notes = tables.summary(outcomes, config), unaudited(runs)
     paths = tables.write(lines, notes, name, kind, folder)
-    _print(tables.table(lines, kind))
+    tables.table(lines, kind).print()
     print("\n".join([*notes, f"{name}: {', '.join(map(str, paths))}"]))
-
-
-def _print(found) -> None:
-    shown = Table(*found.columns)
-    for row in found.to_numpy():
-        shown.add_row(*row)
-    Console().print(shown)
 
 
 def check_runs(runs: list[Path], columns: list[str]) -> None:

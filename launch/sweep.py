@@ -24,7 +24,6 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 from rich.console import Console
-from rich.table import Table
 
 from configs import sweeps
 from symnorm_jax.checks import checked
@@ -159,11 +158,7 @@ def _tabulate(folder: Path, chosen: list[points.Point], finished: list[points.Po
     if not chosen:
         raise RunError(f"{folder} holds no sweep: there is no {points.FILE}; begin one with --config.")
     found, sentences, paths = table.write(folder, chosen, finished)
-    first = [name for name in found if name.startswith(("method", "AUROC within", "p, Holm", "verdict"))]
-    drawn = Table(*first)
-    for row in found[first].to_numpy():
-        drawn.add_row(*row)
-    Console().print(drawn)
+    found.print()
     print(*sentences, sep="\n")
     print(f"sweep: {', '.join(map(str, paths))}")
 

@@ -31,11 +31,13 @@ def people(run, score="mse"):
 
 
 def test_slices_beside_volumes_are_refused_with_the_way_out(runs, tmp_path):
-    with pytest.raises(RunError, match=r"test slice cases are not those of .*, and --level=patient would pair them\.$"):
+    with pytest.raises(RunError, match=r"test samples are not those of .*, and --level=patient would pair them\.$"):
         compare(list(runs))
     fewer = run_named(tmp_path, "fewer", volumes=True, maps=False, test_patients=6)
     for level in ("sample", "patient"):
-        with pytest.raises(RunError, match=r"test patient cases .* only runs that judge the same people can be paired"):
+        with pytest.raises(
+            RunError, match=r"test patients are not those of .* only runs that judge the same people can be paired"
+        ):
             compare([runs[0], fewer], level)
 
 
@@ -51,7 +53,7 @@ def test_all_that_is_paired_is_of_patients(runs, compared):
     )
 
 
-def test_trivial_baselines_are_those_of_the_first_run(runs, compared):
+def test_trivial_scores_are_those_of_the_first_run(runs, compared):
     score, ill = people(runs[0], "trivial_brightness")
     found = line_of(compared, "brightness")["patient"]["auroc"]["value"]
     assert found == pytest.approx(roc_auc_score(ill, score), abs=1e-6)
@@ -60,18 +62,25 @@ def test_trivial_baselines_are_those_of_the_first_run(runs, compared):
 def test_pixels_are_paired_where_both_have_maps(runs, compared, tmp_path):
     assert line_of(compared, "whole")["paired"]["pixel"] is None
     assert line_of(compared, "brightness")["paired"]["pixel"]["value"] is not None
-    assert "pixels, AP" in tables.paired_table(compared)
+    assert "pixels, average precision" in tables.pairs(compared).header
     bare = compare([runs[1], run_named(tmp_path, "bare", volumes=True, maps=False)], "patient")
-    for table in (tables.quality_table(bare), tables.paired_table(bare)):
-        assert "pixels, AP" not in table and len(table)
+    for table in (tables.quality(bare), tables.pairs(bare)):
+        assert not [name for name in table.header if name.startswith("pixels")] and table.rows
 
 
 def test_a_patient_costs_what_all_its_samples_cost(compared):
-    table = tables.quality_table(compared).set_index("method")
+    quality = tables.quality(compared)
+    passes, ms = (quality.header.index(name) for name in ("passes a patient", "ms a patient"))
     cut, whole = line_of(compared, "cut")["cost"], line_of(compared, "whole")["cost"]
     assert cut["passes_per_patient"] == 63 and cut["seconds_per_patient"] == pytest.approx(9 * 0.0123)
     assert whole["passes_per_patient"] == 7 and whole["seconds_per_patient"] == pytest.approx(0.0123)
-    assert table.loc["cut, mse", ["passes a patient", "ms a patient"]].tolist() == ["63", "110.7"]
+    assert [(row[passes], row[ms]) for row in quality.rows if row[0] == "cut, mse"] == [("63", "110.7")]
+    first, second = tables.brief(compared)
+    assert (
+        first.header == ["method", "AUROC", "passes a patient", "ms a patient"]
+        and len(first.rows) == len(second.rows) + 1
+    )
+    assert second.header == ["cut minus", "difference", "p, Holm", "verdict"]
 
 
 def test_the_rival_to_beat_is_chosen_on_validation_patients(runs, tmp_path):
@@ -90,7 +99,7 @@ def test_every_file_says_the_level_and_none_speaks_of_slices(compared, tmp_path)
     paths = {path.suffix: path for path in tables.write(compared, tmp_path)}
     for suffix in (".md", ".tex"):
         page = paths[suffix].read_text()
-        assert "Patient level: 8 patients" in page and "patients, AUROC" in page
+        assert "Patient level: 8 test patients" in page and "AUROC, DeLong" in page
     numbers = pd.read_csv(paths[".csv"])
     assert (numbers.level == "patient").all() and "patient.auroc.value" in numbers
     for suffix in (".md", ".tex", ".csv", ".json"):
@@ -103,11 +112,11 @@ def test_at_slice_level_the_level_is_said_too(runs, tmp_path):
     slices = compare([runs[0]])
     assert tables.forest(slices).get_suptitle().startswith("Slice level: 72 test slices of 8 patients")
     assert set(tables.numbers(slices).level) == {"sample"}
-    assert list(tables.quality_table(slices))[:2] == ["method", "AUROC within position"]
+    assert tables.quality(slices).header[:2] == ["method", "AUROC within position"]
 
 
 def test_volumes_at_their_own_level_are_called_so(runs):
     volumes = compare([runs[1]])
-    table = tables.quality_table(volumes)
-    assert list(table)[1] == "AUROC" and "ms a volume" in table and "AUROC within position" not in table
+    header = tables.quality(volumes).header
+    assert header[1] == "AUROC" and "ms a volume" in header and "AUROC within position" not in header
     assert tables.forest(volumes).get_suptitle().startswith("Volume level: 8 test volumes of 8 patients")

@@ -77,9 +77,11 @@ def test_outcomes_are_paired_with_the_one_fine_tuned_on_all():
     assert tuned["mean_absolute_error"]["value"] == pytest.approx(np.mean(errors), abs=1e-5)
     assert equal["difference"]["value"] == 0 and equal["p_value"] == 1.0 and probed["least"] == probed["most"]
     assert probed["p_value_holm"] == pytest.approx(2 * probed["p_value"])
-    assert downstream.table(lines, "number").method.tolist() == ["a, probe", "a, fine-tuned", "b, from scratch"]
-    shown = downstream.fractions(lines, "number", "same")
-    assert list(shown) == ["method", "50 %, 10", "100 %, 20"] and shown.iloc[1, 1] == "–"
+    found = downstream.table(lines, "number")
+    assert [row[1] for row in found.rows] == ["a, probe", "a, fine-tuned", "b, from scratch"]
+    assert found.header[2] == "mean absolute error" and found.rows[1][3] == "–".join(f"{x:.3f}" for x in sorted(errors))
+    shown = downstream.fractions(lines, "age", "number", "same")
+    assert shown.header == ["method", "50 %, 10", "100 %, 20"] and shown.rows[1][1] is None
 
 
 def test_a_population_without_a_class_leaves_what_is_undefined_open(tmp_path):

@@ -1,5 +1,7 @@
 """Predictions of numbers and classes: the metrics, what is known of targets, and who is kept for testing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,11 +94,11 @@ def test_populations_are_judged_apart():
 def test_a_report_tells_the_populations_and_metrics_of_a_prediction():
     one = table(np.random.default_rng(4), "class").assign(population=["same"] * 20 + ["held out"] * 10)
     found = of_predictions(one, config_of(SEX))
-    told = score_tables.prediction({"prediction": found}, SEX)
+    told = score_tables.prediction(SimpleNamespace(results={"prediction": found}, config=config_of(SEX)))
     assert told.header[:2] == ["people", "AUROC"] and "sex=F" in told.caption
     assert [row[0] for row in told.rows] == ["like those trained on, 20", "of the group held out, 10"]
     assert told.rows[1][1] == found["held out"]["auroc"] and told.defined
-    assert score_tables.prediction({}, SEX) is None
+    assert score_tables.prediction(SimpleNamespace(results={})) is None
 
 
 def test_targets_are_numbers_or_classes_and_unknown_ones_are_nan():

@@ -157,26 +157,27 @@ def made_up() -> pd.DataFrame:
 def test_the_cohort_has_the_right_numbers(monkeypatch):
     monkeypatch.setattr(cohort, "VALUES", 4)  # five ages are many
     made = cohort.tables(made_up(), "lesion_free_slices", "slice")
-    assert made["Scans"][1] == [7, 6, 1, 1, 5, 7, 18]
-    assert made["Splits"] == [
-        ["split", "patients", "scans", *(f"{x} slices" for x in cohort.LABELS), "trained on"],
+    scans, splits, groups, _, flagged, exclusions = made
+    assert scans.rows == [[7, 6, 1, 1, 5, 7, 18]]
+    assert splits.header == ["split", "patients", "scans", *(f"{x} slices" for x in cohort.LABELS), "may be trained on"]
+    assert splits.rows == [
         ["train", 2, 3, 2, 1, 1, 0, 2],
         ["val", 1, 1, 1, 0, 0, 0, 0],
         ["test", 1, 1, 0, 1, 0, 0, 0],
         ["unlabelled", 1, 1, 0, 0, 0, 1, 0],
         ["all", 5, 6, 3, 2, 1, 1, 2],
     ]
-    assert made["Groups"][1:] == [
+    assert groups.rows == [
         ["sex", "F 1, M 1", "unknown 1", "M 1", "M 1"],
         ["age", "63 (61–70)", "unknown 1", "55 (55–55)", "56.5 (56.5–56.5)"],
     ]
-    assert made["Flagged mid-lines"][1:] == [["a|b", "2", "poor"]] and made["Exclusions"][1:] == [["g", "", "no brain"]]
+    assert flagged.rows == [["a|b", "2", "poor"]] and exclusions.rows == [["g", "", "no brain"]]
     page = cohort.markdown("Cohort", made, ["A note."])
     assert "| a\\|b | 2 | poor |" in page and page.startswith("# Cohort\n\nA note.\n\n## Scans")
 
 
 def test_a_cohort_of_volumes_is_told_as_one():
-    headers = [lines[0] for lines in cohort.tables(made_up(), "healthy_people", "volume").values()]
+    headers = [table.header for table in cohort.tables(made_up(), "healthy_people", "volume")]
     assert "volumes" in headers[0] and "healthy volumes" in headers[1] and "slice" not in str(headers)
 
 
@@ -184,18 +185,29 @@ def test_names_steer_neither_the_page_nor_the_terminal(capsys):
     rows = made_up()
     rows.loc[7, "patient"] = "\x1b[31m<b>[red]x\n"
     made = cohort.tables(rows, "lesion_free_slices", "slice")
-    assert "| ?\\[31m&lt;b>\\[red]x? |" in cohort.markdown("Cohort", made, [])
+    assert "| ?\\[31m&lt;b&gt;\\[red]x? |" in cohort.markdown("Cohort", made, [])
     cohort.show(made, [])
     assert "?[31m<b>[red]x?" in capsys.readouterr().out
 
 
+def test_long_tables_are_cut_short_and_lists_are_tables_too(capsys):
+    made = {"found": [["name", "count"], *([f"scan {i}", i] for i in range(60))], "nothing": [["name"]]}
+    page = cohort.markdown("Check", made, [])
+    assert "| scan 49 | 49 |" in page and "scan 50" not in page and "| and 10 more |  |" in page
+    assert page.endswith("## nothing\n\nNone.\n")
+    cohort.show(made, ["A note."])
+    said = capsys.readouterr().out
+    assert "and 10 more" in said and "nothing" not in said and "A note." in said
+
+
 def test_the_cohort_of_a_run_agrees_with_its_manifest(prepared):
-    rows, made = prepared.manifest, cohort.tables(prepared.manifest, "healthy_people", "slice")
-    for split, patients, scans, *counts, learned in made["Splits"][1:-1]:
+    rows = prepared.manifest
+    _, splits, groups, *_ = cohort.tables(rows, "healthy_people", "slice")
+    for split, patients, scans, *counts, learned in splits.rows[:-1]:
         part = rows[rows.split == split]
         assert (patients, scans) == (part.patient.nunique(), part.store.nunique()) and sum(counts) == len(part)
         assert learned == len(part) * (split == "train")
-    assert [line[0] for line in made["Groups"][1:]] == ["site", "age"]
+    assert [row[0] for row in groups.rows] == ["site", "age"]
 
 
 def test_contact_sheets_show_something(prepared):

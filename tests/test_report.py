@@ -79,7 +79,8 @@ def _patient(name, split, ill, site, rng, volumes):
         healthy_person=not ill, slice=np.arange(count), position=0.5 if volumes else np.linspace(0, 1, count)
     )
     rows = rows.assign(brain_mm2=9000 + 100 * rng.random(count), lesion_mm2=np.where(abnormal, 150.0, 0.0))
-    rows = rows.assign(store=f"{split}{name}", slices_left_out=1, roll=1.0, yaw=1.0, mirror_similarity=0.9)
+    measured = {"roll": 1.0, "yaw": 1.0, "off_centre_mm": 0.5, "mirror_similarity": 0.9}
+    rows = rows.assign(store=f"{split}{name}", slices_left_out=1, **measured)
     return rows.assign(**{one: rng.random(count) + 0.5 * abnormal * (one[0] == "m") for one in NAMES})
 
 
@@ -121,7 +122,7 @@ def run(tmp_path_factory):
 def page_of(folder, config) -> str:
     """The page, without figures being drawn."""
     files = read_files(folder, config)
-    return report.page(files, report.chosen(files), {}, ["image", "difference map", "truth"])
+    return report.page(files, report.chosen_samples(files), {}, ["image", "difference map", "truth"])
 
 
 def text_of(page: str) -> str:
@@ -193,7 +194,7 @@ def test_the_numbers_are_those_of_the_files(copy):
     for value in made.values():
         shown = f"{value:.3f} ({value - 0.1:.3f}–{value + 0.1:.3f})"
         assert shown in page and shown in written
-    for text in ("8191", "77.77", "4242"):
+    for text in ("8,191", "77.77", "4,242"):
         assert text in page and text in written
     assert "AUROC of 0.123 (0.023–0.223); of the trivial scores" in page
 
@@ -209,7 +210,7 @@ def test_names_from_files_are_escaped(copy):
     page, written = page_of(folder, config), card(read_files(folder, config))
     assert "&lt;script&gt;alert(1)" in page and "&lt;img src=x onerror" in page
     assert "<script" not in page and "<img src=x" not in page
-    assert written.count("```") == 2 and "alert" not in written.replace("onerror=alert(1)", "")
+    assert "Exclusions" in page and written.count("```") == 2 and "alert" not in written.replace("onerror=alert(1)", "")
     outside = "".join(written.split("```")[::2])
     assert "<img" not in outside and "&lt;img" in outside
 
@@ -218,14 +219,14 @@ def test_the_card_names_nobody_and_has_its_headings(run):
     folder, config = run
     files = read_files(folder, config)
     written = card(files)
-    assert not [patient for patient in files.rows.patient if patient in written] and len(written.splitlines()) < 120
+    assert not [patient for patient in files.rows.patient if patient in written] and len(written.splitlines()) < 130
     headings = re.findall(r"^## (.*)", written, re.MULTILINE)
     for heading in ("Intended use", "Training data", "Evaluation", "Thresholds", "Limits", "Cost", "How to reproduce"):
         assert heading in headings
     assert (
         "python launch/train.py --config=configs/demo.py:tiny --config.seed=3 '--config.data.root=/my data'" in written
     )
-    assert "| test | 8 | 64 | 8 | 0 | 0 |" in written  # 4 of 8 people are ill, with 2 abnormal slices of 9 each
+    assert "| test | 8 | 8 | 64 | 8 | 0 |" in written  # scans; 4 of 8 people are ill, with 2 abnormal slices of 9 each
     assert "Trained on 9 slices of 1 people" in written  # one of two is healthy
 
 
@@ -286,12 +287,12 @@ def test_the_gallery_is_chosen_by_percentile_and_failures_by_distance():
     shown = gallery.by_percentile(cases, "mse")
     assert shown.mse.tolist() == [2, 20, 38, 3, 21, 39]  # of 0, 2 .. 40 and of 1, 3 .. 41: the 2nd, 11th and 20th
     assert shown.shown.tolist() == [f"{kind}, {p}th" for kind in ("abnormal", "healthy") for p in (5, 50, 95)]
-    called = gallery.failures(cases, "mse", np.full(42, 30.0), positive=False)
+    called = gallery.failures(cases, "mse", {"value": 30.0}, positive=False)
     assert called.mse.tolist() == [41, 39, 37, 35] and called.patient.is_unique
-    missed = gallery.failures(cases, "mse", np.full(42, 3.0), positive=True)
+    missed = gallery.failures(cases, "mse", {"value": 3.0}, positive=True)
     assert missed.mse.tolist() == [0, 2] and missed.threshold.tolist() == [3, 3]
-    assert not len(gallery.failures(cases, "mse", np.full(42, np.nan), positive=True))
-    own = np.where(cases.patient == "p1", 0.0, 100.0)  # of another group
+    assert not len(gallery.failures(cases, "mse", {"value": None}, positive=True))
+    own = {"value": 100.0, "groups": ["patient"], "by_group": {"p1": 0.0}}
     assert gallery.failures(cases, "mse", own, positive=False).mse.tolist() == [41]
 
 

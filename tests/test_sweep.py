@@ -403,7 +403,7 @@ class TestLauncher:
         rows = {line.split(" | ")[0].strip("| *\\"): line for line in page.splitlines() if line.startswith("|")}
         assert [name for name in rows if name.startswith("seed")] == ["seed=0, mse", "seed=1, mse", "seed=2, mse"]
         assert page.count("| position") == 1
-        assert "Not paired, because they judge other test slices or patients than seed=0" in page
+        assert "Not paired, because they judge other test cases than seed=0" in page
         assert re.search(r"otherwise: seed=2\.", page) and "Not finished" not in page
         together = compare([folder / "seed=0", folder / "seed=1"])
         paired = next(line["paired"] for line in together["lines"] if line["name"] == "seed=1")
@@ -415,7 +415,7 @@ class TestLauncher:
         numbers = pd.read_csv(folder / "sweep.csv").set_index("name")
         assert numbers["config.seed"].dropna().to_dict() == {"seed=0": 0, "seed=1": 1, "seed=2": 2}
         third = compare([folder / "seed=2"])["lines"][0]["sample"]["auroc"]["value"]
-        assert numbers.loc["seed=2", "slice.auroc.value"] == pytest.approx(third)
+        assert numbers.loc["seed=2", "sample.auroc.value"] == pytest.approx(third)
         assert np.isnan(numbers.loc["seed=2", "paired.difference.value"])
         assert (folder / "comparison" / "comparison.tex").exists()
 

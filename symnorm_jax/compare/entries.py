@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data.manifest import group_columns, read_manifest
+from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import read_scores
@@ -15,14 +15,17 @@ from symnorm_jax.evaluation.maps import pixel_histograms
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.rundir import read_config
-from symnorm_jax.scoring.scores import ABOUT, TRIVIAL, ZERO_SHOT, own, score_names
-from symnorm_jax.scoring.thresholds import threshold_of
+from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own, score_names
 
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
-NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
+NEEDED = ("scores.csv", "metrics.json", "cost.json")
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
-
-
+APART = {
+    "sample": "a case of patient {} stands in one of them alone, or with another label; their patients are the same, "
+    "and --level=patient would pair them",
+    "patient": "patient {} stands in one of them alone, or with other labels; only runs that judge the same people can "
+    "be paired",
+}
 Pixels = tuple[np.ndarray, np.ndarray]  # patients [P] and histograms [P, 2, bins], see `maps.pixel_histograms`
 
 
@@ -32,14 +35,14 @@ class Entry(NamedTuple):
     name: str
     run: Path
     score: str
-    cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS, with the `threshold` in use, NaN for none
+    cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS
     validation: pd.DataFrame  # cases of the first of these levels
     cost: dict
     pixels: Pixels | None  # of its map, where there is one and lesions are drawn
 
 
 def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]:
-    """The config of the first run, and its headline, that of every other, and last the first's trivial scores.
+    """Read the config of the first run, the headline scores of all runs, and last the first run's trivial scores.
 
     Cases are those of `level`, one of LEVELS, and of the levels after it: whoever judges slices judges patients too.
     Raises RunError for runs that are not finished, or of one name.
@@ -50,69 +53,36 @@ def read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]
         missing = [name for name in NEEDED if not (run / name).exists()]
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
-    configs = [read_config(run) for run in runs]
-    manifests = [read_manifest(run / "manifest.csv") for run in runs]
-    tables = [read_scores(run, rows) for run, rows in zip(runs, manifests, strict=True)]
-    grouped = [table.join(rows[group_columns(rows)]) for table, rows in zip(tables, manifests, strict=True)]
-    each = list(zip(runs, grouped, configs, strict=True))
+    entries, each = [], [(run, read_scores(run, read_manifest(run / "manifest.csv")), read_config(run)) for run in runs]
     maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
-    entries = [
-        _entry(of[0].name, of[2].score.headline, level, of, found.get("map"))
-        for of, found in zip(each, maps, strict=True)
-    ]
-    for score in (one for one in score_names(tables[0], trivial=True) if one != ZERO_SHOT):
+    for of, found in zip(each, maps, strict=True):
+        entries.append(_entry(of[0].name, of[2].score.headline, level, *of, found.get("map")))
+    for score in (one for one in score_names(each[0][1], trivial=True) if one != ZERO_SHOT):
         name = score.removeprefix(TRIVIAL).replace("_", " ")
-        entries.append(_entry(name, score, level, each[0], maps[0].get(score)))
-    return configs[0], entries
+        entries.append(_entry(name, score, level, *each[0], maps[0].get(score)))
+    return each[0][2], entries
 
 
 def refuse_other_cases(first: Entry, other: Entry) -> None:
     """Raise RunError unless both judge the same cases, slices and patients or patients alone, with the same labels."""
     for level in tuple(first.cases)[::-1]:  # patients first: they make the plainer sentence
-        keys = [key for key in KEYS if key in first.cases[level]]
-        ours, theirs = (
-            set(one.cases[level][[*keys, "positive"]].itertuples(index=False, name=None)) for one in (first, other)
-        )
+        known = [key for key in (*KEYS, "positive") if key in first.cases[level]]
+        ours, theirs = (set(one.cases[level][known].itertuples(index=False, name=None)) for one in (first, other))
         if ours != theirs:
-            raise RunError(
-                f"{other.run}: its test {level} cases are not those of {first.run}: "
-                f"{_apart(level, min(ours ^ theirs)[0])}."
-            )
-
-
-def _apart(level: str, name: str) -> str:
-    if level == "patient":
-        return (
-            f"patient {name} stands in one of them alone, or with other labels; only runs that judge the same people "
-            f"can be paired"
-        )
-    return (
-        f"a case of patient {name} stands in one of them alone, or with another label; their patients are the same, "
-        f"and --level=patient would pair them"
-    )
+            who = min(ours ^ theirs)[0]
+            raise RunError(f"{other.run}: its test {level}s are not those of {first.run}: {APART[level].format(who)}.")
 
 
 def _entry(
-    name: str, score: str, level: str, of: tuple[Path, pd.DataFrame, ConfigDict], pixels: Pixels | None
+    name: str, score: str, level: str, run: Path, table: pd.DataFrame, config: ConfigDict, pixels: Pixels | None
 ) -> Entry:
-    run, table, config = of
-    fitted = read_json(run / "thresholds.json")
-    groups = tuple(name for name in table if name not in ABOUT and not pd.api.types.is_numeric_dtype(table[name]))
-    how = (config.score.patient, config.score.top_k, groups)
-    cases = {}
-    for one in LEVELS[LEVELS.index(level) :]:
-        found = cases_at(one, table, "test", *how)
-        found["threshold"] = threshold_of(fitted[one][score][config.score.threshold], found)
-        cases[one] = found.sort_values([key for key in KEYS if key in found])
-    cost = FREE if not own(score) else read_json(run / "cost.json")
-    if level == "patient":
-        cost = _of_patients(cost, table[table.split == "test"])
+    how = config.score.patient, config.score.top_k
+    found = {one: cases_at(one, table, "test", *how) for one in LEVELS[LEVELS.index(level) :]}
+    cases = {one: of.sort_values([key for key in KEYS if key in of]) for one, of in found.items()}
+    cost = read_json(run / "cost.json") if own(score) else dict(FREE)
+    if level == "patient":  # all of whose samples are embedded
+        test = table[table.split == "test"]
+        samples, seconds = len(test) / test.patient.nunique(), cost.pop("seconds_per_sample")
+        whole = {"passes_per_patient": cost.pop("passes") * samples}
+        cost = whole | {"seconds_per_patient": None if seconds is None else seconds * samples} | cost
     return Entry(name, run, score, cases, cases_at(level, table, "val", *how), cost, pixels)
-
-
-def _of_patients(cost: dict, test: pd.DataFrame) -> dict:
-    """The cost of a test patient on the average, all of whose samples are embedded, from that of one of them."""
-    samples, seconds = len(test) / test.patient.nunique(), cost["seconds_per_sample"]
-    about = {name: cost[name] for name in cost if name not in ("passes", "seconds_per_sample")}
-    whole = {"passes_per_patient": cost["passes"] * samples}
-    return whole | {"seconds_per_patient": None if seconds is None else seconds * samples} | about

@@ -3,7 +3,6 @@
 Everything is measured on the same test cases and the same bootstrap replicates of their patients.
 """
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +16,18 @@ from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics.delong import auroc_difference
-from symnorm_jax.statistics.intervals import (
-    Interval,
-    Metric,
-    Resamples,
-    as_json,
-    difference,
-    interval,
-    patient_weights,
-)
+from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, as_json, difference, interval, patient_weights
 from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiority
 
 
 def compare(runs: list[Path], level: str = "sample") -> dict:
-    """`{"reference", "level", "metric", "margin", "lines": [...]}` as JSON; the first of the `runs` is the reference.
+    """Pair the first of the `runs` with the others, as JSON: `{"reference", "level", "metric", "margin", "lines"}`.
 
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
     `paired`, see `_paired`. With `level="patient"` patients are all that must agree and all that is judged, so that a
-    run of slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. Otherwise
-    `samples` counts what `sample` says, slices or volumes. `best_on_validation` names the rival with the highest metric
-    on validation cases: the one to be beaten, chosen without the test split.
+    run of slices can be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. `case` is
+    what is judged: `slice`, `volume` or `patient`. `best_on_validation` names the rival with the highest metric on
+    validation cases: the one to be beaten, chosen without the test split.
 
     Raises RunError unless the runs are finished and judge the same cases.
     """
@@ -45,81 +36,81 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     for entry in rivals:
         refuse_other_cases(first, entry)
     drawn = {one: resamples(cases, config) for one, cases in first.cases.items()}
-    lines = [_line(entry, drawn, config) for entry in progress(entries, "comparing", len(entries))]
-    for line, entry in zip(lines[1:], rivals, strict=True):
-        line["paired"] = _paired(first, entry, drawn, level, config)
-    p_values = [line["paired"]["p_value"] for line in lines[1:]]
-    defined = [p for p in p_values if p is not None]
-    adjusted = iter(holm(np.array(defined)))
-    for line, p in zip(lines[1:], p_values, strict=True):
-        line["paired"]["p_value_holm"] = None if p is None else float(next(adjusted))
+    lines, measured = [], []
+    for entry in progress(entries, "comparing", len(entries)):
+        found = {one: separations(cases, entry.score, config, drawn[one]) for one, cases in entry.cases.items()}
+        measured.append({one: found[one][primary(cases, config)] for one, cases in entry.cases.items()})
+        lines.append(_line(entry, found, drawn, config))
+    for line, entry, other in zip(lines[1:], rivals, measured[1:], strict=True):
+        gaps = {one: tested(measured[0][one], other[one], drawn[one], config) for one in drawn}
+        line["paired"] = _paired(gaps, first, entry, level, config)
+    correct([line["paired"] for line in lines[1:]])
     tried = {entry.name: _on_validation(entry, config) for entry in rivals}
-    best = max(tried, key=tried.get, default=None)
-    cases = first.cases[level]
-    sample = sample_of(config)
+    best = max((name for name, value in tried.items() if value > -np.inf), key=tried.get, default=None)
+    cases, sample = first.cases[level], sample_of(config)
     metric = primary(cases, config)
     about = {"reference": first.name, "level": level, "metric": metric, "margin": config.evaluation.margin}
-    about |= {"patients": int(cases.patient.nunique())}
-    about |= {"sample": sample.noun, "samples": len(cases)} if level == "sample" else {}
-    return about | {"best_on_validation": best if best and tried[best] > -np.inf else None, "lines": lines}
+    about |= {"case": sample.noun if level == "sample" else level, "cases": len(cases)}
+    about |= {"patients": int(cases.patient.nunique()), "best_on_validation": best}
+    return about | {"lines": lines}
 
 
-def _line(entry: Entry, drawn: dict[str, Resamples], config: ConfigDict) -> dict:
-    line = {"name": entry.name, "score": entry.score, "cost": entry.cost}
-    for level, cases in entry.cases.items():
-        found = separations(cases, entry.score, config, drawn[level])
-        weights, kind = drawn[level].patient_weight, config.evaluation.interval
-        values = {metric: interval(of, weights, kind=kind) for metric, of in found.items()}
-        line[level] = {metric: as_json(value) for metric, value in values.items()}
+def _line(
+    entry: Entry, measured: dict[str, dict[str, Metric]], drawn: dict[str, Resamples], config: ConfigDict
+) -> dict:
+    line, kind = {"name": entry.name, "score": entry.score, "cost": entry.cost}, config.evaluation.interval
+    for level, found in measured.items():
+        weights = drawn[level].patient_weight
+        line[level] = {metric: as_json(interval(of, weights, kind=kind)) for metric, of in found.items()}
     maps = read_json(entry.run / "metrics.json").get("pixel", {})
-    name = "map" if own(entry.score) else entry.score
-    return line | {"pixel": maps.get(name, {})}
+    return line | {"pixel": maps.get("map" if own(entry.score) else entry.score, {})}
 
 
-def _paired(first: Entry, other: Entry, drawn: dict[str, Resamples], level: str, config: ConfigDict) -> dict:
-    """The reference minus a rival: what separates them, and whether it may be called at least as good.
+def _paired(gaps: dict[str, tuple], first: Entry, other: Entry, level: str, config: ConfigDict) -> dict:
+    """Compare the reference with another: what separates them, and whether it may be called at least as good.
 
-    `difference` is that of the primary metric of the `level`, `p_value` that it is none, from the same replicates, and
-    `verdict` whether the reference is non-inferior with the margin of its config, or superior. `auroc` is the plain
-    difference with the test of DeLong, clustered by patient. Beside slices there is also `patient`, the difference of
-    the AUROC of patients. `pixel` is that of the average precision of pixels.
+    `difference` is that of the primary metric of the `level`, `p_value` that it is none, and `verdict` whether the
+    reference is non-inferior with the margin of its config, or superior. `auroc` is the plain difference with the test
+    of DeLong, clustered by patient. Beside samples there is also `patient`, the difference of the AUROC of patients.
+    `pixel` is that of the average precision of pixels.
     """
-    found, kind = {}, config.evaluation.interval
-    for one, weights in ((one, drawn[one].patient_weight) for one in first.cases):
-        pair = [_primary(entry, one, drawn[one], config) for entry in (first, other)]
-        found[one] = difference(*pair, weights, kind=kind)
-        if one == level:
-            p_value = bootstrap_p_value(pair[0](weights) - pair[1](weights))
-    gap, cases = found.pop(level), first.cases[level]
+    (gap, p_value), cases = gaps[level], first.cases[level]
     ours, theirs = (one.cases[level][one.score].to_numpy(float) for one in (first, other))
     delong = auroc_difference(ours, theirs, cases.positive.to_numpy(), cases.patient.to_numpy())
+    p_delong = None if np.isnan(delong.p_value) else float(delong.p_value)
     return {
         "difference": as_json(gap),
         "p_value": p_value,
         "verdict": non_inferiority(gap, config.evaluation.margin),
-        **{one: as_json(value) for one, value in found.items()},
-        "auroc": as_json(Interval(*delong[:3])) | {"p_value": _number(delong.p_value)},
+        **{one: as_json(found) for one, (found, _) in gaps.items() if one != level},
+        "auroc": as_json(Interval(*delong[:3])) | {"p_value": p_delong},
         "pixel": _of_pixels(first, other, config),
     }
 
 
-def _primary(entry: Entry, level: str, drawn: Resamples, config: ConfigDict) -> Metric:
-    cases = entry.cases[level]
-    return separations(cases, entry.score, config, drawn)[primary(cases, config)]
+def tested(first: Metric, other: Metric, drawn: Resamples, config: ConfigDict) -> tuple[Interval, float | None]:
+    """Give first minus other with its interval, and the p-value that it is none, from the same replicates."""
+    weights = drawn.patient_weight
+    gap = difference(first, other, weights, kind=config.evaluation.interval)
+    return gap, bootstrap_p_value(first(weights) - other(weights))
+
+
+def correct(pairs: list[dict]) -> None:
+    """Write `p_value_holm` beside each `p_value`: Holm's correction over all that are defined, else None."""
+    defined = [one for one in pairs if one["p_value"] is not None]
+    adjusted = iter(holm(np.array([one["p_value"] for one in defined])))
+    for one in pairs:
+        one["p_value_holm"] = None if one["p_value"] is None else float(next(adjusted))
 
 
 def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
     """Difference in the average precision of pixels; None unless both have maps."""
     if first.pixels is None or other.pixels is None:
         return None
-    patients, _ = first.pixels
-    drawn = patient_weights(patients, config.evaluation.replicates, config.seed)
-    pair = [partial(_average_precision, counts) for _, counts in (first.pixels, other.pixels)]
+    drawn = patient_weights(first.pixels[0], config.evaluation.replicates, config.seed)
+    counts = [one.pixels[1] for one in (first, other)]
+    pair = [lambda weights, of=of: measures(of, weights)["average_precision"] for of in counts]
     return as_json(difference(*pair, drawn.patient_weight))
-
-
-def _average_precision(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return measures(counts, weights)["average_precision"]
 
 
 def _on_validation(entry: Entry, config: ConfigDict) -> float:
@@ -130,7 +121,3 @@ def _on_validation(entry: Entry, config: ConfigDict) -> float:
     drawn = resamples(cases, config)
     value = separations(cases, entry.score, config, drawn)[primary(cases, config)](np.ones((1, len(drawn.patients))))[0]
     return -np.inf if np.isnan(value) else float(value)
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

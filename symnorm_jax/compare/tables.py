@@ -5,120 +5,116 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from symnorm_jax.evaluation.measures import label, of_level
 from symnorm_jax.files import whole, write_json, write_text
-from symnorm_jax.report.table import UNDEFINED, interval, plain
+from symnorm_jax.report.figures import ABNORMAL, HEALTHY
+from symnorm_jax.report.table import Table, markdown_text, p_value
 from symnorm_jax.scoring.scores import own
 
-OF_ALL = {"pixels, AP": ("pixel", "average_precision")}
-OF_PATIENTS = {"patients, AUROC": ("patient", "auroc")}
-OF_SAMPLES = {"AUROC": ("sample", "auroc"), "AP": ("sample", "average_precision")}
-QUALITY = {  # what is judged: {column: where it stands in a line}, the column that decides first
-    "slice": {"AUROC within position": ("sample", "auroc_within_position")} | OF_SAMPLES | OF_PATIENTS | OF_ALL,
-    "volume": OF_SAMPLES | OF_PATIENTS | OF_ALL,
-    "patient": OF_PATIENTS | {"patients, AP": ("patient", "average_precision")} | OF_ALL,
-}
-PAIRED = (
-    *("difference", "p", "p, Holm", "verdict", "AUROC, DeLong", "p, DeLong"),
-    *("patients, AUROC", "pixels, AP"),
-)
+ENDINGS = ("json", "md", "csv", "tex", "png")
 
 
 def write(compared: dict, folder: Path) -> list[Path]:
     """Write `comparison.{json,md,csv,tex,png}` into a folder, and give their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"comparison.{kind}" for kind in ("json", "md", "csv", "tex", "png")]
-    quality, pairs = quality_table(compared), paired_table(compared)
-    write_json(paths[0], compared)
-    write_text(paths[1], "\n\n".join([_sentence(compared), markdown(quality), markdown(pairs)]) + "\n")
-    write_text(paths[2], numbers(compared).to_csv(index=False))
-    latex = [table.to_latex(index=False, escape=True) for table in (quality, pairs)]
-    write_text(paths[3], "\n".join([f"% {_judged(compared)}", *latex]).replace(UNDEFINED, "--"))
-    with whole(paths[4]) as partial:
+    paths, tables = {x: folder / f"comparison.{x}" for x in ENDINGS}, [quality(compared), pairs(compared)]
+    write_json(paths["json"], compared)
+    said = markdown_text(" ".join(sentences(compared)))
+    write_text(paths["md"], "\n\n".join([said, *(table.markdown() for table in tables)]) + "\n")
+    write_text(paths["csv"], numbers(compared).to_csv(index=False))
+    write_text(paths["tex"], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
+    with whole(paths["png"]) as partial:
         forest(compared).savefig(partial, dpi=120, bbox_inches="tight")
-    return paths
+    return list(paths.values())
 
 
-def case(compared: dict) -> str:
-    """What is judged: `slice`, `volume` or `patient`."""
-    return "patient" if compared["level"] == "patient" else compared["sample"]
+def quality(compared: dict, tested: bool = False) -> Table:
+    """Give a row to each method: its quality, the reference minus it, and what a case costs it.
 
-
-def quality_table(compared: dict) -> pd.DataFrame:
-    """One line a method: its quality with 95 % intervals, the reference minus it, and what a case costs it.
-
-    The column that decides comes after the name; columns in which nothing is defined are left out.
+    The measure that decides comes after the name; p and verdict of the difference are there if `tested`. Of levels that
+    are not judged there is the first measure. Columns in which nothing is defined are left out.
     """
-    first, *others = QUALITY[case(compared)].items()
-    rows = []
+    what = compared["case"]
+    columns = {one.label: (compared["level"], one.name) for one in of_level(what, "comparison")}
+    for level in (level for level in ("patient", "pixel") if level != what):
+        one = of_level(level, "comparison")[0]
+        columns[f"{level}s, {one.label}"] = level, one.name
+    gaps = [f"{compared['reference']} minus it", *(("p, Holm", "verdict") if tested else ())]
+    rows, titles = [], list(columns)
     for line in compared["lines"]:
-        row = {"method": _named(line, compared), first[0]: interval(_at(line, first[1]))}
-        row[f"{compared['reference']} minus it"] = (
-            interval(line["paired"]["difference"]) if "paired" in line else UNDEFINED
-        )
-        row |= {column: interval(_at(line, path)) for column, path in others}
-        rows.append(row | _expense(line["cost"], case(compared)))
-    table = pd.DataFrame(rows)
-    return table.loc[:, (table != UNDEFINED).any()]
+        first, *others = (line[level].get(name) for level, name in columns.values())
+        rows.append([_named(line, compared), first, *_tested(line)[: len(gaps)], *others, *_costs(line["cost"])])
+    costs = ["passes a patient" if what == "patient" else "passes", f"ms a {what}", "parameters"]
+    return Table("Quality", ["method", titles[0], *gaps, *titles[1:], *costs], rows).dense()
 
 
-def paired_table(compared: dict) -> pd.DataFrame:
-    """One line a rival: the reference minus it, with tests and the verdict on non-inferiority."""
+def pairs(compared: dict) -> Table:
+    """Give a row to each rival and trivial score: the reference minus it, and the verdict on non-inferiority."""
+    columns = ["difference", "p, Holm", "verdict", label("auroc_delong")]
+    columns += [f"patients, {label('auroc')}", f"pixels, {label('average_precision')}"]
     rows = []
     for line in compared["lines"][1:]:
         of = line["paired"]
-        cells = [interval(of["difference"]), p_value(of["p_value"]), p_value(of["p_value_holm"]), of["verdict"]]
-        cells += [interval(of["auroc"]), p_value(of["auroc"]["p_value"])]
-        cells += [interval(of.get("patient")), interval(of["pixel"])]
-        first = {f"{compared['reference']} minus": _named(line, compared)}
-        rows.append(first | dict(zip(PAIRED, cells, strict=True)))
-    table = pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *PAIRED])
-    return table if compared["level"] == "sample" else table.loc[:, (table != UNDEFINED).any()]
+        p = of["auroc"]["p_value"]
+        delong = of["auroc"] | ({} if p is None else {"count": f"p {p_value(p)}"})
+        rows.append([_named(line, compared), *_tested(line), delong, of.get("patient"), of["pixel"]])
+    return Table("Paired differences", [f"{compared['reference']} minus", *columns], rows).dense()
+
+
+def brief(compared: dict) -> list[Table]:
+    """Give what fits on a terminal: what decides and costs of each method, and what its difference says."""
+    table, wide = quality(compared), pairs(compared)
+    costs = [name for name in table.header if name.startswith(("passes", "ms"))]
+    return [table.only([*table.header[:2], *costs]), wide.only(wide.header[:4])]
 
 
 def numbers(compared: dict) -> pd.DataFrame:
-    """Every number of the two tables and more, to six digits, a column each; `level` says of which cases."""
+    """Give every number of the tables and more, to six digits, a column each; `level` says of which cases."""
     table = pd.json_normalize(compared["lines"], sep=".")
     table.insert(1, "level", compared["level"])
     return table
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.map(plain).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def p_value(value: float | None) -> str:
-    """A p-value to three decimals, `<0.001` below them."""
-    return UNDEFINED if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def forest(compared: dict) -> Figure:
-    """The primary metric of every method, and the paired differences from the reference, with the margin."""
+    """Draw the primary metric of every method, and the paired differences from the reference, with the margin."""
     lines = compared["lines"][::-1]
     figure = Figure(figsize=(11, 0.36 * len(lines) + 1.6))
     left, right = figure.subplots(1, 2, sharey=True)
     _whiskers(left, [line[compared["level"]][compared["metric"]] for line in lines])
-    none = {"value": None, "low": None, "high": None}
-    _whiskers(right, [line["paired"]["difference"] if "paired" in line else none for line in lines])
+    _whiskers(right, [line["paired"]["difference"] if "paired" in line else {"value": None} for line in lines])
     left.axvline(0.5, color="0.8", lw=1, zorder=0)
     right.axvline(0, color="0.8", lw=1, zorder=0)
-    right.axvline(-compared["margin"], color="#c8553d", lw=1, ls="--", zorder=0)
+    right.axvline(-compared["margin"], color=ABNORMAL, lw=1, ls="--", zorder=0)
     left.set(yticks=range(len(lines)), yticklabels=[line["name"] for line in lines])
-    left.set_xlabel(compared["metric"].replace("_", " "))
+    left.set_xlabel(label(compared["metric"]))
     right.set_xlabel(f"{compared['reference']} minus the other; dashed: margin of {compared['margin']:g}")
-    figure.suptitle(f"{_judged(compared)}, 95 % intervals", fontsize=10)
+    figure.suptitle(f"{judged(compared)}, 95 % intervals", fontsize=10)
     figure.tight_layout()
     return figure
 
 
+def judged(compared: dict) -> str:
+    """Say the level, and how many test cases there are."""
+    what = compared["case"]
+    people = "" if what == "patient" else f" of {compared['patients']} patients"
+    return f"{what.capitalize()} level: {compared['cases']} test {what}s{people}"
+
+
+def sentences(compared: dict) -> list[str]:
+    """Say what the tables show."""
+    reference, best, metric = compared["reference"], compared["best_on_validation"], label(compared["metric"])
+    said = [
+        f"{judged(compared)}; 95 % intervals from a bootstrap over patients.",
+        f"Differences are {reference} minus the other in {metric}; non-inferior means that a loss of "
+        f"{compared['margin']:g} is excluded.",
+    ]
+    return said + ([f"* is the best rival on validation: {best}."] if best else [])
+
+
 def _whiskers(axes, values: list[dict]) -> None:
-    for place, found in enumerate(values):
-        if found["value"] is None:
-            continue
-        axes.plot(found["value"], place, "o", color="#3b6fb6")
-        if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [place, place], color="#3b6fb6", lw=1.5)
+    found = pd.DataFrame(values, columns=["value", "low", "high"], dtype=float)
+    axes.plot(found.value, found.index, "o", color=HEALTHY)
+    axes.hlines(found.index, found.low, found.high, color=HEALTHY, lw=1.5)
 
 
 def _named(line: dict, compared: dict) -> str:
@@ -127,35 +123,15 @@ def _named(line: dict, compared: dict) -> str:
     return line["name"] + score + ("*" if line["name"] == compared["best_on_validation"] else "")
 
 
-def _at(line: dict, path: tuple[str, str]) -> dict | None:
-    part, metric = path
-    return line[part].get(metric)
+def _tested(line: dict) -> list:
+    """The reference minus a line, its p and the verdict; nothing of the reference itself."""
+    of = line.get("paired", {})
+    return [of.get("difference"), p_value(of.get("p_value_holm")), of.get("verdict")]
 
 
-def _expense(cost: dict, what: str) -> dict[str, str]:
-    """Passes, milliseconds and parameters; of a patient those of all its slices."""
-    per = "_per_patient" if what == "patient" else ""
-    seconds = cost["seconds_per_patient" if per else "seconds_per_sample"]
-    return {
-        "passes a patient" if per else "passes": f"{cost[f'passes{per}']:.0f}",
-        f"ms a {what}": UNDEFINED if seconds is None else f"{1000 * seconds:.1f}",
-        "parameters": f"{cost['parameters'] / 1e6:.2f} M" if cost["parameters"] else UNDEFINED,
-    }
-
-
-def _judged(compared: dict) -> str:
-    """The level, and how many test cases there are."""
-    what, people = case(compared), f"{compared['patients']} patients"
-    if what == "patient":
-        return f"Patient level: {people} of the test split"
-    return f"{what.capitalize()} level: {compared['samples']} test {what}s of {people}"
-
-
-def _sentence(compared: dict) -> str:
-    metric = compared["metric"].replace("_", " ")
-    return (
-        f"{_judged(compared)}; 95 % intervals from a bootstrap over "
-        f"patients. Differences are {compared['reference']} minus the other in {metric}; non-inferior means that a "
-        f"loss of {compared['margin']:g} is excluded. \\* is the best rival on validation: "
-        f"{compared['best_on_validation']}."
-    )
+def _costs(cost: dict) -> list[str | None]:
+    """Passes, milliseconds and parameters; of a patient those of all its samples."""
+    passes, seconds = cost.get("passes", cost.get("passes_per_patient")), cost.get("seconds_per_sample")
+    seconds, parameters = cost.get("seconds_per_patient", seconds), cost["parameters"]
+    shown = None if seconds is None else f"{1000 * seconds:.1f}"
+    return [f"{passes:.0f}", shown, f"{parameters / 1e6:.2f} M" if parameters else None]

@@ -6,40 +6,28 @@ Nobody's name is in it: what it says of people are counts.
 import re
 import shlex
 
-from symnorm_jax.report import decisions, inputs, score_tables
+from symnorm_jax.data import targets
+from symnorm_jax.report import cohort, decisions, score_tables
 from symnorm_jax.report.inputs import Files
-from symnorm_jax.report.table import rendered
+from symnorm_jax.report.table import template
 
 
 def card(files: Files) -> str:
-    """The card in Markdown, about a hundred lines where there are few groups of people."""
-    results, config, headline = files.results, files.config, files.config.score.headline
-    levels, used = tuple(files.levels.values()), config.score.threshold
-    fitted = {level: files.thresholds[level][headline] for level in levels}
-    written = rendered(
-        "model_card.md.jinja",
-        files=files,
-        config=config,
-        sample=files.sample,
-        verdict=inputs.verdict(files),
-        summary=score_tables.summary(results, files.cost, headline, files.sample),
-        prediction=score_tables.prediction(results, config.target),
-        thresholds={x: decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in levels},
-        calibration=decisions.calibration(results, levels),
-        groups=[one for one in score_tables.groups(results) if one.defined],
-        controls=None if files.controls is None else decisions.controls_in_brief(files.controls),
-        counts=inputs.counts(files.rows, files.sample.noun),
-        trained_on=inputs.trained_on(files.rows, config),
-        midline=inputs.midline(files.rows),
-        excluded=int((files.rows.split == "excluded").sum()),
-        seconds=score_tables.expense(headline, files.cost)[1],
-        command=command(files.overrides),
-    )
-    return re.sub(r"\n{3,}", "\n\n", written)
+    """Write the card in Markdown, about a hundred lines where there are few groups of people."""
+    return re.sub(r"\n{3,}", "\n\n", rendered("model_card.md.jinja", files, command=command(files.overrides)))
+
+
+def rendered(name: str, files: Files, **more) -> str:
+    """Fill a template, which asks for the tables that it shows."""
+    data = cohort.tables(files.rows, files.config.data.train_on, files.sample.noun)
+    about = {"files": files, "config": files.config, "sample": files.sample, "headline": files.headline}
+    about |= {"learned": targets.training_rows(files.rows, files.config)}
+    about |= {"tables": score_tables, "decisions": decisions, "cohort": {table.caption: table for table in data}}
+    return template(name).render(**about, **more)
 
 
 def command(overrides: dict) -> str:
-    """The command that begins such a run, with what was overridden: one line that a shell and a fence leave whole."""
+    """Write the command that begins such a run, on one line that a shell and a fence leave whole."""
     changed = {key: value for key, value in overrides.items() if key != "config"}
     given = [f"--config={overrides.get('config', 'CONFIG')}"]
     given += [f"--config.{key}={shown(value)}" for key, value in changed.items()]
@@ -48,5 +36,5 @@ def command(overrides: dict) -> str:
 
 
 def shown(value) -> str:
-    """A setting as it is written on a command line; None is an empty text."""
+    """Write a setting as on a command line; None is an empty text."""
     return "" if value is None else str(tuple(value)) if isinstance(value, list) else str(value)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from symnorm_jax.evaluation.measures import label
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics import bands
 from symnorm_jax.statistics.intervals import Resamples
@@ -20,76 +21,71 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 DASHES = ((4, 1.5), (1, 1), (6, 1.5, 1, 1.5), (3, 1, 1, 1, 1, 1), (8, 2), (2, 2))
 SIZE = (5, 3.7)  # inches
 MOST_FALSE = 10  # false positives a scan, where the FROC curve is cut off
+UNIT = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
+CHANCE = {"color": "0.75", "lw": 1, "zorder": 0}
 
 
 def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and give its path."""
     figure.savefig(path, dpi=110, bbox_inches="tight")
     return path
 
 
-def roc(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
-    """ROC curves; the headline score has a pointwise 95 % band over patients, trivial scores are dashed."""
-    figure, axes = _panel("false-positive rate (1 − specificity)", "sensitivity")
+def separation(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> dict[str, Figure]:
+    """Draw the curves `roc` and `precision_recall`, the latter in steps, as average precision reads it.
+
+    The headline score has a pointwise 95 % band over patients, trivial scores are dashed. Grey is what chance gives.
+    """
+    roc, left = _panel("false-positive rate (1 − specificity)", "sensitivity", **UNIT)
+    precision_recall, right = _panel("sensitivity (recall)", "precision", **UNIT)
+    positive = cases.positive.to_numpy(bool)
+    left.plot([0, 1], [0, 1], **CHANCE)
+    right.axhline(positive.mean(), **CHANCE)
     for name, look in _looks(names, headline).items():
-        found = _counts(cases, name, drawn)
-        if name == headline:
-            _fill(axes, bands.RATES, bands.band(bands.roc(found, drawn.patient_weight)))
-        fpr, tpr, _ = bands.rates(found, np.ones(len(drawn.patients)))
-        axes.plot(fpr, tpr, **look)
-    axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
-    _legend(axes)
-    return figure
+        found = bands.counts(cases[name].to_numpy(float), positive, drawn.index, len(drawn.patients))
+        fpr, tpr, precision = bands.rates(found, np.ones(len(drawn.patients)))
+        left.plot(fpr, tpr, **look)
+        right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", **look)
+    curves = (left, bands.RATES, bands.roc), (right, bands.RECALLS, bands.precision_recall)
+    for axes, places, of in curves:  # `found` is that of the headline score, which comes last
+        band = bands.band(of(found, drawn.patient_weight))
+        if band:
+            axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
+        _legend(axes)
+    return {"roc": roc, "precision_recall": precision_recall}
 
 
-def precision_recall(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> Figure:
-    """Precision-recall curves as average precision reads them, in steps; the grey line is the prevalence."""
-    figure, axes = _panel("sensitivity (recall)", "precision")
-    for name, look in _looks(names, headline).items():
-        found = _counts(cases, name, drawn)
-        if name == headline:
-            _fill(axes, bands.RECALLS, bands.band(bands.precision_recall(found, drawn.patient_weight)))
-        _, recall, precision = bands.rates(found, np.ones(len(drawn.patients)))
-        axes.plot(recall[1:], precision[1:], drawstyle="steps-pre", **look)
-    axes.axhline(cases.positive.mean(), color="0.75", lw=1, zorder=0)
-    _legend(axes)
-    return figure
-
-
-def froc(found: dict, points: dict[str, dict]) -> Figure:
-    """Sensitivity by lesion over false positives a scan; `points` `{false positives: interval}` have their bars."""
-    figure, axes = _panel("false positives a scan", "sensitivity by lesion")
+def froc(found: dict, points: dict[int, dict]) -> Figure:
+    """Draw sensitivity by lesion over false positives a scan; `points` `{false positives: interval}` have bars."""
+    figure, axes = _panel("false positives a scan", "sensitivity by lesion", xlim=(-0.2, MOST_FALSE), ylim=UNIT["ylim"])
     axes.plot(found["curve"]["false_positives"], found["curve"]["sensitivity"], color=COLOURS[0], lw=1.8)
-    for rate, point in points.items():
-        if point["value"] is not None:
-            axes.plot(float(rate), point["value"], "o", color="black", ms=4)
-        if point["low"] is not None:
-            axes.plot([float(rate)] * 2, [point["low"], point["high"]], color="black", lw=1)
-    axes.set(xlim=(-0.2, MOST_FALSE))
+    read = pd.DataFrame(list(points.values()), list(points), ["value", "low", "high"], float)
+    axes.plot(read.index, read.value, "o", color="black", ms=4)
+    axes.vlines(read.index, read.low, read.high, color="black", lw=1)
     return figure
 
 
 def histogram(cases: pd.DataFrame, name: str, rules: dict[str, dict], used: str) -> Figure:
-    """Distribution of a score in healthy and abnormal cases, with the thresholds that validation gave; one is used."""
-    figure, axes = _panel(name.replace("_", " "), "density", limits=None)
+    """Draw how a score is distributed in healthy and abnormal cases, with its thresholds, of which one is `used`."""
+    figure, axes = _panel(label(name), "density", yticks=[])
     low, high = np.quantile(cases[name], (0, 0.995))
     bins = np.linspace(low, high if high > low else low + 1, 36)
-    looks = {False: {"color": HEALTHY, "alpha": 0.55}, True: {"histtype": "step", "color": ABNORMAL, "hatch": "////"}}
-    for positive, label in ((False, "healthy"), (True, "abnormal")):
+    looks = {"color": HEALTHY, "alpha": 0.55}, {"color": ABNORMAL, "histtype": "step", "hatch": "////"}
+    for positive, look in enumerate(looks):
         values = cases[name][cases.positive == positive].clip(upper=bins[-1])
         if len(values):
-            axes.hist(values, bins, density=True, label=label, **looks[positive])
+            axes.hist(values, bins, density=True, label="abnormal" if positive else "healthy", **look)
     for rule, fit in rules.items():
         if fit["value"] is not None:
-            look = {"lw": 1.6, "label": f"threshold ({rule})"} if rule == used else {"lw": 0.8, "ls": ":"}
+            look = {"lw": 1.6, "label": f"threshold, {label(rule)}"} if rule == used else {"lw": 0.8, "ls": ":"}
             axes.axvline(fit["value"], color="0.15", **look)
-    axes.set(yticks=[])
     _legend(axes)
     return figure
 
 
 def training(stage: str, lines: list[dict[str, float]]) -> Figure:
-    """Loss and its parts over the steps of a stage."""
-    figure, axes = _panel("step", "", limits=None)
+    """Draw the loss and its parts over the steps of a stage."""
+    figure, axes = _panel("step", "")
     log = pd.DataFrame(lines).set_index("step").drop(columns=[*PACE, "gradient_norm"], errors="ignore")
     for place, metric in enumerate(log):
         look = {"dashes": DASHES[place % len(DASHES)]} if place else {}
@@ -100,24 +96,20 @@ def training(stage: str, lines: list[dict[str, float]]) -> Figure:
 
 
 def reliability(rows: list[dict], title: str) -> Figure:
-    """Share of abnormal cases by predicted probability, with exact binomial 95 % intervals; the diagonal is right."""
-    figure, axes = _panel("predicted probability", "share of abnormal cases")
-    axes.plot([0, 1], [0, 1], color="0.75", lw=1, zorder=0)
-    for row in rows:
-        axes.plot([row["predicted"]] * 2, [row["low"], row["high"]], color=COLOURS[0], lw=1.2)
-        axes.plot(row["predicted"], row["observed"], "o", color=COLOURS[0], ms=5)
-    axes.set(title=title)
+    """Draw the share of abnormal cases by predicted probability, with exact binomial 95 % intervals."""
+    figure, axes = _panel("predicted probability", "share of abnormal cases", title=title, **UNIT)
+    axes.plot([0, 1], [0, 1], **CHANCE)
+    bins = pd.DataFrame(rows)
+    axes.vlines(bins.predicted, bins.low, bins.high, color=COLOURS[0], lw=1.2)
+    axes.plot(bins.predicted, bins.observed, "o", color=COLOURS[0], ms=5)
     return figure
 
 
-def _panel(x: str, y: str, limits: tuple[float, float] | None = (-0.02, 1.02)) -> tuple:
+def _panel(x: str, y: str, **limits) -> tuple:
     figure = Figure(figsize=SIZE)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(ylabel=y, **limits)
     axes.set_xlabel(x, parse_math=False)
-    axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
-    if limits:
-        axes.set(xlim=limits, ylim=limits)
     return figure, axes
 
 
@@ -126,21 +118,10 @@ def _legend(axes) -> None:
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
 
 
-def _counts(cases: pd.DataFrame, name: str, drawn: Resamples) -> bands.Counts:
-    return bands.counts(cases[name].to_numpy(float), cases.positive.to_numpy(bool), drawn.index, len(drawn.patients))
-
-
-def _fill(axes, places: np.ndarray, band: tuple[np.ndarray, np.ndarray] | None) -> None:
-    if band:
-        axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
-
-
 def _looks(names: list[str], headline: str) -> dict[str, dict]:
     """How the line of each score is drawn, the headline last and on top."""
-    others = [name for name in names if name != headline]
     looks = {}
-    for place, name in enumerate(others):
+    for place, name in enumerate(one for one in names if one != headline):
         dash = {"dashes": DASHES[place % len(DASHES)]} if not own(name) else {}
-        colour = COLOURS[1 + place % (len(COLOURS) - 1)]
-        looks[name] = {"lw": 0.9, "color": colour, "label": name.replace("_", " "), **dash}
-    return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": headline.replace("_", " ")}}
+        looks[name] = {"lw": 0.9, "color": COLOURS[1 + place % (len(COLOURS) - 1)], "label": label(name), **dash}
+    return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": label(headline)}}

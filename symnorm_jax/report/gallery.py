@@ -1,13 +1,15 @@
-"""The slices that a report shows: by percentile of a score, and where its threshold went most wrong."""
+"""The samples that a report shows: by percentile of a score, and where its threshold went most wrong."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from symnorm_jax.evaluation.measures import label
 from symnorm_jax.geometry import picture
 from symnorm_jax.report.figures import ABNORMAL
-from symnorm_jax.report.table import Table, number
+from symnorm_jax.report.table import Table
 from symnorm_jax.scoring.embed import Arrays
+from symnorm_jax.scoring.thresholds import called, threshold_of
 
 PERCENTILES = (5, 50, 95)
 FAILURES = 4  # patients of whom the worst slice is shown
@@ -16,7 +18,7 @@ GAP = 2  # pixels between pictures
 
 
 def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The abnormal, then the healthy slices nearest to PERCENTILES of their score; a column `shown` says which."""
+    """Choose the abnormal, then the healthy cases nearest to PERCENTILES of a score; a column `shown` says which."""
     parts = []
     for positive, kind in ((True, "abnormal"), (False, "healthy")):
         ordered = cases[cases.positive == positive].sort_values(name, kind="stable")
@@ -26,32 +28,32 @@ def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.concat(parts) if parts else cases.assign(shown="")
 
 
-def failures(cases: pd.DataFrame, name: str, threshold: np.ndarray, positive: bool) -> pd.DataFrame:
-    """Slices on the wrong side of their threshold `[N]`, furthest first: missed if `positive`, else called in error.
+def failures(cases: pd.DataFrame, name: str, fit: dict, positive: bool) -> pd.DataFrame:
+    """Choose cases on the wrong side of the threshold of a `fit`: missed if `positive`, else called in error.
 
-    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES.
+    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES, the
+    furthest from the threshold first.
     """
-    limit = pd.Series(threshold, cases.index)
-    excess = cases[name] - limit
-    wrong = (cases.positive == positive) & ((excess < 0) if positive else (excess >= 0))
-    far = excess[wrong].abs().sort_values(ascending=False, kind="stable")
+    limit = pd.Series(threshold_of(fit, cases), cases.index)
+    wrong = (cases.positive == positive) & (called(fit, cases, name) != positive) & limit.notna()
+    far = (cases[name] - limit)[wrong].abs().sort_values(ascending=False, kind="stable")
     found = cases.loc[far.index].drop_duplicates("patient").head(FAILURES)
     shown = [str(place) for place in range(1, len(found) + 1)]
     return found.assign(shown=shown, threshold=limit.loc[found.index])
 
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
-    """A line for each chosen slice: its image, what the system made of it, its difference map, and the truth."""
-    columns, brightest = panels(arrays), _strongest(arrays)
-    place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
+    """Draw a line for each chosen case: its image, what the system made of it, its difference map, and the truth."""
+    columns, place = panels(arrays), pd.Series(np.arange(len(arrays["index"])), arrays["index"])
+    looks = {"difference map": {"cmap": "inferno", "vmax": _strongest(arrays)}}
     height, width = picture(arrays["image"][0]).shape
     lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
     figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, which is quicker by far than one each
     for index, top in zip(chosen.index, tops, strict=True):
         for (title, images), left in zip(columns.items(), lefts, strict=True):
-            _draw(axes, title, images[place[index]], brightest, (left, top))
-        _outline(axes, arrays["lesion"][place[index]], (lefts[-1], top))
+            draw(axes, images[place[index]], (left, top), **looks.get(title, {"cmap": "gray", "vmax": 1.2}))
+        outline(axes, arrays["lesion"][place[index]], (lefts[-1], top), lw=1.2)
     axes.set(xlim=(0, lefts[-1] + width), ylim=(tops[-1] + height, 0), frame_on=False)
     axes.set_xticks(lefts + width / 2, columns, fontsize=9)
     axes.set_yticks(tops + height / 2, [shown.replace(", ", "\n") for shown in chosen.shown], fontsize=9)
@@ -60,36 +62,35 @@ def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
 
 
 def panels(arrays: Arrays) -> dict[str, np.ndarray]:
-    """The columns of `strips` by title, `[N, X, Y]` each."""
+    """Give the columns of `strips` by title, `[N, X, Y]` each."""
     made = {name.removeprefix("panel."): arrays[name] for name in arrays if name.startswith("panel.")}
     maps = {"difference map": arrays["map"]} if "map" in arrays else {}
     return {"image": arrays["image"]} | made | maps | {"truth": arrays["image"]}
 
 
-def listed(chosen: pd.DataFrame, names: list[str], caption: str) -> Table:
-    """Who is shown: patient, slice, position, lesion and scores, with the threshold of a failure."""
-    about = ["patient", "slice", "position", "lesion, mm²"]
-    named = [*(["threshold"] if "threshold" in chosen else []), *names]
-    rows = [
-        [case.shown, case.patient, str(int(case.slice)), number(case.position), f"{case.lesion_mm2:.0f}"]
-        + [f"{case[name]:.4g}" for name in named]
-        for _, case in chosen.iterrows()
-    ]
-    return Table(caption, ["shown", *about, *(name.replace("_", " ") for name in named)], rows)
+def listed(chosen: pd.DataFrame, names: list[str], untold: tuple[str, ...] = ()) -> Table:
+    """List who is shown, with scores and the threshold of a failure; without the columns `untold`."""
+    named, rows = [*(["threshold"] if "threshold" in chosen else []), *names], []
+    for _, case in chosen.iterrows():
+        about = [case.shown, case.patient, int(case.slice), float(case.position), f"{case.lesion_mm2:.0f}"]
+        rows.append([*about, *(float(case[name]) for name in named)])
+    header = ["shown", "patient", "slice", "position", "lesion, mm²", *map(label, named)]
+    return Table("", header, rows).only([name for name in header if name not in untold])
 
 
-def _draw(axes, title: str, image: np.ndarray, brightest: float, corner: tuple[int, int]) -> None:
-    look = {"cmap": "gray", "vmax": 1.2} if title != "difference map" else {"cmap": "inferno", "vmax": brightest}
+def draw(axes, image: np.ndarray, corner: tuple[int, int], **look) -> None:
+    """Draw an image `[X, Y]` at its upper left corner, a unit a pixel."""
     rows, (left, top) = picture(image.astype(np.float32)), corner
     extent = (left, left + rows.shape[1], top + rows.shape[0], top)
     axes.imshow(rows, interpolation="nearest", vmin=0, extent=extent, **look)
 
 
-def _outline(axes, lesion: np.ndarray, corner: tuple[int, int]) -> None:
+def outline(axes, lesion: np.ndarray, corner: tuple[int, int], lw: float) -> None:
+    """Draw the outline of a lesion `[X, Y]`, if there is one, on the image at the same corner."""
     if lesion.any():
         rows = picture(lesion)
         y, x = (start + 0.5 + np.arange(size) for start, size in zip(corner[::-1], rows.shape, strict=True))
-        axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=1.2)
+        axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=lw)
 
 
 def _strongest(arrays: Arrays) -> float:

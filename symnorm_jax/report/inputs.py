@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import manifest, targets
+from symnorm_jax.data import manifest
 from symnorm_jax.data.manifest import group_columns
 from symnorm_jax.evaluation.wording import Sample, levels_of, named, sample_of, told
 from symnorm_jax.files import read_json
-from symnorm_jax.report.score_tables import best_trivial, label
-from symnorm_jax.report.table import Table, interval
 from symnorm_jax.scoring import mahalanobis
-
-LABELS = ("healthy", "abnormal", "neither", manifest.UNLABELLED)
+from symnorm_jax.scoring.scores import score_names
 
 
 class Files(NamedTuple):
@@ -24,8 +20,8 @@ class Files(NamedTuple):
     name: str
     config: ConfigDict
     sample: Sample
-    levels: dict[str, str]  # samples.levels_of
-    results: dict  # metrics.json as it is told, its levels by their names
+    levels: dict[str, str]  # wording.levels_of
+    results: dict  # metrics.json, its levels by their names
     thresholds: dict  # by the names of the levels
     cost: dict
     controls: dict | None
@@ -35,73 +31,30 @@ class Files(NamedTuple):
     rows: pd.DataFrame  # manifest.csv
     table: pd.DataFrame  # scores.csv, with the groups of the manifest
 
+    @property
+    def headline(self) -> str:
+        """The score that the run is judged by."""
+        return self.config.score.headline
+
+    @property
+    def scores(self) -> list[str]:
+        """The scores of the system that are judged, without the trivial ones."""
+        return [name for name in score_names(self.table) if name in self.results[self.sample.noun]]
+
+    def rules(self, level: str) -> dict[str, dict]:
+        """Give the thresholds of the headline score at a level, by rule."""
+        return self.thresholds[level][self.headline]
+
 
 def read_files(workdir: Path, config: ConfigDict) -> Files:
-    """The files of an evaluated run."""
+    """Read the files of an evaluated run."""
     rows = manifest.read_manifest(workdir / "manifest.csv")
     table = manifest.read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
     sample, levels = sample_of(config), levels_of(table, config)
-    found = {name: workdir / f"{name}.json" for name in ("cost", "controls")}
-    return Files(
-        name=workdir.absolute().name,
-        config=config,
-        sample=sample,
-        levels=levels,
-        results=told(read_json(workdir / "metrics.json"), levels),
-        thresholds=named(read_json(workdir / "thresholds.json"), levels),
-        cost=read_json(found["cost"]) if found["cost"].exists() else {},
-        controls=read_json(found["controls"]) if found["controls"].exists() else None,
-        environment=read_json(workdir / "environment.json"),
-        overrides=read_json(workdir / "overrides.json"),
-        gaussian=mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz")),
-        rows=rows,
-        table=table,
-    )
-
-
-def counts(rows: pd.DataFrame, noun: str) -> Table:
-    """Patients, and slices or volumes as `noun` says, of each label by split."""
-    splits = (*manifest.SPLITS, manifest.UNLABELLED)
-    parts = {split: rows[rows.split == split] for split in splits}
-    body = [
-        [split, str(part.patient.nunique()), *(str(int((part.label == label).sum())) for label in LABELS)]
-        for split, part in parts.items()
-        if len(part)
-    ]
-    header = ["split", "patients", *(f"{one} {noun}s" for one in LABELS)]
-    return Table(f"Patients and {noun}s by split", header, body)
-
-
-def trained_on(rows: pd.DataFrame, config: ConfigDict) -> str:
-    """`640 slices of 20 people`: what the networks and the healthy Gaussian learned from."""
-    part = targets.training_rows(rows, config)
-    return f"{len(part):,} {sample_of(config).noun}s of {part.patient.nunique():,} people"
-
-
-def midline(rows: pd.DataFrame) -> str:
-    """What was taken out of the scans, and how many were flagged, as the end of a sentence."""
-    scans = rows[rows.split != "excluded"].drop_duplicates("store")
-    tilt = np.hypot(scans.roll, scans.yaw)
-    return (
-        f"tilt {tilt.median():.1f} degrees at the median and {tilt.max():.1f} at most, likeness to the mirror image "
-        f"{scans.mirror_similarity.median():.3f}; {int((scans.flag != '').sum())} of {len(scans)} scans flagged"
-    )
-
-
-def left_out(rows: pd.DataFrame) -> int:
-    """Slices with too little brain, over all scans that are used."""
-    return int(rows[rows.split != "excluded"].drop_duplicates("store").slices_left_out.sum())
-
-
-def verdict(files: Files) -> str:
-    """The first sentence of a reader's interest: the headline score beside the best trivial score."""
-    headline, sample = files.config.score.headline, files.sample
-    best = best_trivial(files.results, sample)
-    found = files.results[sample.noun].get(headline, {}).get(sample.primary)
-    if best is None or not found or found["value"] is None:
-        return f"How well {label(headline)} tells {sample.noun}s apart is undefined on this test split."
-    return (
-        f"{label(headline)} tells abnormal from healthy {sample.noun}s{sample.alike} with an AUROC of "
-        f"{interval(found)}; of the trivial scores {label(best[0]).removeprefix('baseline ')} does best here, with "
-        f"{interval(best[1])}."
-    )
+    absent = {"cost": {}, "controls": None}
+    paths = {name: workdir / f"{name}.json" for name in ("thresholds", "environment", "overrides", *absent)}
+    read = {x: absent[x] if x in absent and not path.exists() else read_json(path) for x, path in paths.items()}
+    read["thresholds"] = named(read["thresholds"], levels)
+    read["results"] = told(read_json(workdir / "metrics.json"), levels)
+    read["gaussian"] = mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz"))
+    return Files(workdir.absolute().name, config, sample, levels, rows=rows, table=table, **read)

@@ -1,226 +1,140 @@
-"""The tables of scores that a report, a model card and the terminal show of a run's `metrics.json`."""
+"""Tables of how well the scores of a run do, from its `metrics.json`."""
 
-import numpy as np
-from ml_collections import ConfigDict
-
-from symnorm_jax.evaluation import detection
-from symnorm_jax.evaluation.measures import MEASURES
-from symnorm_jax.evaluation.wording import Sample
-from symnorm_jax.report.table import UNDEFINED, Table, number
+from symnorm_jax.evaluation.measures import Measure, label, of_level
+from symnorm_jax.report.inputs import Files
+from symnorm_jax.report.table import UNDEFINED, Table, cell_text, number
 from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own
 from symnorm_jax.statistics.intervals import Interval
 from symnorm_jax.statistics.paired import non_inferiority
 
-NAMES = {
-    "auroc": "AUROC",
-    "auroc_within_position": "AUROC within position",
-    "auroc_within_area": "AUROC within brain area",
-    "auroc_adjusted": "AUROC adjusted for position and area",
-    "auroc_adjusted_for_area": "AUROC adjusted for brain area",
-    "partial_auroc": "partial AUROC",
-    "f1": "F1",
-    "rmse": "root mean squared error",
-    "r2": "R²",
-    "froc_mean": "FROC, mean of the four",
-    "false_positives": "false positives a scan",
-    "dice_at_5_fpr": "Dice at 5 % FPR of validation",
-    "fpr_at_5_fpr": "FPR at that threshold",
-    "dice": "Dice",
-    "dice_oracle": "best Dice, chosen on test",
-    "map": "difference map",
-    "roc": "ROC (Youden)",
-    "mean_plus_k_sd": "mean + k SD",
-} | {f"froc_{point}": f"sensitivity at {point} false positives a scan" for point in detection.POINTS}
-SUMMARY = (  # of "sample" the level is that of slices or volumes
-    ("sample", "auroc_within_position", "AUROC within position"),
-    ("sample", "auroc", "AUROC"),
-    ("sample", "auroc_adjusted", "AUROC adjusted"),
-    ("sample", "average_precision", "average precision"),
-    ("patient", "auroc", "AUROC"),
-    ("pixel", "average_precision", "average precision"),
-)
-PLAIN = ("auroc", "auroc_adjusted", "average_precision")  # columns of it, whatever a sample is
-AT_THRESHOLD = {one.name for one in MEASURES if one.needs == "threshold"}
+LEVELS = ("slice", "volume", "patient", "pixel", "lesion")  # in the order of tables
+POPULATIONS = {"same": "like those trained on", "held out": "of the group held out", "abnormal": "not healthy"}
 
 
-def label(name: str) -> str:
-    """A score, metric or rule as a reader names it."""
-    return NAMES.get(name, name.replace("_", " "))
+def verdict(files: Files) -> str:
+    """Say in one sentence how the headline score does beside the best trivial score."""
+    sample, headline = files.sample, files.headline
+    found = {name: of.get(sample.primary) for name, of in files.results[sample.noun].items()}
+    defined = {name: of for name, of in found.items() if of and of["value"] is not None}
+    trivial = [name for name in defined if name.startswith(TRIVIAL)]
+    if headline not in defined or not trivial:
+        return f"How well {label(headline)} tells {sample.noun}s apart is undefined on this test split."
+    best = max(trivial, key=lambda name: defined[name]["value"])
+    return (
+        f"{label(headline)} tells abnormal from healthy {sample.noun}s{sample.alike} with an AUROC of "
+        f"{cell_text(defined[headline])}; of the trivial scores {label(best.removeprefix(TRIVIAL))} does best here, "
+        f"with {cell_text(defined[best])}."
+    )
 
 
-POPULATIONS = {  # in which a prediction is judged
-    "same": "like those trained on",
-    "held out": "of the group held out",
-    "abnormal": "not healthy",
-}
+def levels_told(files: Files) -> list[str]:
+    """List the levels that have numbers, cases first."""
+    return [level for level in LEVELS if level in files.results]
 
 
-def prediction(results: dict, target: ConfigDict) -> Table | None:
-    """How well a target is predicted of the people of the test split, a row a population; None without a target."""
-    if "prediction" not in results:
+def in_brief(files: Files, level: str) -> Table:
+    """Give the few measures of a level that fit on a terminal; scores of which none is defined are left out."""
+    return _table(files, level, of_level(level, "terminal"), f"{level} level, test split")
+
+
+def full(files: Files, level: str) -> list[Table]:
+    """Give every measure of a level but the paired differences, first those that need no threshold.
+
+    Scores of which nothing is defined are left out: at patient level all of them, where everybody is diseased.
+    """
+    measured = {name for metrics in files.results[level].values() for name in metrics} - {"prevalence"}
+    tables = []
+    for needs, part in ((False, "without a threshold"), (True, "at the threshold from validation")):
+        columns = [x for x in of_level(level) if x.name in measured and (x.needs == "threshold") == needs]
+        tables += [_table(files, level, columns, f"{level.capitalize()} level, {part}")] if columns else []
+    return tables
+
+
+def _table(files: Files, level: str, columns: list[Measure], caption: str) -> Table:
+    found = {name: [of.get(one.name) for one in columns] for name, of in files.results[level].items()}
+    rows = [[label(name), *cells] for name, cells in found.items() if any(x and x["value"] is not None for x in cells)]
+    undefined = [x for cells in found.values() for x in cells if x and x["value"] is None]
+    notes = [f"{UNDEFINED}: {x['reason']}" for x in undefined if x.get("reason")]
+    marked = (label(files.headline), label("map"))
+    return Table(caption, ["score", *(x.label for x in columns)], rows, marked, tuple(dict.fromkeys(notes)))
+
+
+def prediction(files: Files) -> Table | None:
+    """Tell how well a target is predicted of test people, a row a population; None without a target."""
+    if "prediction" not in files.results:
         return None
-    found = results["prediction"]
-    metrics = [name for name in next(iter(found.values()), {}) if name not in ("patients", "scans")]
-    rows = [
-        [f"{POPULATIONS[name]}, {of['patients']}", *(of[metric] for metric in metrics)] for name, of in found.items()
-    ]
+    found, target = files.results["prediction"], files.config.target
+    columns = {measure.name: measure.label for measure in of_level(target.kind)}
+    rows = [[f"{POPULATIONS[name]}, {of['patients']}", *map(of.get, columns)] for name, of in found.items()]
     unit = f"{target.column}, a number in its own unit"
     what = unit if target.kind == "number" else f"{target.column}={target.positive}, a class; at a probability of 0.5"
-    return Table(f"Predicted of test people: {what}", ["people", *map(label, metrics)], rows)
+    return Table(f"Predicted of test people: {what}", ["people", *columns.values()], rows)
 
 
-def summary(results: dict, cost: dict, headline: str, sample: Sample) -> Table:
-    """Every score and every trivial score, a row each: what it tells at each level, and what it costs."""
-    everything = dict.fromkeys([*results[sample.noun], *results.get("pixel", {})])
-    scores = sorted(everything, key=lambda name: not own(name))  # sorting keeps the order otherwise
-    columns = _summary(results, sample)
-    titles = [f"{level}s: {title}{_prevalence(results, level, metric, headline)}" for level, metric, title in columns]
-    rows = [
-        [label(name), *(results.get(level, {}).get(name, {}).get(metric) or UNDEFINED for level, metric, _ in columns)]
-        + expense(name, cost)
-        for name in scores
-    ]
-    costs = [f"passes a {sample.noun}", f"seconds a {sample.noun}", "parameters"]
-    return Table("All scores on the test split", ["score", *titles, *costs], rows, (label(headline),))
+def summary(files: Files) -> Table:
+    """Give a row to every score and trivial score: what it tells at each level, and what it costs.
 
-
-def _summary(results: dict, sample: Sample) -> list[tuple[str, str, str]]:
-    """Level, metric and title of the columns of SUMMARY that are told."""
-    asked = [one for one in SUMMARY if one[1] in (sample.primary, *PLAIN)]
-    found = [(sample.noun if level == "sample" else level, metric, title) for level, metric, title in asked]
-    return [one for one in found if one[0] != "patient" or "patient" in results]
-
-
-def expense(name: str, cost: dict) -> list[str]:
-    """Passes, seconds and parameters of a score; a trivial score passes through no network.
-
-    The source's cost stands in its own run.
+    A trivial score passes through no network; the cost of a source run stands in that run.
     """
-    if not own(name):
-        return [UNDEFINED if name == ZERO_SHOT else "0", UNDEFINED, UNDEFINED]
-    seconds, parameters = cost.get("seconds_per_sample"), cost.get("parameters")
-    return [
-        str(cost.get("passes", UNDEFINED)),
-        UNDEFINED if seconds is None else _digits(seconds),
-        UNDEFINED if parameters is None else f"{parameters:,}",
-    ]
-
-
-def full(results: dict, level: str, headline: str) -> list[Table]:
-    """Every metric of a level but the paired differences, those that need no threshold first.
-
-    Rows in which nothing is defined are left out: at patient level all of them, where everybody is diseased.
-    """
-    found = {name: _metrics(metrics) for name, metrics in results[level].items()}
-    named = list(dict.fromkeys(metric for metrics in found.values() for metric in metrics if metric != "prevalence"))
-    parts = {
-        "without a threshold": [metric for metric in named if metric not in AT_THRESHOLD],
-        "at the threshold from validation": [metric for metric in named if metric in AT_THRESHOLD],
-    }
-    return [_table(found, columns, f"{level.capitalize()} level, {part}", headline) for part, columns in parts.items()]
-
-
-def differences(results: dict, headline: str, margin: float, sample: Sample) -> Table:
-    """The headline score minus each baseline on the same replicates, and what the interval says of it."""
-    decides = {sample.noun: sample.primary} | ({"patient": "auroc"} if "patient" in results else {})
-    pairs = {level: paired(results[level][headline]) for level in decides}
-    others = list(dict.fromkeys(other for found in pairs.values() for other in found))
-    header = ["baseline"]
-    for level, metric in decides.items():
-        header += [f"{level}s: difference in {label(metric)}", "verdict"]
+    results, noun = files.results, files.sample.noun
+    levels = [level for level in (noun, "patient", "pixel") if level != "patient" or level in results]
+    columns = [(level, one) for level in levels for one in of_level(level, "summary")]
     rows = []
-    for other in others:
-        row = [label(other)]
-        for level in decides:
-            gap = pairs[level].get(other)
-            row += [gap or UNDEFINED, verdict(gap, margin)]
-        rows.append(row)
+    for name in sorted(dict.fromkeys([*results[noun], *results.get("pixel", {})]), key=lambda name: not own(name)):
+        cells = [results.get(level, {}).get(name, {}).get(one.name) for level, one in columns]
+        passes = files.cost.get("passes") if own(name) else None if name == ZERO_SHOT else 0
+        network = [files.cost.get(what) if own(name) else None for what in ("seconds_per_sample", "parameters")]
+        rows.append([label(name), *cells, passes, *network])
+    titles = []
+    for level, one in columns:
+        found = results.get(level, {}).get("map" if level == "pixel" else files.headline, {}).get("prevalence")
+        known = one.name == "average_precision" and found and found["value"] is not None
+        titles.append(f"{level}s: {one.label}" + (f" (prevalence {number(found['value'])})" if known else ""))
+    costs = [f"passes a {noun}", f"seconds a {noun}", "parameters"]
+    return Table("All scores on the test split", ["score", *titles, *costs], rows, (label(files.headline),))
+
+
+def differences(files: Files) -> Table:
+    """Give the headline score minus each trivial score on the same replicates, and what the interval says of it."""
+    decides = {files.sample.noun: files.sample.primary} | ({"patient": "auroc"} if "patient" in files.results else {})
+    margin, found = files.config.evaluation.margin, [files.results[level][files.headline] for level in decides]
+    gaps = [{name.split("_minus_")[1]: gap for name, gap in of.items() if "_minus_" in name} for of in found]
+    rows = []
+    for other in dict.fromkeys(name for of in gaps for name in of):
+        pairs = [(of.get(other), _verdict(of.get(other), margin)) for of in gaps]
+        rows.append([label(other), *sum(pairs, ())])
+    columns = [(f"{level}s: difference in {label(metric)}", "verdict") for level, metric in decides.items()]
     note = (
         f"Superior: the interval lies above 0. Non-inferior: above −{margin:g}, the loss named in the config before "
         f"anything was measured. Nothing is corrected for the number of comparisons."
     )
-    return Table(f"{label(headline)} minus each baseline, paired", header, rows, notes=(note,) if rows else ())
+    caption = f"{label(files.headline)} minus each trivial score, paired"
+    return Table(caption, ["score", *sum(columns, ())], rows, notes=(note,))
 
 
-def paired(found: dict[str, dict]) -> dict[str, dict]:
-    """`{baseline: difference}` among the metrics of a score."""
-    return {metric.split("_minus_")[1]: gap for metric, gap in found.items() if "_minus_" in metric}
+def _verdict(gap: dict | None, margin: float) -> str | None:
+    known = gap and gap["low"] is not None
+    return non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin) if known else None
 
 
-def verdict(gap: dict | None, margin: float) -> str:
-    """What `non_inferiority` says of a difference; a dash where it has no interval."""
-    if not gap or gap["low"] is None:
-        return UNDEFINED
-    return non_inferiority(Interval(gap["value"], gap["low"], gap["high"]), margin)
+def groups(files: Files) -> list[Table]:
+    """Give the headline score within each group of people, at its threshold, a table a level and column."""
+    about, told = ("patients", "cases", "abnormal"), files.results["groups"]
+    called = {"healthy_patients": "healthy patients with a case called", "healthy_cases": "healthy cases called"}
+    called |= {"abnormal_cases": "sensitivity"}
+    tables = []
+    for level, column in [(level, column) for level, columns in told.items() for column in columns]:
+        metric, rows = files.sample.primary if level == files.sample.noun else "auroc", []
+        for group, of in told[level][column].items():
+            rates = [share((of["realised"] or {}).get(kind)) for kind in called]
+            rows.append([group, *(of[name] for name in about), of[metric], *rates])
+        header = ["group", *about, label(metric), *called.values()]
+        tables.append(Table(f"{level.capitalize()} level by {column}", header, rows))
+    return tables
 
 
-def best_trivial(results: dict, sample: Sample) -> tuple[str, dict] | None:
-    """The trivial score that does best on test, by the metric that decides, and its interval; None if undefined."""
-    found = {
-        name: metrics[sample.primary]
-        for name, metrics in results[sample.noun].items()
-        if name.startswith(TRIVIAL) and metrics and metrics[sample.primary]["value"] is not None
-    }
-    return max(found.items(), key=lambda one: one[1]["value"]) if found else None
-
-
-def groups(results: dict) -> list[Table]:
-    """The headline score within each group of people, at its threshold, by level and column."""
-    return [
-        _groups(found, f"{level.capitalize()} level by {column}")
-        for level, columns in results["groups"].items()
-        for column, found in columns.items()
-    ]
-
-
-def steps(results: dict) -> Table | None:
-    """What each step of post-processing does to the difference map; None without a map or a lesion."""
-    if "steps" not in results:
-        return None
-    found = {row.replace("+", "with "): metrics for row, metrics in results["steps"].items()}
-    columns = list(dict.fromkeys(metric for metrics in found.values() for metric in metrics))
-    return _table(found, columns, "Difference map after each step of post-processing, with all before it", "")
-
-
-def share(found: dict | None) -> dict | str:
-    """Counts of `thresholds.realised` as a cell."""
+def share(found: dict | None) -> dict | None:
+    """Give counts of `thresholds.realised` as a cell."""
     if not found or found["share"] is None:
-        return UNDEFINED
-    bounds = {"low": found.get("low"), "high": found.get("high")}
-    return {"value": found["share"], **bounds, "count": f"{found['called']} of {found['of']}"}
-
-
-def _digits(value: float) -> str:
-    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
-
-
-def _table(found: dict[str, dict], columns: list[str], caption: str, headline: str) -> Table:
-    rows = [[label(name), *(metrics.get(metric) or UNDEFINED for metric in columns)] for name, metrics in found.items()]
-    defined = [row for row in rows if any(isinstance(x, dict) and x["value"] is not None for x in row)]
-    reasons = [x.get("reason") for metrics in found.values() for x in metrics.values() if x["value"] is None]
-    why = tuple(f"{UNDEFINED}: {reason}" for reason in dict.fromkeys(filter(None, reasons)))
-    return Table(caption, ["", *map(label, columns)], defined, (label(headline), label("map")), why)
-
-
-def _metrics(found: dict[str, dict]) -> dict[str, dict]:
-    return {metric: values for metric, values in found.items() if "_minus_" not in metric}
-
-
-def _prevalence(results: dict, level: str, metric: str, headline: str) -> str:
-    found = results.get(level, {}).get("map" if level == "pixel" else headline, {})
-    known = metric == "average_precision" and found.get("prevalence", {}).get("value") is not None
-    return f" (prevalence {number(found['prevalence']['value'])})" if known else ""
-
-
-def _groups(found: dict[str, dict], caption: str) -> Table:
-    header, rows = ["group", "patients", "cases", "abnormal"], []
-    about = ("patients", "cases", "abnormal", "realised")
-    for group, values in found.items():
-        metric = next(name for name in values if name not in about)
-        rates = values["realised"] or {}
-        rows.append(
-            [group, *(str(values[name]) for name in about[:3]), values[metric]]
-            + [share(rates.get(kind)) for kind in ("healthy_patients", "healthy_cases", "abnormal_cases")]
-        )
-    realised = ["healthy patients with a case called", "healthy cases called", "sensitivity"]
-    return Table(caption, [*header, label(metric), *realised], rows)
+        return None
+    return found | {"value": found["share"], "count": f"{found['called']} of {found['of']}"}

@@ -9,8 +9,10 @@ from matplotlib.patches import Rectangle
 
 from symnorm_jax.data import manifest
 from symnorm_jax.data.store import SampleSource
-from symnorm_jax.geometry import LEFT_RIGHT, picture, plane
+from symnorm_jax.geometry import picture, plane
 from symnorm_jax.report.figures import ABNORMAL, save
+from symnorm_jax.report.gallery import draw, outline
+from symnorm_jax.report.table import printable
 
 PATIENTS, SLICES = 6, 8
 FRAMES = {"abnormal": ABNORMAL, "neither": "#d9a441"}
@@ -19,49 +21,51 @@ LETTERS = 24  # of a name
 
 
 def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[Path]:
-    """`figures/contact_<split>.png` for each split of the manifest `rows`, whose slices are in `store`."""
-    folder = workdir / "figures"
+    """Write `figures/contact_<split>.png` for each split of the manifest `rows`, whose samples are in `store`."""
+    folder, written = workdir / "figures", []
     folder.mkdir(exist_ok=True)
-    parts = {split: rows[rows.split == split] for split in (*manifest.SPLITS, manifest.UNLABELLED)}
-    return [
-        save(contact_sheet(part, store, f"{split}: {part.patient.nunique()} patients"), folder / f"contact_{split}.png")
-        for split, part in parts.items()
-        if len(part)
-    ]
+    for split in (*manifest.SPLITS, manifest.UNLABELLED):
+        part = rows[rows.split == split]
+        if len(part):
+            figure = contact_sheet(part, store, f"{split}: {part.patient.nunique()} patients")
+            written.append(save(figure, folder / f"contact_{split}.png"))
+    return written
 
 
 def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
-    """Up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left; anterior is up, the
-    person's left at the left.
+    """Draw up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left.
 
-    Lesions are outlined, the slices called abnormal or neither are framed, and the mid-line of the grid is drawn.
+    Anterior is up, the person's left at the left. Lesions are outlined, slices labelled abnormal or neither are framed,
+    and the mid-line of the grid is drawn.
     """
     lines = _chosen(rows)
-    first = SampleSource(store, lines[0])[0]["lesion"].shape
-    if len(first) == 3:
-        lines = [line.iloc[[0] * SLICES] for line in lines]
+    first = SampleSource(store, lines[0])[0]["lesion"]
+    height, width = picture(plane(first)).shape
+    lines = [line.iloc[[0] * SLICES] for line in lines] if first.ndim == 3 else lines
     source = SampleSource(store, pd.concat(lines))
-    samples = iter([source[i] for i in range(len(source))])
-    images, lesions = (np.zeros((len(lines), SLICES, *first[1::-1]), np.float32) for _ in range(2))
-    for i, line in enumerate(lines):
-        for j in range(len(line)):
-            one, height = next(samples), (j + 1) / (SLICES + 1)
-            images[i, j] = picture(plane(one["image"][..., 0], height))
-            lesions[i, j] = picture(plane(one["lesion"], height))
-    figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * first[1] / first[0] + 0.5))
-    axes = figure.add_subplot()
-    axes.imshow(_mosaic(images), cmap="gray", vmin=0, vmax=1.2, interpolation="nearest")
-    if lesions.any():
-        axes.contour(_mosaic(lesions), [0.5], colors=[ABNORMAL], linewidths=0.7)
-    _annotate(axes, lines, first)
+    figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * height / width + 0.5))
+    axes = figure.add_subplot(facecolor="black")
+    places = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
+    for number, (i, j) in enumerate(places):
+        one, label, (left, top) = source[number], lines[i].label.iloc[j], (j * width, i * height)
+        image, lesion = (plane(x, (j + 1) / (SLICES + 1)) for x in (one["image"][..., 0], one["lesion"]))
+        draw(axes, image, (left, top), cmap="gray", vmax=1.2)
+        outline(axes, lesion, (left, top), lw=0.7)
+        axes.plot([left + width / 2] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
+        if label in FRAMES:
+            frame = Rectangle((left + 1, top + 1), width - 2, height - 2, fill=False, ec=FRAMES[label], lw=0.8)
+            axes.add_patch(frame)
+    axes.set(xlim=(0, SLICES * width), ylim=(len(lines) * height, 0), xticks=[])
+    names = [_name(line.iloc[0]) for line in lines]
+    axes.set_yticks((np.arange(len(lines)) + 0.5) * height, names, fontsize=5, parse_math=False)
+    axes.tick_params(length=0)
     axes.set_title(f"{title}; framed red: abnormal, yellow: neither", fontsize=8, parse_math=False)
     return figure
 
 
 def _chosen(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """The slices to show of each patient, evenly over position; of patients evenly over those with and without."""
-    abnormal = (rows.label == "abnormal").groupby(rows.patient).any()
-    patients = abnormal.reset_index().sort_values(["label", "patient"]).patient.to_numpy()
+    patients = (rows.label == "abnormal").groupby(rows.patient).any().sort_values(kind="stable").index
     lines = []
     for patient in patients[_evenly(len(patients), PATIENTS)]:
         scan = rows[rows.patient == patient]
@@ -74,30 +78,8 @@ def _evenly(length: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, length - 1, count).round().astype(int))
 
 
-def _mosaic(pictures: np.ndarray) -> np.ndarray:
-    """Pictures `[R, C, H, W]` side by side, `[R * H, C * W]`."""
-    lines, columns, height, width = pictures.shape
-    return pictures.swapaxes(1, 2).reshape(lines * height, columns * width)
-
-
-def _annotate(axes, lines: list[pd.DataFrame], shape: tuple[int, int]) -> None:
-    width, height = shape[LEFT_RIGHT], shape[1]
-    for i, line in enumerate(lines):
-        for j, label in enumerate(line.label):
-            middle, top = j * width + (width - 1) / 2, i * height - 0.5
-            axes.plot([middle] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
-            if label in FRAMES:
-                corner = (j * width + 0.5, top + 1)
-                axes.add_patch(Rectangle(corner, width - 2, height - 2, fill=False, ec=FRAMES[label], lw=0.8))
-    names = [_name(line.iloc[0]) for line in lines]
-    middles = (np.arange(len(lines)) + 0.5) * height
-    axes.set_yticks(middles, names, fontsize=5, parse_math=False)
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-
-
 def _name(row: pd.Series) -> str:
-    """A patient's name, cut short, and whether the mid-line is flagged; matplotlib must not read it as mathematics."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in row.patient)
+    """A patient's name, cut short, and whether the mid-line is flagged."""
+    name = printable(row.patient)
     name = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
     return f"{name}\nflagged" if row.flag else name
