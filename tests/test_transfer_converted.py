@@ -17,7 +17,7 @@ from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
 from symnorm_jax.models.resnet3d import ResNet3D
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import open_run
+from symnorm_jax.rundir import open_run, write_config
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training import transfer
 from symnorm_jax.training.transfer import check_source, restored, schedule
@@ -154,7 +154,7 @@ def test_the_released_size_starts_from_what_the_launcher_writes(tmp_path, launch
     full, config = config_of("simclr", "full"), config_of("simclr", "released")
     assert config.init_from == "runs/neuro_simclr" and f"--output={config.init_from}\n" in launcher.__doc__
     config.init_from = str(tmp_path)
-    write_json(tmp_path / "config.json", launcher.shared_settings(full, BUILD["simclr"](full)))
+    write_config(tmp_path, launcher.shared_settings(full, BUILD["simclr"](full)))
     (tmp_path / "origin.json").write_text("{}")
     check(config)
     assert schedule(config, BUILD["simclr"](config)) == {} and config.finetune.kind == "gaussian"

@@ -9,6 +9,7 @@ import shlex
 from symnorm_jax.report import decisions, inputs, score_tables
 from symnorm_jax.report.inputs import Files
 from symnorm_jax.report.table import rendered
+from symnorm_jax.settings import target_of
 
 
 def card(files: Files) -> str:
@@ -23,7 +24,7 @@ def card(files: Files) -> str:
         sample=files.sample,
         verdict=inputs.verdict(files),
         summary=score_tables.summary(results, files.cost, headline, files.sample),
-        prediction=score_tables.prediction(results, config.target),
+        prediction=score_tables.prediction(results, target_of(config)),
         thresholds={x: decisions.thresholds(fitted[x], results["thresholds"][x], used, x) for x in levels},
         calibration=decisions.calibration(results, levels),
         groups=[one for one in score_tables.groups(results) if one.defined],

@@ -24,6 +24,7 @@ from symnorm_jax.rundir import read_config, read_metrics
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import threshold_of
+from symnorm_jax.settings import target_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import schedule
 
@@ -70,7 +71,7 @@ def page(files: Files, shown: dict[str, pd.DataFrame], pictures: dict[str, str],
         levels=levels,
         verdict=inputs.verdict(files),
         summary=score_tables.summary(results, files.cost, headline, files.sample),
-        prediction=score_tables.prediction(results, config.target),
+        prediction=score_tables.prediction(results, target_of(config)),
         full={level: score_tables.full(results, level, headline) for level in told_levels(files)},
         differences=score_tables.differences(results, headline, config.evaluation.margin, files.sample),
         listed=listed,
@@ -147,7 +148,7 @@ def print_results(workdir: Path) -> None:
     results = files.results
     for level in told_levels(files):
         _print_table(console, result_table(results, level))
-    _print_table(console, score_tables.prediction(results, config.target))
+    _print_table(console, score_tables.prediction(results, target_of(config)))
     for note in results["notes"]:
         console.print(Text(note), soft_wrap=True)
     for name in ("report.html", "MODEL_CARD.md"):
