@@ -75,9 +75,8 @@ def test_settings_of_a_notebook_are_for_the_systems_that_have_them():
 def test_a_system_without_its_settings_is_refused_with_the_way_to_get_them(system):
     config = named("simclr" if system == "symnorm" else "ae")
     config.system = system
-    with pytest.raises(
-        ConfigError, match=f"system='{system}' with the settings of another: .*; .*configs/demo.py:full,dae"
-    ):
+    sentence = f"system='{system}' with the settings of another: .*; .*configs/demo.py:full,dae"
+    with pytest.raises(ConfigError, match=sentence):
         checked(config)
 
 

@@ -124,7 +124,7 @@ def _system(net, loss: Callable, embed: Callable, *meaning: str) -> System:
 
 
 def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
-    """Make the loss, of a `kind` of `losses.RECONSTRUCTION`, of a network that restores corrupted images, in the brain."""
+    """Make the loss, of a `kind` of `losses.RECONSTRUCTION`, of a network that restores corrupted brains."""
 
     def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         seen = corrupt(batch["image"], batch["brain"], example_keys(key, batch["index"]))
