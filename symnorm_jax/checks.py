@@ -7,25 +7,18 @@ from symnorm_jax.data import brain, manifest, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
 from symnorm_jax.evaluation.maps import chain
-from symnorm_jax.scoring.calibration import METHODS
-from symnorm_jax.scoring.scores import names_of
-from symnorm_jax.scoring.shrinkage import check_shrinkage
-from symnorm_jax.scoring.takeover import THRESHOLDS
-from symnorm_jax.scoring.thresholds import RULES, check_settings
+from symnorm_jax.scoring import calibration, scores, shrinkage, takeover, thresholds
 from symnorm_jax.settings import POSITIVE, check_choice, check_choices, check_rules, target_of
 from symnorm_jax.statistics.intervals import KINDS
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
 from symnorm_jax.systems.encoder import FINETUNE
-from symnorm_jax.training.profile import parse
-from symnorm_jax.training.sharding import check_batch_size, check_sharding
-from symnorm_jax.training.transfer import schedule, section_of
-from symnorm_jax.training.writers import check_writers
+from symnorm_jax.training import profile, sharding, transfer, writers
 
 CHOICES = {
-    "score.threshold": RULES,
+    "score.threshold": thresholds.RULES,
     "score.patient": AGGREGATES,
-    "score.calibration": METHODS,
+    "score.calibration": calibration.METHODS,
     "data.train_on": manifest.TRAIN_ON,
     "data.midline": samples.MIDLINE,
     "data.poor_midline": samples.POOR_MIDLINE,
@@ -50,33 +43,34 @@ def checked(config: ConfigDict) -> System:
     check_choice("system", config.system, BUILD)
     try:
         system = BUILD[config.system](config)
-        stages = schedule(config, system)
+        stages = transfer.schedule(config, system)
     except (AttributeError, KeyError) as error:  # ml_collections' words for a key that is not there
         found = f"system={config.system!r} with the settings of another: {' '.join(str(error).split())}"
         allowed = "a system comes with its own by a preset, as --config=configs/demo.py:full,dae"
         raise ConfigError(f"{found}; {allowed}.") from None
-    check_choices(config, CHOICES | {"score.headline": names_of(system.scores)})
-    check_choices(config, {"score.thresholds": THRESHOLDS if config.init_from else ("target",)})
+    check_choices(config, CHOICES | {"score.headline": scores.names_of(system.scores)})
+    check_choices(config, {"score.thresholds": takeover.THRESHOLDS if config.init_from else ("target",)})
     brain.check_choice(config.data.brain, config.data.extractor)
-    check_settings(config.score)
-    check_shrinkage(config.score.shrinkage)
+    thresholds.check_settings(config.score)
+    shrinkage.check_shrinkage(config.score.shrinkage)
     chain(config)
     if target_of(config) and FINETUNE not in stages:  # nothing would be trained to predict it
         found = f"target.column={config.target.column!r} with finetune.kind={config.finetune.kind!r}"
         raise ConfigError(f"{found}; {FINETUNE!r} or a stage before it is needed.")
-    check_rules(config, NUMBERS | {f"{section_of(config)}.{name}.steps": POSITIVE for name in stages})
+    check_rules(config, NUMBERS | {f"{transfer.section_of(config)}.{name}.steps": POSITIVE for name in stages})
     if config.train.profile:
-        check_choice("train.profile", parse(config.train.profile)[0], stages)
+        check_choice("train.profile", profile.parse(config.train.profile)[0], stages)
     return system
 
 
 def check_devices(config: ConfigDict, system: System) -> None:
     """Raise ConfigError unless a config can be trained here: on these devices, with the libraries that there are."""
-    check_sharding(config.sharding)
-    check_writers(config.train.writers)
-    for name, settings in schedule(config, system).items():
-        check_batch_size(f"{section_of(config)}.{name}.batch_size", settings.batch_size, config.train.accumulate)
-    check_batch_size("score.batch_size", config.score.batch_size)
+    sharding.check_sharding(config.sharding)
+    writers.check_writers(config.train.writers)
+    section, parts = transfer.section_of(config), config.train.accumulate
+    for name, settings in transfer.schedule(config, system).items():
+        sharding.check_batch_size(f"{section}.{name}.batch_size", settings.batch_size, parts)
+    sharding.check_batch_size("score.batch_size", config.score.batch_size)
 
 
 def check_groups(groups: tuple[str, ...], rows: pd.DataFrame) -> None:

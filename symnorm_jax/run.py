@@ -69,7 +69,7 @@ def _step(take: Callable[["Run"], None]) -> Callable[..., None]:
     @wraps(take)
     def taken(run: "Run", anew: bool = False) -> None:
         if anew:
-            run._forget(take.__name__)
+            on_lead(partial(run._forget, take.__name__))
         on_lead(partial(take, run)) if STEPS[take.__name__].lead else take(run)
 
     return taken

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import reduce
 from logging import getLogger
 from operator import add
@@ -22,7 +22,6 @@ KEEP = 2
 MARKERS = ("commit_success.txt", "_CHECKPOINT_METADATA")  # what Orbax writes last
 STRIDE = (np.uint32(7919) ** np.arange(8, dtype=np.uint32)).astype(np.uint32)  # any, so that places differ
 WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # unsigned integers by their bytes
-
 
 # Orbax raises the first error of many arrays; asyncio would log every other at length, whenever it is collected.
 getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
@@ -46,11 +45,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, failed, *_) -> None:
-        try:
+        with suppress(RunError) if failed else nullcontext(), self._writing():  # one error at a time is told
             self._manager.close()
-        except Exception as error:
-            if failed is None:  # else there is an error to tell of already
-                raise self._unwritten(error) from None
 
     def latest(self) -> int | None:
         """Find the step of the last whole checkpoint, None where there is none."""
@@ -96,10 +92,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # of the file system, in whatever words Orbax and TensorStore have for it
-            raise self._unwritten(error) from None
-
-    def _unwritten(self, error: Exception) -> RunError:
-        return RunError(f"{self._folder}: a checkpoint could not be written, those before it stay: {_brief(error)}")
+            reason = f"a checkpoint could not be written, those before it stay: {_brief(error)}"
+            raise RunError(f"{self._folder}: {reason}") from None
 
 
 def restore_last(folder: Path, variables: Any) -> Any:
