@@ -63,10 +63,7 @@ class VolumeEncoder:
         return Embedding(z, {}, predicted=self.predict(variables, z) if self.target else None)
 
     def system(self, stages: dict[str, Stage], init=None, meaning: tuple[str, ...] = ()) -> System:
-        """Make a system of stages, after which fine-tuning comes where there is a target.
-
-        `meaning` are config keys, beside the encoder's, that give the networks their shapes.
-        """
+        """Make a system of stages, and of fine-tuning where there is a target; `meaning` is added to the encoder's."""
         if self.target:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
         asks = ("target",) if self.target else ()

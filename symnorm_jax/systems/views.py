@@ -66,9 +66,7 @@ def draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigDi
 
 
 @partial(jax.jit, static_argnames="settings")
-def _draw(
-    image: jax.Array, brain: jax.Array, keys: jax.Array, settings: FrozenConfigDict
-) -> tuple[jax.Array, jax.Array]:
+def _draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: FrozenConfigDict):
     def of_one(image: jax.Array, brain: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         # All chances of a view come from one call: each call of the generator costs compilation time.
         chances = jax.random.uniform(key, (9 * CANDIDATES + 4,))
@@ -112,19 +110,12 @@ def crop(chances: jax.Array, shape: tuple[int, ...], least: tuple[float, ...]) -
 
 
 def flip(chance: jax.Array, probability: float) -> jax.Array:
-    """Draw a left-right flip, `[3]` signs.
-
-    It trains *invariance to side*: the network is taught to drop on which side a finding lies. Beside a method that
-    compares the sides, switch it off.
-    """
+    """Draw a left-right flip, `[3]` signs. It trains *invariance to side*: on which side a finding lies is dropped."""
     return jnp.ones(3).at[LEFT_RIGHT].set(jnp.where(chance < probability, -1.0, 1.0))
 
 
 def rotate(chances: jax.Array, probability: float, most: float) -> jax.Array:
-    """Draw the angle `[]` of an axial rotation about the box's middle, up to `most` radians, from chances `[2]`.
-
-    It turns what has been cropped and enlarged, in units of voxels, as in the release.
-    """
+    """Draw the angle `[]`, up to `most` radians, by which the cropped and enlarged view turns, from chances `[2]`."""
     return jnp.where(chances[0] < probability, (2 * chances[1] - 1) * most, 0.0)
 
 

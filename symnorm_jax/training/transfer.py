@@ -72,14 +72,14 @@ def restored(run: str, system: System, variables: Variables) -> Variables:
 
 
 def _refuse_what_weights_lack(config: ConfigDict, system: System) -> None:
+    kinds = f"one of {sorted({'gaussian', 'all', *system.stages})}"
     for key, value, wanted, lack, allowed in (
-        ("finetune.kind", config.finetune.kind, "none", "healthy Gaussian", {"gaussian", "all", *system.stages}),
-        ("score.thresholds", config.score.thresholds, "source", "thresholds", ()),
+        ("finetune.kind", config.finetune.kind, "none", "healthy Gaussian", kinds),
+        ("score.thresholds", config.score.thresholds, "source", "thresholds", "'target'"),
     ):
         if value == wanted:
             reason = f"converted weights, which have no {lack} to take over"
-            those = f"one of {sorted(allowed)}" if allowed else "'target'"
-            raise ConfigError(f"{key}={value!r} with init_from={config.init_from}: {reason}; {those} is allowed.")
+            raise ConfigError(f"{key}={value!r} with init_from={config.init_from}: {reason}; {allowed} is allowed.")
 
 
 def _meaning(config: ConfigDict, keys: tuple[str, ...]) -> dict:

@@ -62,9 +62,8 @@ def _library(module: str, extra: str):
 def recording(folder: Path, start: int, names: tuple[str, ...]) -> Iterator[Write]:
     """Write metrics by step to `<folder>/metrics.jsonl` and with the writers of these names; on the lead only."""
     with ExitStack() as stack:
-        writers = (
-            [MetricsLog(folder / LOG, start).write, *(WRITERS[one](folder, stack) for one in names)] if lead() else []
-        )
+        wanted = [lambda folder, _: MetricsLog(folder / LOG, start).write, *(WRITERS[name] for name in names)]
+        writers = [make(folder, stack) for make in wanted if lead()]
 
         def write(step: int, metrics: dict[str, float]) -> None:
             for one in writers:
