@@ -79,7 +79,11 @@ class Run:
     """The steps of a run with a config, in `workdir`. Each reads what the ones before it wrote."""
 
     def __init__(self, config: ConfigDict, workdir: Path):
-        self.config, self.workdir, self._system = config, workdir, checked(config)
+        self.config, self.workdir = config, workdir
+        try:
+            self._system = checked(config)
+        except AttributeError as error:  # ml_collections' word for a key that is not there
+            raise RunError(f"{workdir}: its config is of another version of symnorm_jax: {error}") from None
 
     def check_devices(self) -> None:
         """Raise ConfigError unless the run can be trained on the devices that are here."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -41,7 +42,7 @@ def target_of(config: ConfigDict) -> ConfigDict | None:
 def check_choices(config: ConfigDict, choices: dict[str, Iterable[str]]) -> None:
     """Raise ConfigError for the first key whose value is not among those that `choices` allows."""
     for key, allowed in choices.items():
-        check_choice(key, value_of(config, key), allowed)
+        check_choice(key, _at(config, key), allowed)
 
 
 def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
@@ -53,10 +54,14 @@ def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
 def check_rules(config: ConfigDict, rules: dict[str, Rule], prefix: str = "") -> None:
     """Raise ConfigError for the first key whose value breaks its rule; `prefix` names a `config` that is a section."""
     for key, (sound, allowed) in rules.items():
-        value = value_of(config, key)
+        value = _at(config, key)
         if not sound(value):
             shown = tuple(value) if isinstance(value, list) else value
             raise ConfigError(f"{prefix}{key}={shown}; {allowed} allowed.")
+
+
+def _at(config: ConfigDict, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)  # AttributeError names a key that is not there
 
 
 def check_sides(config: ConfigDict, divisor: int) -> None:
