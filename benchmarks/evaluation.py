@@ -21,7 +21,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 from scipy import ndimage
 
-from configs.base import base
+from configs.base import base, finish
 from symnorm_jax.data.manifest import NUMBERS, TEXTS
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.evaluate import evaluate
@@ -87,7 +87,7 @@ def write_run(workdir: Path, slices: int, replicates: int) -> ConfigDict:
         rows.append(part)
         start += size
     pd.concat(rows).to_csv(workdir / "manifest.csv", index=False)
-    config = base()
+    config = finish(base(), "full")
     config.data.source, config.evaluation.replicates = "phantom", replicates
     run = Run(config, workdir)
     run.fit()

@@ -27,8 +27,8 @@ def get_config(size: str = "full"):
     config.data.options.use_folders = False  # slices: take the release's own division into train and test
     config.data.brain = "nonzero"
     config.score.patient = "mean"
-    config.train.unet.steps = 5000  # from scratch: every brain lies alike in these releases, and is learned sooner
-    return finish(config, size)
+    # From scratch: every brain lies alike in these releases, and is learned sooner.
+    return finish(config, size, {"train.unet.steps": 5000})
 
 
 def sweep():

@@ -1,28 +1,35 @@
-"""The settings every config starts from, each with what it does; symnorm on 64 x 64 slices.
+"""The settings that every run has, each with what it does, and how those of its system join them.
 
 A config is `get_config(size)`: `full`, or `tiny`, which goes through every stage in under a minute and shows nothing
 but that it does. Either may be followed by a preset, as in `--config=configs/demo.py:full,AB1+MSE`.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import baselines, volumes
+from configs.systems import FAMILIES, SETTINGS
+from symnorm_jax.settings import flat, leaves
 
-# Interpretations: the paper names these two configurations in its abstract and does not define them.
-PRESETS = {
-    # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.
-    "AB1+MSE": {"mask.kind": "checkerboard", "score.headline": "mse", "score.threshold": "max_accuracy"},
-    # Masks that respect the mirror, decided by Mahalanobis distance at the ROC-optimised threshold.
-    "Symmetry ROC": {"mask.kind": "exclusive", "score.headline": "mahalanobis", "score.threshold": "roc"},
-} | baselines.PRESETS
+TINY = {
+    "data.size": (32, 32),
+    "data.spacing": 6.0,
+    "data.slice_spacing": 10.0,
+    "data.duplicate": 1.0,  # at 6 mm everybody looks alike
+    "train.log_every": 5,
+    "train.checkpoint_every": 10,
+    "score.batch_size": 32,
+    "evaluation.replicates": 100,
+}
+TINY_STAGE = {"steps": 20, "batch_size": 16, "optimizer.warmup_steps": 5}
+SIZES = {"full": {}, "tiny": {}}
+Values = dict[str, Any]  # by dotted keys
 
 
 def base() -> ConfigDict:
     config = ConfigDict()
-    # symnorm; a learned baseline: ae, vae, context_encoder, dae, padim, pddpm; of volumes: simclr, and its rivals mae,
-    # supervised, untrained
-    config.system = "symnorm"
+    config.system = "symnorm"  # one of configs/systems; changed by a preset or by a notebook
     config.seed = 0
     config.init_from = placeholder(str)  # a finished run whose networks this one starts from; else from scratch
 
@@ -34,9 +41,7 @@ def base() -> ConfigDict:
     config.data.brain = "file"  # where the brain mask comes from: file, nonzero, extract or head
     config.data.extractor = "deepbet"  # for extract; or synthstrip, hd-bet
     config.data.midline = "straight"  # or "centred", only shifted; or "template", rigidly registered to MNI152
-    config.data.min_similarity = (
-        0.7  # correlation of a brain with its mirror image that is expected of a sound mid-line
-    )
+    config.data.min_similarity = 0.7  # correlation of a brain with its mirror image that a sound mid-line gives
     config.data.poor_midline = "flag"  # in the manifest, or "exclude": what is done with a scan below it
     config.data.size = (64, 64)  # pixels, left-right by back-front; a third side, below-above, makes volumes
     config.data.spacing = 3.0  # mm between pixels
@@ -55,31 +60,9 @@ def base() -> ConfigDict:
     config.data.workers = 0  # processes that prepare scans; 0 for one a core
     config.data.threads = 2  # that read training slices; 0 reads in the training loop
 
-    config.mask = ConfigDict()
-    config.mask.kind = "exclusive"  # exclusive, paired, hemisphere, checkerboard, random, none
-    config.mask.patch = 8  # pixels a side
-    config.mask.ratio = 0.5  # of the patches, hidden at a time
-    config.mask.covers = 4  # averaged at inference; each takes 1 / ratio network passes, rounded up
-    config.mask.mirror_context = True  # the U-Net also sees the mirror image of what is visible
-
-    config.unet = ConfigDict({"widths": (48, 96, 128), "depth": 1, "stem": 2})
-    config.vae = ConfigDict({"widths": (16, 32, 64, 64), "latent": 1024})
-
     config.network = ConfigDict()  # how every network computes
     config.network.dtype = "float32"  # or bfloat16, with parameters, norms' statistics and losses still in float32
     config.network.remat = False  # compute the inside of blocks again in the backward pass: less memory, more time
-
-    config.loss = ConfigDict()
-    config.loss.reconstruction = "l1"  # or l2, on hidden brain pixels
-    config.loss.ssim = 0.0  # weight of 1 - SSIM beside it
-    config.loss.scale = 0.5  # deviation of the VAE's likelihood, in units of the difference map
-    config.loss.beta = 0.1  # weight of the KL divergence
-    config.loss.warmup = 0.25  # share of the steps in which beta grows from 0
-
-    config.difference = ConfigDict()
-    config.difference.kind = "signed"  # absolute, signed, squared, positive, negative
-    config.difference.relative = True  # divide by the healthy residual at each pixel
-    config.difference.blur = 4.5  # mm, deviation of a Gaussian blur within the brain; 0 for none
 
     config.sharding = ConfigDict()  # how a model lies on many devices; examples always spread over all of them
     config.sharding.fsdp = 1  # devices that share a model's large arrays; 1 keeps the whole model on each
@@ -92,18 +75,11 @@ def base() -> ConfigDict:
     config.train.checkpoint_every = 500
     config.train.writers = ()  # of metrics, beside metrics.jsonl: tensorboard, wandb
     config.train.profile = ""  # steps whose JAX profile is written, as "unet:20-25"; --profile sets it
-    config.train.unet = _stage(steps=10_000, batch_size=8, learning_rate=2e-3)
-    config.train.vae = _stage(steps=1000, batch_size=16, learning_rate=1e-3)
 
     config.finetune = ConfigDict()  # of what comes from init_from
     # what is fitted anew: none, gaussian, all, or a stage and those after it, as vae or finetune; then the Gaussian
     config.finetune.kind = "gaussian"
     config.finetune.patients = 0  # to train on, drawn from the training split; 0 for all
-    config.finetune.unet = _stage(steps=500, batch_size=8, learning_rate=2e-4)
-    config.finetune.vae = _stage(steps=300, batch_size=16, learning_rate=2e-4)
-
-    baselines.add(config, _stage)
-    volumes.add(config, _stage)
 
     config.score = ConfigDict()
     config.score.batch_size = 64
@@ -132,47 +108,36 @@ def base() -> ConfigDict:
     return config
 
 
-def _stage(steps: int, batch_size: int, learning_rate: float) -> ConfigDict:
-    optimizer = {"learning_rate": learning_rate, "warmup_steps": 50, "weight_decay": 0.01, "clip_norm": 1.0}
-    return ConfigDict({"steps": steps, "batch_size": batch_size, "optimizer": optimizer})
+def finish(config: ConfigDict, size: str, settings: Values | None = None, sizes: dict = SIZES) -> ConfigDict:
+    """Complete what a notebook has made of `base()`, for a `size` such as "tiny" or "full,dae".
 
-
-def shrink(config: ConfigDict) -> None:
-    """What `tiny` means for every config: coarse slices, small networks, few steps."""
-    config.update_from_flattened_dict(
-        {
-            "data.size": (32, 32),
-            "data.spacing": 6.0,
-            "data.slice_spacing": 10.0,
-            "data.duplicate": 1.0,  # at 6 mm everybody looks alike
-            "mask.patch": 4,
-            "unet.widths": (8, 16),
-            "mask.covers": 1,
-            "vae.widths": (8, 16),
-            "vae.latent": 32,
-            "autoencoder.widths": (8, 16),
-            "autoencoder.latent": 16,
-            "padim.features": 12,
-            "diffusion.steps": 2,
-            "train.log_every": 5,
-            "train.checkpoint_every": 10,
-            "score.batch_size": 32,
-            "evaluation.replicates": 100,
-        }
-    )
-    for section in (config.train, config.finetune):
-        for stage in section.values():
-            if isinstance(stage, ConfigDict):
-                stage.update({"steps": 20, "batch_size": 16})
-                stage.optimizer.warmup_steps = 5
-
-
-def finish(config: ConfigDict, size: str) -> ConfigDict:
-    """Apply `size`, which is `full` or `tiny` and perhaps a preset. Raises ValueError for anything else."""
+    The settings of the system come first: of that of the preset, or else of the notebook's. Then come `settings` of the
+    notebook, what `tiny` changes, the values of the size in `sizes`, and those of the preset; a key of another system
+    is passed over. Raises ValueError for another size or preset, and for a key that no system has.
+    """
     scale, _, preset = size.partition(",")
-    if scale not in ("full", "tiny") or (preset and preset not in PRESETS):
-        raise ValueError(f"config size {size!r}; full or tiny is allowed, perhaps with one of {sorted(PRESETS)}.")
+    [family] = (one for one in FAMILIES if any(config.system in part.SETTINGS for part in one))
+    presets = {name: values for part in family for name, values in part.PRESETS.items()}
+    if scale not in sizes or (preset and preset not in presets):
+        allowed = f"{' or '.join(sizes)} is allowed, perhaps with one of {sorted(presets)}"
+        raise ValueError(f"config size {size!r}; {allowed}.")
+    values = presets[preset] if preset else {}
+    config.system = values.get("system", config.system)
+    own = SETTINGS[config.system]
+    for section, content in own.items():
+        config.update(ConfigDict({section: content}))  # one by one, or sections made of the same dict would be one
+    _set(config, settings or {})
     if scale == "tiny":
-        shrink(config)
-    config.update_from_flattened_dict(PRESETS[preset] if preset else {})
+        stages = [f"{section}.{stage}" for section in ("train", "finetune") for stage in own[section]]
+        _set(config, {f"{stage}.{key}": value for stage in stages for key, value in TINY_STAGE.items()})
+        for part in (TINY, *(part.TINY for part in family)):
+            _set(config, part)
+    _set(config, sizes[scale] | values)
     return config
+
+
+def _set(config: ConfigDict, values: Values) -> None:
+    own, known = flat(config), {key for one in SETTINGS.values() for key in leaves(one)}
+    for key in values.keys() - own.keys() - known:
+        raise ValueError(f"config key {key!r}: no system has it.")
+    config.update_from_flattened_dict({key: value for key, value in values.items() if key in own})

@@ -12,16 +12,10 @@ followed by a rival: mae, untrained, supervised, cnn.
 """
 
 from configs.base import base, finish
-from configs.volumes import PRESETS
 
 SIZES = {
     "full": {"data.size": (192, 192, 150), "data.spacing": 1.0, "train.pretrain.batch_size": 8},
-    "ixi2mm": {
-        "data.size": (96, 96, 75),
-        "data.spacing": 2.0,
-        "mae.patch": 8,
-        "train.pretrain.batch_size": 16,
-    },
+    "ixi2mm": {"data.size": (96, 96, 75), "data.spacing": 2.0, "mae.patch": 8, "train.pretrain.batch_size": 16},
     "cpu": {
         "data.size": (48, 48, 38),
         "data.spacing": 4.0,
@@ -46,15 +40,9 @@ SIZES = {
     "tiny": {
         "data.size": (16, 16, 12),
         "data.spacing": 12.0,
-        "resnet.widths": (4, 8),
-        "resnet.depths": (1, 1),
-        "resnet.stem_kernel": 3,
-        "cnn.widths": (4, 8),
-        "cnn.features": 8,
-        "mae.patch": 4,
-        "mae.widths": (4,),
-        "projector.hidden": 8,
-        "projector.out": 4,
+        **{"resnet.widths": (4, 8), "resnet.depths": (1, 1), "resnet.stem_kernel": 3},
+        **{"cnn.widths": (4, 8), "cnn.features": 8, "mae.patch": 4, "mae.widths": (4,)},
+        **{"projector.hidden": 8, "projector.out": 4},
     },
 }
 SIZES["released"] = SIZES["full"] | {
@@ -71,10 +59,4 @@ def get_config(size: str = "full"):
     config.data.options.lesion_masks = "../stroke_masks"
     config.data.options.planted = 0.35
     config.data.options.seed = 0
-    config.score.headline = "mahalanobis"
-    scale, _, rival = size.partition(",")
-    if scale not in SIZES or (rival and rival not in PRESETS):
-        raise ValueError(f"config size {size!r}; one of {sorted(SIZES)}, perhaps with one of {sorted(PRESETS)}.")
-    config = finish(config, "tiny" if scale == "tiny" else "full")
-    config.update_from_flattened_dict(SIZES[scale] | (PRESETS[rival] if rival else {}))
-    return config
+    return finish(config, size, sizes=SIZES)

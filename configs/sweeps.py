@@ -18,12 +18,9 @@ def grid(values: dict[str, tuple]) -> Points:
 def ablations() -> Points:
     """Twelve points: symnorm as it is, and eleven that change one thing each.
 
-    One thing at a time, because each choice of the method is then one row, one difference from the same reference, and
-    one of eleven p-values that Holm corrects; a grid of as many points would vary two choices and leave the others
-    untried. Five rows ask whether the mask must know the mirror, one each whether the network must, how much is hidden
-    at a time, how many covers are averaged, whether the sign and the blur of the difference map help, and whether
-    straightening the mid-line does. What two changes do together is not asked. A centred mid-line cuts other slices, so
-    that row is judged on other cases and stands unpaired.
+    Each choice of the method is then one row, one difference from the same reference, and one of eleven p-values that
+    Holm corrects. A grid of as many points would vary two choices and leave the others untried. A centred mid-line cuts
+    other slices, so that row is judged on other cases and stands unpaired.
     """
     return [
         {},

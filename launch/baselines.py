@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from configs.baselines import PRESETS
+from configs.systems.rivals import PRESETS
 
 _CONFIG = flags.DEFINE_string("config", None, "A file of configs/, perhaps with :tiny.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "The folder of all runs.", required=True)

@@ -31,6 +31,7 @@ from symnorm_jax.convert import torch_checkpoint
 from symnorm_jax.errors import ConfigError, InputError, RunError, parsed, reported
 from symnorm_jax.files import write_json
 from symnorm_jax.lineage import ORIGIN
+from symnorm_jax.rundir import write_config
 from symnorm_jax.settings import value_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
@@ -130,7 +131,7 @@ def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
     shutil.rmtree(output / "pretrain", ignore_errors=True)  # of a conversion that was cut off: origin.json comes last
     with Checkpoints(output / "pretrain" / "ckpt") as checkpoints:
         checkpoints.save(0, variables, NO_OPTIMIZER)
-    write_json(output / "config.json", shared_settings(config, system))
+    write_config(output, shared_settings(config, system))
     write_json(output / ORIGIN, origin)
     return origin
 

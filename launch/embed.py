@@ -34,6 +34,7 @@ from symnorm_jax.run import Run
 from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import export, mahalanobis
 from symnorm_jax.scoring.embed import make_embed
+from symnorm_jax.settings import target_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.sharding import make_mesh
@@ -99,8 +100,8 @@ def networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple[
 
 def fitted_of(workdir: Path, config: ConfigDict) -> export.Fitted:
     """The Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
-    gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), config.target
-    if not section.column:
+    gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), target_of(config)
+    if not section:
         return export.Fitted(gaussian, None)
     training = targets.training_rows(read_manifest(workdir / "manifest.csv"), config)
     scale = targets.scale_of(training, section)

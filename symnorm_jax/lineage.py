@@ -6,6 +6,7 @@ from pathlib import Path
 from absl import logging
 
 from symnorm_jax.files import read_json, write_json
+from symnorm_jax.rundir import read_config
 
 ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
 UNAUDITED = "leakage.json"  # of a run: sentences on what no leakage audit can find
@@ -30,15 +31,15 @@ def note_unaudited(folder: str, workdir: Path) -> None:
 
 
 def unaudited(workdirs: Iterable[Path]) -> list[str]:
-    """What `note_unaudited` has said in these run directories, each sentence once."""
+    """Collect what `note_unaudited` has said in these run directories, each sentence once."""
     files = [workdir / UNAUDITED for workdir in workdirs if (workdir / UNAUDITED).exists()]
     return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
 
 
 def lineage(run: str | None) -> list[str]:
-    """The run that one starts from, the one before that, and so on; converted weights are the last."""
+    """List the run that one starts from, the one before that, and so on; converted weights are the last."""
     found = []
     while run and run not in found:
         found.append(run)
-        run = read_json(Path(run) / "config.json")["init_from"]
+        run = read_config(Path(run)).init_from
     return found

@@ -4,14 +4,17 @@ scans -> manifest.csv -> <stage>/ckpt -> embeddings/, predictions.csv, cost.json
       -> gaussian.npz, scores.csv, thresholds.json, calibration.json -> metrics.json -> report.html, MODEL_CARD.md
 """
 
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property, partial, wraps
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from symnorm_jax import rundir
 from symnorm_jax.checks import check_devices, check_groups, checked
 from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.audit import audit_source
@@ -22,27 +25,54 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
-from symnorm_jax.hosts import by_lead, on_lead
+from symnorm_jax.hosts import on_lead
 from symnorm_jax.lineage import converted, lineage, note_unaudited
 from symnorm_jax.report.page import write_report
-from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import mahalanobis, takeover
 from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.cost import cost
 from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
-from symnorm_jax.scoring.mahalanobis import Gaussian
 from symnorm_jax.scoring.predictions import prediction_table
 from symnorm_jax.scoring.scores import ZERO_SHOT, healthy_moments, score_names, score_table
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
+from symnorm_jax.settings import target_of
 from symnorm_jax.systems.contract import Variables
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables, train
 from symnorm_jax.training.transfer import check_source, restored, schedule
 
 PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
-PREDICTIONS = "predictions.csv"  # of runs with a target
-FROM_SCORES = ("scores.csv", "thresholds.json", "calibration.json")
-FROM_METRICS = ("metrics.json", "report.html")
+FROM_SCORES = (rundir.SCORES, rundir.THRESHOLDS, rundir.CALIBRATION)
+FROM_METRICS = (rundir.METRICS, rundir.REPORT)
+
+
+class Step(NamedTuple):
+    files: tuple[str, ...]  # that every run has after it
+    lead: bool = False  # whether the lead takes it alone, while the other hosts wait
+    others: tuple[str, ...] = ()  # files that are made of its own elsewhere
+
+
+STEPS = {  # by the names of the methods that take them, in order
+    "prepare": Step((), lead=True),  # manifest.csv, whose slices must be in the store as well
+    "train_and_embed": Step(()),  # checkpoints of stages, embeddings of splits
+    "predict": Step((), lead=True),  # predictions.csv, with a target
+    "measure_cost": Step((rundir.COST,)),  # of which nothing else is made
+    "fit": Step((rundir.GAUSSIAN,), others=(rundir.CONTROLS,)),
+    "score": Step(FROM_SCORES, lead=True),
+    "evaluate": Step(FROM_METRICS, lead=True),
+}
+
+
+def _step(take: Callable[["Run"], None]) -> Callable[..., None]:
+    """Make a step of a method: taken by whom `STEPS` says and, with `anew`, though its files are there."""
+
+    @wraps(take)
+    def taken(run: "Run", anew: bool = False) -> None:
+        if anew:
+            on_lead(partial(run._forget, take.__name__))
+        on_lead(partial(take, run)) if STEPS[take.__name__].lead else take(run)
+
+    return taken
 
 
 class Run:
@@ -62,29 +92,22 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return all(
-            (self.workdir / name).exists() for name in ("cost.json", "gaussian.npz", *FROM_SCORES, *FROM_METRICS)
-        )
+        return self._has(*(name for step in STEPS.values() for name in step.files))
 
     def everything(self) -> None:
-        """All steps, from wherever the run stands."""
+        """Take all steps, from wherever the run stands."""
         if self.config.init_from:
             check_source(self.config, self._system)
-        self.prepare()
-        self.train_and_embed()
-        self.predict()
-        self.measure_cost()
-        self.fit()
-        self.score()
-        self.evaluate()
+        for name in STEPS:
+            getattr(self, name)()
 
-    @by_lead
+    @_step
     def prepare(self) -> None:
-        """Scans to slices and `manifest.csv`; again if slices have gone from the store.
+        """Make slices and `manifest.csv` of scans; again if slices have gone from the store.
 
         Raises RunError where the scans are no longer those that the run was begun with.
         """
-        path = self.workdir / "manifest.csv"
+        path = self.workdir / rundir.MANIFEST
         if path.exists() and holds(self.config.data.store, self.manifest):
             return
         of_splits = self.config.data.split_seed
@@ -93,35 +116,36 @@ class Run:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
 
+    @_step
     def train_and_embed(self) -> None:
-        """Every training stage, then `embeddings/<split>.npz`; those of the run started from in `embeddings/source`."""
-        folder = self.workdir / "embeddings"
+        """Train every stage, then write `embeddings/<split>.npz`, and `embeddings/source` of the run started from."""
+        folder = self.workdir / rundir.EMBEDDINGS
         if all((folder / f"{split}.npz").exists() for split in self._splits):
             return
         check_groups(self.config.score.groups, self.manifest)
         for run in lineage(self.config.init_from):
-            if converted(run):
-                on_lead(partial(note_unaudited, run, self.workdir))
-                continue
-            theirs, data = manifest.read_manifest(Path(run) / "manifest.csv"), read_config(Path(run)).data
-            same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
-            audit_source(self.manifest, theirs, run, same)
+            self._audit(run)
         source = SampleSource(self.config.data.store, self._training_rows, self._targets)
-        if self.config.target.column:
+        if target_of(self.config):
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
-        variables = train(
-            self._system,
-            self.config,
-            lambda size, start: training_batches(source, self.config, size, start, self._system.asks),
-            self.workdir,
-        )
+        batches = lambda size, start: training_batches(source, self.config, size, start, self._system.asks)  # noqa: E731
+        variables = train(self._system, self.config, batches, self.workdir)
         if takeover.source_of(self.config) and schedule(self.config, self._system):
             self._embed(restored(self.config.init_from, self._system, variables), folder / "source", self._splits[1:])
         self._embed(variables, folder, self._splits)
 
-    def measure_cost(self, anew: bool = False) -> None:
-        """What a slice costs the trained system, to `cost.json`; with `anew` though it is there."""
-        if (self.workdir / "cost.json").exists() and not anew:
+    @_step
+    def predict(self) -> None:
+        """Write what a run with a target says of validation and test people; nothing without one."""
+        path, splits = self.workdir / rundir.PREDICTIONS, self._splits[1:]
+        if target_of(self.config) and not path.exists():
+            table = prediction_table(self.manifest, self._embedded(splits), self._training_rows, self.config)
+            write_text(path, table.to_csv())
+
+    @_step
+    def measure_cost(self) -> None:
+        """Measure what a slice costs the trained system."""
+        if self._has(rundir.COST):
             return
         config, rows = self.config, self.manifest[self.manifest.split == "test"]
         batch = next(scoring_batches(SampleSource(config.data.store, rows), config.score.batch_size))
@@ -130,64 +154,53 @@ class Run:
         mesh = make_mesh()
         variables = restored(str(self.workdir), self._system, initial_variables(self._system, config, share, mesh))
         measured = cost(self._system, variables, batch, mesh)
-        on_lead(lambda: write_json(self.workdir / "cost.json", measured))
+        on_lead(lambda: write_json(self.workdir / rundir.COST, measured))
 
-    def fit(self, anew: bool = False) -> None:
-        """Embeddings of healthy training slices to `gaussian.npz`, on all devices; with `anew` though it is there."""
-        if anew:
-            self._forget("gaussian.npz", *FROM_SCORES, *FROM_METRICS, "controls.json")
-        if (self.workdir / "gaussian.npz").exists():
+    @_step
+    def fit(self) -> None:
+        """Fit the Gaussian of healthy training slices on all devices, or take over the source's."""
+        if self._has(rundir.GAUSSIAN):
             return
-        gaussian = self._gaussian()
-        on_lead(lambda: mahalanobis.save(self.workdir / "gaussian.npz", gaussian))
+        if self.config.init_from and self.config.finetune.kind == "none":
+            gaussian = takeover.gaussian_of(self.config.init_from)
+        else:
+            healthy = self._embedded(("train",))["train"]
+            patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
+            gaussian = mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
+        on_lead(lambda: mahalanobis.save(self.workdir / rundir.GAUSSIAN, gaussian))
 
-    @by_lead
+    @_step
     def score(self) -> None:
-        """Embeddings and Gaussian to scores, thresholds and calibration.
-
-        Raises RunError where there is no Gaussian.
-        """
-        if all((self.workdir / name).exists() for name in FROM_SCORES):
+        """Make scores, thresholds and calibration of embeddings and Gaussian. Raises RunError without a Gaussian."""
+        if self._has(*FROM_SCORES):
             return
-        self._need("gaussian.npz")
+        self._need(rundir.GAUSSIAN)
         config, source = self.config, takeover.source_of(self.config)
-        gaussian = mahalanobis.load(self.workdir / "gaussian.npz")
+        gaussian = mahalanobis.load(self.workdir / rundir.GAUSSIAN)
         moments = takeover.moments_of(source) if config.score.thresholds == "source" else None
         table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
         if source:  # where no network was trained, the run's embeddings are the source's
             theirs = self._embedded(self._splits[1:], "source" if schedule(config, self._system) else "")
             table[ZERO_SHOT] = takeover.zero_shot(source, self.manifest, theirs, config.score.headline)
-        write_text(self.workdir / "scores.csv", table.to_csv())
-        validation = {level: self._validation(level, table) for level in LEVELS}
+        write_text(self.workdir / rundir.SCORES, table.to_csv())
+        grouped, how = table.join(self.manifest[list(config.score.groups)]), config.score
+        validation = {level: cases_at(level, grouped, "val", how.patient, how.top_k, how.groups) for level in LEVELS}
         fitted = {level: self._thresholds(level, cases, table) for level, cases in validation.items()}
-        write_json(self.workdir / "thresholds.json", fitted | {"moments": moments or healthy_moments(table)})
+        write_json(self.workdir / rundir.THRESHOLDS, fitted | {"moments": moments or healthy_moments(table)})
         probable = {level: fit_calibration(cases, score_names(table)) for level, cases in validation.items()}
-        write_json(self.workdir / "calibration.json", probable)
+        write_json(self.workdir / rundir.CALIBRATION, probable)
 
-    @by_lead
-    def predict(self) -> None:
-        """What a run with a target says of validation and test people, to `predictions.csv`; nothing without one."""
-        path, splits = self.workdir / PREDICTIONS, self._splits[1:]
-        if self.config.target.column and not path.exists():
-            table = prediction_table(self.manifest, self._embedded(splits), self._training_rows, self.config)
-            write_text(path, table.to_csv())
-
-    @by_lead
-    def evaluate(self, anew: bool = False) -> None:
-        """Scores to `metrics.json`, `figures/`, `report.html` and `MODEL_CARD.md`; with `anew` though they are there.
-
-        Raises RunError where the run has not been scored.
-        """
-        self._need("gaussian.npz", *FROM_SCORES, *((PREDICTIONS,) if self.config.target.column else ()))
-        if anew:
-            self._forget(*FROM_METRICS)
-        if not (self.workdir / "metrics.json").exists():
-            write_json(self.workdir / "metrics.json", evaluate(self.workdir, self.config))
+    @_step
+    def evaluate(self) -> None:
+        """Make metrics, figures, report and model card of scores. Raises RunError where the run has not been scored."""
+        self._need(rundir.GAUSSIAN, *FROM_SCORES, *((rundir.PREDICTIONS,) if target_of(self.config) else ()))
+        if not self._has(rundir.METRICS):
+            write_json(self.workdir / rundir.METRICS, evaluate(self.workdir, self.config))
         write_report(self.workdir, self.config)
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
-        return manifest.read_manifest(self.workdir / "manifest.csv")
+        return manifest.read_manifest(self.workdir / rundir.MANIFEST)
 
     @cached_property
     def _training_rows(self) -> pd.DataFrame:
@@ -195,17 +208,24 @@ class Run:
 
     @cached_property
     def _targets(self) -> np.ndarray | None:
-        """What training rows are to be told by, standardised; None without a target."""
-        section, rows = self.config.target, self._training_rows
-        if not section.column:
-            return None
-        return targets.standardised(rows, section, targets.scale_of(rows, section))
+        """The targets of training rows, standardised; None without a target."""
+        section, rows = target_of(self.config), self._training_rows
+        return targets.standardised(rows, section, targets.scale_of(rows, section)) if section else None
 
     @cached_property
     def _splits(self) -> tuple[str, ...]:
         """The splits that are embedded; what is unlabelled only where there is any."""
         unlabelled = (self.manifest.split == manifest.UNLABELLED).any()
         return (*manifest.SPLITS, manifest.UNLABELLED) if unlabelled else manifest.SPLITS
+
+    def _audit(self, run: str) -> None:
+        """Raise LeakageError for people whom a run before this one has learned from; note where nobody can know."""
+        if converted(run):
+            on_lead(partial(note_unaudited, run, self.workdir))
+        else:
+            theirs, data = manifest.read_manifest(Path(run) / rundir.MANIFEST), rundir.read_config(Path(run)).data
+            same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
+            audit_source(self.manifest, theirs, run, same)
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -221,22 +241,8 @@ class Run:
 
     def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, Arrays]:
         """The embeddings and scores of each split, without pictures."""
-        files = {split: self.workdir / "embeddings" / folder / f"{split}.npz" for split in splits}
+        files = {split: self.workdir / rundir.EMBEDDINGS / folder / f"{split}.npz" for split in splits}
         return {split: load_arrays(file, "index", "z", "score.", "predicted") for split, file in files.items()}
-
-    def _gaussian(self) -> Gaussian:
-        """Fitted on healthy training slices; that of the source where nothing is to be fine-tuned."""
-        if self.config.init_from and self.config.finetune.kind == "none":
-            return takeover.gaussian_of(self.config.init_from)
-        healthy = self._embedded(("train",))["train"]
-        patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
-        return mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
-
-    def _validation(self, level: str, table: pd.DataFrame) -> pd.DataFrame:
-        """The validation cases of a level, with the groups that have thresholds of their own."""
-        score = self.config.score
-        grouped = table.join(self.manifest[list(score.groups)])
-        return cases_at(level, grouped, "val", score.patient, score.top_k, score.groups)
 
     def _thresholds(self, level: str, cases: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict]:
         """`{score: {rule: fit}}`, fitted on validation cases or, if so configured, taken over from the source."""
@@ -252,12 +258,16 @@ class Run:
             fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
         return fitted
 
+    def _has(self, *names: str) -> bool:
+        return all((self.workdir / name).exists() for name in names)
+
     def _need(self, *names: str) -> None:
-        missing = [name for name in names if not (self.workdir / name).exists()]
+        missing = [name for name in names if not self._has(name)]
         if missing:
             raise RunError(f"{self.workdir}: {missing[0]} is missing; make it with launch/score.py first.")
 
-    def _forget(self, *names: str) -> None:
-        """Remove files, last first, so that what is left at any moment is a run cut off at an earlier step."""
-        for name in names[::-1]:
-            (self.workdir / name).unlink(missing_ok=True)
+    def _forget(self, name: str) -> None:
+        """Remove files from a step on, last first, so that what is left at any moment is a run that was cut off."""
+        steps = list(STEPS.values())[list(STEPS).index(name) :] if name != "measure_cost" else [STEPS[name]]
+        for file in [file for step in steps for file in (*step.files, *step.others)][::-1]:
+            (self.workdir / file).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The run directory: what was run and on what, and metrics as JSON lines."""
+"""The run directory: the names of its files, what was run and on what, and metrics as JSON lines."""
 
 import json
 import os
@@ -16,8 +16,14 @@ from ml_collections import ConfigDict
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import locked, named, read_json, remove_partial, write_json, write_text
 from symnorm_jax.hosts import agreed, by_lead, lead
-from symnorm_jax.settings import flat, leaves
+from symnorm_jax.settings import flat
 
+RUN_FORMAT = 2  # of the files of a run; raised when their names or what is in them change
+CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.json"
+MANIFEST, EMBEDDINGS, GAUSSIAN, PREDICTIONS = "manifest.csv", "embeddings", "gaussian.npz", "predictions.csv"
+SCORES, THRESHOLDS, CALIBRATION = "scores.csv", "thresholds.json", "calibration.json"
+METRICS, REPORT, COST, CONTROLS = "metrics.json", "report.html", "cost.json", "controls.json"
+CHECKPOINTS, LOG = "ckpt", "metrics.jsonl"  # of a stage, in the folder of its name
 INDIFFERENT = (  # keys that change where and how fast, not what
     *("data.store", "data.threads", "data.workers", "network.remat", "sharding.fsdp", "sharding.smallest"),
     *("train.writers", "train.profile", "train.log_every", "train.checkpoint_every"),
@@ -27,7 +33,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "niba
 
 @contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
-    """Keeps other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
+    """Keep other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
     with ExitStack() as stack:
         if lead():
             workdir.mkdir(parents=True, exist_ok=True)
@@ -42,36 +48,45 @@ def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> No
 
     Raises RunError that names the keys that differ.
     """
-    path = workdir / "config.json"
-    if path.exists():
-        _refuse_other_config(path, config)
+    begun = (workdir / CONFIG).exists()
+    if begun:
+        _refuse_other_config(workdir, config)
     workdir.mkdir(parents=True, exist_ok=True)
     remove_partial(workdir)  # of a run that was cut off before it had a config, too
-    if path.exists():
-        return
-    write_json(workdir / "overrides.json", overrides)
-    write_json(workdir / "environment.json", environment())
-    write_json(path, json.loads(config.to_json()))
+    if not begun:
+        write_json(workdir / OVERRIDES, overrides)
+        write_json(workdir / ENVIRONMENT, environment())
+        write_config(workdir, json.loads(config.to_json()))
+
+
+def write_config(workdir: Path, settings: dict[str, Any]) -> None:
+    """Write `config.json`: settings nested as in a config, and the format of the files beside it."""
+    write_json(workdir / CONFIG, {"format": RUN_FORMAT, **settings})
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The config a run was begun with. Raises RunError where `workdir` holds no run."""
-    path = Path(workdir) / "config.json"
+    """Read the config a run was begun with. Raises RunError where `workdir` holds no run, or one of another format."""
+    path = Path(workdir) / CONFIG
     if not path.exists():
-        raise RunError(f"{workdir} holds no run: there is no config.json; begin one with launch/train.py.")
-    return ConfigDict(read_json(path)).lock()
+        raise RunError(f"{workdir} holds no run: there is no {CONFIG}; begin one with launch/train.py.")
+    settings = read_json(path)
+    found = settings.pop("format", None)
+    if found != RUN_FORMAT:
+        made = f"was made by another version of symnorm_jax: its format is {found}, and {RUN_FORMAT} is read here"
+        raise RunError(f"{path} {made}; go on with that version, or make the run anew in another --workdir.")
+    return ConfigDict(settings).lock()
 
 
-def _refuse_other_config(path: Path, config: ConfigDict) -> None:
-    was, now = leaves(read_json(path)), flat(config)
+def _refuse_other_config(workdir: Path, config: ConfigDict) -> None:
+    was, now = flat(read_config(workdir)), flat(config)
     keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
     if keys:
         differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
-        raise RunError(f"{path.parent} was begun with another config: {differences}; choose another --workdir.")
+        raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit and devices. No user or host name."""
+    """List versions, commit and devices; no user or host name."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -83,7 +98,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this code; None outside a repository, and where there is no git."""
+    """Look up the commit of this code; None outside a repository, and where there is no git."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     with suppress(FileNotFoundError):
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
@@ -106,5 +121,5 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics file."""
+    """Read the lines of a metrics file."""
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,18 +1,25 @@
-"""The values of a config by their dotted names, as JSON has them."""
+"""The values of a config by their dotted names, as JSON has them, and what refuses those that are not allowed."""
 
 import json
+from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from symnorm_jax.errors import ConfigError
+
+Rule = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is allowed, as "a share is"
+POSITIVE: Rule = (lambda value: value > 0, "a positive number is")
+
 
 def flat(config: ConfigDict) -> dict[str, Any]:
-    """The values of a config by their full names, as JSON has them."""
+    """List the values of a config by their full names."""
     return leaves(json.loads(config.to_json()))
 
 
 def leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts by their dotted names."""
+    """List the leaves of nested dicts by their dotted names."""
     found = {}
     for key, value in tree.items():
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -20,8 +27,45 @@ def leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def value_of(config: ConfigDict, key: str) -> Any:
-    """The value under a dotted `key` as JSON has it, None where there is none."""
+    """Look up the value under a dotted `key`, None where there is none."""
     value = json.loads(config.to_json())
     for part in key.split("."):
         value = value[part] if isinstance(value, dict) and part in value else None
     return value
+
+
+def target_of(config: ConfigDict) -> ConfigDict | None:
+    """Give the section `target` of a config that names a column to be predicted, else None."""
+    return config.target if "target" in config and config.target.column else None
+
+
+def check_choices(config: ConfigDict, choices: dict[str, Iterable[str]]) -> None:
+    """Raise ConfigError for the first key whose value is not among those that `choices` allows."""
+    for key, allowed in choices.items():
+        check_choice(key, _at(config, key), allowed)
+
+
+def check_choice(key: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise ConfigError, which names the key, unless its value is one of those allowed."""
+    if value not in allowed:
+        raise ConfigError(f"{key}={value!r}; one of {sorted(allowed)} is allowed.")
+
+
+def check_rules(config: ConfigDict, rules: dict[str, Rule], prefix: str = "") -> None:
+    """Raise ConfigError for the first key whose value breaks its rule; `prefix` names a `config` that is a section."""
+    for key, (sound, allowed) in rules.items():
+        value = _at(config, key)
+        if not sound(value):
+            shown = tuple(value) if isinstance(value, list) else value
+            raise ConfigError(f"{prefix}{key}={shown}; {allowed} allowed.")
+
+
+def _at(config: ConfigDict, key: str) -> Any:
+    return reduce(getattr, key.split("."), config)  # AttributeError names a key that is not there
+
+
+def check_sides(config: ConfigDict, divisor: int) -> None:
+    """Raise ConfigError unless samples are slices with two sides that divide by `divisor`."""
+    size = tuple(config.data.size)
+    if len(size) != 2 or any(side < 1 or side % divisor for side in size):
+        raise ConfigError(f"data.size={size}; two sides that divide by {divisor} are allowed.")

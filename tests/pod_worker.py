@@ -26,26 +26,23 @@ from symnorm_jax.training.step import compiled, make_step  # noqa: E402
 from symnorm_jax.training.train import initial_variables, train  # noqa: E402
 
 STEPS, EXAMPLES = 20, 8
+SLICES = {"data.size": (16, 16), "unet.widths": (4, 8), "vae.widths": (4,), "autoencoder.widths": (4,)}
+SLICES |= {"padim.features": 6}
 VOLUMES = {"data.size": (8, 8, 8), "resnet.widths": (4, 8), "resnet.depths": (1, 1), "resnet.stem_kernel": 3}
 VOLUMES |= {"projector.hidden": 8, "projector.out": 4, "mae.patch": 2, "mae.widths": (4,)}
 VOLUMES |= {"target.column": "age", "cnn.widths": (4,), "cnn.features": 4}
 
 
-def tiny(**changes):
-    config = finish(base(), "tiny")
-    small = {
-        "data.size": (16, 16),
-        "unet.widths": (4, 8),
-        "vae.widths": (4,),
-        "autoencoder.widths": (4,),
-        "sharding.smallest": 1,
-        "padim.features": 6,
-        "train.checkpoint_every": 5,
-    }
-    config.update_from_flattened_dict(small | changes)
-    if config.system in ("simclr", "mae", "supervised", "untrained"):
-        config.update_from_flattened_dict(VOLUMES)
-    for stage in ("unet", "vae", "baseline", "patches", "pretrain", "statistics", "finetune"):
+def tiny(system="symnorm", **changes):
+    config = base()
+    volumes = system in ("simclr", "mae", "supervised", "untrained")
+    config.system = "simclr" if volumes else "symnorm"
+    preset = "" if system == config.system else f",{system}"
+    common = {"sharding.smallest": 1, "train.checkpoint_every": 5}
+    small = {"full": {}, "tiny": (VOLUMES if volumes else SLICES) | common}
+    config = finish(config, f"tiny{preset}", sizes=small)
+    config.update_from_flattened_dict(changes)
+    for stage in BUILD[system](config).stages:
         config.train[stage].batch_size = EXAMPLES
     return config
 
@@ -56,10 +53,10 @@ def batch_of(step: int, config) -> dict[str, np.ndarray]:
     grid = np.moveaxis(np.indices(size), 0, -1) - np.array(size) / 2
     inside = ((grid**2).sum(-1) < 0.16 * size[0] ** 2)[..., None].astype(np.float32)
     brain = np.broadcast_to(inside, (EXAMPLES, *size, 1))
-    hidden = [draw("exclusive", patch_grid(size, config.mask.patch), 0.5, rng) for _ in range(EXAMPLES)]
     image = brain * rng.normal(0.5, 0.2, brain.shape).astype(np.float32)
     index = (EXAMPLES * step + np.arange(EXAMPLES)).astype(np.int32)
     target = rng.normal(0, 1, EXAMPLES).astype(np.float32)
+    hidden = [draw("exclusive", patch_grid(size, 4), 0.5, rng) for _ in range(EXAMPLES)]  # for symnorm
     known = {"index": index, "patient": index, "target": target}
     return {"image": image, "brain": brain, "hidden": np.stack(hidden), **known}
 

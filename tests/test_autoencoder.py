@@ -1,4 +1,4 @@
-"""The reconstruction baselines' parts: the autoencoder, what its input is corrupted by, and the loss of the VAE."""
+"""Parts of the rivals that reconstruct: the autoencoder, what its input is corrupted by, the loss of the VAE."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.rivals.reconstruction import NET, coarse_noise, erase
+from symnorm_jax.systems.rivals.reconstruction import coarse_noise, erase
+from symnorm_jax.systems.rivals.residual import NET
 
 ERASING = ConfigDict({"rectangles": 1, "sides": (0.1, 0.3)})
 

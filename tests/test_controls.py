@@ -12,13 +12,14 @@ from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation import controls
 from symnorm_jax.evaluation.evaluate import read_scores
-from symnorm_jax.files import load_arrays, save_arrays, write_json
+from symnorm_jax.files import load_arrays, save_arrays
+from symnorm_jax.rundir import write_config
 
 
 def with_embeddings(folder, embed, **changes):
     """A run whose embeddings `embed(rows)` are `[N, D]`, and its config."""
     config = write_run(folder, **{"score.headline": "mse", "score.groups": (), "score.shrinkage": "0.5", **changes})
-    write_json(folder / "config.json", json.loads(config.to_json()))
+    write_config(folder, json.loads(config.to_json()))
     rows = read_manifest(folder / "manifest.csv")
     for split in ("train", "val", "test"):
         part, path = rows[rows.split == split], folder / "embeddings" / f"{split}.npz"

@@ -30,7 +30,8 @@ from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
 
 QUICK = {
-    "system": "linear",
+    "system": "linear",  # whose stage has the name of a rival's
+    "score.headline": "mahalanobis",
     "data.midline": "centred",
     "data.workers": 1,
     "train.baseline.steps": 2,
@@ -59,7 +60,10 @@ def linear(config: ConfigDict) -> System:
 @pytest.fixture(scope="module", params=SIZES)
 def run(request, scans, tmp_path_factory) -> Iterator[Run]:
     """A run that was seen through but for its scores and what comes of them, which nothing here reads."""
-    workdir, config = tmp_path_factory.mktemp(request.param) / "run", table.get_config("tiny")
+    workdir, config = (
+        tmp_path_factory.mktemp(request.param) / "run",
+        table.get_config("tiny,dae"),
+    )  # whose stage has the name of that of `linear`
     own = {"data.root": str(scans), "data.store": str(workdir.parent / "store")}
     config.update_from_flattened_dict(QUICK | SIZES[request.param] | own)
     with pytest.MonkeyPatch.context() as patch:

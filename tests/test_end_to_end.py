@@ -21,12 +21,11 @@ from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.report.page import print_results
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
+from symnorm_jax.systems import BUILD
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
-    path.stem
-    for path in (ROOT / "configs").glob("*.py")
-    if path.stem not in ("__init__", "base", "baselines", "sweeps", "volumes")
+    path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base", "sweeps")
 )
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
 BASELINES = {f"trivial_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
@@ -129,7 +128,8 @@ def test_from_the_source_set_to_both_transfers(phantom_releases, tmp_path):
 def test_full_configs_build_and_presets_apply():
     for name in CONFIGS:
         config = config_of(name, "full")
-        assert config.train.unet.steps > config_of(name, "tiny").train.unet.steps
+        for stage in BUILD[config.system](config).stages:
+            assert config.train[stage].steps > config_of(name, "tiny").train[stage].steps
         assert set(config.data.options) <= set(inspect.signature(SOURCES[config.data.source]).parameters)
     assert {config_of(name).data.source for name in CONFIGS} == set(SOURCES)  # a source nobody can run is no source
     preset = config_of("demo", "full,AB1+MSE")
@@ -179,6 +179,7 @@ def command(*arguments) -> subprocess.CompletedProcess:
             "--config.train.unet.steps=many: invalid literal",
         ),
         (["--config=configs/demo.py:tiny", "--config.mask.kind=mirror"], "error: mask.kind='mirror'; one of"),
+        (["--config=configs/demo.py:tiny", "--config.system=dae"], "error: system='dae' .* preset, as --config=.*,dae"),
         (["--config=configs/lgg.py:tiny"], "error: data.root is not given"),
         (["--config=configs/lgg.py:tiny", "--config.data.root=/nowhere"], "error: /nowhere: not a folder"),
         (["--config=configs/ixi.py:tiny", "--config.data.root={empty}"], "error: {empty}: 0 heads"),

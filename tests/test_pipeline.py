@@ -4,15 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from configs.base import base, shrink
+from configs.base import base, finish
 from symnorm_jax.data import store
 from symnorm_jax.data.pipeline import scoring_batches, training_batches
 from symnorm_jax.data.store import SampleSource
 
 
 def config(**changes):
-    settings = base()
-    shrink(settings)
+    settings = finish(base(), "tiny")
     settings.update_from_flattened_dict({"data.size": (8, 8), "mask.patch": 2, **changes})
     return settings
 

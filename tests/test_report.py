@@ -19,6 +19,7 @@ from symnorm_jax.report import figures, gallery
 from symnorm_jax.report import page as report
 from symnorm_jax.report.card import card
 from symnorm_jax.report.inputs import read_files
+from symnorm_jax.rundir import write_config
 from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import fit_thresholds
@@ -65,7 +66,7 @@ def write_run(folder, maps=True, lesions=True, test_patients=8, sites=("here", "
         (folder / stage).mkdir()
         lines = [json.dumps({"step": step, "loss": 1 / step, "waited": 0.0}) for step in (5, 10, 15)]
         (folder / stage / "metrics.jsonl").write_text("\n".join(lines))
-    write_json(folder / "config.json", json.loads(config.to_json()))
+    write_config(folder, json.loads(config.to_json()))
     write_json(folder / "metrics.json", evaluate(folder, config))
     return config
 

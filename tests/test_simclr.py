@@ -15,8 +15,8 @@ from symnorm_jax.systems.simclr import SimCLR
 SIZE = (8, 8, 8)
 
 
-def tiny(**changes):
-    config = config_of("simclr")
+def tiny(rival="", **changes):
+    config = config_of("simclr", f"tiny,{rival}")
     config.update_from_flattened_dict({"data.size": SIZE, **changes})
     return config
 

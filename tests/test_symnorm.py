@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.base import base, shrink
+from configs.base import base, finish
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import PARTITIONS, widen
@@ -14,8 +14,7 @@ from symnorm_jax.systems.symnorm import Symnorm
 
 
 def tiny(**changes):
-    config = base()
-    shrink(config)
+    config = finish(base(), "tiny")
     config.update_from_flattened_dict({"data.size": (16, 16), "unet.stem": 1, "vae.widths": (8,), **changes})
     return config
 

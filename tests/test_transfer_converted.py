@@ -12,14 +12,14 @@ from ml_collections import ConfigDict
 from test_end_to_end import config_of
 from test_torch_checkpoint import released, simclr, write
 
+from symnorm_jax import lineage
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
 from symnorm_jax.models.resnet3d import ResNet3D
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import open_run
+from symnorm_jax.rundir import open_run, write_config
 from symnorm_jax.systems import BUILD
-from symnorm_jax.training import transfer
 from symnorm_jax.training.transfer import check_source, restored, schedule
 
 ENCODER = ResNet3D(widths=(4, 8), depths=(1, 1), stem_kernel=3)  # that of simclr.py:tiny, as its projector (8, 4)
@@ -108,10 +108,10 @@ def test_it_says_that_leakage_cannot_be_audited(run, weights):
 def test_what_is_said_of_the_release_names_its_scans(tmp_path, launcher):
     origin = {"sha256": launcher.RELEASED, "released": True, "learned_from": launcher.LEARNED_FROM[True]}
     write_json(tmp_path / "origin.json", origin)
-    with mock.patch.object(transfer.logging, "warning") as warned:
-        transfer.note_unaudited(str(tmp_path), tmp_path)
+    with mock.patch.object(lineage.logging, "warning") as warned:
+        lineage.note_unaudited(str(tmp_path), tmp_path)
     (sentence,) = json.loads((tmp_path / "leakage.json").read_text())
-    assert transfer.unaudited([tmp_path, tmp_path / "audited", tmp_path]) == [sentence]
+    assert lineage.unaudited([tmp_path, tmp_path / "audited", tmp_path]) == [sentence]
     assert "44,958" in sentence and "not the release" not in sentence and sentence in warned.call_args.args
 
 
@@ -154,7 +154,7 @@ def test_the_released_size_starts_from_what_the_launcher_writes(tmp_path, launch
     full, config = config_of("simclr", "full"), config_of("simclr", "released")
     assert config.init_from == "runs/neuro_simclr" and f"--output={config.init_from}\n" in launcher.__doc__
     config.init_from = str(tmp_path)
-    write_json(tmp_path / "config.json", launcher.shared_settings(full, BUILD["simclr"](full)))
+    write_config(tmp_path, launcher.shared_settings(full, BUILD["simclr"](full)))
     (tmp_path / "origin.json").write_text("{}")
     check(config)
     assert schedule(config, BUILD["simclr"](config)) == {} and config.finetune.kind == "gaussian"

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 from scipy import ndimage
 
-from configs.volumes import views as section
+from configs.systems.volumes import VIEWS
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import mirror
 from symnorm_jax.systems import views
@@ -27,6 +28,10 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+def section():
+    return ConfigDict(VIEWS)
 
 
 def settings(**changes):

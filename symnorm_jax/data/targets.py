@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.settings import target_of
 
 UNKNOWN = ("", "n/a", "na", "nan", "none", "unknown", "?")  # in any case
 
@@ -48,7 +49,7 @@ def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> No
 def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
     """Choose the rows of a manifest that a config trains on: with a target, of people of whom it is known."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
-    if config.target.column:
+    if target_of(config):
         check(rows, part, config.target)
         part = part[np.isfinite(values(part, config.target))]
     section = "finetune" if config.init_from else "train"

@@ -18,6 +18,7 @@ from symnorm_jax.lineage import unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
+from symnorm_jax.settings import target_of
 from symnorm_jax.statistics.intervals import as_json, interval
 
 
@@ -49,7 +50,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
         results["groups"][level] = of_groups(cases, headline, rules[config.score.threshold], groups, config)
         fit = calibrated[level][headline][config.score.calibration]
         results["calibration"][level] = _calibration(cases, headline, fit, config)
-    if config.target.column:
+    if target_of(config):
         results["prediction"] = of_predictions(read_table(workdir / "predictions.csv"), config)
     return results | of_maps(workdir, table, config)
 

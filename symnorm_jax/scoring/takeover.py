@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.files import read_json
 from symnorm_jax.lineage import converted
+from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, load
 from symnorm_jax.scoring.scores import Moments, score_table
@@ -36,8 +37,9 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     does, or by comparing them with its own slices (`calibrated`). Thresholds of groups are taken over where the same
     groups are asked for here.
     """
-    fitted, there = (read_json(Path(run) / name) for name in ("thresholds.json", "config.json"))
-    same = all(there["score"].get(key) == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
+    fitted = read_json(Path(run) / "thresholds.json")
+    there = read_config(Path(run)).score
+    same = all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
     reason = f"{run} makes the scores of patients otherwise"
     changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}
 

@@ -1,4 +1,4 @@
-"""The published systems and the learned baselines by name; each function makes a `System` of a config."""
+"""The published systems and their rivals by name; each function makes a `System` of a config."""
 
 from symnorm_jax.systems import mae, simclr, supervised, symnorm
 from symnorm_jax.systems.rivals import padim, pddpm, reconstruction

@@ -1,9 +1,7 @@
-"""What a system is: three pure functions and the order of its training stages. The trainer and scorer know no more.
+"""What a system is: three pure functions and the order of its training stages. Trainer and scorer know no more.
 
-`variables` is `{"params": {net: tree}, "stats": {net: tree}}`. `stats` holds what a loss measures rather than learns
-by gradient, such as batch statistics.
-
-A `batch` is a dict of arrays:
+`variables` is `{"params": {net: tree}, "stats": {net: tree}}`. `stats` holds what a loss measures and does not learn by
+gradient, such as batch statistics. A `batch` is a dict of arrays:
 
 ===========  ================  ==============================================================================
 `image`      `[B, *S, C]`      intensities, 0 outside the brain
@@ -62,5 +60,5 @@ class System(NamedTuple):
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-    """One key per example, `[B]`, that depends on the example and not on its place in the batch or on the host."""
+    """Make one key per example, `[B]`, which depends on the example and not on its place in the batch or its host."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)

@@ -1,8 +1,8 @@
 """simclr: 3D-Neuro-SimCLR (Kaczmarek et al., arXiv 2509.10620), an encoder of whole T1 volumes.
 
-Two random views of a volume are to be found again among those of all others in the batch; the projector that is
-compared is thrown away, and the features before it are the embedding. Encoder, projector, loss, temperature and views
-are those of the release; what it does not fix, such as whether both views share a pass, stands with the code.
+Two random views of a volume are to be found again among the views of all others in the batch. They are compared after a
+projector, and the features before it are the embedding. Encoder, projector, loss, temperature and views are as in the
+release; what it does not fix, such as whether both views share a pass, stands with the code.
 """
 
 import jax
@@ -10,20 +10,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import losses
-from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.resnet3d import Projector
+from symnorm_jax.settings import POSITIVE, check_rules
 from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables
-from symnorm_jax.systems.encoder import Encoder
+from symnorm_jax.systems.encoder import VolumeEncoder
 
 
 def build(config: ConfigDict) -> System:
-    """The system of a config with sections `data`, `resnet`, `projector`, `views`, `contrast` and `target`.
+    """Make the system of a config with sections `data`, `resnet`, `projector`, `views`, `contrast` and `target`.
 
     Raises ConfigError for what no encoder can be made of, and for views that cannot be drawn.
     """
-    if not config.contrast.temperature > 0:
-        raise ConfigError(f"contrast.temperature={config.contrast.temperature}; a positive number is allowed.")
+    check_rules(config, {"contrast.temperature": POSITIVE})
     views.checked(config.views)
     model = SimCLR(config)
     return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init, ("projector",))
@@ -33,19 +32,19 @@ class SimCLR:
     """Encoder and projector, and the pure functions made of them; holds settings, never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.encoder = Encoder(config)
+        self.encoder = VolumeEncoder(config)
         self.projector = Projector(**config.projector, dtype=config.network.dtype)
         self.views, self.temperature = config.views, config.contrast.temperature
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh variables; `batch` gives the shapes."""
+        """Draw fresh variables; `batch` gives the shapes."""
         keys = jax.random.split(key)
         variables = self.encoder.init(keys[0], batch)
         projector = self.projector.init(keys[1], jnp.zeros((len(batch["image"]), self.encoder.width)))
         return variables | {"params": variables["params"] | {"projector": projector["params"]}}
 
     def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """NT-Xent of two views of each volume; both go through the encoder together, and share its batch statistics."""
+        """Compare two views of each volume by NT-Xent; all go through the encoder together and share its statistics."""
         image, brain = batch["image"], batch["brain"]
         keys = (views.view_keys(key, batch["index"], view) for view in range(2))
         drawn = [views.draw(image, brain, one, self.views)[0] for one in keys]

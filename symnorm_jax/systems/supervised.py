@@ -6,22 +6,22 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables
-from symnorm_jax.systems.encoder import Encoder, whole
+from symnorm_jax.systems.encoder import VolumeEncoder, whole
 
 
 def supervised(config: ConfigDict) -> System:
-    """An encoder trained with labels from scratch; `encoder` says which. Raises ConfigError without a target."""
+    """Train an encoder with labels from scratch; `encoder` says which. Raises ConfigError without a target."""
     if not config.target.column:
         raise ConfigError("target.column='' with system='supervised'; a column of the manifest, as age, is needed.")
-    return Encoder(config).system({})
+    return VolumeEncoder(config).system({})
 
 
 def untrained(config: ConfigDict) -> System:
-    """An encoder whose weights stay as they were drawn; only its batch statistics are those of the training volumes.
+    """Leave the weights of an encoder as they were drawn, and measure its batch statistics on training volumes.
 
     Without them the features of a network with BatchNorm would depend on the scale that its weights happen to have.
     """
-    model = Encoder(config)
+    model = VolumeEncoder(config)
 
     def measure(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         return jnp.zeros(()), Aux({}, model.trained(variables, whole(batch))[1])

@@ -1,7 +1,7 @@
 """symnorm: the project's reading of "Normal is All You Need" (Wang et al., medRxiv 10.64898/2026.04.10.26350553).
 
-A U-Net learns on healthy slices to fill hidden patches; a complementary cover of masks gives a whole, disorder-free
-slice; a Beta-VAE embeds the difference map. The abstract fixes that chain, the 1024 dimensions and the Mahalanobis
+A U-Net learns on healthy slices to fill hidden patches. A complementary cover of masks gives a whole, disorder-free
+slice. A Beta-VAE embeds the difference map. The abstract fixes that chain, the 1024 dimensions and the Mahalanobis
 distance; every other choice here is a config value.
 """
 
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import losses
-from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import cover, patch_grid, widen
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.models.vae import BetaVAE
+from symnorm_jax.settings import POSITIVE, check_choices, check_rules, check_sides
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
 
 RESIDUAL_MEMORY = 0.99  # of the running mean of the healthy residual: about the last hundred batches
@@ -32,19 +32,21 @@ DIFFERENCE = {
     "positive": jax.nn.relu,
     "negative": lambda difference: jax.nn.relu(-difference),
 }
+CHOICES = {"difference.kind": DIFFERENCE, "loss.reconstruction": losses.RECONSTRUCTION}
+NUMBERS = {"loss.scale": POSITIVE, "loss.warmup": POSITIVE}
 
 
 def build(config: ConfigDict) -> System:
-    """The system of a config with sections `data`, `mask`, `unet`, `vae`, `loss` and `difference`.
+    """Make the system of a config with sections `data`, `mask`, `unet`, `vae`, `loss` and `difference`.
 
     Raises ConfigError where a choice is unknown, or patches or networks do not fit the images.
     """
-    _check(config)
+    check_choices(config, CHOICES)
+    check_rules(config, NUMBERS)
+    check_sides(config, math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths)))
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
-    return System(
-        model.init, stages, model.embed, ("mse",), passes=len(model.covers), meaning=MEANING, asks=("hidden",)
-    )
+    return System(model.init, stages, model.embed, ("mse",), len(model.covers), MEANING, asks=("hidden",))
 
 
 class Symnorm:
@@ -59,7 +61,7 @@ class Symnorm:
         self.covers = cover(config.mask.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh variables; `batch` gives the shapes."""
+        """Draw fresh variables; `batch` gives the shapes."""
         image, keys = batch["image"], jax.random.split(key)
         seen = _unet_input(image, jnp.ones_like(image[..., :1]), self.mask.mirror_context)
         params = {
@@ -70,12 +72,12 @@ class Symnorm:
         return {"params": params, "stats": {"residual": residual}}
 
     def fill(self, variables: Variables, image: jax.Array, hidden: jax.Array) -> jax.Array:
-        """The U-Net's answer for pixels `hidden` `[B, *S, 1]`, which it does not see; `[B, *S, C]`."""
+        """Fill pixels `hidden` `[B, *S, 1]`, which the U-Net does not see; `[B, *S, C]`."""
         seen = _unet_input(image, hidden, self.mask.mirror_context)
         return self.unet.apply({"params": variables["params"]["unet"]}, seen)
 
     def reconstruct(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """A slice stitched from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
+        """Stitch a slice from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
 
         Patches that are hidden in several masks are averaged; those never hidden (`mask.kind="none"`) take the mean.
         """
@@ -88,9 +90,10 @@ class Symnorm:
         return (jax.lax.map(pass_of, hidden) * weight).sum(0) / weight.sum(0)
 
     def difference_map(self, variables: Variables, batch: Batch, reconstruction: jax.Array) -> jax.Array:
-        """`[B, *S, 1]`, zero outside the brain; in healthy residuals if `difference.relative`, else in intensities.
+        """Compare slice and reconstruction, `[B, *S, 1]`, 0 outside the brain.
 
-        `difference.blur` averages over what no reconstruction can know, the course of single gyri, and leaves lesions.
+        The unit is the healthy residual if `difference.relative`, else intensity. `difference.blur` averages out what
+        no reconstruction can know, the course of single gyri, and leaves lesions.
         """
         difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
         if self.difference.relative:
@@ -100,7 +103,7 @@ class Symnorm:
         return DIFFERENCE[self.difference.kind](difference)
 
     def unet_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Reconstruction of hidden brain pixels; of all of them for `mask.kind="none"`."""
+        """Measure the error on hidden brain pixels; on all of them for `mask.kind="none"`."""
         hidden = widen(batch["hidden"], self.mask.patch)
         filled = self.fill(variables, batch["image"], hidden)
         weight = batch["brain"] if self.mask.kind == "none" else batch["brain"] * hidden
@@ -116,7 +119,7 @@ class Symnorm:
         return error, Aux(metrics, jax.lax.stop_gradient(stats))
 
     def vae_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Evidence lower bound, in nats, of the difference maps of the frozen U-Net, its KL divergence warmed up."""
+        """Bound the evidence of the frozen U-Net's difference maps from below, in nats, with the KL warmed up."""
         reconstruction = self.reconstruct(variables, batch["image"])
         target = self.difference_map(variables, batch, reconstruction) / self.loss.scale
         noise = jax.vmap(lambda one: jax.random.normal(one, (self.vae.latent,)))(example_keys(key, batch["index"]))
@@ -127,7 +130,7 @@ class Symnorm:
         return nll + beta * kl, Aux({"nll": nll, "kl": kl}, variables["stats"])
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """Posterior mean of the difference map, the size of the map, and the mean squared error in the brain."""
+        """Embed as posterior mean of the difference map; the map is its size, the score the mean squared error."""
         reconstruction = self.reconstruct(variables, batch["image"])
         difference = self.difference_map(variables, batch, reconstruction)
         z = self.vae.apply({"params": variables["params"]["vae"]}, difference / self.loss.scale, method="encode")
@@ -137,29 +140,14 @@ class Symnorm:
         return Embedding(z, {"mse": mse}, jnp.abs(difference), panels)
 
 
-def _check(config: ConfigDict) -> None:
-    for key, value, allowed in (
-        ("difference.kind", config.difference.kind, DIFFERENCE),
-        ("loss.reconstruction", config.loss.reconstruction, losses.RECONSTRUCTION),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"{key}={value!r}; one of {sorted(allowed)} is allowed.")
-    for key in ("scale", "warmup"):
-        if not config.loss[key] > 0:
-            raise ConfigError(f"loss.{key}={config.loss[key]}; a positive number is allowed.")
-    step = math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths))
-    if len(config.data.size) != 2 or any(side < 1 or side % step for side in config.data.size):
-        raise ConfigError(f"data.size={tuple(config.data.size)}; two sides that divide by {step} are allowed.")
-
-
 def _unet_input(image: jax.Array, hidden: jax.Array, mirror_context: bool) -> jax.Array:
-    """Visible pixels and the mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
+    """Join visible pixels, mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
     seen = jnp.concatenate([image * (1 - hidden), hidden], -1)
     return jnp.concatenate([seen, mirror_batch(seen)], -1) if mirror_context else seen
 
 
 def _remember(residual: dict[str, jax.Array], new: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-    """Running sums of the residual at each pixel and of its weight, `[*S]`, from those of a batch `[B, *S, 1]`."""
+    """Update the running sums, `[*S]`, of residual and weight at each pixel with a batch `[B, *S, 1]`."""
     return {
         "sum": residual["sum"] * RESIDUAL_MEMORY + (new * weight).sum((0, -1)),
         "weight": residual["weight"] * RESIDUAL_MEMORY + weight.sum((0, -1)),
@@ -167,7 +155,7 @@ def _remember(residual: dict[str, jax.Array], new: jax.Array, weight: jax.Array)
 
 
 def _healthy_residual(residual: dict[str, jax.Array]) -> jax.Array:
-    """Mean absolute healthy residual at each pixel, `[1, *S, 1]`.
+    """Estimate the mean absolute healthy residual at each pixel, `[1, *S, 1]`.
 
     Pixels that are seldom brain lean on the mean over all pixels, given the weight of ten observations.
     """

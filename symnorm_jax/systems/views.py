@@ -1,9 +1,9 @@
 """Random views of volumes for contrastive learning, drawn on the device.
 
-Steps, ranges and their order are those of the release of 3D-Neuro-SimCLR (Kaczmarek et al. 2025): crop and resize,
-flip, rotation, shift, gamma, z-score in the brain. Crop, flip and rotation are one trilinear resampling here where the
-release takes two, which blurs more. Rotation leaves z alone, so that z is interpolated by a matrix product and only the
-axial plane by a gather, of whole columns along z.
+Steps, ranges and their order are as in the release of 3D-Neuro-SimCLR (Kaczmarek et al. 2025): crop and resize, flip,
+rotation, shift, gamma, z-score in the brain. Crop, flip and rotation are one trilinear resampling here; the release
+takes two, which blurs more. Rotation leaves z alone: a matrix product interpolates z, a gather of whole columns along z
+the axial plane.
 """
 
 from functools import partial
@@ -11,26 +11,24 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
+from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import example_keys
 
 CANDIDATES = 4  # geometries that are drawn for a view before it falls back to the whole box
 FLAT = 1e-5  # of the mean: a deviation below it is rounding
 TINY = 1e-7  # added to the range of an image before it divides, as in MONAI
-
-
-class Settings(NamedTuple):
-    """The section `views` of a config; configs/volumes.py says what each is. A step is off at probability 0."""
-
-    crop: tuple[float, float, float]
-    flip: float
-    rotate: tuple[float, float]
-    shift: tuple[float, float]
-    gamma: tuple[float, float, float]
-    brain: float
+BOUND = (lambda step: 0 <= step[0] <= 1 and step[1] >= 0, "a probability, then a bound of 0 or more is")
+RULES = {  # of the section `views`; a step is off at probability 0
+    "crop": (lambda least: len(least) == 3 and all(0 < x <= 1 for x in least), "three shares above 0, up to 1 is"),
+    "flip": (lambda chance: 0 <= chance <= 1, "a probability is"),
+    "rotate": BOUND,
+    "shift": BOUND,
+    "gamma": (lambda x: 0 <= x[0] <= 1 and 0 < x[1] <= x[2], "a probability, then two ascending exponents is"),
+    "brain": (lambda share: 0 <= share < 1, "a share below 1 is"),
+}
 
 
 class Geometry(NamedTuple):
@@ -42,49 +40,33 @@ class Geometry(NamedTuple):
     angle: jax.Array  # [], radians
 
 
-def checked(section: ConfigDict) -> Settings:
-    """The section `views` of a config. Raises ConfigError for steps that cannot be taken."""
-    one = Settings(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in section.items()})
-    probable = lambda chance: 0 <= chance <= 1  # noqa: E731
-    rules = {
-        "crop": (len(one.crop) == 3 and all(0 < x <= 1 for x in one.crop), "three shares above 0, up to 1"),
-        "flip": (probable(one.flip), "a probability"),
-        "rotate": (probable(one.rotate[0]) and one.rotate[1] >= 0, "a probability, then a bound of 0 or more"),
-        "shift": (probable(one.shift[0]) and one.shift[1] >= 0, "a probability, then a bound of 0 or more"),
-        "gamma": (
-            probable(one.gamma[0]) and 0 < one.gamma[1] <= one.gamma[2],
-            "a probability, then two ascending exponents",
-        ),
-        "brain": (0 <= one.brain < 1, "a share below 1"),
-    }
-    for name, (sound, allowed) in rules.items():
-        if not sound:
-            raise ConfigError(f"views.{name}={getattr(one, name)}; {allowed} is allowed.")
-    return one
+def checked(section: ConfigDict) -> FrozenConfigDict:
+    """Read the section `views` of a config. Raises ConfigError for steps that cannot be taken."""
+    check_rules(section, RULES, "views.")
+    return FrozenConfigDict(section)  # which can be a static argument
 
 
 def view_keys(key: jax.Array, index: jax.Array, view: int) -> jax.Array:
-    """The keys `[B]` of view number `view` of the examples `index` `[B]`; the other view of an example has another."""
+    """Make keys `[B]` for view number `view` of the examples `index` `[B]`; each view of an example has its own."""
     return jax.vmap(jax.random.fold_in, (0, None))(example_keys(key, index), view)
 
 
 def draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
-    """One random view of each volume: image `[B, X, Y, Z, C]`, brain `[B, X, Y, Z, 1]`, keys `[B]`, to the same shapes.
+    """Draw one view of each volume: image `[B, X, Y, Z, C]`, brain `[B, X, Y, Z, 1]`, keys `[B]`, to the same shapes.
 
-    The image is float32, interpolated linearly, with mean 0 and deviation 1 in the brain and 0 outside; the mask is
-    that of the nearest voxel. A view is a function of its own volume and key. `settings` is the section `views`.
+    The image is float32, interpolated linearly, with mean 0 and deviation 1 in the brain and 0 outside; the mask takes
+    the nearest voxel. A view is a function of its own volume and key. `settings` is the section `views`.
 
-    A view with too little brain (`settings.brain`, a share of its voxels) is drawn anew. The release does so until one
-    has a voxel of it, in a loop on the host; here `CANDIDATES` geometries are drawn and their brain is counted on the
-    mask alone, which costs no resampling, and the first with enough is taken. Where none has, the view is the whole box
-    as it stands, so that the work is bounded and a view is empty, all zeros, only where the volume's mask is.
-    Raises ConfigError for settings that are not allowed.
+    A view needs enough brain (`settings.brain`, a share of its voxels). The release draws until one has a voxel of it,
+    in a loop on the host. Here `CANDIDATES` geometries are drawn, their brain is counted on the mask, which costs no
+    resampling, and the first with enough is taken. Where none has, the view is the whole box, so that the work is
+    bounded. Raises ConfigError for settings that are not allowed.
     """
     return _draw(image, brain, keys, checked(settings))
 
 
 @partial(jax.jit, static_argnames="settings")
-def _draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array]:
+def _draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: FrozenConfigDict):
     def of_one(image: jax.Array, brain: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         # All chances of a view come from one call: each call of the generator costs compilation time.
         chances = jax.random.uniform(key, (9 * CANDIDATES + 4,))
@@ -96,10 +78,10 @@ def _draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: Setting
     return jax.vmap(of_one)(image, brain, keys)
 
 
-def choose(chances: jax.Array, brain: jax.Array, settings: Settings) -> Geometry:
-    """The first of the geometries whose view has enough of brain `[X, Y, Z, 1]`, or else the whole box.
+def choose(chances: jax.Array, brain: jax.Array, settings: FrozenConfigDict) -> Geometry:
+    """Choose the first geometry whose view has enough of brain `[X, Y, Z, 1]`, or else the whole box.
 
-    `chances` `[CANDIDATES, 9]`, like those of every step, are independent and uniform from 0 to below 1.
+    `chances` `[CANDIDATES, 9]`, as in every step, are independent and uniform from 0 to below 1.
     """
     shape = brain.shape[:3]
 
@@ -116,11 +98,10 @@ def choose(chances: jax.Array, brain: jax.Array, settings: Settings) -> Geometry
 
 
 def crop(chances: jax.Array, shape: tuple[int, ...], least: tuple[float, ...]) -> tuple[jax.Array, jax.Array]:
-    """First voxel and size of a random box, `[3]` each, from chances `[6]`: any size from `least` of each side up, at
-    any place inside.
+    """Draw first voxel and size of a box, `[3]` each, from chances `[6]`: of `least` of each side or more, anywhere.
 
-    Sizes are drawn for each axis by itself, so that a crop, enlarged to the volume's box, is stretched as well. Nothing
-    is seen beyond it: what a rotation brings in from there continues its border, as MONAI does in the release.
+    Each axis has a size of its own, so that a crop, enlarged to the volume's box, is stretched as well. What a rotation
+    brings in from beyond continues the border, as MONAI does in the release.
     """
     whole = jnp.array(shape, jnp.float32)
     smallest = jnp.array([max(1, round(share * side)) for share, side in zip(least, shape, strict=True)])
@@ -129,25 +110,17 @@ def crop(chances: jax.Array, shape: tuple[int, ...], least: tuple[float, ...]) -
 
 
 def flip(chance: jax.Array, probability: float) -> jax.Array:
-    """Left-right, `[3]` signs.
-
-    It trains *invariance to side*: a brain and its mirror image become positives of each other, so that the network is
-    taught to drop on which side a finding lies. Beside a method that compares the sides, switch it off.
-    """
+    """Draw a left-right flip, `[3]` signs. It trains *invariance to side*: on which side a finding lies is dropped."""
     return jnp.ones(3).at[LEFT_RIGHT].set(jnp.where(chance < probability, -1.0, 1.0))
 
 
 def rotate(chances: jax.Array, probability: float, most: float) -> jax.Array:
-    """Angle `[]`, from chances `[2]`, of a rotation in the axial plane, about the box's middle, up to `most` radians
-    either way.
-
-    It turns what has been cropped and enlarged, in units of voxels, as in the release.
-    """
+    """Draw the angle `[]`, up to `most` radians, by which the cropped and enlarged view turns, from chances `[2]`."""
     return jnp.where(chances[0] < probability, (2 * chances[1] - 1) * most, 0.0)
 
 
 def shift(image: jax.Array, chances: jax.Array, probability: float, most: float) -> jax.Array:
-    """Image `[X, Y, Z, C]` with one number, up to `most` either way, added to every voxel; chances `[2]`.
+    """Add one number, up to `most` either way, to every voxel of image `[X, Y, Z, C]`; chances `[2]`.
 
     In the release, and so here, it is **without effect** but for rounding: gamma acts on the image's range, which moves
     along, and the z-score takes the mean away.
@@ -156,11 +129,10 @@ def shift(image: jax.Array, chances: jax.Array, probability: float, most: float)
 
 
 def gamma(image: jax.Array, chances: jax.Array, probability: float, low: float, high: float) -> jax.Array:
-    """Image `[X, Y, Z, C]` with its contrast bent: `((x - min) / range) ** gamma * range + min`, in each channel.
+    """Bend the contrast of image `[X, Y, Z, C]`: `((x - min) / range) ** gamma * range + min`, in each channel.
 
-    As MONAI's AdjustContrast, with `gamma` uniform from `low` to `high`, from chances `[2]`, and the range that of the
-    whole view, outside of the brain included. The range stays as it is, and a linear change of intensities before this
-    step has no effect after the z-score.
+    As MONAI's AdjustContrast, with `gamma` uniform from `low` to `high`, from chances `[2]`, and the range of the whole
+    view, outside of the brain included.
     """
     bottom = image.min((0, 1, 2), keepdims=True)
     spread = image.max((0, 1, 2), keepdims=True) - bottom
@@ -170,7 +142,7 @@ def gamma(image: jax.Array, chances: jax.Array, probability: float, low: float, 
 
 
 def standardise(image: jax.Array, brain: jax.Array) -> jax.Array:
-    """Image `[X, Y, Z, C]` with mean 0 and population deviation 1 in brain `[X, Y, Z, 1]`, each channel, 0 outside.
+    """Standardise each channel of image `[X, Y, Z, C]` in brain `[X, Y, Z, 1]` to mean 0, deviation 1, and 0 outside.
 
     An image that is flat in the brain becomes 0. The mean is taken twice: of many voxels in float32 once is not enough.
     """
@@ -186,7 +158,7 @@ def standardise(image: jax.Array, brain: jax.Array) -> jax.Array:
 
 
 def places(where: Geometry, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The voxel, x and y `[X, Y]` and z `[Z]`, of the volume of `shape` that each voxel of the view shows."""
+    """Find the place in a volume of `shape` that each voxel of its view shows: x and y `[X, Y]`, z `[Z]`, in voxels."""
     x, y, z = (jnp.arange(side) - (side - 1) / 2 for side in shape)
     x, y, cos, sin = x[:, None], y[None], jnp.cos(where.angle), jnp.sin(where.angle)
 
@@ -199,7 +171,7 @@ def places(where: Geometry, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Arra
 
 
 def resample(image: jax.Array, where: Geometry) -> jax.Array:
-    """The view of image `[X, Y, Z, C]`, interpolated linearly along each axis, in the same shape."""
+    """Interpolate the view of image `[X, Y, Z, C]` linearly along each axis, in the same shape."""
     x, y, z = places(where, image.shape[:3])
     hats = jnp.maximum(1 - jnp.abs(z[:, None] - jnp.arange(len(z))[None]), 0)
     image = jnp.matmul(jnp.moveaxis(image, -1, AXIAL), hats.T, precision="highest")  # no TF32: identity is to be exact
@@ -216,13 +188,13 @@ def resample(image: jax.Array, where: Geometry) -> jax.Array:
 
 
 def resample_nearest(brain: jax.Array, where: Geometry) -> jax.Array:
-    """The view of brain `[X, Y, Z, 1]`, each voxel as its nearest is."""
+    """Take the view of brain `[X, Y, Z, 1]`, each voxel as its nearest is."""
     i, j, k = (_nearest(place) for place in places(where, brain.shape[:3]))
     return brain.at[i[..., None], j[..., None], k[None, None]].get(mode="promise_in_bounds")
 
 
 def brain_share(brain: jax.Array, where: Geometry) -> jax.Array:
-    """The mean of `resample_nearest(brain, where)`, `[]`, from sums along z in place of a volume."""
+    """Average `resample_nearest(brain, where)`, `[]`, from sums along z in place of a volume."""
     i, j, k = (_nearest(place) for place in places(where, brain.shape[:3]))
     seen = jax.nn.one_hot(k, brain.shape[AXIAL]).mean(0)
     return _columns(jnp.einsum("xyzc,z->xyc", brain.astype(jnp.float32), seen, precision="highest"), i, j).mean()

@@ -1,10 +1,10 @@
-"""Orbax checkpoints: the whole model, the optimizer of the stage that wrote it, and sums by which damage is found."""
+"""Orbax checkpoints of the whole model and the optimizer of its stage, with sums by which damage is found."""
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial, reduce
-from logging import LogRecord, getLogger
+from contextlib import contextmanager, nullcontext, suppress
+from functools import reduce
+from logging import getLogger
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,8 @@ MARKERS = ("commit_success.txt", "_CHECKPOINT_METADATA")  # what Orbax writes la
 STRIDE = (np.uint32(7919) ** np.arange(8, dtype=np.uint32)).astype(np.uint32)  # any, so that places differ
 WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # unsigned integers by their bytes
 
-
-def _not_orbax(record: LogRecord) -> bool:
-    return "orbax" not in record.getMessage()
-
-
-# Orbax raises the first error of many arrays; of every other asyncio would tell at length, whenever it is collected.
-getLogger("asyncio").addFilter(_not_orbax)
+# Orbax raises the first error of many arrays; asyncio would log every other at length, whenever it is collected.
+getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 class Checkpoints:
@@ -50,14 +45,11 @@ class Checkpoints:
         return self
 
     def __exit__(self, failed, *_) -> None:
-        try:
+        with suppress(RunError) if failed else nullcontext(), self._writing():  # one error at a time is told
             self._manager.close()
-        except Exception as error:
-            if failed is None:  # else there is an error to tell of already
-                raise self._unwritten(error) from None
 
     def latest(self) -> int | None:
-        """The step of the last whole checkpoint, None where there is none."""
+        """Find the step of the last whole checkpoint, None where there is none."""
         return self._manager.latest_step()
 
     def save(self, step: int, variables: Any, opt: Any) -> None:
@@ -68,33 +60,31 @@ class Checkpoints:
             self._manager.save(step, args=_each(ocp.args.StandardSave, items), force=True)
 
     def wait(self) -> None:
-        """Return once everything saved is on disk. Raises RunError where it could not be written."""
+        """Wait until everything saved is on disk. Raises RunError where it could not be written."""
         with self._writing():
             self._manager.wait_until_finished()
 
     def restore(self, variables: Any, opt: Any) -> tuple[int, Any, Any]:
-        """Step, variables and optimizer of the last checkpoint that is sound, laid out like those given.
+        """Read step, variables and optimizer of the last checkpoint that is sound, laid out like those given.
 
-        Damaged ones after it are removed, with a warning. Where there is no checkpoint, step 0 and what was given.
-        Raises RunError where none of those there is sound: nothing is removed then.
+        Damaged ones after it are removed, with a warning. Without a checkpoint it is step 0 and what was given.
+        Raises RunError where there are checkpoints and none is sound: nothing is removed then.
         """
         wanted, damaged = {"variables": variables, "opt": opt}, {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             found, damage = _read(self._manager, step, wanted)
             if damage is None:
                 for one, reason in damaged.items():
-                    logging.warning(
-                        "%s/%s is damaged and removed, step %s is taken: %s", self._folder, one, step, reason
-                    )
+                    told = "%s/%s is damaged and removed, step %s is taken: %s"
+                    logging.warning(told, self._folder, one, step, reason)
                     self._manager.delete(one)
                 for old in sorted(self._manager.all_steps())[:-KEEP]:  # whose removal was cut off
                     self._manager.delete(old)
                 return step, found["variables"], found["opt"]
             damaged[step] = damage
         if damaged:
-            raise RunError(
-                f"{self._folder}: no checkpoint can be read, remove it to begin anew: {max(damaged.items())[1]}"
-            )
+            last = max(damaged.items())[1]
+            raise RunError(f"{self._folder}: no checkpoint can be read, remove it to begin anew: {last}")
         return 0, variables, opt
 
     @contextmanager
@@ -102,14 +92,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # of the file system, in whatever words Orbax and TensorStore have for it
-            raise self._unwritten(error) from None
-
-    def _unwritten(self, error: Exception) -> RunError:
-        return RunError(f"{self._folder}: a checkpoint could not be written, those before it stay: {_brief(error)}")
+            reason = f"a checkpoint could not be written, those before it stay: {_brief(error)}"
+            raise RunError(f"{self._folder}: {reason}") from None
 
 
 def restore_last(folder: Path, variables: Any) -> Any:
-    """The variables of the last checkpoint in a folder that is only read, laid out like those given.
+    """Read the variables of the last checkpoint in a folder, laid out like those given; nothing is written there.
 
     Raises RunError where it is damaged.
     """
@@ -123,9 +111,9 @@ def restore_last(folder: Path, variables: Any) -> Any:
 
 @jax.jit
 def fingerprint(tree: Any) -> jax.Array:
-    """A number for each array of a tree, `[arrays]` uint32, which changes with any one bit of the array.
+    """Sum each array of a tree to a number, `[arrays]` uint32, which changes with any one bit of the array.
 
-    It does not depend on how arrays lie on devices: sums of integers have no order, as those of floats do.
+    It does not depend on how arrays lie on devices: sums of integers have no order, as sums of floats do.
     """
     return jnp.stack([_fingerprint(x) for x in jax.tree.leaves(tree)] or [jnp.uint32(0)])
 
@@ -137,11 +125,15 @@ def _fingerprint(x: jax.Array) -> jax.Array:
 
 
 def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """The items of a checkpoint and None, or what is wrong with it; every host comes to the same answer."""
+    """Read the items of a checkpoint and None, or what is wrong with it; every host comes to the same answer."""
     shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in wanted.items()}
     for name, item in wanted.items():  # arrays of the host, which is to read them whatever devices wrote them
         shapes[f"{name}_sums"] = {"sums": np.zeros(jax.eval_shape(fingerprint, item).shape, np.uint32)}
-    found, damage = _sound(partial(manager.restore, step, args=_each(ocp.args.StandardRestore, shapes)))
+    damage = None
+    try:
+        found = manager.restore(step, args=_each(ocp.args.StandardRestore, shapes))
+    except Exception as error:  # damaged files end in many kinds of error
+        damage = _brief(error)
     if not agreed(damage is None):
         return {}, damage or "another host cannot read it"
     for name in wanted:  # only now, for all hosts together make these sums
@@ -152,14 +144,6 @@ def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> 
 
 def _each(args: Callable, items: dict[str, Any]) -> ocp.args.Composite:
     return ocp.args.Composite(**{name: args(item) for name, item in items.items()})
-
-
-def _sound(read: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What is read and None, or None and what is wrong with it."""
-    try:
-        return read(), None
-    except Exception as error:  # damaged files end in many kinds of error
-        return None, _brief(error)
 
 
 def _brief(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""Arithmetic that a program asks for, counted in its jaxpr, and the share of a chip's peak that it reaches.
+"""Arithmetic that a program asks for, counted in its jaxpr, and the peak of the devices.
 
-Convolutions and matrix products are counted, two operations for a multiplication and an addition; all else is small
+Convolutions and matrix products are counted, a multiplication and an addition as two operations; all else is small
 beside them. XLA's own count leaves out what a library computes on GPUs, and counts a loop's body once.
 """
 
@@ -22,7 +22,7 @@ PEAK = {  # dense bfloat16 operations a second of one device, from the makers' d
 
 
 def count(jaxpr: core.Jaxpr) -> float:
-    """Operations of a jaxpr: its own, and those of the jaxprs in it as often as they run.
+    """Count the operations of a jaxpr, with the jaxprs in it as often as they run.
 
     Of branches the dearest is counted, of a `while` whose end is not known one turn.
     """
@@ -30,7 +30,7 @@ def count(jaxpr: core.Jaxpr) -> float:
 
 
 def peak() -> float | None:
-    """Operations a second of all devices at their best, None where it is not known."""
+    """Look up the operations a second of all devices at their best, None where it is not known."""
     one = PEAK.get(jax.devices()[0].device_kind)
     return one and one * jax.device_count()
 

@@ -1,4 +1,4 @@
-"""What a training loop reports: metrics of the steps, and where the time, the memory and the arithmetic go."""
+"""What a training loop reports: metrics of its steps, time, memory and arithmetic."""
 
 import resource
 import sys
@@ -24,8 +24,8 @@ PACE = (
 class Meter:
     """Gathers the metrics of steps on the device and fetches them together, so that the loop rarely waits.
 
-    Time is split into waiting for `data`, the `host`, which places batches and starts steps, and waiting for the
-    `device`; each is reported as a share of the time since the last report.
+    Time goes to waiting for `data`, to the `host`, which places batches and starts steps, and to waiting for the
+    `device`. Each is reported as a share of the time since the last report.
     """
 
     def __init__(self, write, name: str, start: int, flops: float, batch_size: int):
@@ -35,13 +35,13 @@ class Meter:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Adds the time of the block to that of `what`: data, host or device."""
+        """Add the time of the block to that of `what`: data, host or device."""
         begun = time.perf_counter()
         yield
         self._spent[what] += time.perf_counter() - begun
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """The metrics of a step that has been started; waits for the step before it, so that one queues at most."""
+        """Take the metrics of a step that has been started; waits for the step before, so that one queues at most."""
         with self.timed("device"):
             jax.block_until_ready(self._pending[-1:])
         self._pending.append((step, metrics))
@@ -53,9 +53,8 @@ class Meter:
         for step, metrics in fetched:
             for metric, value in metrics.items():
                 if not np.isfinite(value):
-                    raise NonFiniteError(
-                        f"{self._name}: {metric} is {value} at step {step}; the last checkpoint stays."
-                    )
+                    found = f"{metric} is {value} at step {step}"
+                    raise NonFiniteError(f"{self._name}: {found}; the last checkpoint stays.")
         step = fetched[-1][0]
         means = {metric: float(np.mean([m[metric] for _, m in fetched])) for metric in fetched[0][1]}
         self._write(step, means | {name: round(value, 4) for name, value in self._pace(step).items()})
@@ -74,7 +73,7 @@ class Meter:
 
 
 def memory() -> dict[str, float]:
-    """The most memory in use so far, GiB: of this process, and of its first device where that keeps count."""
+    """Measure the most memory in use so far, GiB: of this process, and of its first device where that keeps count."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     device = jax.local_devices()[0].memory_stats() or {}
     counted = {"device_memory": device["peak_bytes_in_use"] / GIB} if "peak_bytes_in_use" in device else {}

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 @contextmanager
 def warned() -> Iterator[Callable[[int], bool]]:
-    """A function of the step that tells whether to stop after it; on many hosts, at the same step on each."""
+    """Give a function of the step that says whether to stop after it; on many hosts, at the same step on each."""
     if jax.process_count() > 1:  # JAX listens for SIGTERM itself, and agrees on the step
         yield multihost_utils.reached_preemption_sync_point
         return

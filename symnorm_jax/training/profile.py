@@ -11,7 +11,7 @@ from symnorm_jax.errors import ConfigError
 
 @contextmanager
 def profiled(stage: str, step: int, wanted: str, folder: Path) -> Iterator[None]:
-    """Names a step for profilers, and writes `<folder>/profile` from the first to the last of the steps `wanted`."""
+    """Name a step for profilers, and write `<folder>/profile` from the first to the last of the steps `wanted`."""
     named, first, last = parse(wanted) if wanted else ("", 0, 0)
     if named == stage and step == first:
         jax.profiler.start_trace(str(folder / "profile"))
@@ -23,7 +23,7 @@ def profiled(stage: str, step: int, wanted: str, folder: Path) -> Iterator[None]
 
 
 def parse(wanted: str) -> tuple[str, int, int]:
-    """Stage, first and last step of "unet:20-25". Raises ConfigError for anything else."""
+    """Read stage, first and last step of "unet:20-25". Raises ConfigError for anything else."""
     stage, _, steps = wanted.partition(":")
     first, _, last = steps.partition("-")
     if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):

@@ -1,8 +1,8 @@
-"""The mesh, and where arrays lie on it: examples over all devices, large arrays of the model over those of `fsdp`.
+"""The mesh, and where arrays lie on it: examples over all devices, large arrays of the model over the axis `fsdp`.
 
-The same lines serve one CPU and a pod. Mesh axes are Auto: the step is written for the global batch, and the compiler
-inserts the collectives. Fully sharded data parallelism is that of ZeRO-3 (Rajbhandari et al. 2020): an array's parts
-lie on different devices, which gather it when they need it.
+Mesh axes are Auto: the step is written for the global batch, and the compiler inserts the collectives. Fully sharded
+data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): an array's parts lie on different devices, which gather it
+when they need it.
 """
 
 import math
@@ -19,7 +19,7 @@ DATA, FSDP = "data", "fsdp"
 
 
 def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-    """Axes `data` and `fsdp` over `devices`, which are those of every host unless given."""
+    """Make a mesh of axes `data` and `fsdp` over `devices`, by default all of every host."""
     devices = jax.devices() if devices is None else devices
     shape = (len(devices) // fsdp, fsdp)
     return jax.make_mesh(shape, (DATA, FSDP), axis_types=(AxisType.Auto,) * 2, devices=devices)
@@ -30,17 +30,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_example(mesh: Mesh) -> NamedSharding:
-    """Examples `[B, ...]` over both axes, in parts of equal size."""
+    """Spread examples `[B, ...]` over both axes, in parts of equal size."""
     return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
 
 
 def by_part(mesh: Mesh) -> NamedSharding:
-    """The same for batches in parts, `[parts, B / parts, ...]`, each of which is spread over all devices."""
+    """Spread each part of a batch in parts, `[parts, B / parts, ...]`, over all devices."""
     return NamedSharding(mesh, PartitionSpec(None, (DATA, FSDP)))
 
 
 def layout(tree: Any, mesh: Mesh, smallest: int) -> Any:
-    """The sharding of each array: of one of `smallest` values or more, the longest axis that divides lies over `fsdp`.
+    """Shard each array of `smallest` values or more over `fsdp`, by its longest axis that divides.
 
     Gradients and optimizer moments have the shapes of the parameters, and so lie with them.
     """
@@ -57,30 +57,29 @@ def layout(tree: Any, mesh: Mesh, smallest: int) -> Any:
 
 
 def created(make, arguments: tuple, mesh: Mesh, smallest: int) -> Any:
-    """`make(*arguments)` compiled, with its arrays created where `layout` has them: never whole on one device."""
+    """Run `make(*arguments)` compiled, with its arrays created where `layout` has them: never whole on one device."""
     shardings = layout(jax.eval_shape(make, *arguments), mesh, smallest)
     return jax.jit(make, out_shardings=shardings)(*arguments)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A host's part of a batch as part of the global one, spread by example."""
+    """Place a host's part of a batch as part of the global one, spread by example."""
     with jax.transfer_guard("allow"):  # of many hosts JAX takes this for one that nobody asked for
         return {name: jax.make_array_from_process_local_data(by_example(mesh), x) for name, x in batch.items()}
 
 
 def put_whole(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A batch that every host has whole, spread by example."""
+    """Place a batch that every host has whole, spread by example."""
     place = by_example(mesh)
     return {name: jax.make_array_from_callback(x.shape, place, x.__getitem__) for name, x in batch.items()}
 
 
 def check_batch_size(key: str, batch_size: int, parts: int = 1) -> None:
     """Raise ConfigError unless examples of each of the `parts` of a batch spread evenly over the devices."""
-    step = jax.device_count() * parts
-    if batch_size < 1 or batch_size % step:
+    if batch_size < 1 or batch_size % (jax.device_count() * parts):
         times = f" times train.accumulate={parts}" if parts > 1 else ""
-        devices = f"{jax.device_count()} devices"
-        raise ConfigError(f"{key}={batch_size}; a positive multiple of the {devices}{times} is allowed.")
+        allowed = f"a positive multiple of the {jax.device_count()} devices{times}"
+        raise ConfigError(f"{key}={batch_size}; {allowed} is allowed.")
 
 
 def check_sharding(config: ConfigDict) -> None:

@@ -27,11 +27,11 @@ class Step(NamedTuple):
 def make_step(
     name: str, stage: Stage, optimizer: optax.GradientTransformation, seed: int, steps: int, mesh: Mesh, parts: int = 1
 ) -> Callable:
-    """The pure step `(state, frozen, batch) -> (state, metrics)`; `frozen` is the params of the other networks.
+    """Make the pure step `(state, frozen, batch) -> (state, metrics)`; `frozen` is the params of the other networks.
 
     All randomness comes from the seed, the stage's name and the step, so that none of it needs to be saved.
-    Gradients are the mean over the `parts` of a batch, one of which is in memory at a time; `stats` pass from part to
-    part, and a loss that compares examples, as contrastive ones do, compares those of a part.
+    Gradients are the mean over the `parts` of a batch, one of which is in memory at a time. `stats` pass from part to
+    part. A loss that compares examples, as contrastive ones do, compares those of a part.
     """
 
     def step(state: State, frozen: dict[str, Any], batch: Batch) -> tuple[State, dict[str, jax.Array]]:
@@ -57,7 +57,7 @@ def make_step(
 
 
 def compiled(step: Callable, state: State, frozen: dict[str, Any], batch: dict[str, Any], mesh: Mesh) -> Step:
-    """A step compiled for arguments like these, whose state it lays out as it finds it; `batch` is a host's part."""
+    """Compile a step for arguments like these, whose state it lays out as it finds it; `batch` is a host's part."""
     kept = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(step, out_shardings=(kept, replicated(mesh)), donate_argnums=0)
     traced = jitted.trace(state, frozen, put_batch(batch, mesh))
@@ -65,7 +65,7 @@ def compiled(step: Callable, state: State, frozen: dict[str, Any], batch: dict[s
 
 
 def _in_parts(batch: Batch, parts: int, place: NamedSharding) -> Batch:
-    """`[B, ...] -> [parts, B / parts, ...]`, every part over all devices: example i goes to part i modulo parts."""
+    """Divide `[B, ...]` into `[parts, B / parts, ...]`, each over all devices; example i goes to part i % parts."""
 
     def of_one(x: jax.Array) -> jax.Array:
         return jax.lax.with_sharding_constraint(jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), place)
@@ -74,7 +74,7 @@ def _in_parts(batch: Batch, parts: int, place: NamedSharding) -> Batch:
 
 
 def _accumulated(gradients: Callable, state: State, batch: Batch) -> tuple[Any, Aux]:
-    """Gradients and metrics in the mean over the parts of a batch, and the stats of the last."""
+    """Average gradients and metrics over the parts of a batch; the stats are those after the last."""
 
     def of_part(carry, part):
         total, stats = carry

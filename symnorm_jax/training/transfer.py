@@ -9,29 +9,32 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.files import read_json
 from symnorm_jax.lineage import converted, lineage
-from symnorm_jax.settings import value_of
+from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, read_config
+from symnorm_jax.settings import check_choice, flat, target_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
 
 NOTHING = ("none", "gaussian")  # kinds of fine-tuning that train no network
 
 
-def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
-    """The stages that a run trains, in order, each with its steps, batch size and optimizer.
+def section_of(config: ConfigDict) -> str:
+    """Name the section that holds the stages a run trains: `finetune` where it starts from another, else `train`."""
+    return "finetune" if config.init_from else "train"
 
-    From scratch all of them, by the section `train`; from `init_from` those that `finetune.kind` asks for, by the
-    section `finetune`: none of them for `none` and `gaussian`, `all`, or the stage of that name and those after it.
+
+def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
+    """List the stages that a run trains, in order, each with its steps, batch size and optimizer.
+
+    From scratch these are all. From `init_from` they are what `finetune.kind` asks for: nothing for `none` and
+    `gaussian`, `all`, or the stage of that name and those after it.
     """
     names = list(system.stages)
-    if not config.init_from:
-        return {name: config.train[name] for name in names}
-    kind = config.finetune.kind
-    if kind not in (*NOTHING, "all", *names):
-        raise ConfigError(f"finetune.kind={kind!r}; one of {sorted({*NOTHING, 'all', *names})} is allowed.")
-    first = len(names) if kind in NOTHING else 0 if kind == "all" else names.index(kind)
-    return {name: config.finetune[name] for name in names[first:]}
+    if config.init_from:
+        kind = config.finetune.kind
+        check_choice("finetune.kind", kind, {*NOTHING, "all", *names})
+        names = [] if kind in NOTHING else names if kind == "all" else names[names.index(kind) :]
+    return {name: config[section_of(config)][name] for name in names}
 
 
 def check_source(config: ConfigDict, system: System) -> None:
@@ -41,47 +44,45 @@ def check_source(config: ConfigDict, system: System) -> None:
     what those lack.
     """
     source, weights = Path(config.init_from), converted(config.init_from)
-    if not (source / "config.json").exists() or not (weights or (source / "metrics.json").exists()):
+    if not (source / CONFIG).exists() or not (weights or (source / METRICS).exists()):
         raise RunError(
             f"init_from={config.init_from}: not a finished run, nor converted weights; see it through with "
             f"launch/train.py first, or make it with launch/convert_torch.py."
         )
     if weights:
         _refuse_what_weights_lack(config, system)
-    there = ConfigDict(read_json(source / "config.json"))
-    if value_of(there, "target.column"):  # its head predicts on a scale of its own people
+    source_config = read_config(source)
+    if target_of(source_config):  # its head predicts on a scale of its own people
         raise ConfigError(f"init_from={config.init_from}: was taught a target; start from the run before it.")
-    keys = [leaf for key in ("system", *system.meaning) for leaf in _leaves(config, key) | _leaves(there, key)]
-    fixed = [key for key in dict.fromkeys(keys) if not weights or value_of(there, key) is not None]
-    other = [key for key in fixed if value_of(config, key) != value_of(there, key)]
+    here, there = (_meaning(one, ("system", *system.meaning)) for one in (config, source_config))
+    other = [
+        f"{key} (there {there[key]!r}, here {here[key]!r})" for key in here if key in there and here[key] != there[key]
+    ]
     if other:
-        differences = ", ".join(
-            f"{key} (there {value_of(there, key)!r}, here {value_of(config, key)!r})" for key in other
-        )
         made = "converted for" if weights else "trained with"
-        raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {differences}.")
+        raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {', '.join(other)}.")
 
 
 def restored(run: str, system: System, variables: Variables) -> Variables:
-    """The networks of a finished run, laid out like `variables`; of the run before it if it trained none itself."""
-    for folder in (Path(one) / name / "ckpt" for one in lineage(run) for name in reversed(system.stages)):
+    """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none."""
+    for folder in (Path(one) / name / CHECKPOINTS for one in lineage(run) for name in reversed(system.stages)):
         if any(folder.glob("[0-9]*")):
             return restore_last(folder, variables)
     raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
 
 
 def _refuse_what_weights_lack(config: ConfigDict, system: System) -> None:
-    kinds = sorted({"gaussian", "all", *system.stages})
-    for key, value, lack, allowed in (
-        ("finetune.kind", "none", "healthy Gaussian", f"one of {kinds}"),
-        ("score.thresholds", "source", "thresholds", "'target'"),
+    kinds = f"one of {sorted({'gaussian', 'all', *system.stages})}"
+    for key, value, wanted, lack, allowed in (
+        ("finetune.kind", config.finetune.kind, "none", "healthy Gaussian", kinds),
+        ("score.thresholds", config.score.thresholds, "source", "thresholds", "'target'"),
     ):
-        if value_of(config, key) == value:
+        if value == wanted:
             reason = f"converted weights, which have no {lack} to take over"
             raise ConfigError(f"{key}={value!r} with init_from={config.init_from}: {reason}; {allowed} is allowed.")
 
 
-def _leaves(config: ConfigDict, key: str) -> dict[str, None]:
-    """The full names of the values under `key`, in order; `key` itself where it is one value."""
-    value = value_of(config, key)
-    return {f"{key}.{one}": None for one in value} if isinstance(value, dict) else {key: None}
+def _meaning(config: ConfigDict, keys: tuple[str, ...]) -> dict:
+    """The values of a config under `keys`, by their full names and in the order of the keys."""
+    values = flat(config)
+    return {name: values[name] for key in keys for name in values if name == key or name.startswith(f"{key}.")}

@@ -1,4 +1,4 @@
-"""Metrics for people who watch many runs: TensorBoard and Weights & Biases, both optional, beside `metrics.jsonl`.
+"""Writers of metrics: `metrics.jsonl`, and TensorBoard and Weights & Biases, both optional, for who watches many runs.
 
 Weights & Biases writes under the run and sends nothing unless WANDB_MODE asks for it.
 """
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.hosts import lead
-from symnorm_jax.rundir import MetricsLog
+from symnorm_jax.rundir import LOG, MetricsLog
 
 Write = Callable[[int, dict[str, float]], None]
 
 
 def tensorboard(folder: Path, stack: ExitStack) -> Write:
-    """Scalars in `<folder>/tensorboard`."""
+    """Write scalars to `<folder>/tensorboard`."""
     writer = stack.enter_context(_library("tensorboardX", "tensorboard").SummaryWriter(str(folder / "tensorboard")))
 
     def write(step: int, metrics: dict[str, float]) -> None:
@@ -29,7 +29,7 @@ def tensorboard(folder: Path, stack: ExitStack) -> Write:
 
 
 def wandb(folder: Path, stack: ExitStack) -> Write:
-    """A run named after the run directory and its stage, in `<folder>/wandb`."""
+    """Write a run, named after the run directory and its stage, to `<folder>/wandb`."""
     library = _library("wandb", "wandb")
     places = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("CACHE", "CONFIG", "DATA")}  # else in the home
     for name, value in (places | {"WANDB_ERROR_REPORTING": "false"}).items():  # which is on even while offline
@@ -60,18 +60,13 @@ def _library(module: str, extra: str):
 
 @contextmanager
 def recording(folder: Path, start: int, names: tuple[str, ...]) -> Iterator[Write]:
-    """Writes metrics by step to `<folder>/metrics.jsonl` and the writers of these names; on the lead only."""
-    if not lead():
-        yield lambda step, metrics: None
-        return
+    """Write metrics by step to `<folder>/metrics.jsonl` and with the writers of these names; on the lead only."""
     with ExitStack() as stack:
-        everywhere = [
-            MetricsLog(folder / "metrics.jsonl", start).write,
-            *(WRITERS[name](folder, stack) for name in names),
-        ]
+        wanted = [lambda folder, _: MetricsLog(folder / LOG, start).write, *(WRITERS[name] for name in names)]
+        writers = [make(folder, stack) for make in wanted if lead()]
 
         def write(step: int, metrics: dict[str, float]) -> None:
-            for one in everywhere:
+            for one in writers:
                 one(step, metrics)
 
         yield write

@@ -1,7 +1,7 @@
 """PaDiM-like: a Gaussian of the features of healthy brains at every place (Defard et al. 2021).
 
-Its features come from the encoder of a denoising U-Net that is trained here, on the same healthy slices, where theirs
-come from a network trained on ImageNet, whose weights cannot be had without a network connection.
+Its features come from the encoder of a denoising U-Net, trained here on the same healthy slices. Theirs come from a
+network trained on ImageNet, whose weights cannot be had without a network connection.
 """
 
 import jax
@@ -9,55 +9,51 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from symnorm_jax.errors import ConfigError
 from symnorm_jax.losses import gaussian_blur
-from symnorm_jax.models.unet import UNet
+from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
-from symnorm_jax.systems.rivals.reconstruction import DATA, NET, denoising_loss
-from symnorm_jax.systems.rivals.residual import by_patch, check_sides
+from symnorm_jax.systems.rivals.reconstruction import denoising_loss
+from symnorm_jax.systems.rivals.residual import MEANING, NET, by_patch, unet_of
 
 PATCHES = "patches"  # the stage that trains nothing and measures the healthy features
 RIDGE = 0.01  # added to the variance of every feature, as in the paper
 
 
 def padim(config: ConfigDict) -> System:
-    """The system of a config with sections `unet`, `noise` and `padim`."""
-    check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
-    if not 1 <= config.padim.features <= sum(config.unet.widths):
-        raise ConfigError(f"padim.features={config.padim.features}; 1 to {sum(config.unet.widths)} are allowed.")
+    """Make the system of a config with sections `unet`, `noise` and `padim`. Raises ConfigError for bad settings."""
+    most = sum(config.unet.widths)
+    check_rules(config, {"padim.features": (lambda features: 1 <= features <= most, f"1 to {most} are")})
     model = Padim(config)
     stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure)}
-    return System(
-        model.init, stages, model.embed, scores=("peak",), meaning=(*DATA, "mask.patch", "unet", "noise", "padim")
-    )
+    return System(model.init, stages, model.embed, ("peak",), meaning=(*MEANING, "unet", "noise", "padim"))
 
 
 class Padim:
     """The encoder, which of its features are used, and the pure functions made of them; never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.net, self.patch = UNet(**config.unet, **config.network), config.mask.patch
+        self.net, self.patch = unet_of(config), config.mask.patch
         self.grid = tuple(side // config.unet.stem for side in config.data.size)
         self.blur = config.padim.blur / config.data.spacing
         chosen = np.random.default_rng(0).permutation(sum(config.unet.widths))
         self.chosen = np.sort(chosen[: config.padim.features])
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh variables; `batch` gives the shapes."""
+        """Draw fresh variables; `batch` gives the shapes."""
         params = {NET: self.net.init(key, batch["image"])["params"]}
         shape = (*self.grid, len(self.chosen))
         healthy = {"n": jnp.zeros(()), "mean": jnp.zeros(shape), "m2": jnp.zeros((*shape, shape[-1]))}
         return {"params": params, "stats": {"healthy": healthy}}
 
     def features(self, variables: Variables, image: jax.Array) -> jax.Array:
-        """A random choice of the features of every level, at the resolution of the first, `[B, *grid, features]`."""
+        """Choose among the features of every level, at the resolution of the first, `[B, *grid, features]`."""
         _, sown = self.net.apply({"params": variables["params"][NET]}, image, mutable=["intermediates"])
         (levels,) = sown["intermediates"]["encoder"]
         enlarged = [jax.image.resize(x, (len(image), *self.grid, x.shape[-1]), "linear") for x in levels]
         return jnp.concatenate(enlarged, -1)[..., self.chosen]
 
     def measure(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Adds a batch to mean and scatter at every place (Chan, Golub & LeVeque 1983); there is nothing to lose.
+        """Add a batch to mean and scatter at every place (Chan, Golub & LeVeque 1983); the loss is 0.
 
         The first step begins anew: what a run starts from was measured on other people, perhaps by another network.
         """
@@ -71,10 +67,9 @@ class Padim:
         return jnp.zeros(()), Aux({"variance": jnp.trace(m2, axis1=-2, axis2=-1).mean() / n}, stats)
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """Mahalanobis distance at every place, enlarged and blurred, as map; its peak in the brain as score."""
+        """Map the Mahalanobis distance at every place, enlarged and blurred; its peak in the brain is the score."""
         healthy, brain = variables["stats"]["healthy"], batch["brain"]
-        dim = len(self.chosen)
-        covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(dim)[None, None]
+        covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(len(self.chosen))[None, None]
         factor = jnp.linalg.cholesky(covariance)  # [*grid, C, C]
         centred = self.features(variables, batch["image"]) - healthy["mean"][None]
         whitened = jax.scipy.linalg.solve_triangular(factor, jnp.moveaxis(centred, 0, -1), lower=True)  # [*grid, C, B]

@@ -2,7 +2,7 @@
 
 As there it sees the rest of the slice, predicts the clean slice, and starts from half of the timesteps, where nine
 tenths of the power are noise. Unlike there noise is Gaussian, not simplex, and a patch is refined in a few steps
-(DDIM, Song et al. 2021) instead of one. It is the expensive reference: passes are patches times steps.
+(DDIM, Song et al. 2021). It is the expensive rival: passes are patches times steps.
 """
 
 import jax
@@ -12,27 +12,23 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.unet import UNet
+from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.reconstruction import DATA, NET
-from symnorm_jax.systems.rivals.residual import check_sides, embedding
+from symnorm_jax.systems.rivals.residual import MEANING, NET, embedding, unet_of
 
 TIMESTEPS = 1000
 BETAS = (1e-4, 0.02)  # of the linear schedule of Ho et al. (2020)
 
 
 def pddpm(config: ConfigDict) -> System:
-    """The system of a config with sections `unet` and `diffusion`."""
-    check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
-    steps, start, patches = config.diffusion.steps, config.diffusion.start, config.diffusion.patches
+    """Make the system of a config with sections `unet` and `diffusion`. Raises ConfigError for bad settings."""
+    steps, start, most = config.diffusion.steps, config.diffusion.start, min(config.data.size)
     if not 1 <= steps <= start <= TIMESTEPS:
-        raise ConfigError(
-            f"diffusion.steps={steps} with diffusion.start={start}; 1 to start, to {TIMESTEPS}, is allowed."
-        )
-    if not 1 <= patches <= min(config.data.size):
-        raise ConfigError(f"diffusion.patches={patches}; 1 to {min(config.data.size)} a side are allowed.")
-    model, passes = PatchedDiffusion(config), patches**2 * steps
-    meaning = (*DATA, "mask.patch", "unet", "diffusion")
+        found = f"diffusion.steps={steps} with diffusion.start={start}"
+        raise ConfigError(f"{found}; 1 to start, to {TIMESTEPS}, is allowed.")
+    check_rules(config, {"diffusion.patches": (lambda patches: 1 <= patches <= most, f"1 to {most} a side are")})
+    model, passes = PatchedDiffusion(config), config.diffusion.patches**2 * steps
+    meaning = (*MEANING, "unet", "diffusion")
     return System(model.init, {NET: Stage((NET,), model.loss)}, model.embed, ("mae",), passes, meaning=meaning)
 
 
@@ -40,29 +36,29 @@ class PatchedDiffusion:
     """The denoiser, its noise schedule and its patches, and the pure functions made of them; never variables."""
 
     def __init__(self, config: ConfigDict):
-        self.net = UNet(**config.unet, **config.network)
+        self.net = unet_of(config)
         self.settings, self.cell = config.diffusion, config.mask.patch
         self.signal = np.cumprod(1 - np.linspace(*BETAS, TIMESTEPS)).astype(np.float32)  # share of the signal's power
         self.patches = _patches(tuple(config.data.size), config.diffusion.patches)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Fresh variables; `batch` gives the shapes."""
+        """Draw fresh variables; `batch` gives the shapes."""
         image = batch["image"]
         seen = jnp.concatenate([image, jnp.ones_like(image[..., :1])], -1)
         return {"params": {NET: self.net.init(key, seen)["params"]}, "stats": {}}
 
     def denoise(self, variables: Variables, noisy: jax.Array, patch: jax.Array, t: jax.Array) -> jax.Array:
-        """The clean slice as predicted from one with noise of timestep t `[B]` in `patch` `[B, *S, 1]`."""
+        """Predict the clean slice from one with noise of timestep t `[B]` in `patch` `[B, *S, 1]`."""
         level = patch * jnp.sqrt(1 - jnp.asarray(self.signal)[t])[:, None, None, None]
         return self.net.apply({"params": variables["params"][NET]}, jnp.concatenate([noisy, level], -1))
 
     def noised(self, clean: jax.Array, noise: jax.Array, patch: jax.Array, t: jax.Array) -> jax.Array:
-        """The slice with its patch at timestep t `[B]` (Ho et al. 2020, eq. 4)."""
+        """Bring the patch of a slice to timestep t `[B]` (Ho et al. 2020, eq. 4)."""
         signal = jnp.asarray(self.signal)[t][:, None, None, None]
         return jnp.where(patch > 0, jnp.sqrt(signal) * clean + jnp.sqrt(1 - signal) * noise, clean)
 
     def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Mean absolute error of the predicted clean patch, in the brain, at a random timestep and place."""
+        """Average the absolute error of the predicted clean patch, in the brain, at a random timestep and place."""
         image, keys = batch["image"], example_keys(key, batch["index"])
         draw = lambda high: jax.vmap(lambda one: jax.random.randint(one, (), 0, high))  # noqa: E731
         t = draw(TIMESTEPS)(_folded(keys, 0))
@@ -72,7 +68,7 @@ class PatchedDiffusion:
         return error, Aux({"l1": error}, variables["stats"])
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """The slice stitched from what is made of each patch; its noise depends on nothing but the sample."""
+        """Stitch the slice from what is made of each patch; its noise depends on nothing but the sample."""
         image, keys = batch["image"], example_keys(jax.random.key(0), batch["index"])
 
         def fill(numbered: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -84,7 +80,7 @@ class PatchedDiffusion:
         return embedding(batch, filled.sum(0), self.cell)
 
     def refine(self, variables: Variables, image: jax.Array, patch: jax.Array, noise: jax.Array) -> jax.Array:
-        """The slice predicted in `diffusion.steps` deterministic steps, first at timestep `diffusion.start`."""
+        """Predict the slice in `diffusion.steps` deterministic steps, first at timestep `diffusion.start`."""
         times = np.linspace(self.settings.start, 0, self.settings.steps + 1).round().astype(np.int32)
         clean = image
         noisy = self.noised(image, noise, patch, jnp.full(len(image), times[0] - 1))

@@ -1,7 +1,6 @@
-"""The learned baselines that reconstruct: autoencoder, VAE, context encoder, denoising autoencoder.
+"""The rivals that reconstruct slices: autoencoder, VAE, context encoder, denoising autoencoder.
 
-Each is trained on the healthy slices, by the trainer and with the number of steps that symnorm has, and takes one
-network pass a slice. What differs from its publication stands with it.
+Each takes one network pass a slice. What differs from its publication stands with it.
 """
 
 from collections.abc import Callable
@@ -12,20 +11,14 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.autoencoder import Autoencoder
-from symnorm_jax.models.unet import UNet
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.residual import check_sides, embedding
-
-DATA = ("data.size", "data.spacing", "data.percentiles", "data.midline")  # what networks of any system depend on
-NET = "baseline"  # of every baseline: the name of its network, of its stage, and of its section in `train`
-
-Reconstruct = Callable[[Variables, jax.Array], jax.Array]
+from symnorm_jax.systems.rivals.residual import MEANING, NET, autoencoder_of, embedding, unet_of
 
 
 def autoencoder(config: ConfigDict) -> System:
     """AE with a dense bottleneck of 128 (Baur et al. 2021); L1 loss, the residual and the bottleneck are scored."""
-    return _bottleneck(config, lambda image, brain, keys: image, "autoencoder")
+    net = autoencoder_of(config)
+    return _bottleneck(net, config, _reconstruction_loss(net, lambda image, brain, keys: image))
 
 
 def context_encoder(config: ConfigDict) -> System:
@@ -38,14 +31,14 @@ def context_encoder(config: ConfigDict) -> System:
     if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
         found = f"erasing.rectangles={config.erasing.rectangles}, erasing.sides={tuple(config.erasing.sides)}"
         raise ConfigError(f"{found}; one rectangle or more and two ascending shares up to 1 are allowed.")
+    net = autoencoder_of(config)
     corrupt = lambda image, brain, keys: erase(image, keys, config.erasing)  # noqa: E731
-    return _bottleneck(config, corrupt, "autoencoder", "erasing")
+    return _bottleneck(net, config, _reconstruction_loss(net, corrupt), "erasing")
 
 
 def variational_autoencoder(config: ConfigDict) -> System:
     """VAE of the same architecture (Baur et al. 2021): L1 error summed over pixels, scored from the posterior mean."""
-    check_sides(config, 2 ** len(config.autoencoder.widths))
-    net = _autoencoder(config, variational=True)
+    net = autoencoder_of(config, variational=True)
 
     def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         params = {"params": variables["params"][NET]}
@@ -56,36 +49,35 @@ def variational_autoencoder(config: ConfigDict) -> System:
         kl = losses.kl_to_standard_normal(mean, log_variance).mean()
         return error + kl, Aux({"l1": error, "kl": kl}, variables["stats"])
 
-    return _system(net.init, loss, _embed_bottleneck(net, config), "autoencoder")
+    return _bottleneck(net, config, loss)
 
 
 def denoising_autoencoder(config: ConfigDict) -> System:
-    """U-Net that takes coarse noise out (Kascenas et al. 2022); at inference it is given the slice as it is.
+    """U-Net that takes coarse noise out (Kascenas et al. 2022); at inference it sees the slice as it is.
 
     Its loss is squared and its widths are those of symnorm's U-Net.
     """
-    check_sides(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
-    net = UNet(**config.unet, **config.network)
-    loss = denoising_loss(net, config)
+    net = unet_of(config)
 
     def embed(variables: Variables, batch: Batch) -> Embedding:
-        return embedding(batch, _apply(net, variables, batch["image"]), config.mask.patch)
+        filled = net.apply({"params": variables["params"][NET]}, batch["image"])
+        return embedding(batch, filled, config.mask.patch)
 
-    return _system(net.init, loss, embed, "unet", "noise")
+    return _system(net, denoising_loss(net, config), embed, "unet", "noise")
 
 
-def denoising_loss(net: UNet, config: ConfigDict) -> Callable:
-    """The stage loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be drawn."""
-    settings = config.noise
-    if not (1 <= settings.grid <= min(config.data.size) and settings.deviation > 0):
+def denoising_loss(net, config: ConfigDict) -> Callable:
+    """Make the stage loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be."""
+    settings, most = config.noise, min(config.data.size)
+    if not (1 <= settings.grid <= most and settings.deviation > 0):
         found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
-        raise ConfigError(f"{found}; 1 to {min(config.data.size)} cells and a positive deviation are allowed.")
+        raise ConfigError(f"{found}; 1 to {most} cells and a positive deviation are allowed.")
     corrupt = lambda image, brain, keys: image + coarse_noise(image, keys, settings) * brain  # noqa: E731
     return _reconstruction_loss(net, corrupt, "l2")
 
 
 def coarse_noise(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
-    """Gaussian noise of `settings.deviation` drawn on `settings.grid` cells a side, enlarged to images `[B, *S, C]`.
+    """Draw Gaussian noise of `settings.deviation` on `settings.grid` cells a side, enlarged to images `[B, *S, C]`.
 
     Between the cells' centres, where values are interpolated, deviation is less: two thirds of it on average. Noise is
     rolled by a random shift, so that no place of the grid is special, as in Kascenas et al. (2022).
@@ -102,8 +94,7 @@ def coarse_noise(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax
 
 
 def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
-    """Images `[B, *S, C]` with `settings.rectangles` rectangles set to 0, their sides drawn from `settings.sides`,
-    a range of shares of the image's."""
+    """Set `settings.rectangles` rectangles of images `[B, *S, C]` to 0, with sides from a range of shares of theirs."""
 
     def of_one(one: jax.Array, key: jax.Array) -> jax.Array:
         low, high = settings.sides
@@ -116,43 +107,29 @@ def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
     return jax.vmap(of_one)(image, keys)
 
 
-def _autoencoder(config: ConfigDict, variational: bool = False) -> Autoencoder:
-    size = tuple(config.data.size)
-    return Autoencoder(**config.autoencoder, **config.network, size=size, variational=variational)
-
-
-def _bottleneck(config: ConfigDict, corrupt: Callable, *meaning: str) -> System:
-    check_sides(config, 2 ** len(config.autoencoder.widths))
-    net = _autoencoder(config)
-    return _system(net.init, _reconstruction_loss(net, corrupt), _embed_bottleneck(net, config), *meaning)
-
-
-def _system(init: Callable, loss: Callable, embed: Callable, *meaning: str) -> System:
-    def variables(key: jax.Array, batch: Batch) -> Variables:
-        return {"params": {NET: init(key, batch["image"])["params"]}, "stats": {}}
-
-    return System(variables, {NET: Stage((NET,), loss)}, embed, ("mae",), meaning=(*DATA, "mask.patch", *meaning))
-
-
-def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
-    """Mean error of one `kind` of `losses.RECONSTRUCTION`, in the brain, of what `net` makes of the corrupted image."""
-
-    def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        seen = corrupt(batch["image"], batch["brain"], example_keys(key, batch["index"]))
-        error = losses.RECONSTRUCTION[kind](_apply(net, variables, seen), batch["image"], batch["brain"]).mean()
-        return error, Aux({kind: error}, variables["stats"])
-
-    return loss
-
-
-def _embed_bottleneck(net: Autoencoder, config: ConfigDict) -> Callable:
+def _bottleneck(net, config: ConfigDict, loss: Callable, *meaning: str) -> System:
     def embed(variables: Variables, batch: Batch) -> Embedding:
         params = {"params": variables["params"][NET]}
         z, _ = net.apply(params, batch["image"], method="encode")
         return embedding(batch, net.apply(params, z, method="decode"), config.mask.patch, z)
 
-    return embed
+    return _system(net, loss, embed, "autoencoder", *meaning)
 
 
-def _apply(net, variables: Variables, image: jax.Array) -> jax.Array:
-    return net.apply({"params": variables["params"][NET]}, image)
+def _system(net, loss: Callable, embed: Callable, *meaning: str) -> System:
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        return {"params": {NET: net.init(key, batch["image"])["params"]}, "stats": {}}
+
+    return System(init, {NET: Stage((NET,), loss)}, embed, ("mae",), meaning=(*MEANING, *meaning))
+
+
+def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
+    """Make the loss, of a `kind` of `losses.RECONSTRUCTION`, of a network that restores corrupted brains."""
+
+    def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        seen = corrupt(batch["image"], batch["brain"], example_keys(key, batch["index"]))
+        filled = net.apply({"params": variables["params"][NET]}, seen)
+        error = losses.RECONSTRUCTION[kind](filled, batch["image"], batch["brain"]).mean()
+        return error, Aux({kind: error}, variables["stats"])
+
+    return loss

@@ -1,0 +1,10 @@
+"""The settings of the systems. A run's config holds those of its own system alone.
+
+A file has `SETTINGS` of one system or of a family, `{system: nested settings}`; `TINY`, what a tiny run changes in
+them; and `PRESETS`, `{name: values}`, asked for as in `--config=configs/lgg.py:full,dae`.
+"""
+
+from configs.systems import rivals, symnorm, volumes
+
+FAMILIES = (symnorm, rivals), (volumes,)  # of slices and of volumes: a notebook can be asked for those of its own kind
+SETTINGS = {name: settings for family in FAMILIES for one in family for name, settings in one.SETTINGS.items()}
