@@ -16,7 +16,7 @@ from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.progress import progress
 from symnorm_jax.report.figures import COLOURS
-from symnorm_jax.report.table import UNDEFINED, number
+from symnorm_jax.report.table import UNDEFINED, Table, number
 from symnorm_jax.report.table import interval as shown
 from symnorm_jax.scoring.predictions import POPULATIONS
 from symnorm_jax.statistics.intervals import difference
@@ -98,7 +98,13 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
     return {"difference": plain(difference(*pair, weights, kind=config.evaluation.interval)), "p_value": p_value}
 
 
-def table(lines: list[dict], kind: str) -> pd.DataFrame:
+def table(lines: list[dict], kind: str) -> Table:
+    """The same as `frame`, for a terminal."""
+    found = frame(lines, kind)
+    return Table("", list(found), found.to_numpy().tolist())
+
+
+def frame(lines: list[dict], kind: str) -> pd.DataFrame:
     """Everything learned from all labels, by population; the column that decides comes after the names."""
     full = max(line["fraction"] for line in lines)
     metrics = SHOWN[kind]
@@ -159,7 +165,7 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     paths = [folder / f"{name}.{ending}" for ending in ("json", "csv", "md", "png")]
     write_json(paths[0], lines)
     write_text(paths[1], pd.json_normalize(lines, sep=".").to_csv(index=False))
-    parts = [*notes, markdown(table(lines, kind))]
+    parts = [*notes, markdown(frame(lines, kind))]
     for population in dict.fromkeys(line["population"] for line in lines):
         parts += [f"{name} of test people of the {population} population, by the share and number of people labelled:"]
         parts += [markdown(fractions(lines, kind, population))]

@@ -13,7 +13,7 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.files import write_text
-from symnorm_jax.report.table import UNDEFINED, plain
+from symnorm_jax.report.table import UNDEFINED, Table, plain
 
 Settings = dict[str, str]  # dotted config key: value
 
@@ -31,11 +31,11 @@ class Point(NamedTuple):
         return [f"--config={self.config}", *(f"--config.{key}={value}" for key, value in self.settings.items())]
 
 
-def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[pd.DataFrame, list[str], list[Path]]:
+def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Table, list[str], list[Path]]:
     """Write the table to `sweep.md`, its numbers and settings to `sweep.csv`, and the paired runs to `comparison/`.
 
-    Gives the table, one line a run and one a trivial score, the sentences below it, and the paths. Runs that judge
-    the test cases of the first are paired with it, with p-values that Holm corrects over them and the baselines; the
+    Gives the table for a terminal, one line a run and one a trivial score, the sentences below it, and the paths.
+    Runs that judge the test cases of the first are paired with it, with p-values that Holm corrects over them and the baselines; the
     others stand without, and a sentence says so. Raises RunError where nothing is finished.
     """
     if not finished:
@@ -54,7 +54,9 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[pd.
     page = [tables.markdown(table), *(plain(sentence) for sentence in sentences)]
     write_text(folder / "sweep.md", "\n\n".join(page) + "\n")
     write_text(folder / "sweep.csv", numbers(compared, finished).to_csv(index=False))
-    return table, sentences, [folder / "sweep.md", folder / "sweep.csv", *paths]
+    brief = table[[name for name in table if name.startswith(("method", "AUROC within", "p, Holm", "verdict"))]]
+    shown = Table("", list(brief), brief.to_numpy().tolist())
+    return shown, sentences, [folder / "sweep.md", folder / "sweep.csv", *paths]
 
 
 def swept(compared: dict) -> pd.DataFrame:

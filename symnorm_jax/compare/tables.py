@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from symnorm_jax.files import whole, write_json, write_text
-from symnorm_jax.report.table import UNDEFINED, interval, plain
+from symnorm_jax.report.table import UNDEFINED, Table, interval, plain
 from symnorm_jax.scoring.scores import own
 
 OF_ALL = {"pixels, AP": ("pixel", "average_precision")}
@@ -74,6 +74,14 @@ def paired_table(compared: dict) -> pd.DataFrame:
         rows.append(first | dict(zip(PAIRED, cells, strict=True)))
     table = pd.DataFrame(rows, columns=[f"{compared['reference']} minus", *PAIRED])
     return table if compared["level"] == "sample" else table.loc[:, (table != UNDEFINED).any()]
+
+
+def brief(compared: dict) -> list[Table]:
+    """The two tables for the terminal: the method, what decides and costs; and the first columns of the pairs."""
+    quality, pairs = quality_table(compared), paired_table(compared)
+    decides = next(iter(QUALITY[case(compared)]))
+    first = [name for name in quality if name in ("method", decides) or name.startswith(("passes", "ms"))]
+    return [Table("", list(one), one.to_numpy().tolist()) for one in (quality[first], pairs.iloc[:, :5])]
 
 
 def numbers(compared: dict) -> pd.DataFrame:

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import jinja2
 import numpy as np
+import rich.console
+import rich.table
+import rich.text
 
 UNDEFINED = "–"
 MARKUP = {"\\": "\\\\", "|": "\\|", "*": "\\*", "_": "\\_", "`": "\\`", "[": "\\[", "#": "\\#"}  # of Markdown
@@ -29,6 +32,13 @@ class Table(NamedTuple):
     def defined(self) -> bool:
         """Whether any cell holds a number with its interval or count."""
         return any(isinstance(cell, dict) and cell["value"] is not None for row in self.rows for cell in row)
+
+    def print(self, console=None) -> None:
+        """Draw the table on a terminal."""
+        drawn = rich.table.Table(*self.header)
+        for row in self.rows:
+            drawn.add_row(*(rich.text.Text(cell(one)) for one in row))
+        (console or rich.console.Console()).print(drawn)
 
 
 def rendered(name: str, **context) -> str:

@@ -1,0 +1,56 @@
+"""Repeat a late step of finished runs, and write their reports again.
+
+examples:
+  symnorm evaluate --run=runs/demo
+  symnorm evaluate --run=runs/demo --from=gaussian
+  symnorm evaluate --run=runs/lgg,runs/lgg_dae --from=cost
+
+--from=metrics judges a run anew from its scores, thresholds and embeddings. --from=gaussian first fits the healthy
+Gaussian anew to the embeddings, whatever wrote them, and scores. --from=cost measures what a sample costs: a run does
+so when it is made, beside whatever else the machine does then, and seconds that are compared are to be measured in
+turn on an idle machine.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from symnorm_jax.cli import comma_list
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, type=comma_list, metavar="RUN[,RUN]", help="run directories")
+    steps = ("gaussian", "metrics", "cost")
+    parser.add_argument("--from", dest="step", choices=steps, default="metrics", help="the step to repeat from")
+
+
+def run(args: Namespace) -> None:
+    from symnorm_jax.report.page import print_results, write_report
+    from symnorm_jax.report.table import Table
+    from symnorm_jax.run import Run
+    from symnorm_jax.rundir import claimed, read_config
+
+    runs = [Run(read_config(workdir), workdir) for workdir in map(Path, args.run)]
+    for run in runs:
+        with claimed(run.workdir):
+            if args.step == "cost":
+                run.measure_cost(anew=True)
+                write_report(run.workdir, run.config)
+                continue
+            if args.step == "gaussian":
+                run.fit(anew=True)
+                run.score()
+            run.evaluate(anew=True)
+        print_results(run.workdir)
+    if args.step == "cost":
+        header = ["run", "of a", "passes", "parameters", "ms", "device"]
+        Table("", header, [_cost(run) for run in runs]).print()
+
+
+def _cost(run) -> list[str]:
+    from symnorm_jax.evaluation.wording import sample_of
+    from symnorm_jax.files import read_json
+
+    cost = read_json(run.workdir / "cost.json")
+    milliseconds = f"{1000 * cost['seconds_per_sample']:.2f}"
+    about = [run.workdir.name, sample_of(run.config).noun, str(cost["passes"])]
+    return [*about, f"{cost['parameters']:,}", milliseconds, cost["device"]]

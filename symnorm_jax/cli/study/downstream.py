@@ -1,0 +1,75 @@
+"""Predict age, sex or anything else that is known of people from pre-trained encoders, and from their rivals.
+
+examples:
+  symnorm train --config=simclr:cpu --config.data.root=/data/ixi --workdir=runs/simclr
+  symnorm train --config=simclr:cpu,mae --config.data.root=/data/ixi --workdir=runs/mae
+  symnorm train --config=simclr:cpu,untrained --config.data.root=/data/ixi --workdir=runs/untrained
+  symnorm study downstream --runs=runs/simclr,runs/mae,runs/untrained --targets=age,sex=F --output=runs/downstream
+
+Every run is probed, runs of simclr and mae are fine-tuned, and the same encoder and a small CNN are trained from
+scratch. The people who are trained on, chosen by and tested are those of the runs, whose splits must be the same. A
+target is a column of their manifests: a number, or with `=F` the class F. The same command goes on where it stopped.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from symnorm_jax.cli import at_least_one, comma_list
+
+SHARES = ["0.05", "0.1", "0.2", "0.5", "1"]
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("--runs", required=True, type=comma_list, help="finished runs of volumes, the reference first")
+    parser.add_argument("--targets", required=True, type=comma_list, help="numbers, as age, and classes, as sex=F")
+    parser.add_argument("--fractions", type=comma_list, default=SHARES, help="shares of the labels for probes")
+    parser.add_argument("--finetune", type=comma_list, default=SHARES, help="shares for training; empty for none")
+    parser.add_argument("--seeds", type=at_least_one, default=3, help="trainings of each kind; 3 unless given")
+    parser.add_argument("--draws", type=at_least_one, default=20, help="probes of each kind; 20 unless given")
+    parser.add_argument("--output", type=Path, default=Path("runs/downstream"), help="the folder to write to")
+
+
+def run(args: Namespace) -> None:
+    from symnorm_jax.downstream import asked, protocol
+    from symnorm_jax.errors import ConfigError, RunError
+
+    runs = [Path(run) for run in args.runs]
+    probed, trained = asked.shares("fractions", args.fractions), asked.shares("finetune", args.finetune)
+    targets = {text: asked.target_settings(text) for text in args.targets}
+    columns = [target["target.column"] for target in targets.values()]
+    if len(set(columns)) < len(args.targets):
+        raise ConfigError(f"--targets={','.join(args.targets)}: a column can be a target once.")
+    if not probed and not trained:
+        raise ConfigError("--fractions= and --finetune=: there is nothing to do; one share of either is needed.")
+    if args.output.exists() and not args.output.is_dir():
+        raise RunError(f"--output={args.output}: is a file; a folder is needed.")
+    asked.check_runs(runs, columns)
+    for target in targets.values():  # before the first of them takes its hours
+        protocol.counts(runs[0], target, [1.0])
+    for text, target in targets.items():
+        _of_target(runs, text, target, probed, trained, args)
+
+
+def _of_target(
+    runs: list[Path], text: str, target: dict, probed: list[float], trained: list[float], args: Namespace
+) -> None:
+    """Try everything on one target, and write and print its table."""
+    from symnorm_jax.compare import downstream as tables
+    from symnorm_jax.downstream import protocol
+    from symnorm_jax.lineage import unaudited
+    from symnorm_jax.rundir import read_config
+
+    name, kind = target["target.column"], target["target.kind"]
+    shares = protocol.counts(runs[0], target, probed)
+    outcomes = [one for run in runs for one in protocol.probes(run, target, shares, args.draws)]
+    outcomes += protocol.rulers(runs[0], target, shares, args.draws)
+    shares = protocol.counts(runs[0], target, trained)
+    tasks = protocol.trainings(runs, target, shares, args.seeds, args.output / name)
+    for place, (what, task) in enumerate(tasks, start=1):
+        print(f"{text}: {what}; {place} of {len(tasks)}", flush=True)
+        outcomes.append(task())
+    lines = tables.summary(outcomes, protocol.with_settings(read_config(runs[0]), target))
+    notes = unaudited(runs)
+    paths = tables.write(lines, notes, name, kind, args.output)
+    tables.table(lines, kind).print()
+    print(*notes, f"{name}: {', '.join(map(str, paths))}", sep="\n")
