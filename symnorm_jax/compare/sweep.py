@@ -35,8 +35,8 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     """Write the table to `sweep.md`, its numbers and settings to `sweep.csv`, and the paired runs to `comparison/`.
 
     Gives the table for a terminal, one line a run and one a trivial score, the sentences below it, and the paths.
-    Runs that judge the test cases of the first are paired with it, with p-values that Holm corrects over them and the baselines; the
-    others stand without, and a sentence says so. Raises RunError where nothing is finished.
+    Runs that judge the test cases of the first are paired with it, with p-values that Holm corrects over them and the
+    baselines; the others stand without, and a sentence says so. Raises RunError where nothing is finished.
     """
     if not finished:
         raise RunError(f"{folder}: no point of the sweep is finished, so there is nothing to compare yet.")
