@@ -10,7 +10,6 @@ shardings, and the step is compiled ahead of time. So the collectives are those 
 reduce-scatter, it has an all-reduce and takes a part of the result. What waits for a backward pass is counted too.
 """
 
-import argparse
 import math
 import sys
 import time
@@ -225,13 +224,16 @@ def report(
     return [step], rows, times
 
 
+OPTIONS = {
+    "--config": {"required": True, "help": "a notebook, perhaps with :tiny"},
+    "--devices": {"type": at_least_one, "default": 8, "help": "devices that are simulated"},
+    "--batch": {"type": at_least_one, "help": "samples a device; those of the config unless given"},
+    "--no-compile": {"action": "store_true", "help": "only what is known before: FLOPs, bytes, times"},
+}
+
+
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="a notebook, perhaps with :tiny")
-    parser.add_argument("--devices", type=at_least_one, default=8, help="devices that are simulated")
-    parser.add_argument("--batch", type=at_least_one, help="samples a device; those of the config unless given")
-    parser.add_argument("--no-compile", action="store_true", help="only what is known before: FLOPs, bytes, times")
-    args = parsed(parser, arguments)
+    args = parsed("scaling.py", __doc__, OPTIONS, arguments)
     with reported():
         config = notebooks.read(args.config, args.settings).config
         simulate(args.devices)

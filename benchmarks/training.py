@@ -10,7 +10,6 @@ pace with that of the stage's first combination. A step's memory is what the com
 temporaries.
 """
 
-import argparse
 import itertools
 import resource
 import sys
@@ -180,7 +179,7 @@ def _most_memory() -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def _combinations(config: ConfigDict, args: argparse.Namespace) -> Iterator[ConfigDict]:
+def _combinations(config: ConfigDict, args) -> Iterator[ConfigDict]:
     """The config at every combination of what the options list; batches become those of all devices."""
     network = config.network
     remats = [_truth(word) for word in args.remat] or [network.remat]
@@ -207,7 +206,7 @@ def _whole(option: str, words: list[str]) -> list[int]:
     return [int(word) for word in words]
 
 
-def _measured(args: argparse.Namespace) -> pd.DataFrame:
+def _measured(args) -> pd.DataFrame:
     if args.moments:
         return pd.DataFrame(moments(_whole("moments", args.moments), args.dimensions))
     if not args.config:
@@ -224,18 +223,21 @@ def _measured(args: argparse.Namespace) -> pd.DataFrame:
     return found
 
 
+OPTIONS = {
+    "--config": {"help": "a notebook, perhaps with :tiny"},
+    "--dtype": {"type": comma_list, "default": [], "help": "types that networks compute in"},
+    "--remat": {"type": comma_list, "default": [], "help": "false, true or both"},
+    "--batch": {"type": comma_list, "default": [], "help": "slices a device; those of the config"},
+    "--steps": {"type": at_least_one, "default": 20, "help": "timed steps, whose median is shown"},
+    "--output": {"help": "write the table to this CSV file too"},
+    "--moments": {"type": comma_list, "default": [], "help": "moments of so many embeddings; ascending"},
+    "--input": {"type": at_least_one, "help": "read so many batches of made-up samples instead"},
+    "--dimensions": {"type": at_least_one, "default": 1024, "help": "moments: of an embedding"},
+}
+
+
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", help="a notebook, perhaps with :tiny")
-    parser.add_argument("--dtype", type=comma_list, default=[], help="types that networks compute in")
-    parser.add_argument("--remat", type=comma_list, default=[], help="false, true or both")
-    parser.add_argument("--batch", type=comma_list, default=[], help="slices a device; those of the config")
-    parser.add_argument("--steps", type=at_least_one, default=20, help="timed steps, whose median is shown")
-    parser.add_argument("--output", help="write the table to this CSV file too")
-    parser.add_argument("--moments", type=comma_list, default=[], help="moments of so many embeddings; ascending")
-    parser.add_argument("--input", type=at_least_one, help="read so many batches of made-up samples instead")
-    parser.add_argument("--dimensions", type=at_least_one, default=1024, help="moments: of an embedding")
-    args = parsed(parser, arguments)
+    args = parsed("training.py", __doc__, OPTIONS, arguments)
     flags.FLAGS.mark_as_parsed()  # Grain asks absl for flags
     with reported():
         found = _measured(args)

@@ -1,7 +1,7 @@
 """The command `symnorm`, with a verb for everything that is done with scans and runs.
 
-A verb is a module whose docstring is its help, with `options(parser)` and `run(args)`. Help and wrong arguments are
-answered at once, for a verb imports JAX only when it runs.
+A verb is a module whose docstring is its help, with `OPTIONS` for argparse and `run(args)`. Help and wrong arguments
+are answered at once, for a verb imports JAX only when it runs.
 """
 
 import argparse
@@ -47,25 +47,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dispatch(program: str, about: str, verbs: dict[str, str], arguments: Sequence[str]) -> int:
     """Run the verb that comes first in `arguments`, a module of the package that `program` names."""
     parser = _parser(program, about)
-    parser.usage = f"{program} VERB [options]"
     listed = "\n".join(f"  {verb:<12}{what}" for verb, what in verbs.items())
-    parser.epilog = f"verbs:\n{listed}\n\n`{program} VERB --help` tells the options of a verb."
+    parser.usage, parser.epilog = f"{program} VERB [options]", f"verbs; each has its own --help:\n{listed}"
     parser.add_argument("verb", choices=verbs, metavar="VERB", help=argparse.SUPPRESS)
     verb = parser.parse_args(arguments[:1] or ["--help"]).verb
-    package = program.replace("symnorm", __name__).replace(" ", ".")
-    module = importlib.import_module(f"{package}.{verb}")
+    module = importlib.import_module(".".join([__name__, *program.split()[1:], verb]))
     if hasattr(module, "VERBS"):
         return dispatch(f"{program} {verb}", module.__doc__, module.VERBS, arguments[1:])
-    parser = _parser(f"{program} {verb}", module.__doc__)
-    module.options(parser)
-    args = parsed(parser, arguments[1:])
+    args = parsed(f"{program} {verb}", module.__doc__, module.OPTIONS, arguments[1:])
     with reported():
         return module.run(args) or 0
 
 
-def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments of which those of a config, `--config.<key>=<value>`, come as they are into `settings`."""
-    settings, others = _parted(arguments)
+def parsed(program: str, about: str, options: dict[str, dict], arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse arguments by `options`, `{names: what argparse is told}`; all that go to a config come into `settings`.
+
+    They are `--config.<key>=<value>` or `--config.<key> <value>`. Raises SystemExit with status 2 for wrong ones.
+    """
+    parser, settings, others, words = _parser(program, about), [], [], list(arguments)
+    for names, told in options.items():
+        parser.add_argument(*names.split(), **told)
+    while words:
+        word = words.pop(0)
+        is_setting = word.startswith(("--config.", "--noconfig."))
+        (settings if is_setting else others).append(word)
+        if is_setting and "=" not in word and words and not words[0].startswith("--"):
+            settings.append(words.pop(0))
     args = parser.parse_args(others)
     if settings and "config" not in args:
         parser.error(f"unrecognized arguments: {' '.join(settings)}")
@@ -88,15 +95,3 @@ def at_least_one(text: str) -> int:
 def _parser(program: str, about: str) -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog=program, description=about, formatter_class=layout, allow_abbrev=False)
-
-
-def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part settings of a config, `--config.<key>=<value>` or `--config.<key> <value>`, from all other arguments."""
-    settings, others, words = [], [], list(arguments)
-    while words:
-        word = words.pop(0)
-        is_setting = word.startswith(("--config.", "--noconfig."))
-        (settings if is_setting else others).append(word)
-        if is_setting and "=" not in word and words and not words[0].startswith("--"):
-            settings.append(words.pop(0))
-    return settings, others

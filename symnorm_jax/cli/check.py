@@ -8,18 +8,15 @@ Leaves `cohort.md` and `figures/contact_SPLIT.png` in the run directory. With --
 is cut: `check.csv` has a row a scan, and the status is 1 where one cannot be used or is that of two people.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import train
 
-
-def options(parser: ArgumentParser) -> None:
-    train.options(parser)
-    parser.add_argument("--scans-only", action="store_true", help="load every scan, say what is wrong, and cut none")
+SCANS_ONLY = {"action": "store_true", "help": "load every scan, say what is wrong, and cut none"}
+OPTIONS = train.OPTIONS | {"--scans-only": SCANS_ONLY}
 
 
-def run(args: Namespace) -> int:
+def run(args) -> int:
     from symnorm_jax.rundir import claimed
 
     config, workdir, overrides = train.begin(args)

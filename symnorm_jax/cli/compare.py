@@ -8,26 +8,23 @@ runs of whole volumes, if only their test patients are the same. The margin of n
 the first run's config, which was written down when the run was begun.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import comma_list
 
-LEVELS = ("sample", "patient")
+OPTIONS = {
+    "--runs": {"required": True, "type": comma_list, "help": "run directories, the reference first"},
+    "--level": {"choices": ("sample", "patient"), "default": "sample", "help": "what is judged"},
+    "--output": {"type": Path, "default": Path("runs/comparison"), "help": "the folder to write to"},
+}
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--runs", required=True, type=comma_list, help="run directories, the reference first")
-    parser.add_argument("--level", choices=LEVELS, default="sample", help="what is judged")
-    parser.add_argument("--output", default="runs/comparison", help="the folder to write to")
-
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.compare import tables
     from symnorm_jax.compare.pairs import compare
 
     compared = compare([Path(run) for run in args.runs], args.level)
-    paths = tables.write(compared, Path(args.output))
+    paths = tables.write(compared, args.output)
     for table in tables.brief(compared):
         table.print()
     print(f"comparison: {', '.join(map(str, paths))}")

@@ -8,20 +8,19 @@ The file is no tar archive, whatever its name says: give it as it is. Torch is n
 holds is executed. --config is for weights of other widths, as of a network that was trained elsewhere.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+OPTIONS = {
+    "--input": {"required": True, "type": Path, "help": "the file of torch"},
+    "--output": {"required": True, "type": Path, "help": "the folder for the checkpoint"},
+    "--config": {"default": "simclr:full", "help": "the notebook whose networks the weights are for"},
+}
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--input", required=True, help="the file of torch")
-    parser.add_argument("--output", required=True, help="the folder for the checkpoint")
-    parser.add_argument("--config", default="simclr:full", help="the notebook whose networks the weights are for")
 
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax import notebooks
     from symnorm_jax.convert.simclr import RELEASED, convert
 
-    origin = convert(Path(args.input), Path(args.output), notebooks.read(args.config, args.settings).config)
+    origin = convert(args.input, args.output, notebooks.read(args.config, args.settings).config)
     which = "the release" if origin["released"] else f"not the release, which has {RELEASED}"
     print(f"{args.output}: {origin['arrays']} arrays of a file of sha256 {origin['sha256']}: {which}")

@@ -30,24 +30,13 @@ from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import restored
 
 
-def config_of(workdir: Path, brain_from: str | None, store: str | None) -> ConfigDict:
-    """Read the config of a finished run, for scans that may be unusable. Raises RunError where it is not finished."""
-    config = read_config(workdir)
-    if not Run(config, workdir).finished:
-        raise RunError(f"--run={workdir}: not a finished run; see it through with `symnorm train` first.")
-    changes = {"brain": brain_from or config.data.brain, "store": store or config.data.store, "strict": False}
-    config.data.update(changes)
-    brain.check(config.data.brain, config.data.extractor)
-    if config.data.midline == "template":
-        template.check_installed()
-    return config
-
-
-def embed(workdir: Path, source: Path, output: Path, config: ConfigDict) -> str:
+def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, store: str | None, overwrite: bool) -> str:
     """Embed the scans of `source` into the table `output`, and return a sentence on what was written.
 
-    Raises ScanError where no scan can be used.
+    Raises RunError for a run that is not finished, and ScanError where no scan can be used.
     """
+    export.check_output(output, source, overwrite)
+    config = _config(workdir, brain_from, store)
     rows = _prepared(_scans(source), config.data, source)
     used, excluded = rows[rows.split != "excluded"], rows[rows.split == "excluded"]
     _show(excluded, source, output.with_name(f"{output.name}.excluded.csv"))
@@ -66,6 +55,19 @@ def embed(workdir: Path, source: Path, output: Path, config: ConfigDict) -> str:
     )
     export.write(output, parts)
     return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted.gaussian.mean)} dimensions"
+
+
+def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigDict:
+    """The config of a finished run, for scans that may be unusable."""
+    config = read_config(workdir)
+    if not Run(config, workdir).finished:
+        raise RunError(f"--run={workdir}: not a finished run; see it through with `symnorm train` first.")
+    changes = {"brain": brain_from or config.data.brain, "store": store or config.data.store, "strict": False}
+    config.data.update(changes)
+    brain.check(config.data.brain, config.data.extractor)
+    if config.data.midline == "template":
+        template.check_installed()
+    return config
 
 
 def _scans(source: Path) -> list[Scan]:

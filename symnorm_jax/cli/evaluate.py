@@ -11,19 +11,18 @@ so when it is made, beside whatever else the machine does then, and seconds that
 turn on an idle machine.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import comma_list
 
+STEPS = ("gaussian", "metrics", "cost")
+OPTIONS = {
+    "--run": {"required": True, "type": comma_list, "metavar": "RUN[,RUN]", "help": "run directories"},
+    "--from": {"dest": "step", "choices": STEPS, "default": "metrics", "help": "the step to repeat from"},
+}
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, type=comma_list, metavar="RUN[,RUN]", help="run directories")
-    steps = ("gaussian", "metrics", "cost")
-    parser.add_argument("--from", dest="step", choices=steps, default="metrics", help="the step to repeat from")
 
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.report.page import print_results, write_report
     from symnorm_jax.report.table import Table
     from symnorm_jax.run import Run

@@ -4,18 +4,16 @@ example:
   symnorm phantom --layout=brainmetshare --output=/tmp/mets --people=40
 """
 
-from argparse import ArgumentParser, Namespace
+OPTIONS = {
+    "--layout": {"required": True, "help": "the release: adni, brainmetshare or brats"},
+    "--output": {"required": True, "help": "a new or empty folder"},
+    "--people": {"type": int, "default": 40, "help": "how many people; 40 unless given"},
+    "--spacing": {"type": float, "default": 3.0, "help": "edge of a voxel in mm; 3 unless given"},
+    "--seed": {"type": int, "default": 0, "help": "another seed makes other people"},
+}
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--layout", required=True, help="the release: adni, brainmetshare or brats")
-    parser.add_argument("--output", required=True, help="a new or empty folder")
-    parser.add_argument("--people", type=int, default=40, help="how many people; 40 unless given")
-    parser.add_argument("--spacing", type=float, default=3.0, help="edge of a voxel in mm; 3 unless given")
-    parser.add_argument("--seed", type=int, default=0, help="another seed makes other people")
-
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.data.phantom import layouts
     from symnorm_jax.progress import progress
 

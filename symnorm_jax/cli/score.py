@@ -17,37 +17,32 @@ the scan and in the order in which it is stored. `maps.csv` says which file is w
 the report; they are 0 where no slice was kept.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import comma_list
 
+OPTIONS = {
+    "--run": {"required": True, "type": Path, "help": "the run directory"},
+    "-i --input": {"type": Path, "help": "a folder of scans, a manifest .csv, or one scan"},
+    "--maps": {"action": "store_true", "help": "instead of --input: carry back the run's own maps"},
+    "-o --output": {"required": True, "type": Path, "help": "a .parquet, .csv or .npz file; with --maps a folder"},
+    "--brain": {"help": "where brain masks come from: file, nonzero, extract or head; as the run"},
+    "--store": {"help": "the folder for prepared samples; that of the run unless given"},
+    "--overwrite": {"action": "store_true", "help": "replace the output if it is there"},
+    "--patients": {"type": comma_list, "help": "with --maps: only these; everybody unless given"},
+}
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, help="the run directory")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("-i", "--input", help="a folder of scans, a manifest .csv, or one scan")
-    what.add_argument("--maps", action="store_true", help="carry back the run's own maps")
-    parser.add_argument("-o", "--output", required=True, help="a .parquet, .csv or .npz file; with --maps a folder")
-    parser.add_argument("--brain", help="where brain masks come from: file, nonzero, extract or head; as the run")
-    parser.add_argument("--store", help="the folder for prepared samples; that of the run unless given")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
-    parser.add_argument("--patients", type=comma_list, help="with --maps: only these; everybody unless given")
 
-
-def run(args: Namespace) -> None:
-    workdir, output = Path(args.run), Path(args.output)
+def run(args) -> None:
+    if bool(args.input) == args.maps or (args.maps and (args.brain or args.store or args.overwrite)):
+        args.refuse("either --input, perhaps with --brain, --store and --overwrite, or --maps is needed.")
+    if args.patients and not args.maps:
+        args.refuse("--patients is allowed with --maps alone.")
     if args.maps:
-        if args.brain or args.store or args.overwrite:
-            args.refuse("--brain, --store and --overwrite are not allowed with --maps.")
         from symnorm_jax.cli.maps import carry
 
-        print(f"{output}: {carry(workdir, output, args.patients)} maps")
-        return
-    if args.patients:
-        args.refuse("--patients is allowed with --maps alone.")
-    from symnorm_jax.cli.embedding import config_of, embed
-    from symnorm_jax.scoring.export import check_output
+        print(f"{args.output}: {carry(args.run, args.output, args.patients)} maps")
+    else:
+        from symnorm_jax.cli.embedding import embed
 
-    check_output(output, Path(args.input), args.overwrite)
-    print(embed(workdir, Path(args.input), output, config_of(workdir, args.brain, args.store)))
+        print(embed(args.run, args.input, args.output, args.brain, args.store, args.overwrite))

@@ -9,24 +9,22 @@ examples:
 what is wrong, and 143 when SIGTERM stopped training after a checkpoint.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-NOTEBOOK = "a notebook that comes with the package, as demo, or a file; perhaps with :tiny or :full,PRESET"
+NOTEBOOK = {"metavar": "NOTEBOOK", "help": "one of the package, as demo, or a file; perhaps with :tiny or :full,PRESET"}
+OPTIONS = {
+    "--config": {"required": True} | NOTEBOOK,
+    "--workdir": {"help": "the run directory; runs/NAME, as runs/lgg_dae, unless given"},
+    "--pod": {"action": "store_true", "help": "join the other hosts of a TPU pod or a cluster"},
+    "--coordinator": {"help": "host:port of the first host, where JAX cannot find it by itself"},
+    "--processes": {"type": int, "help": "how many processes take part, likewise"},
+    "--process": {"type": int, "help": "the number of this process among them, from 0, likewise"},
+    "--profile": {"help": "steps whose JAX profile is written, as unet:20-25"},
+}
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="NOTEBOOK", help=NOTEBOOK)
-    parser.add_argument("--workdir", help="the run directory; runs/NAME, as runs/lgg_dae, unless given")
-    parser.add_argument("--pod", action="store_true", help="join the other hosts of a TPU pod or a cluster")
-    parser.add_argument("--coordinator", help="host:port of the first host, where JAX cannot find it by itself")
-    parser.add_argument("--processes", type=int, help="how many processes take part, likewise")
-    parser.add_argument("--process", type=int, help="the number of this process among them, from 0, likewise")
-    parser.add_argument("--profile", help="steps whose JAX profile is written, as unet:20-25")
-
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.hosts import lead
     from symnorm_jax.report.page import print_results
     from symnorm_jax.run import Run
@@ -45,7 +43,7 @@ def run(args: Namespace) -> None:
         print_results(workdir)
 
 
-def begin(args: Namespace) -> tuple[Any, Path, dict[str, Any]]:
+def begin(args) -> tuple[Any, Path, dict[str, Any]]:
     """Read the config, and join other hosts; give the config, the run directory, and the notebook with its overrides.
 
     XLA's cache comes to lie beside the run. Raises RunError where --pod finds no other hosts.

@@ -39,7 +39,9 @@ class Task(NamedTuple):
 
 
 class State(NamedTuple):
-    name: str  # waiting, running, finished or failed
+    """How far a task has come: waiting, running, finished or failed."""
+
+    name: str
     detail: str = ""
 
 
@@ -127,13 +129,13 @@ def shown(console: Console) -> Iterator[Callable[[dict[str, State]], None]]:
         with Live(console=console, auto_refresh=False) as live:
             yield lambda states: live.update(_table(states), refresh=True)
         return
-    before: dict[str, str] = {}
+    known: dict[str, str] = {}
 
     def tell(states: dict[str, State]) -> None:
         for label, state in states.items():
-            if before.get(label) != state.name:
+            if known.get(label) != state.name:
                 console.print(Text(": ".join(filter(None, (label, *state)))), soft_wrap=True)
-                before[label] = state.name
+                known[label] = state.name
 
     yield tell
 
@@ -150,15 +152,17 @@ def _outcome(task: Task, lanes: queue.SimpleQueue, running: dict[Path, subproces
     if task.finished():
         return State(FINISHED)
     lane = lanes.get()
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    with task.log.open("ab") as log:
-        process = running[task.workdir] = start(task.command, log, lane)
-    status = process.wait()
-    sweep_away(process)
-    del running[task.workdir]
-    lanes.put(lane)
+    try:
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("ab") as log:
+            process = running[task.workdir] = start(task.command, log, lane)
+        status = process.wait()
+    finally:
+        running.pop(task.workdir, None)
+        lanes.put(lane)
     if status == 0 and task.finished():
         return State(FINISHED)
+    sweep_away(process)
     return State(FAILED, f"status {status}: {last_line(task.log) or 'nothing was said'} ({task.log})")
 
 

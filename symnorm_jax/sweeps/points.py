@@ -6,9 +6,9 @@ Settings are text, as they stand on a command line, so that a point is tried her
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
-from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,15 @@ from symnorm_jax.rundir import INDIFFERENT
 from symnorm_jax.settings import flat
 
 FILE = "sweep.json"
+FUNCTIONS = ["ablations", "masks", "differences", "transfers"]  # that come with the package
 LONGEST = 100  # letters of a label, which is the name of a directory
 DIGEST = 8
 
 
 def config_of(config: str, settings: Settings) -> ConfigDict:
     """Make the locked config of a notebook and settings. Raises ConfigError that names the point it cannot make."""
-    try:
+    with _named(settings):
         return notebooks.read(config, Point("", config, settings).arguments[1:]).config
-    except ConfigError as error:
-        raise _named(settings, error) from None
-
-
-def functions() -> list[str]:
-    """List the functions that come with the package and list points."""
-    found = vars(notebooks.sweeps()).items()
-    return [name for name, one in found if isfunction(one) and not one.__code__.co_argcount]
 
 
 def listed(config: str, name: str) -> list[dict[str, Any]] | None:
@@ -49,10 +42,9 @@ def listed(config: str, name: str) -> list[dict[str, Any]] | None:
     """
     if not name:
         return None
-    own = notebooks.module(notebooks.find(config))
-    found = getattr(own, name, getattr(notebooks.sweeps(), name, None))
+    found = getattr(notebooks.module(notebooks.find(config)), name, getattr(notebooks.sweeps(), name, None))
     if found is None and name != "sweep":
-        raise ConfigError(f"--points={name}: one of {functions()} or a function of {config} is allowed.")
+        raise ConfigError(f"--points={name}: one of {FUNCTIONS} or a function of {config} is allowed.")
     return found and found()
 
 
@@ -133,10 +125,8 @@ def labelled(there: list[Point], config: str, new: list[Settings]) -> list[Point
 def check(points: list[Point], configs: list[ConfigDict]) -> None:
     """Raise ConfigError that names the first of `points` whose config is refused."""
     for point, config in zip(points, configs, strict=True):
-        try:
+        with _named(point.settings):
             check_devices(config, checked(config))
-        except InputError as error:
-            raise _named(point.settings, error) from None
 
 
 def recorded(folder: Path) -> list[Point]:
@@ -157,6 +147,11 @@ def _meaning(config: str, settings: Settings) -> str:
     return json.dumps({key: value for key, value in values.items() if key not in INDIFFERENT}, sort_keys=True)
 
 
-def _named(settings: Settings, error: InputError) -> ConfigError:
-    told = ", ".join(f"{key}={value}" for key, value in settings.items()) or "without settings"
-    return ConfigError(f"the point {told}: {error}")
+@contextmanager
+def _named(settings: Settings) -> Iterator[None]:
+    """Put the name of a point in front of what is refused."""
+    try:
+        yield
+    except InputError as error:
+        told = ", ".join(f"{key}={value}" for key, value in settings.items()) or "without settings"
+        raise ConfigError(f"the point {told}: {error}") from None

@@ -4,7 +4,6 @@ import math
 import shlex
 import signal
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import jax
@@ -19,12 +18,12 @@ from symnorm_jax.sweeps.process import TRAIN
 from symnorm_jax.training.transfer import check_source, schedule
 
 
-def sweep(args: Namespace) -> None:
+def sweep(args) -> None:
     """Do what `symnorm study sweep` is asked for: `args` has its options and `settings`.
 
     Raises ConfigError and RunError for what cannot be run, and SystemExit where points failed or a signal came.
     """
-    folder, failed = Path(args.output), []
+    folder, failed = args.output, []
     chosen = points.recorded(folder) if args.how == "table" else _planned(folder, args)
     runs = _checked(chosen, folder, args)
     waiting = [(point, run) for point, run in zip(chosen, runs, strict=True) if not run.finished]
@@ -47,7 +46,7 @@ def sweep(args: Namespace) -> None:
         sys.exit(f"error: {len(failed)} of {len(chosen)} points failed: {', '.join(failed)}; the same command goes on.")
 
 
-def _planned(folder: Path, args: Namespace) -> list[points.Point]:
+def _planned(folder: Path, args) -> list[points.Point]:
     """The points that are asked for, in the order of the sweep."""
     if not args.config:
         raise ConfigError("--config: a notebook is needed, as demo; only --how=table goes without.")
@@ -55,12 +54,12 @@ def _planned(folder: Path, args: Namespace) -> list[points.Point]:
     if listed is None and all(len(values) == 1 for values in settings.values()):
         raise ConfigError(
             f"{args.config}: nothing to sweep; give the config a function sweep(), --points one of "
-            f"{points.functions()}, or a setting several values, as --config.seed=0,1,2."
+            f"{points.FUNCTIONS}, or a setting several values, as --config.seed=0,1,2."
         )
     return points.planned(folder, args.config, points.crossed(listed or [{}], settings))
 
 
-def _checked(chosen: list[points.Point], folder: Path, args: Namespace) -> list[Run]:
+def _checked(chosen: list[points.Point], folder: Path, args) -> list[Run]:
     """The runs of points, whose configs are allowed on the devices that a run will have."""
     configs = [points.config_of(point.config, point.settings) for point in chosen]
     devices = 0

@@ -9,26 +9,27 @@ Each run lies in the folder under the name of its system, and the comparison bes
 
 import subprocess
 import sys
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import comma_list, main
+from symnorm_jax.cli.train import NOTEBOOK
 
 REFERENCE = "symnorm"  # the notebook without a preset
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="NOTEBOOK", help="a notebook, perhaps with :tiny")
-    parser.add_argument("--output", required=True, help="the folder of all runs")
-    parser.add_argument("--systems", type=comma_list, help="the reference first; symnorm and every rival unless given")
+OPTIONS = {
+    "--config": {"required": True} | NOTEBOOK,
+    "--output": {"required": True, "type": Path, "help": "the folder of all runs"},
+    "--systems": {"type": comma_list, "help": "the reference first; symnorm and every rival unless given"},
+}
 
 
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.sweeps.process import TRAIN
     from symnorm_jax.systems import BUILD
 
     rivals = [name for name, build in BUILD.items() if ".rivals." in build.__module__]
-    folder, systems = Path(args.output), args.systems or [REFERENCE, *rivals]
+    folder, systems = args.output, args.systems or [REFERENCE, *rivals]
     commands = planned(args.config, args.settings, systems)
     for place, (system, given) in enumerate(commands.items(), start=1):
         print(f"{system}, {place} of {len(systems)}", flush=True)

@@ -6,27 +6,22 @@ example:
 Writes `controls.json` into the run, and its report again.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, help="the run directory")
+OPTIONS = {"--run": {"required": True, "type": Path, "help": "the run directory"}}
 
 
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.evaluation.controls import controls
     from symnorm_jax.files import write_json
     from symnorm_jax.report.page import write_report
     from symnorm_jax.run import Run
     from symnorm_jax.rundir import claimed, read_config
 
-    workdir = Path(args.run)
-    config = read_config(workdir)
-    run = Run(config, workdir)
-    with claimed(workdir):
-        run.evaluate()
-        found = controls(workdir, config)
-        write_json(workdir / "controls.json", found)
-        write_report(workdir, config)
-    print(*found["notes"], f"controls: {workdir / 'controls.json'}; report: {workdir / 'report.html'}", sep="\n")
+    config = read_config(args.run)
+    with claimed(args.run):
+        Run(config, args.run).evaluate()
+        found = controls(args.run, config)
+        write_json(args.run / "controls.json", found)
+        write_report(args.run, config)
+    print(*found["notes"], f"controls: {args.run / 'controls.json'}; report: {args.run / 'report.html'}", sep="\n")

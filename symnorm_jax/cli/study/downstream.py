@@ -11,7 +11,6 @@ scratch. The people who are trained on, chosen by and tested are those of the ru
 target is a column of their manifests: a number, or with `=F` the class F. The same command goes on where it stopped.
 """
 
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import at_least_one, comma_list
@@ -19,17 +18,18 @@ from symnorm_jax.cli import at_least_one, comma_list
 SHARES = ["0.05", "0.1", "0.2", "0.5", "1"]
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--runs", required=True, type=comma_list, help="finished runs of volumes, the reference first")
-    parser.add_argument("--targets", required=True, type=comma_list, help="numbers, as age, and classes, as sex=F")
-    parser.add_argument("--fractions", type=comma_list, default=SHARES, help="shares of the labels for probes")
-    parser.add_argument("--finetune", type=comma_list, default=SHARES, help="shares for training; empty for none")
-    parser.add_argument("--seeds", type=at_least_one, default=3, help="trainings of each kind; 3 unless given")
-    parser.add_argument("--draws", type=at_least_one, default=20, help="probes of each kind; 20 unless given")
-    parser.add_argument("--output", type=Path, default=Path("runs/downstream"), help="the folder to write to")
+OPTIONS = {
+    "--runs": {"required": True, "type": comma_list, "help": "finished runs of volumes, the reference first"},
+    "--targets": {"required": True, "type": comma_list, "help": "numbers, as age, and classes, as sex=F"},
+    "--fractions": {"type": comma_list, "default": SHARES, "help": "shares of the labels for probes"},
+    "--finetune": {"type": comma_list, "default": SHARES, "help": "shares for training; empty for none"},
+    "--seeds": {"type": at_least_one, "default": 3, "help": "trainings of each kind; 3 unless given"},
+    "--draws": {"type": at_least_one, "default": 20, "help": "probes of each kind; 20 unless given"},
+    "--output": {"type": Path, "default": Path("runs/downstream"), "help": "the folder to write to"},
+}
 
 
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.downstream import asked, protocol
     from symnorm_jax.errors import ConfigError, RunError
 
@@ -50,9 +50,7 @@ def run(args: Namespace) -> None:
         _of_target(runs, text, target, probed, trained, args)
 
 
-def _of_target(
-    runs: list[Path], text: str, target: dict, probed: list[float], trained: list[float], args: Namespace
-) -> None:
+def _of_target(runs: list[Path], text: str, target: dict, probed: list[float], trained: list[float], args) -> None:
     """Try everything on one target, and write and print its table."""
     from symnorm_jax.compare import downstream as tables
     from symnorm_jax.downstream import protocol

@@ -9,23 +9,23 @@ they are. --dry-run writes the script for sbatch to the terminal and submits not
 """
 
 import shlex
-from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from symnorm_jax.cli import comma_list
+from symnorm_jax.cli.train import NOTEBOOK
+
+OPTIONS = {
+    "--config": {"required": True} | NOTEBOOK,
+    "--workdir": {"help": "the run directory, on a file system that every node sees"},
+    "--nodes": {"type": int, "default": 1, "help": "nodes of the run; 1 unless given"},
+    "--gpus": {"type": int, "default": 1, "help": "GPUs of each node; 1 unless given"},
+    "--slurm": {"type": comma_list, "default": [], "help": "sbatch's parameters, as partition=gpu,time=720"},
+    "--logs": {"type": Path, "default": Path("runs/slurm"), "help": "the folder of the job's logs"},
+    "--dry-run --dry_run": {"action": "store_true", "help": "show the script, and submit nothing"},
+}
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="NOTEBOOK", help="a notebook, perhaps with :tiny")
-    parser.add_argument("--workdir", help="the run directory, on a file system that every node sees")
-    parser.add_argument("--nodes", type=int, default=1, help="nodes of the run; 1 unless given")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs of each node; 1 unless given")
-    parser.add_argument("--slurm", type=comma_list, default=[], help="sbatch's parameters, as partition=gpu,time=720")
-    parser.add_argument("--logs", type=Path, default=Path("runs/slurm"), help="the folder of the job's logs")
-    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="show the script, and submit nothing")
-
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     import jax
 
     from symnorm_jax import notebooks

@@ -14,21 +14,22 @@ where it stopped, and with more values adds to the sweep.
 table of what is finished.
 """
 
-from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from symnorm_jax.cli import at_least_one, comma_list
+from symnorm_jax.cli.train import NOTEBOOK
+
+OPTIONS = {
+    "--config": NOTEBOOK,
+    "--output": {"required": True, "type": Path, "help": "the folder of all runs"},
+    "--points": {"default": "sweep", "help": "the function that lists the points; empty for none"},
+    "--how": {"choices": ("local", "slurm", "print", "table"), "default": "local", "help": "what is done with them"},
+    "--jobs": {"type": at_least_one, "default": 1, "help": "local: runs at a time; with GPUs, each has one of them"},
+    "--slurm": {"type": comma_list, "default": [], "help": "slurm: sbatch's parameters, as partition=gpu,time=240"},
+}
 
 
-def options(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="NOTEBOOK", help="perhaps with :tiny; not needed for --how=table")
-    parser.add_argument("--output", required=True, help="the folder of all runs")
-    parser.add_argument("--points", default="sweep", help="the function that lists the points; empty for none")
-    parser.add_argument("--how", choices=("local", "slurm", "print", "table"), default="local")
-    parser.add_argument("--jobs", type=at_least_one, default=1, help="local: runs at a time; with GPUs, one GPU each")
-    parser.add_argument("--slurm", type=comma_list, default=[], help="slurm: sbatch's parameters, as partition=gpu")
-
-
-def run(args: Namespace) -> None:
+def run(args) -> None:
     from symnorm_jax.sweeps.sweep import sweep
 
     sweep(args)
