@@ -48,7 +48,7 @@ class Training:
 
 
 def executor(folder: Path, settings: dict[str, Any]):
-    """Make submitit's executor for SLURM with logs in `folder`. Raises ConfigError off SLURM and for unknown settings."""
+    """Make submitit's executor with logs in `folder`. Raises ConfigError off SLURM and for unknown settings."""
     try:
         return _set(_submitit().SlurmExecutor(folder, max_num_timeout=RESTARTS), settings)
     except RuntimeError as error:

@@ -46,21 +46,27 @@ def planned(config: str, settings: list[str], systems: list[str]) -> dict[str, l
     """Give each system the arguments of its config. Raises ConfigError for a setting that none of them has."""
     from symnorm_jax import notebooks
     from symnorm_jax.errors import ConfigError
-    from symnorm_jax.settings import flat
     from symnorm_jax.sweeps.points import given
 
     path, _, size = config.partition(":")
     if "," in size:
         raise ConfigError(f"--config={config}: the systems are the presets here; full or tiny is allowed.")
-    asked, used, commands = given(settings), set(), {}
+    asked, commands = given(settings), {}
+    unknown = dict(asked)
     for system in systems:
         notebook = f"{path}:{size or 'full'}" + ("" if system == REFERENCE else f",{system}")
-        keys = flat(notebooks.read(notebook).config)
-        own = [f"--config.{key}={value}" for key, value in asked.items() if key.partition("[")[0] in keys]
-        notebooks.read(notebook, own)
-        used |= {key for key in asked if key.partition("[")[0] in keys}
-        commands[system] = [f"--config={notebook}", *own]
-    unknown = [key for key in asked if key not in used]
+        own = {key: value for key, value in asked.items() if key.partition("[")[0] in keys_of(notebook)}
+        commands[system] = [f"--config={notebook}", *(f"--config.{key}={value}" for key, value in own.items())]
+        notebooks.read(notebook, commands[system][1:])
+        unknown = {key: value for key, value in unknown.items() if key not in own}
     if unknown:
-        raise ConfigError(f"--config.{unknown[0]}: no such config key in any of {', '.join(systems)}.")
+        raise ConfigError(f"--config.{next(iter(unknown))}: no such config key in any of {', '.join(systems)}.")
     return commands
+
+
+def keys_of(notebook: str) -> set[str]:
+    """List the keys of a config."""
+    from symnorm_jax import notebooks
+    from symnorm_jax.settings import flat
+
+    return set(flat(notebooks.read(notebook).config))
