@@ -9,7 +9,14 @@ from configs import demo
 from symnorm_jax import notebooks
 from symnorm_jax.errors import ConfigError
 
-OWN = "from configs import demo\n\n\ndef get_config(size='full'):\n    config = demo.get_config(size)\n    config.seed = 77\n"
+OWN = """from configs import demo
+
+
+def get_config(size="full"):
+    config = demo.get_config(size)
+    config.seed = 77
+    return config
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +39,7 @@ def test_a_size_and_a_preset_name_the_run():
 def test_a_path_that_exists_wins_and_is_recorded_without_the_folders_above(tmp_path):
     for folder in (tmp_path, tmp_path / "configs", tmp_path / "mine"):
         folder.mkdir(exist_ok=True)
-        (folder / "demo.py").write_text(OWN + "    return config\n")
+        (folder / "demo.py").write_text(OWN)
     for text, record in (
         ("demo.py:tiny", "demo.py:tiny"),
         ("configs/demo.py:tiny", "configs/demo.py:tiny"),
