@@ -389,7 +389,7 @@ class TestCommand:
         numbers = pd.read_csv(folder / "sweep.csv").set_index("name")
         assert numbers["config.seed"].dropna().to_dict() == {"seed=0": 0, "seed=1": 1, "seed=2": 2}
         third = compare([folder / "seed=2"])["lines"][0]["sample"]["auroc"]["value"]
-        assert numbers.loc["seed=2", "slice.auroc.value"] == pytest.approx(third)
+        assert numbers.loc["seed=2", "sample.auroc.value"] == pytest.approx(third)
         assert np.isnan(numbers.loc["seed=2", "paired.difference.value"])
         assert (folder / "comparison" / "comparison.tex").exists()
 
