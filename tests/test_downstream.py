@@ -190,7 +190,7 @@ def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     rows = (other / "manifest.csv").read_text()
     (other / "manifest.csv").write_text(rows.replace(",healthy,", ",neither,", 1))
     for changed, sentence in (
-        (["--fractions=2"], "--fractions=2: shares above 0, up to 1, are allowed"),
+        (["--fractions=2"], "'2' is not a share above 0, up to 1"),
         (["--fractions=", "--finetune="], "there is nothing to do"),
         ([f"--output={other / 'manifest.csv'}"], "is a file; a folder is needed"),
         ([f"--runs={tmp_path / 'simclr'},{other}"], f"{other}: its people, their splits, labels or age are not those"),

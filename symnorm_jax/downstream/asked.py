@@ -1,5 +1,6 @@
 """What a downstream study is asked for, refused before anything is tried: targets, shares of labels, and runs."""
 
+import re
 from pathlib import Path
 
 from symnorm_jax.data.manifest import SPLITS, read_manifest
@@ -23,15 +24,19 @@ def target_settings(text: str) -> dict[str, str]:
     return {"target.column": column, "target.kind": kind, "target.positive": positive}
 
 
-def shares(option: str, texts: list[str]) -> list[float]:
-    """Read shares of all labels. Raises ConfigError unless they are numbers above 0, up to 1."""
-    try:
-        found = [float(text) for text in texts]
-    except ValueError:
-        found = [0.0]
-    if not all(0 < share <= 1 for share in found):
-        raise ConfigError(f"--{option}={','.join(texts)}: shares above 0, up to 1, are allowed.")
-    return found
+def check(args) -> None:
+    """Raise ConfigError or RunError unless the options of `symnorm study downstream` go together."""
+    columns = [target_settings(text)["target.column"] for text in args.targets]
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"--targets={','.join(args.targets)}: a column can be a target once.")
+    for option, texts in (("fractions", args.fractions), ("finetune", args.finetune)):
+        for text in texts:
+            if not re.fullmatch(r"\d*\.?\d+", text) or not 0 < float(text) <= 1:
+                raise ConfigError(f"--{option}={','.join(texts)}: {text!r} is not a share above 0, up to 1.")
+    if not args.fractions and not args.finetune:
+        raise ConfigError("--fractions= and --finetune=: there is nothing to do; one share of either is needed.")
+    if args.output.exists() and not args.output.is_dir():
+        raise RunError(f"--output={args.output}: is a file; a folder is needed.")
 
 
 def check_runs(runs: list[Path], columns: list[str]) -> None:

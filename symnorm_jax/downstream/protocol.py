@@ -6,8 +6,7 @@ always among more.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,28 +93,28 @@ def rulers(run: Path, target: dict, shares: dict[float, int], draws: int) -> Ite
     yield from _probed("brain size and fluid", "ruler", run, both, target, shares, draws)
 
 
-def trainings(
-    runs: list[Path], target: dict, shares: dict[float, int], seeds: int, folder: Path
-) -> list[tuple[str, Callable[[], Outcome]]]:
-    """List what is to be trained, dearest last: a sentence of what each does, and a function that does it."""
+def trainings(runs: list[Path], target: dict, shares: dict[float, int], seeds: int, folder: Path) -> Iterator[Outcome]:
+    """Fine-tune runs and train rivals from scratch on each share, dearest last, `seeds` times each.
+
+    Every config is checked before the first is trained. Raises ConfigError for one that is not allowed.
+    """
     tuned = [run for run in runs if read_config(run).system in PRETRAINED]
-    tasks = [
-        (run.name, "fine-tuned", run, "finetune", {"init_from": str(run), "finetune.kind": FINETUNE}) for run in tuned
-    ]
-    tasks += [(preset, "from scratch", runs[0], "train", {"init_from": None}) for preset in SCRATCH]
-    found = []
+    kinds = [(run.name, "fine-tuned", run, {"init_from": str(run), "finetune.kind": FINETUNE}) for run in tuned]
+    kinds += [(preset, "from scratch", runs[0], {"init_from": None}) for preset in SCRATCH]
+    planned = []
     for fraction, patients in shares.items():
-        for name, how, run, section, settings in tasks:
-            begun = rival_config(run, name) if how == "from scratch" else read_config(run)
-            config = with_settings(begun, target | settings | {f"{section}.patients": patients})
-            points = [
-                (with_settings(config, {"seed": seed}), folder / f"{name}_{100 * fraction:g}_{seed}")
-                for seed in range(seeds)
-            ]
+        for name, how, run, settings in kinds:
+            tune = how == "fine-tuned"
+            few = {f"{'finetune' if tune else 'train'}.patients": patients}
+            config = with_settings(read_config(run) if tune else rival_config(run, name), target | settings | few)
             checked(config)
-            what = f"{name}, {how} on {patients} people" + f", {seeds} times" * (seeds > 1)
-            found.append((what, partial(_trained, Outcome(name, how, fraction, patients, []), points, run)))
-    return found
+            planned.append((Outcome(name, how, fraction, patients, []), config, run))
+    for place, (one, config, run) in enumerate(planned, start=1):
+        what = f"{folder.name}: {one.method}, {one.how} on {one.patients} people" + f", {seeds} times" * (seeds > 1)
+        print(f"{what}; {place} of {len(planned)}", flush=True)
+        workdirs = [folder / f"{one.method}_{100 * one.fraction:g}_{seed}" for seed in range(seeds)]
+        configs = [with_settings(config, {"seed": seed}) for seed in range(seeds)]
+        yield one._replace(tables=[_test_of(*pair, run) for pair in zip(configs, workdirs, strict=True)])
 
 
 def _probed(
@@ -135,10 +134,6 @@ def _probed(
             answer = probe.predict(taught, pairs["val"], pairs["test"][0], config.target.kind)
             tables.append(known["test"].drop(columns="place").assign(predicted=answer))
         yield Outcome(name, how, fraction, patients, tables)
-
-
-def _trained(outcome: Outcome, points: list[tuple[ConfigDict, Path]], like: Path) -> Outcome:
-    return outcome._replace(tables=[_test_of(config, workdir, like) for config, workdir in points])
 
 
 def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:

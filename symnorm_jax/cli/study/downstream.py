@@ -16,8 +16,6 @@ from pathlib import Path
 from symnorm_jax.cli import at_least_one, comma_list
 
 SHARES = ["0.05", "0.1", "0.2", "0.5", "1"]
-
-
 OPTIONS = {
     "--runs": {"required": True, "type": comma_list, "help": "finished runs of volumes, the reference first"},
     "--targets": {"required": True, "type": comma_list, "help": "numbers, as age, and classes, as sex=F"},
@@ -31,26 +29,17 @@ OPTIONS = {
 
 def run(args) -> None:
     from symnorm_jax.downstream import asked, protocol
-    from symnorm_jax.errors import ConfigError, RunError
 
-    runs = [Path(run) for run in args.runs]
-    probed, trained = asked.shares("fractions", args.fractions), asked.shares("finetune", args.finetune)
-    targets = {text: asked.target_settings(text) for text in args.targets}
-    columns = [target["target.column"] for target in targets.values()]
-    if len(set(columns)) < len(args.targets):
-        raise ConfigError(f"--targets={','.join(args.targets)}: a column can be a target once.")
-    if not probed and not trained:
-        raise ConfigError("--fractions= and --finetune=: there is nothing to do; one share of either is needed.")
-    if args.output.exists() and not args.output.is_dir():
-        raise RunError(f"--output={args.output}: is a file; a folder is needed.")
-    asked.check_runs(runs, columns)
-    for target in targets.values():  # before the first of them takes its hours
+    asked.check(args)
+    runs, targets = [Path(run) for run in args.runs], [asked.target_settings(text) for text in args.targets]
+    asked.check_runs(runs, [target["target.column"] for target in targets])
+    for target in targets:  # before the first of them takes its hours
         protocol.counts(runs[0], target, [1.0])
-    for text, target in targets.items():
-        _of_target(runs, text, target, probed, trained, args)
+    for target in targets:
+        _of_target(runs, target, args)
 
 
-def _of_target(runs: list[Path], text: str, target: dict, probed: list[float], trained: list[float], args) -> None:
+def _of_target(runs: list[Path], target: dict, args) -> None:
     """Try everything on one target, and write and print its table."""
     from symnorm_jax.compare import downstream as tables
     from symnorm_jax.downstream import protocol
@@ -58,14 +47,13 @@ def _of_target(runs: list[Path], text: str, target: dict, probed: list[float], t
     from symnorm_jax.rundir import read_config
 
     name, kind = target["target.column"], target["target.kind"]
-    shares = protocol.counts(runs[0], target, probed)
-    outcomes = [one for run in runs for one in protocol.probes(run, target, shares, args.draws)]
-    outcomes += protocol.rulers(runs[0], target, shares, args.draws)
-    shares = protocol.counts(runs[0], target, trained)
-    tasks = protocol.trainings(runs, target, shares, args.seeds, args.output / name)
-    for place, (what, task) in enumerate(tasks, start=1):
-        print(f"{text}: {what}; {place} of {len(tasks)}", flush=True)
-        outcomes.append(task())
+    probed, trained = (
+        protocol.counts(runs[0], target, [float(share) for share in shares])
+        for shares in (args.fractions, args.finetune)
+    )
+    outcomes = [one for run in runs for one in protocol.probes(run, target, probed, args.draws)]
+    outcomes += protocol.rulers(runs[0], target, probed, args.draws)
+    outcomes += protocol.trainings(runs, target, trained, args.seeds, args.output / name)
     lines = tables.summary(outcomes, protocol.with_settings(read_config(runs[0]), target))
     notes = unaudited(runs)
     paths = tables.write(lines, notes, name, kind, args.output)
