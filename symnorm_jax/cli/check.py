@@ -9,6 +9,7 @@ is cut: `check.csv` has a row a scan, and the status is 1 where one cannot be us
 """
 
 from pathlib import Path
+from time import perf_counter
 
 from symnorm_jax.cli import train
 
@@ -17,23 +18,17 @@ OPTIONS = train.OPTIONS | {"--scans-only": SCANS_ONLY}
 
 
 def run(args) -> int:
-    from symnorm_jax.rundir import claimed
-
-    config, workdir, overrides = train.begin(args)
-    if args.scans_only:
-        return check_scans(config, workdir)
-    with claimed(workdir):
-        prepare(config, workdir, overrides)
-    return 0
-
-
-def check_scans(config, workdir: Path) -> int:
-    """Write `check.csv` and print what was found; the exit status."""
     from symnorm_jax.data import check
     from symnorm_jax.files import write_text
     from symnorm_jax.progress import progress
     from symnorm_jax.report import cohort
+    from symnorm_jax.rundir import claimed
 
+    config, workdir, overrides = train.begin(args)
+    if not args.scans_only:
+        with claimed(workdir):
+            _prepare(config, workdir, overrides)
+        return 0
     found = check.check(config.data, progress)
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(workdir / "check.csv", found.to_csv(index=False))
@@ -41,10 +36,8 @@ def check_scans(config, workdir: Path) -> int:
     return int((found.problem != "").any() or len(check.repeated(found)) > 0)
 
 
-def prepare(config, workdir: Path, overrides: dict) -> None:
+def _prepare(config, workdir: Path, overrides: dict) -> None:
     """Prepare a run, and write and print what it is made of."""
-    from time import perf_counter
-
     from symnorm_jax.evaluation.wording import sample_of
     from symnorm_jax.files import write_text
     from symnorm_jax.report import cohort, sheet
@@ -60,12 +53,8 @@ def prepare(config, workdir: Path, overrides: dict) -> None:
     cut = rows[(rows.split != "excluded") & ~rows.store.isin(stored)]
     size = f"{' x '.join(map(str, data.size))} {sample_of(config).element} of {data.spacing:g} mm"
     notes = [f"Source `{data.source}`, seed {config.seed}, {size}, brain mask `{data.brain}`."]
-    notes += [
-        f"Cut {len(cut):,} {noun}s of {cut.store.nunique():,} scans in {seconds:.1f} s: {len(cut) / seconds:.1f} "
-        f"{noun}s a second."
-        if len(cut)
-        else "Every scan was in the store already."
-    ]
+    pace = f"{len(cut):,} {noun}s of {cut.store.nunique():,} scans in {seconds:.1f} s: {len(cut) / seconds:.1f} {noun}s"
+    notes += [f"Cut {pace} a second." if len(cut) else "Every scan was in the store already."]
     made = cohort.tables(rows, data.train_on, noun)
     write_text(workdir / "cohort.md", cohort.markdown(f"Cohort of {workdir.name}", made, notes))
     sheets = sheet.write_sheets(workdir, rows, data.store)

@@ -23,33 +23,29 @@ OPTIONS = {
 
 
 def run(args) -> None:
+    from symnorm_jax.evaluation.wording import sample_of
+    from symnorm_jax.files import read_json
     from symnorm_jax.report.page import print_results, write_report
     from symnorm_jax.report.table import Table
     from symnorm_jax.run import Run
     from symnorm_jax.rundir import claimed, read_config
 
-    runs = [Run(read_config(workdir), workdir) for workdir in map(Path, args.run)]
-    for run in runs:
+    costs = []
+    for run in [Run(read_config(Path(workdir)), Path(workdir)) for workdir in args.run]:
         with claimed(run.workdir):
             if args.step == "cost":
                 run.measure_cost(anew=True)
                 write_report(run.workdir, run.config)
-                continue
-            if args.step == "gaussian":
-                run.fit(anew=True)
-                run.score()
-            run.evaluate(anew=True)
-        print_results(run.workdir)
-    if args.step == "cost":
-        header = ["run", "of a", "passes", "parameters", "ms", "device"]
-        Table("", header, [_cost(run) for run in runs]).print()
-
-
-def _cost(run) -> list[str]:
-    from symnorm_jax.evaluation.wording import sample_of
-    from symnorm_jax.files import read_json
-
-    cost = read_json(run.workdir / "cost.json")
-    milliseconds = f"{1000 * cost['seconds_per_sample']:.2f}"
-    about = [run.workdir.name, sample_of(run.config).noun, str(cost["passes"])]
-    return [*about, f"{cost['parameters']:,}", milliseconds, cost["device"]]
+            else:
+                if args.step == "gaussian":
+                    run.fit(anew=True)
+                    run.score()
+                run.evaluate(anew=True)
+        if args.step == "cost":
+            cost = read_json(run.workdir / "cost.json")
+            numbers = str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_sample']:.2f}"
+            costs.append([run.workdir.name, sample_of(run.config).noun, *numbers, cost["device"]])
+        else:
+            print_results(run.workdir)
+    if costs:
+        Table("Cost", ["run", "of a", "passes", "parameters", "ms", "device"], costs).print()
