@@ -5,6 +5,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -45,20 +46,13 @@ class State(NamedTuple):
     detail: str = ""
 
 
-class Stopped(Exception):
-    """The sweep was asked to end by the signal `number`; its runs have ended."""
-
-    def __init__(self, number: int):
-        self.number = number
-
-
 def run_all(
     tasks: list[Task], lanes: list[dict[str, str]], show: Callable[[dict[str, State]], None], pause: float = 0.5
 ) -> dict[str, State]:
     """Run tasks in order, as many at a time as there are `lanes`, each with the environment of its lane.
 
     Finished tasks are skipped, and one that fails stops no other. `show` gets the state of each, by its label, every
-    `pause` seconds. Raises Stopped on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
+    `pause` seconds. Raises SystemExit on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
     """
     free, running = queue.SimpleQueue(), {}
     for lane in lanes:
@@ -79,7 +73,8 @@ def run_all(
                 stop([*running.values()])
                 time.sleep(0.01)
     if received:
-        raise Stopped(received[0])
+        print(f"stopped by {signal.Signals(received[0]).name}: the same command continues.", file=sys.stderr)
+        sys.exit(128 + received[0])
     return states
 
 

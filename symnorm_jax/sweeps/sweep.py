@@ -2,7 +2,6 @@
 
 import math
 import shlex
-import signal
 import sys
 from pathlib import Path
 
@@ -86,12 +85,8 @@ def _run(folder: Path, chosen: list[points.Point], runs: list[Run], jobs: int) -
     for point, run in zip(chosen, runs, strict=True):
         steps = {name: stage.steps for name, stage in schedule(run.config, checked(run.config)).items()}
         tasks.append(local.Task(run.workdir, _command(point, folder, TRAIN), lambda run=run: run.finished, steps))
-    try:
-        with local.shown(Console()) as show:
-            states = local.run_all(tasks, local.lanes(jobs), show)
-    except local.Stopped as stopped:
-        print(f"stopped by {signal.Signals(stopped.number).name}: the same command continues.", file=sys.stderr)
-        sys.exit(128 + stopped.number)
+    with local.shown(Console()) as show:
+        states = local.run_all(tasks, local.lanes(jobs), show)
     return [label for label, state in states.items() if state.name == local.FAILED]
 
 
