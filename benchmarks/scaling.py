@@ -2,7 +2,7 @@
 
 python benchmarks/scaling.py --config=configs/mets.py --devices=256
 python benchmarks/scaling.py --config=configs/mets.py --devices=32 --batch=16 --config.sharding.fsdp=8
-python benchmarks/scaling.py --config=configs/mets.py --devices=256 --config.network.dtype=bfloat16 --nocompile
+python benchmarks/scaling.py --config=configs/mets.py --devices=256 --config.network.dtype=bfloat16 --no-compile
 python benchmarks/scaling.py --config=configs/simclr.py:full --devices=1 --batch=1 --config.network.remat=True
 
 The devices are simulated on the CPU. Nothing is run and no array of the model is made: its state is shapes with
@@ -11,19 +11,21 @@ reduce-scatter, it has an all-reduce and takes a part of the result. What waits 
 """
 
 import math
+import sys
 import time
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
-from absl import app, flags, logging
 from jax.extend import core
 from jax.sharding import Mesh
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from roofline import CHIPS, Chip, batch_shapes, collectives, traffic
 
+from symnorm_jax import notebooks
 from symnorm_jax.checks import check_devices, checked
+from symnorm_jax.cli import at_least_one, parsed
 from symnorm_jax.errors import ConfigError, reported
 from symnorm_jax.systems.contract import System
 from symnorm_jax.training.flops import count
@@ -31,12 +33,6 @@ from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.sharding import by_example, layout, make_mesh, replicated
 from symnorm_jax.training.step import make_step
 from symnorm_jax.training.transfer import schedule
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, perhaps with :tiny.", lock_config=True)
-_DEVICES = flags.DEFINE_integer("devices", 8, "Devices that are simulated.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", None, "Samples a device; those that the config gives a stage.", lower_bound=1)
-_COMPILE = flags.DEFINE_bool("compile", True, "Without it only what is known before: FLOPs, bytes, times on paper.")
-flags.mark_flags_as_required(["config"])
 
 MIB = 2**20
 ADAM = 7  # arrays of the size of the parameters that an update reads and writes: p, m, v, gradient; p, m, v
@@ -203,7 +199,9 @@ def table(rows: list[dict]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def report(system: System, config: ConfigDict, mesh: Mesh, name: str) -> tuple[list[dict], list[dict], list[dict]]:
+def report(
+    system: System, config: ConfigDict, mesh: Mesh, name: str, compiles: bool
+) -> tuple[list[dict], list[dict], list[dict]]:
     """Of one stage the rows of the three tables: the step, what it exchanges, its time on paper."""
     slices = schedule(config, system)[name].batch_size // mesh.size
     begins = {"stage": name, "slices a device": slices}
@@ -211,7 +209,7 @@ def report(system: System, config: ConfigDict, mesh: Mesh, name: str) -> tuple[l
     found = plan(system, config, name, mesh, slices * mesh.size)
     waiting = activations(system, config, name, alone, slices)
     step, rows = begins | of_step(found, alone) | waiting, []
-    if _COMPILE.value:
+    if compiles:
         start = time.perf_counter()
         compiled = found.traced.lower().compile()
         step |= of_compiled(compiled) | {"s to compile": time.perf_counter() - start}
@@ -226,24 +224,32 @@ def report(system: System, config: ConfigDict, mesh: Mesh, name: str) -> tuple[l
     return [step], rows, times
 
 
-def main(_) -> None:
-    logging.set_verbosity(logging.WARNING)
-    config = _CONFIG.value
+OPTIONS = {
+    "--config": {"required": True, "help": "a notebook, perhaps with :tiny"},
+    "--devices": {"type": at_least_one, "default": 8, "help": "devices that are simulated"},
+    "--batch": {"type": at_least_one, "help": "samples a device; those of the config unless given"},
+    "--no-compile": {"action": "store_true", "help": "only what is known before: FLOPs, bytes, times"},
+}
+
+
+def main(arguments: list[str]) -> None:
+    args = parsed("scaling.py", __doc__, OPTIONS, arguments)
     with reported():
-        simulate(_DEVICES.value)
+        config = notebooks.read(args.config, args.settings).config
+        simulate(args.devices)
         for stage in (*config.train.values(), *config.finetune.values()):
             if isinstance(stage, ConfigDict):
-                stage.batch_size = _DEVICES.value * (_BATCH.value or stage.batch_size)
-        config.score.batch_size = _DEVICES.value  # not used here, and checked all the same
+                stage.batch_size = args.devices * (args.batch or stage.batch_size)
+        config.score.batch_size = args.devices  # not used here, and checked all the same
         system = checked(config)
         check_devices(config, system)
         mesh = make_mesh(config.sharding.fsdp)
         print(f"jax {jax.__version__}, simulated devices {dict(mesh.shape)}, {config.network.dtype}; of one device:")
-        stages = [report(system, config, mesh, name) for name in schedule(config, system)]
+        stages = [report(system, config, mesh, name, not args.no_compile) for name in schedule(config, system)]
         for tables in zip(*stages, strict=True):
             if rows := [row for part in tables for row in part]:
                 print("", table(rows), sep="\n")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(sys.argv[1:])

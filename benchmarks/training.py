@@ -22,13 +22,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pandas as pd
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from absl import flags
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 from roofline import batch_shapes
 
+from symnorm_jax import notebooks
 from symnorm_jax.checks import check_devices, checked
+from symnorm_jax.cli import at_least_one, comma_list, parsed
 from symnorm_jax.data.pipeline import training_batches
 from symnorm_jax.data.store import SampleSource, write
 from symnorm_jax.errors import ConfigError, reported
@@ -43,16 +45,6 @@ from symnorm_jax.training.sharding import created, make_mesh, put_batch, replica
 from symnorm_jax.training.step import Step, compiled, make_step
 from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import schedule
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, perhaps with :tiny.", lock_config=True)
-_DTYPE = flags.DEFINE_list("dtype", [], "Types that networks compute in; that of the config unless given.")
-_REMAT = flags.DEFINE_list("remat", [], "false, true or both; that of the config unless given.")
-_BATCH = flags.DEFINE_list("batch", [], "Slices a device; those that the config gives a stage unless given.")
-_STEPS = flags.DEFINE_integer("steps", 20, "Timed steps, whose median is shown.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "Write the table to this CSV file too.")
-_MOMENTS = flags.DEFINE_list("moments", [], "Stream the moments of so many embeddings instead; ascending.")
-_INPUT = flags.DEFINE_integer("input", None, "Read so many batches of made-up samples instead.", lower_bound=1)
-_DIMENSIONS = flags.DEFINE_integer("dimensions", 1024, "moments: of an embedding.", lower_bound=1)
 
 WARM_UP = 3  # steps before the first that is timed
 MIB = 2**20
@@ -187,12 +179,12 @@ def _most_memory() -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def _combinations(config: ConfigDict) -> Iterator[ConfigDict]:
-    """The config at every combination of what the flags list; batches become those of all devices."""
+def _combinations(config: ConfigDict, args) -> Iterator[ConfigDict]:
+    """The config at every combination of what the options list; batches become those of all devices."""
     network = config.network
-    remats = [_truth(word) for word in _REMAT.value] or [network.remat]
-    batches = _whole("batch", _BATCH.value) or [None]
-    for batch, dtype, remat in itertools.product(batches, _DTYPE.value or [network.dtype], remats):
+    remats = [_truth(word) for word in args.remat] or [network.remat]
+    batches = _whole("batch", args.batch) or [None]
+    for batch, dtype, remat in itertools.product(batches, args.dtype or [network.dtype], remats):
         one = config.copy_and_resolve_references()  # ConfigDict(config) would share its sections
         one.network.update({"dtype": dtype, "remat": remat})
         for stage in (*one.train.values(), *one.finetune.values()):
@@ -208,35 +200,49 @@ def _truth(word: str) -> bool:
     return word == "true"
 
 
-def _whole(flag: str, words: list[str]) -> list[int]:
+def _whole(option: str, words: list[str]) -> list[int]:
     if bad := [word for word in words if not word.isdecimal() or int(word) < 1]:
-        raise ConfigError(f"--{flag}={bad[0]}; positive whole numbers are allowed.")
+        raise ConfigError(f"--{option}={bad[0]}; positive whole numbers are allowed.")
     return [int(word) for word in words]
 
 
-def _measured() -> pd.DataFrame:
-    if _MOMENTS.value:
-        return pd.DataFrame(moments(_whole("moments", _MOMENTS.value), _DIMENSIONS.value))
-    if not _CONFIG.value:
-        raise ConfigError("--config: a file of configs/ is needed, as configs/mets.py; only --moments goes without.")
-    every = list(_combinations(_CONFIG.value))
+def _measured(args) -> pd.DataFrame:
+    if args.moments:
+        return pd.DataFrame(moments(_whole("moments", args.moments), args.dimensions))
+    if not args.config:
+        raise ConfigError("--config: a notebook is needed, as mets; only --moments goes without.")
+    every = list(_combinations(notebooks.read(args.config, args.settings).config, args))
     names = list(schedule(every[0], checked(every[0])))
-    if _INPUT.value:
-        return pd.DataFrame([loaded(one, name, _INPUT.value) for name in names for one in every])
+    if args.input:
+        return pd.DataFrame([loaded(one, name, args.input) for name in names for one in every])
     pairs = progress(itertools.product(names, every), "compiling", len(names) * len(every))
     steps = [ready(one, name) for name, one in pairs]
     parts = [steps[i : i + len(every)] for i in range(0, len(steps), len(every))]
-    found = pd.DataFrame([row for part in parts for row in measured(part, _STEPS.value)])
+    found = pd.DataFrame([row for part in parts for row in measured(part, args.steps)])
     found["ratio"] = found["slices/s"] / found.groupby("stage")["slices/s"].transform("first")
     return found
 
 
-def main(_) -> None:
-    logging.set_verbosity(logging.WARNING)
+OPTIONS = {
+    "--config": {"help": "a notebook, perhaps with :tiny"},
+    "--dtype": {"type": comma_list, "default": [], "help": "types that networks compute in"},
+    "--remat": {"type": comma_list, "default": [], "help": "false, true or both"},
+    "--batch": {"type": comma_list, "default": [], "help": "slices a device; those of the config"},
+    "--steps": {"type": at_least_one, "default": 20, "help": "timed steps, whose median is shown"},
+    "--output": {"help": "write the table to this CSV file too"},
+    "--moments": {"type": comma_list, "default": [], "help": "moments of so many embeddings; ascending"},
+    "--input": {"type": at_least_one, "help": "read so many batches of made-up samples instead"},
+    "--dimensions": {"type": at_least_one, "default": 1024, "help": "moments: of an embedding"},
+}
+
+
+def main(arguments: list[str]) -> None:
+    args = parsed("training.py", __doc__, OPTIONS, arguments)
+    flags.FLAGS.mark_as_parsed()  # Grain asks absl for flags
     with reported():
-        found = _measured()
-        if _OUTPUT.value:
-            write_text(Path(_OUTPUT.value), found.to_csv(index=False))
+        found = _measured(args)
+        if args.output:
+            write_text(Path(args.output), found.to_csv(index=False))
     shown = Table(*found)
     for row in found.itertuples(index=False):
         shown.add_row(*(f"{x:,.4g}" if isinstance(x, float) else str(x) for x in row))
@@ -246,4 +252,4 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main(sys.argv[1:])

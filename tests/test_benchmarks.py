@@ -1,12 +1,14 @@
-"""Steps on paper: collectives read from compiled programs and from written lines, bytes that move; the launchers."""
+"""Steps on paper: collectives read from compiled programs and from written lines, bytes that move; and the commands."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import scaling
+import training
+from commands import symnorm
 from jax.sharding import NamedSharding, PartitionSpec
-from launching import _loaded, _own_flags, launch
 from roofline import Collective, batch_shapes, collectives, traffic
 
 from configs.base import base, finish
@@ -153,12 +155,6 @@ def quick_compiler():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture(scope="module")
-def scaling():
-    with _own_flags():
-        return _loaded("scaling")
-
-
 def small(**changes):
     config = finish(base(), "tiny")
     sizes = {"data.size": (16, 16), "unet.widths": (4,), "vae.widths": (4,)}
@@ -166,7 +162,7 @@ def small(**changes):
     return config
 
 
-def test_a_plan_takes_the_shapes_that_training_has(scaling):
+def test_a_plan_takes_the_shapes_that_training_has():
     config, mesh = small(**{"sharding.smallest": 64}), make_mesh(2)
     system = BUILD["symnorm"](config)
     found = scaling.plan(system, config, "vae", mesh, 8)
@@ -182,7 +178,7 @@ def test_a_plan_takes_the_shapes_that_training_has(scaling):
     assert scaling.held(found.state["params"]) == 4 * (alone - shared // 2)
 
 
-def test_replicas_exchange_their_gradients_and_what_the_loss_measures(quick_compiler, scaling):
+def test_replicas_exchange_their_gradients_and_what_the_loss_measures(quick_compiler):
     """The U-Net's gradients, the residual's two sums at each of 16 x 16 pixels, and the mean loss, in float32."""
     config, mesh = small(), make_mesh()
     found = scaling.plan(BUILD["symnorm"](config), config, "unet", mesh, 8)
@@ -192,7 +188,7 @@ def test_replicas_exchange_their_gradients_and_what_the_loss_measures(quick_comp
     assert 0 <= payload - expected <= 4 * 8  # and a scalar or two
 
 
-def test_times_on_paper_follow_the_slices(scaling):
+def test_times_on_paper_follow_the_slices():
     """Twice the slices: twice the arithmetic, the same exchange; links are hidden from where the roofs meet."""
     config, one = small(), make_mesh(1, jax.devices()[:1])
     system = BUILD["symnorm"](config)
@@ -209,7 +205,7 @@ def test_times_on_paper_follow_the_slices(scaling):
     assert many["links hidden from"] == pytest.approx(slices)
 
 
-def test_what_is_kept_is_what_the_backward_pass_reads_and_did_not_get_as_an_argument(scaling):
+def test_what_is_kept_is_what_the_backward_pass_reads_and_did_not_get_as_an_argument():
     """Of `exp(x @ w)` the `[3, 5]` result in float32; of a part that is computed again nothing but its arguments."""
     x, w = np.zeros((3, 4), np.float32), np.zeros((4, 5), np.float32)
     forward = lambda w: jnp.exp(x @ w).sum()  # noqa: E731
@@ -217,7 +213,7 @@ def test_what_is_kept_is_what_the_backward_pass_reads_and_did_not_get_as_an_argu
     assert (of(forward), of(jax.checkpoint(forward))) == (4 * 15, 0)
 
 
-def test_convolutions_are_counted_with_what_they_read_and_once(scaling):
+def test_convolutions_are_counted_with_what_they_read_and_once():
     """An image of 36 values to one of 36, that one to two others of which one is pooled; what loops is left out."""
     kernel, image = np.ones((3, 3, 1, 1), np.float32), np.zeros((1, 6, 6, 1), np.float32)
     numbers = ("NHWC", "HWIO", "NHWC")
@@ -232,7 +228,7 @@ def test_convolutions_are_counted_with_what_they_read_and_once(scaling):
     assert scaling.convolved(jax.make_jaxpr(forward)(image).jaxpr) == (4 * 3 * 36, 4 * 3 * 36)
 
 
-def test_what_waits_follows_the_volumes_the_dtype_and_remat(scaling):
+def test_what_waits_follows_the_volumes_the_dtype_and_remat():
     """The published encoder in small: `least` doubles with the batch and halves in bfloat16; remat keeps less."""
 
     def waiting(volumes, **changes):
@@ -250,7 +246,7 @@ def test_what_waits_follows_the_volumes_the_dtype_and_remat(scaling):
     assert waiting(2, remat=True)["MiB kept"] < one["MiB least"]
 
 
-def test_as_many_samples_fit_as_leave_the_reserve(scaling):
+def test_as_many_samples_fit_as_leave_the_reserve():
     """A chip of 1 MiB with a tenth in reserve, parameters, gradients and two moments of 10 KiB each, 3 KiB a sample."""
     of = lambda *values: jax.ShapeDtypeStruct(values, np.float32)  # noqa: E731
     alone = scaling.Plan(None, {"params": of(2560), "opt": (of(2560), of(2560))}, {})
@@ -259,24 +255,24 @@ def test_as_many_samples_fit_as_leave_the_reserve(scaling):
     assert fit == {"fit, least": int((0.9 * 1024 - 40) / 3), "fit, kept": 0}
 
 
-def test_the_scaling_launcher_prints_its_tables():
-    sizes = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--devices=2", "--batch=3", "--nocompile")
-    done = launch("scaling", "--config=configs/mets.py:tiny,dae", *sizes)
+def test_the_scaling_benchmark_prints_its_tables():
+    sizes = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--devices=2", "--batch=3", "--no-compile")
+    done = symnorm("--config=configs/mets.py:tiny,dae", *sizes, call=scaling.main)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| baseline")]
     assert [row[1] for row in rows] == ["3"] * 4  # a step on three chips
     assert [row[2] for row in rows[1:]] == ["TPU v5e", "H100 SXM", "H200 SXM"]
 
 
-def test_the_scaling_launcher_refuses_devices_it_cannot_have():
-    done = launch("scaling", "--config=configs/mets.py:tiny", "--devices=2", "--config.sharding.fsdp=3")
+def test_the_scaling_benchmark_refuses_devices_it_cannot_have():
+    done = symnorm("--config=configs/mets.py:tiny", "--devices=2", "--config.sharding.fsdp=3", call=scaling.main)
     assert done.returncode == 1 and done.stderr.startswith("error: sharding.fsdp=3")
 
 
-def test_the_training_launcher_measures_every_combination(quick_compiler, tmp_path):
+def test_the_training_benchmark_measures_every_combination(quick_compiler, tmp_path):
     """Two slices a device of two devices; a ratio of slices a second, and these from the seconds of a step."""
     flags = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--remat=false,true", "--steps=2", "--batch=2")
-    done = launch("training", "--config=configs/mets.py:tiny,dae", *flags, f"--output={tmp_path / 'csv'}")
+    done = symnorm("--config=configs/mets.py:tiny,dae", *flags, f"--output={tmp_path / 'csv'}", call=training.main)
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(tmp_path / "csv")
     assert found.stage.tolist() == ["baseline"] * 2 and found.remat.tolist() == [False, True]
@@ -290,14 +286,13 @@ def test_the_training_launcher_measures_every_combination(quick_compiler, tmp_pa
     ("flag", "said"),
     [("--remat=maybe", "--remat=maybe"), ("--batch=0", "--batch=0"), ("--dtype=float8", "network.dtype='float8'")],
 )
-def test_the_training_launcher_refuses_what_it_cannot_measure(flag, said):
-    done = launch("training", "--config=configs/mets.py:tiny", flag)
+def test_the_training_benchmark_refuses_what_it_cannot_measure(flag, said):
+    done = symnorm("--config=configs/mets.py:tiny", flag, call=training.main)
     assert done.returncode == 1 and done.stderr.startswith(f"error: {said}") and done.stderr.count("\n") == 1
 
 
 def test_drawn_embeddings_are_never_whole_and_stream_like_kept_ones():
-    with _own_flags():
-        drawn = _loaded("training").Drawn(300, 6)
+    drawn = training.Drawn(300, 6)
     blocks = [drawn[start : start + 64] for start in range(0, len(drawn), 64)]
     kept = np.concatenate(blocks)
     assert kept.shape == drawn.shape == (300, 6) and len(np.unique(kept)) == kept.size
@@ -307,9 +302,9 @@ def test_drawn_embeddings_are_never_whole_and_stream_like_kept_ones():
     assert int(streamed.n) == 300
 
 
-def test_the_training_launcher_reads_batches(tmp_path):
+def test_the_training_benchmark_reads_batches(tmp_path):
     flags = ("--config=configs/simclr.py:tiny", "--input=3", "--batch=2", "--config.data.threads=0")
-    done = launch("training", *flags, f"--output={tmp_path / 'csv'}")
+    done = symnorm(*flags, f"--output={tmp_path / 'csv'}", call=training.main)
     assert done.returncode == 0, done.stderr
     (row,) = pd.read_csv(tmp_path / "csv").itertuples()
     assert (row.stage, row.samples, row.threads) == ("pretrain", 2 * jax.device_count(), 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from launching import launch
+from commands import symnorm
 from layouts import write_table
 
 from configs.table import get_config
@@ -20,8 +20,8 @@ def settings(root, **changes):
 
 
 def command(root: Path, workdir: Path):
-    given = [f"--config.data.root={root}", f"--workdir={workdir}", "--config.data.workers=1", "--check_only"]
-    return launch("prepare", "--config=configs/table.py:tiny", *given)
+    given = [f"--config.data.root={root}", f"--workdir={workdir}", "--config.data.workers=1", "--scans-only"]
+    return symnorm("check", "--config=configs/table.py:tiny", *given)
 
 
 @pytest.fixture

@@ -1,44 +1,33 @@
 """Runs on clusters: what SLURM is asked for, what happens when time is short, and the commands for a TPU slice."""
 
-import io
 import os
 import pickle
 import shlex
 import signal
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
 from unittest import mock
 
-import launching
 import pytest
 import submitit
-from absl import flags
+from commands import symnorm
 
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.sweeps import slurm
+from symnorm_jax.sweeps.process import TRAIN
 from symnorm_jax.sweeps.slurm import Training
 
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-POD = launching.ROOT / "launch" / "tpu_pod.sh"
+POD = Path(__file__).parents[1] / "launch" / "tpu_pod.sh"
 SBATCH = """#!/bin/sh
 cat "$1" >> {folder}/scripts
 echo "Submitted batch job 77"
 """
 
 
-def slurm_launcher(*arguments):
-    """launch/slurm.py in this process: exit status, and what it printed."""
-    argv, out, err, status = ["launch/slurm.py", *arguments], io.StringIO(), io.StringIO(), 0
-    quiet = mock.patch("jax.config.update")
-    with launching._own_flags(), quiet, chdir(launching.ROOT), redirect_stdout(out), redirect_stderr(err):
-        module = launching._loaded("slurm")
-        try:
-            module.main(flags.FLAGS(argv, known_only=True))
-        except SystemExit as end:
-            status = 1
-            err.write(str(end.code))
-    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+def job(*arguments):
+    with mock.patch("jax.config.update"):
+        return symnorm("study", "job", *arguments)
 
 
 def checked_by_bash(text):
@@ -184,23 +173,23 @@ class TestTraining:
         assert mock.call(77.0) in slept.mock_calls
 
 
-class TestLauncher:
+class TestCommand:
     def test_a_dry_run_shows_the_script_and_the_command_of_every_task(self):
-        given = ["--config=configs/mets.py", "--config.data.root=/a b", "--slurm=partition=gpu,time=30", "--dry_run"]
-        done = slurm_launcher(*given, "--nodes=2", "--gpus=4", "--workdir=/shared/runs/mets")
+        given = ["--config=mets", "--config.data.root=/a b", "--slurm=partition=gpu,time=30", "--dry_run"]
+        done = job(*given, "--nodes=2", "--gpus=4", "--workdir=/shared/runs/mets")
         asked = options(checked_by_bash(done.stdout))
         assert (asked["nodes"], asked["ntasks-per-node"], asked["gpus-per-node"]) == ("2", "4", "4")
         command = shlex.split(done.stdout.splitlines()[-1].partition(": ")[2])
-        assert command[1].endswith("launch/train.py")
-        assert command[2:] == [*given[:2], "--workdir=/shared/runs/mets", "--pod"]
+        assert command[: len(TRAIN)] == TRAIN
+        assert command[len(TRAIN) :] == [*given[:2], "--workdir=/shared/runs/mets", "--pod"]
 
     def test_on_one_node_a_single_process_has_every_gpu_and_no_pod(self):
-        done = slurm_launcher("--config=configs/mets.py", "--gpus=8", "--dry_run")
+        done = job("--config=configs/mets.py", "--gpus=8", "--dry_run")
         assert options(done.stdout)["ntasks-per-node"] == "1" and "--pod" not in done.stdout
 
     def test_it_submits_and_tells_the_job(self, cluster):
         logs = cluster / "logs"
-        done = slurm_launcher("--config=configs/mets.py:tiny", f"--logs={logs}")
+        done = job("--config=configs/mets.py:tiny", f"--logs={logs}")
         assert done.returncode == 0 and done.stdout == f"job 77, logs: {logs}\n"
         assert "requeue" in options((cluster / "scripts").read_text())
 
@@ -209,11 +198,10 @@ class TestLauncher:
         [
             ("--config.mask.kind=checkers", "mask.kind='checkers'; one of"),
             ("--config.seed=0,1", "--config.seed=0,1"),
-            ("--node=2", "'--node=2' is no setting"),
         ],
     )
     def test_what_training_would_refuse_is_refused_before_the_queue(self, argument, message):
-        done = slurm_launcher("--config=configs/mets.py", argument, "--dry_run")
+        done = job("--config=configs/mets.py", argument, "--dry_run")
         assert done.returncode == 1 and message in done.stderr and "#SBATCH" not in done.stdout
 
 

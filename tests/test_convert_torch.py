@@ -8,23 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from launching import _loaded, _own_flags, launch
+from commands import symnorm
 from test_end_to_end import config_of
 from test_resnet3d import NARROW, SIZES, error, golden, monai, quick_compilation, volumes  # noqa: F401
 from test_torch_checkpoint import FOUR, released, rename, simclr, write
 
+from symnorm_jax.convert import simclr as simclr_converter
+from symnorm_jax.convert.simclr import convert
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.models.resnet3d import Projector, ResNet3D
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import restored
 
 ENCODER, PROJECTOR = ResNet3D(widths=NARROW), Projector(hidden=6, out=5)
-
-
-@pytest.fixture(scope="module")
-def launcher():
-    with _own_flags():
-        return _loaded("convert_torch")
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +43,10 @@ def features(variables: dict, encoder: ResNet3D, size: tuple[int, ...]) -> np.nd
     return np.asarray(jax.jit(lambda net, x: encoder.apply(net, x, train=False))(net, volumes(size)))
 
 
-def test_converted_weights_give_the_features_of_the_original(tmp_path, launcher, config):
+def test_converted_weights_give_the_features_of_the_original(tmp_path, config):
     """From a file in the release's layout to a checkpoint, and from that to what MONAI gave."""
     state = simclr(ENCODER, (6, 5))
-    origin = launcher.convert(write(tmp_path / "a.tar", released(state)), tmp_path / "run", config)
+    origin = convert(write(tmp_path / "a.tar", released(state)), tmp_path / "run", config)
     assert json.loads((tmp_path / "run" / "origin.json").read_text()) == origin
     assert origin["released"] is False and len(origin["left_out"]) == 20 and origin["arrays"] == len(state) - 20
     variables = taken_up(tmp_path / "run", config)
@@ -62,7 +58,7 @@ def test_converted_weights_give_the_features_of_the_original(tmp_path, launcher,
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
-def test_what_torch_wrote_is_converted(tmp_path, launcher, config):
+def test_what_torch_wrote_is_converted(tmp_path, config):
     encoder = monai(NARROW)
     import torch
 
@@ -73,7 +69,7 @@ def test_what_torch_wrote_is_converted(tmp_path, launcher, config):
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-4).state_dict()
     checkpoint = {"epoch": 3, "model_state_dict": net.state_dict(), "optimizer_state_dict": optimizer}
     torch.save(checkpoint, tmp_path / "a.tar")
-    launcher.convert(tmp_path / "a.tar", tmp_path / "run", config)
+    convert(tmp_path / "a.tar", tmp_path / "run", config)
     variables = taken_up(tmp_path / "run", config)
     with torch.no_grad():
         expected = encoder(torch.from_numpy(volumes(SIZES[1]).transpose(0, 4, 3, 2, 1).copy()))
@@ -84,7 +80,7 @@ def test_what_torch_wrote_is_converted(tmp_path, launcher, config):
     assert error({"projected": ours}, {"projected": projected}) < 1e-4
 
 
-def test_a_network_that_the_release_lacks_is_as_a_run_begins_it(tmp_path, launcher, config, monkeypatch):
+def test_a_network_that_the_release_lacks_is_as_a_run_begins_it(tmp_path, config, monkeypatch):
     """Here one with parameters alone and one with statistics, beside those of the system."""
     plain = BUILD["simclr"](config)
 
@@ -97,9 +93,9 @@ def test_a_network_that_the_release_lacks_is_as_a_run_begins_it(tmp_path, launch
         }
 
     wider = plain._replace(init=init)
-    monkeypatch.setitem(launcher.BUILD, "simclr", lambda config: wider)
+    monkeypatch.setitem(simclr_converter.BUILD, "simclr", lambda config: wider)
     path = write(tmp_path / "a.tar", released(simclr(ENCODER, (6, 5))))
-    origin = launcher.convert(path, tmp_path / "run", config)
+    origin = convert(path, tmp_path / "run", config)
     variables, drawn = taken_up(tmp_path / "run", config, wider), jax.random.normal(jax.random.key(config.seed), (3,))
     assert "extra" in origin["fresh"] and not {"encoder", "projector"} & set(origin["fresh"])
     np.testing.assert_array_equal(variables["params"]["extra"]["out"]["kernel"], drawn)
@@ -124,35 +120,35 @@ KEY = "module.encoder.layer2.0.downsample.0.bias"
         (lambda state: state.update({KEY: np.full(8, np.nan, np.float32)}), rf"{KEY} holds values that are not finite"),
     ],
 )
-def test_other_weights_are_refused(tmp_path, launcher, config, change, sentence):
+def test_other_weights_are_refused(tmp_path, config, change, sentence):
     state = simclr(ENCODER, (6, 5))
     change(state)
     with pytest.raises(InputError, match=rf"a\.tar: .*{sentence}"):
-        launcher.convert(write(tmp_path / "a.tar", released(state)), tmp_path / "run", config)
+        convert(write(tmp_path / "a.tar", released(state)), tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("changes", [{"system": "symnorm"}, {"resnet.norm": "group"}])
-def test_networks_that_the_release_cannot_fill_are_refused(tmp_path, launcher, changes):
+def test_networks_that_the_release_cannot_fill_are_refused(tmp_path, changes):
     config = config_of("simclr", "full")
     config.update_from_flattened_dict(changes)
     with pytest.raises(ConfigError, match="system=.* with resnet.norm=.*; the release is of 'simclr' with 'batch'"):
-        launcher.convert(tmp_path / "a.tar", tmp_path / "run", config)
+        convert(tmp_path / "a.tar", tmp_path / "run", config)
 
 
-def test_only_a_checkpoint_that_was_cut_off_is_written_over(tmp_path, launcher, config):
+def test_only_a_checkpoint_that_was_cut_off_is_written_over(tmp_path, config):
     path = write(tmp_path / "a.tar", released(simclr(ENCODER, (6, 5))))
     (tmp_path / "run" / "pretrain" / "ckpt" / "0" / "variables").mkdir(parents=True)
-    launcher.convert(path, tmp_path / "run", config)
+    convert(path, tmp_path / "run", config)
     assert taken_up(tmp_path / "run", config)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "overrides.json").write_text("{}")  # a run that has not come to a checkpoint
     for folder in ("run", "other"):
         with pytest.raises(RunError, match="has weights or a run already; another folder is needed"):
-            launcher.convert(path, tmp_path / folder, config)
+            convert(path, tmp_path / folder, config)
     assert (tmp_path / "other" / "overrides.json").read_text() == "{}"
     with pytest.raises(RunError, match="is a file; a folder is needed"):
-        launcher.convert(path, path, config)
+        convert(path, path, config)
 
 
 def test_the_command_converts_a_file_of_the_released_size(tmp_path):
@@ -163,7 +159,7 @@ def test_the_command_converts_a_file_of_the_released_size(tmp_path):
     state = simclr(ResNet3D(), (512, 64))
     halves = {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in state.items()}
     path = write(tmp_path / "a.tar", released(halves))
-    done = launch("convert_torch", f"--input={path}", f"--output={tmp_path / 'run'}")
+    done = symnorm("convert", f"--input={path}", f"--output={tmp_path / 'run'}")
     assert (
         done.returncode == 0 and "105 arrays of a file of sha256 " in done.stdout and "not the release" in done.stdout
     )
@@ -178,7 +174,7 @@ def test_the_command_converts_a_file_of_the_released_size(tmp_path):
 
 def test_the_command_ends_with_a_sentence(tmp_path):
     path = write(tmp_path / "a.tar", released({"module.encoder.conv1.weight": FOUR}))
-    done = launch("convert_torch", f"--input={path}", f"--output={tmp_path / 'run'}")
+    done = symnorm("convert", f"--input={path}", f"--output={tmp_path / 'run'}")
     assert (
         done.returncode == 1
         and done.stderr.startswith(f"error: {path}: module.encoder.")

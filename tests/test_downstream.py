@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from launching import launch
+from commands import symnorm
 from layouts import write_ixi
 from ml_collections import ConfigDict
 from sklearn.linear_model import Ridge
@@ -15,7 +15,8 @@ from test_prediction import AGE, SEX, config_of, table
 
 from symnorm_jax.compare import downstream
 from symnorm_jax.downstream import morphometry, probe
-from symnorm_jax.downstream.protocol import Outcome, target_settings, with_settings
+from symnorm_jax.downstream.asked import target_settings
+from symnorm_jax.downstream.protocol import Outcome, with_settings
 from symnorm_jax.errors import ConfigError, RunError
 
 
@@ -136,7 +137,7 @@ def test_a_run_with_a_target_ends_in_a_report_of_it(settings, release, tmp_path)
     """One site is kept for testing and judged apart; whoever was taught a target is no start for another."""
     run = tmp_path / "cnn"
     command = ["--config=configs/simclr.py:tiny,cnn", *settings, "--config.target.column=age"]
-    assert launch("train", *command, "--config.data.held_out=site=IOP", f"--workdir={run}").returncode == 0
+    assert symnorm("train", *command, "--config.data.held_out=site=IOP", f"--workdir={run}").returncode == 0
     rows, told = (pd.read_csv(run / name) for name in ("manifest.csv", "predictions.csv"))
     assert set(rows.split[rows.site == "IOP"]) == {"test"} and {"train", "val"} < set(rows.split[rows.site != "IOP"])
     told = told.merge(rows[["patient", "site"]])
@@ -154,22 +155,22 @@ def test_a_run_with_a_target_ends_in_a_report_of_it(settings, release, tmp_path)
     listed = [f"IXI-T1/{name}-T1.nii.gz,{name[:6]},DLMUSE/{name}-T1_DLMUSE.nii.gz" for name in names_of(release)]
     (release / "heads.csv").write_text("\n".join(["path,patient,brain_path", *listed]) + "\n")
     embedded = [f"--run={run}", f"--input={release / 'heads.csv'}", f"--output={tmp_path / 'z.csv'}"]
-    assert launch("embed", *embedded).returncode == 0
+    assert symnorm("score", *embedded).returncode == 0
     again = told.merge(pd.read_csv(tmp_path / "z.csv"), on="patient", suffixes=("", "_again"))
     assert len(again) == len(told)
     np.testing.assert_allclose(again.predicted_again, again.predicted, rtol=1e-3)
     start = [f"--config.init_from={run}", "--config.finetune.kind=finetune", f"--workdir={tmp_path / 'more'}"]
-    again = launch("train", *command, *start)
+    again = symnorm("train", *command, *start)
     assert again.returncode == 1 and "was taught a target; start from the run before it" in again.stderr
 
 
 def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     """Probed, fine-tuned and beside two networks from scratch; again, and nothing is trained again."""
     size = "--config=configs/simclr.py:tiny"
-    assert launch("train", size, *settings, f"--workdir={tmp_path / 'simclr'}").returncode == 0
-    command = ["downstream", f"--runs={tmp_path / 'simclr'}", f"--output={tmp_path / 'down'}"]
+    assert symnorm("train", size, *settings, f"--workdir={tmp_path / 'simclr'}").returncode == 0
+    command = ["study", "downstream", f"--runs={tmp_path / 'simclr'}", f"--output={tmp_path / 'down'}"]
     command += ["--targets=age", "--fractions=0.5,1", "--finetune=1", "--seeds=1", "--draws=2"]
-    assert launch(*command).returncode == 0
+    assert symnorm(*command).returncode == 0
     lines = json.loads((tmp_path / "down" / "age.json").read_text())
     names = [(line["method"], line["how"], line["seeds"]) for line in lines if line["fraction"] == 1]
     rulers = [("brain size", "ruler", 1), ("brain size and fluid", "ruler", 1)]
@@ -183,7 +184,7 @@ def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     value = next(line["mean_absolute_error"]["value"] for line in lines if line["how"] == "fine-tuned")
     assert value == pytest.approx((test.predicted - test.target).abs().mean(), abs=1e-5)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
-    assert launch(*command).returncode == 0
+    assert symnorm(*command).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
     assert not any((tmp_path / "down" / "age").glob("*/finetune/ckpt"))
     other = shutil.copytree(tmp_path / "simclr", tmp_path / "other")
@@ -195,5 +196,5 @@ def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
         ([f"--output={other / 'manifest.csv'}"], "is a file; a folder is needed"),
         ([f"--runs={tmp_path / 'simclr'},{other}"], f"{other}: its people, their splits, labels or age are not those"),
     ):
-        refused = launch(*command, *changed)
+        refused = symnorm(*command, *changed)
         assert refused.returncode == 1 and sentence in refused.stderr and "Traceback" not in refused.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from launching import launch
+from commands import symnorm
 from layouts import write_ixi, write_lesion_masks, write_lgg, write_table
 
 from symnorm_jax.data import manifest
@@ -187,7 +187,7 @@ def command(*arguments) -> subprocess.CompletedProcess:
 )
 def test_the_launcher_refuses_in_one_sentence(arguments, sentence, tmp_path):
     fill = [argument.format(empty=tmp_path) for argument in arguments]
-    done = launch("train", *fill, f"--workdir={tmp_path / 'run'}", f"--config.data.store={tmp_path / 'store'}")
+    done = symnorm("train", *fill, f"--workdir={tmp_path / 'run'}", f"--config.data.store={tmp_path / 'store'}")
     assert done.returncode != 0
     assert re.search(sentence.format(empty=tmp_path), done.stderr) and "Traceback" not in done.stderr
 
@@ -210,7 +210,7 @@ def test_the_launcher_refuses_to_train_on_a_leak(tmp_path):
         CENTRED,
         "--config.data.workers=1",
     ]
-    done = launch("train", "--config=configs/table.py:tiny", *given)
+    done = symnorm("train", "--config=configs/table.py:tiny", *given)
     assert done.returncode == 1 and "error: source file with SHA-256" in done.stderr
     assert not (tmp_path / "run" / "manifest.csv").exists() and not (tmp_path / "run" / "unet").exists()
 

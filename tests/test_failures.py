@@ -21,7 +21,7 @@ from pathlib import Path
 import chaos
 import numpy as np
 import pytest
-from launching import launch
+from commands import symnorm
 from test_training import batches, config, line_fitter, values
 
 from symnorm_jax.data import store
@@ -145,14 +145,14 @@ def test_a_disk_that_is_full_of_slices(disk, tmp_path):
     """In processes of their own the scans are prepared; what one of them says comes through."""
     fill(disk, free=300_000)
     given = [*DEMO, f"--config.data.store={disk / 'store'}", f"--workdir={tmp_path / 'run'}"]
-    done = launch("prepare", *given, "--config.data.workers=2")
+    done = symnorm("check", *given, "--config.data.workers=2")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(f"^error: {disk}/store/[0-9a-f]+.(array_record|json): No space left on device;", done.stderr, re.M)
     assert list((disk / "store").glob("*.json")) and not (tmp_path / "run" / "manifest.csv").exists()
     (disk / "ballast").unlink()
-    assert launch("prepare", *given).returncode == 0
+    assert symnorm("check", *given).returncode == 0
     elsewhere = [*DEMO, f"--config.data.store={tmp_path / 'store'}", f"--workdir={tmp_path / 'other'}"]
-    assert launch("prepare", *elsewhere).returncode == 0
+    assert symnorm("check", *elsewhere).returncode == 0
     assert (tmp_path / "run" / "manifest.csv").read_bytes() == (tmp_path / "other" / "manifest.csv").read_bytes()
     stored = [{path.name for path in (folder / "store").iterdir()} for folder in (disk, tmp_path)]
     assert stored[0] == stored[1]
@@ -164,7 +164,7 @@ def test_a_run_directory_that_is_read_only(disk, whole):
     mount(disk, "remount,ro")
     said = sentence_of(trained, workdir)
     assert re.match(f"error: {workdir}/first/.*: Read-only file system;", said)
-    done = launch("train", *DEMO, f"--workdir={workdir}")
+    done = symnorm("train", *DEMO, f"--workdir={workdir}")
     goes_on = "what is finished stays, and the same command goes on from it.\n"
     assert done.returncode == 1 and done.stderr == f"error: {workdir}/.lock: Read-only file system; {goes_on}"
     mount(disk, "remount,rw")
@@ -229,7 +229,7 @@ def workers_of(leader: int) -> list[int]:
 
 def test_a_second_process_is_refused_and_the_lock_of_a_killed_one_is_free_though_its_workers_live(tmp_path):
     with holding(tmp_path / "run") as first:
-        done = launch("train", *DEMO, f"--workdir={tmp_path / 'run'}")
+        done = symnorm("train", *DEMO, f"--workdir={tmp_path / 'run'}")
         expected = f"error: {tmp_path}/run is in use by another process; wait for its end, or choose another --workdir."
         assert done.returncode == 1 and done.stderr.strip() == expected
         assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / ".lock"]

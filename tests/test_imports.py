@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
 ROOMS = (
     ("errors", "files", "geometry", "settings"),
-    ("hosts",),
+    ("hosts", "notebooks"),
     ("progress", "rundir", "lineage", "masking", "losses"),
     ("statistics",),
     ("data.registration",),

@@ -1,18 +1,18 @@
 """Maps carried back lie on the voxels of the scan, and in files that no name can lead astray."""
 
-import importlib.util
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from absl import flags
+from commands import symnorm
 from layouts import write_table
 from scipy.spatial.transform import Rotation
 
 from configs.base import base
 from configs.table import get_config
+from symnorm_jax.cli.maps import carry
 from symnorm_jax.data import manifest, samples
 from symnorm_jax.data.midline import Midline
 from symnorm_jax.data.phantom import people
@@ -23,20 +23,7 @@ from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
 from symnorm_jax.scoring import native
 
-ROOT = Path(__file__).parents[1]
 STORED = "LSA"  # how the scans' axes are stored
-
-
-@pytest.fixture(scope="module")
-def carry():
-    """`carry` of the launcher; its flags are taken away again, for launchers share names of flags."""
-    known = set(flags.FLAGS)
-    spec = importlib.util.spec_from_file_location("maps", ROOT / "launch" / "maps.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module.carry
-    for name in set(flags.FLAGS) - known:
-        delattr(flags.FLAGS, name)
 
 
 def store_otherwise(folder: Path) -> None:
@@ -71,8 +58,9 @@ def workdir(tmp_path_factory) -> Path:
     return run.workdir
 
 
-def test_maps_lie_on_the_voxels_of_the_scan_as_it_is_stored(workdir, carry, tmp_path):
-    count = carry(workdir, tmp_path / "out", None)
+def test_maps_lie_on_the_voxels_of_the_scan_as_it_is_stored(workdir, tmp_path):
+    done = symnorm("score", f"--run={workdir}", "--maps", "-o", str(tmp_path / "out"))
+    count = int(done.stdout.splitlines()[-1].removeprefix(f"{tmp_path / 'out'}: ").removesuffix(" maps"))
     listed = pd.read_csv(tmp_path / "out" / "maps.csv", keep_default_na=False)
     judged = manifest.read_manifest(workdir / "manifest.csv").query("split in ('test', 'unlabelled')").patient.unique()
     assert count == len(listed) == len(judged) and set(listed.patient) == set(judged)
@@ -93,7 +81,7 @@ def test_maps_lie_on_the_voxels_of_the_scan_as_it_is_stored(workdir, carry, tmp_
         assert map_.get_data_dtype() == np.float32
 
 
-def test_no_name_leads_out_of_the_folder_or_overwrites_another(workdir, carry, tmp_path):
+def test_no_name_leads_out_of_the_folder_or_overwrites_another(workdir, tmp_path):
     carry(workdir, tmp_path / "deep" / "out", ["../../evil", ".._.._evil"])
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"maps.csv", "__.._evil_map.nii.gz", "__.._evil-2_map.nii.gz"}
@@ -108,7 +96,7 @@ def test_file_names_hold_nothing_but_plain_letters():
     assert names.tolist() == ["a_b_c", "a_b_c-2", "A_B_c-3", "x_y", "x_y-2", "_", "_" * native.LONGEST, "_-2"]
 
 
-def test_a_map_that_cannot_be_had_is_refused_in_a_sentence(workdir, carry, tmp_path):
+def test_a_map_that_cannot_be_had_is_refused_in_a_sentence(workdir, tmp_path):
     with pytest.raises(RunError, match="--patients='nobody': no map of that patient"):
         carry(workdir, tmp_path / "out", ["nobody"])
     with pytest.raises(RunError, match="holds no run"):
@@ -118,7 +106,7 @@ def test_a_map_that_cannot_be_had_is_refused_in_a_sentence(workdir, carry, tmp_p
         carry(workdir, tmp_path / "file", None)
 
 
-def test_a_scan_that_has_changed_since_is_refused(workdir, carry, tmp_path):
+def test_a_scan_that_has_changed_since_is_refused(workdir, tmp_path):
     image = workdir.parent / "table" / "t1" / "1.nii.gz"
     before = image.read_bytes()
     nib.save(nib.Nifti1Image(np.random.default_rng(0).random((32, 32, 32)), nib.load(image).affine), image)

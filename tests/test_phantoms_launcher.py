@@ -1,12 +1,10 @@
 import csv
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import launch
+from commands import symnorm
 from scipy import ndimage
 
 from symnorm_jax.data.phantom import layouts
@@ -17,7 +15,6 @@ from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import mirror
 
 SPACING = 8.0
-REPOSITORY = Path(__file__).parents[1]
 
 
 def write(layout, root, people=8, seed=0, workers=1):
@@ -240,9 +237,9 @@ class TestWriting:
                 write("adni", root)
         assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
-    def test_the_launcher_writes_the_same_files_in_parallel(self, written, tmp_path):
-        command = [sys.executable, "launch/phantoms.py", "--layout=brats", f"--output={tmp_path / 'new'}", "--people=8"]
-        done = subprocess.run([*command, f"--spacing={SPACING}"], cwd=REPOSITORY, capture_output=True, text=True)
+    def test_the_command_writes_the_same_files_in_parallel(self, written, tmp_path):
+        given = ["--layout=brats", f"--output={tmp_path / 'new'}", "--people=8", f"--spacing={SPACING}"]
+        done = symnorm("phantom", *given)
         assert done.returncode == 0 and f"{tmp_path / 'new' / 'BraTS-Africa'}: 8 people" in done.stdout
         here, there = brats.records(str(tmp_path)), brats.records(str(written["brats"]))
         assert len(here) == len(there) == 8
@@ -250,8 +247,8 @@ class TestWriting:
             np.testing.assert_allclose(one.load().voxels, other.load().voxels, rtol=1e-4, atol=0.01)
             np.testing.assert_array_equal(one.load().lesion, other.load().lesion)
 
-    def test_the_launcher_refuses_in_one_sentence(self, tmp_path):
+    def test_the_command_refuses_in_one_sentence(self, tmp_path):
         (tmp_path / "mine.txt").write_text("mine")
-        done = launch("phantoms", "--layout=adni", f"--output={tmp_path}")
+        done = symnorm("phantom", "--layout=adni", f"--output={tmp_path}")
         assert done.returncode == 1 and "Traceback" not in done.stderr
         assert re.search("error: .*: is there and not empty", done.stderr)

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from commands import symnorm
 from jax.experimental.compilation_cache import compilation_cache
-from launching import launch
 from layouts import write_table
 from PIL import Image
 
@@ -85,7 +85,14 @@ def test_the_manifest_does_not_depend_on_the_number_of_workers(tmp_path, compila
 
 def begin_command(folder: Path) -> list[str]:
     given = PHANTOMS | {"data.store": folder / "store", "data.workers": 2, "data.midline": "centred"}
-    command = [sys.executable, "launch/prepare.py", "--config=configs/demo.py:tiny", f"--workdir={folder / 'run'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "symnorm_jax.cli",
+        "check",
+        "--config=configs/demo.py:tiny",
+        f"--workdir={folder / 'run'}",
+    ]
     return command + [f"--config.{key}={value}" for key, value in given.items()]
 
 
@@ -123,7 +130,7 @@ def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path):
     finished = kill_midway(tmp_path)
     people = PHANTOMS["data.options.healthy"] + PHANTOMS["data.options.patients"]
     assert 2 <= len(finished) // 2 < people and not (tmp_path / "run" / "manifest.csv").exists()
-    done = launch("prepare", *begin_command(tmp_path)[2:])
+    done = symnorm(*begin_command(tmp_path)[3:])
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     whole = run_of(demo, tmp_path / "whole" / "run", **PHANTOMS)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
-from launching import _loaded, _own_flags
 from test_models import equations, kept
 
+from symnorm_jax.convert.simclr import torch_name
 from symnorm_jax.errors import InputError
 from symnorm_jax.files import load_arrays, save_arrays
 from symnorm_jax.models.resnet3d import BatchNorm, Projector, ResNet3D
@@ -35,10 +35,6 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-with _own_flags():
-    torch_name = _loaded("convert_torch").torch_name
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from launching import _loaded, _own_flags
 from ml_collections import ConfigDict
 from test_end_to_end import config_of
 from test_torch_checkpoint import released, simclr, write
 
 from symnorm_jax import lineage
+from symnorm_jax.cli import convert as cli_convert
+from symnorm_jax.convert.simclr import LEARNED_FROM, RELEASED, convert, shared_settings
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
@@ -28,22 +29,16 @@ PHANTOMS = {"healthy": 14, "patients": 8, "contrast": "t1", "spacing": 6.0}
 
 
 @pytest.fixture(scope="module")
-def launcher():
-    with _own_flags():
-        return _loaded("convert_torch")
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("converted")
 
 
 @pytest.fixture(scope="module")
-def weights(folder, launcher):
+def weights(folder):
     """A folder of converted weights, of a file in the release's layout."""
     path, config = write(folder / "a.tar", released(simclr(ENCODER, (8, 4)))), config_of("simclr")
     config.update_from_flattened_dict(VOLUMES)
-    launcher.convert(path, folder / "weights", config)
+    convert(path, folder / "weights", config)
     return folder / "weights"
 
 
@@ -105,8 +100,8 @@ def test_it_says_that_leakage_cannot_be_audited(run, weights):
         assert "cannot be audited" in (run.workdir / name).read_text()
 
 
-def test_what_is_said_of_the_release_names_its_scans(tmp_path, launcher):
-    origin = {"sha256": launcher.RELEASED, "released": True, "learned_from": launcher.LEARNED_FROM[True]}
+def test_what_is_said_of_the_release_names_its_scans(tmp_path):
+    origin = {"sha256": RELEASED, "released": True, "learned_from": LEARNED_FROM[True]}
     write_json(tmp_path / "origin.json", origin)
     with mock.patch.object(lineage.logging, "warning") as warned:
         lineage.note_unaudited(str(tmp_path), tmp_path)
@@ -150,11 +145,11 @@ def test_a_folder_that_is_neither_run_nor_weights_is_refused(tmp_path):
             (tmp_path / name).unlink()
 
 
-def test_the_released_size_starts_from_what_the_launcher_writes(tmp_path, launcher):
+def test_the_released_size_starts_from_what_the_command_writes(tmp_path):
     full, config = config_of("simclr", "full"), config_of("simclr", "released")
-    assert config.init_from == "runs/neuro_simclr" and f"--output={config.init_from}\n" in launcher.__doc__
+    assert config.init_from == "runs/neuro_simclr" and f"--output={config.init_from}\n" in cli_convert.__doc__
     config.init_from = str(tmp_path)
-    write_config(tmp_path, launcher.shared_settings(full, BUILD["simclr"](full)))
+    write_config(tmp_path, shared_settings(full, BUILD["simclr"](full)))
     (tmp_path / "origin.json").write_text("{}")
     check(config)
     assert schedule(config, BUILD["simclr"](config)) == {} and config.finetune.kind == "gaussian"

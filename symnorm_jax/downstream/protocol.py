@@ -1,4 +1,4 @@
-"""What is tried downstream of pre-training: probes, fine-tuning, training from scratch, and what a ruler tells.
+"""What is tried downstream of pre-training: probes, fine-tuning, training from scratch, and measures by ruler.
 
 Every method predicts the same test people, from as many labelled people drawn by the same seeds. Fewer of them are
 always among more.
@@ -7,48 +7,34 @@ always among more.
 import json
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from symnorm_jax import notebooks
 from symnorm_jax.checks import checked
 from symnorm_jax.compare.downstream import Outcome
 from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.downstream import morphometry, probe
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.files import load_arrays, write_text
+from symnorm_jax.files import load_arrays, read_json, write_text
 from symnorm_jax.progress import progress
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import claimed, open_run, read_config
 from symnorm_jax.scoring.predictions import SAME, known_rows
+from symnorm_jax.settings import flat
 from symnorm_jax.systems.encoder import FINETUNE
 
 PRETRAINED = ("simclr", "mae")  # systems that are worth fine-tuning: the untrained one is `supervised`
-SCRATCH = {  # what is trained with labels alone
-    "supervised": {"system": "supervised", "encoder": "resnet"},
-    "cnn": {"system": "supervised", "encoder": "cnn"},
-}
+SCRATCH = ("supervised", "cnn")  # presets of what is trained with labels alone
 LEAST = 2  # people to learn from
 
 
-def target_settings(text: str) -> dict[str, str]:
-    """The section `target` for `age`, a number, or `sex=F`, a class.
-
-    Raises ConfigError for anything else, and for a column that cannot name a file.
-    """
-    column, is_class, positive = text.partition("=")
-    if not column or (is_class and not positive) or Path(column).name != column:
-        raise ConfigError(f"--targets={text}: a column, as age, or a column and its class, as sex=F, is allowed.")
-    kind = "class" if is_class else "number"
-    return {"target.column": column, "target.kind": kind, "target.positive": positive}
-
-
 def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
-    """Another config with some values changed; the splits stay what they are.
+    """Copy a config with some values changed; the splits stay what they are.
 
     Raises RunError for a config that lacks one of them.
     """
@@ -61,8 +47,23 @@ def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
     return changed.lock()
 
 
+def rival_config(run: Path, preset: str) -> ConfigDict:
+    """Read the notebook of a run with another preset, and give the keys that both have the values of the run.
+
+    Raises RunError for a run that does not say which notebook it was begun with.
+    """
+    begun, own = read_json(run / "overrides.json").get("config"), flat(read_config(run))
+    if not begun:
+        raise RunError(f"{run}: its overrides.json names no notebook; begin it with `symnorm train`.")
+    path, _, size = begun.partition(":")
+    config = notebooks.read(f"{path}:{size.partition(',')[0] or 'full'},{preset}").config
+    shared = own.keys() & flat(config).keys() - {"system", "encoder"}
+    config.update_from_flattened_dict({key: own[key] for key in shared})
+    return config
+
+
 def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:
-    """How many of a run's training people, of those whose target is known, make each fraction."""
+    """Count how many of a run's training people, of those whose target is known, make each fraction."""
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
     people = targets.training_rows(rows, config).patient.nunique()
     for split in manifest.SPLITS[1:]:
@@ -73,13 +74,13 @@ def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:
 
 
 def probes(run: Path, target: dict, shares: dict[float, int], draws: int) -> Iterator[Outcome]:
-    """Linear probes of a run's embeddings."""
+    """Probe a run's embeddings by linear models."""
     features = {split: load_arrays(run / "embeddings" / f"{split}.npz", "index", "z") for split in manifest.SPLITS}
     yield from _probed(run.name, "probe", run, features, target, shares, draws)
 
 
 def rulers(run: Path, target: dict, shares: dict[float, int], draws: int) -> Iterator[Outcome]:
-    """The same of what can be measured without a network: size of the brain, and its share of fluid beside it."""
+    """Probe what needs no network: the size of the brain, and its share of fluid beside it."""
     config, rows = read_config(run), manifest.read_manifest(run / "manifest.csv")
     size, both = {}, {}
     for split in manifest.SPLITS:
@@ -90,6 +91,30 @@ def rulers(run: Path, target: dict, shares: dict[float, int], draws: int) -> Ite
         both[split] = {"index": arrays["index"], "z": np.column_stack([x, arrays["score.trivial_fluid"]])}
     yield from _probed("brain size", "ruler", run, size, target, shares, draws)
     yield from _probed("brain size and fluid", "ruler", run, both, target, shares, draws)
+
+
+def trainings(runs: list[Path], target: dict, shares: dict[float, int], seeds: int, folder: Path) -> Iterator[Outcome]:
+    """Fine-tune runs and train rivals from scratch on each share, dearest last, `seeds` times each.
+
+    Every config is checked before the first is trained. Raises ConfigError for one that is not allowed.
+    """
+    tuned = [run for run in runs if read_config(run).system in PRETRAINED]
+    kinds = [(run.name, "fine-tuned", run, {"init_from": str(run), "finetune.kind": FINETUNE}) for run in tuned]
+    kinds += [(preset, "from scratch", runs[0], {"init_from": None}) for preset in SCRATCH]
+    planned = []
+    for fraction, patients in shares.items():
+        for name, how, run, settings in kinds:
+            tune = how == "fine-tuned"
+            few = {f"{'finetune' if tune else 'train'}.patients": patients}
+            config = with_settings(read_config(run) if tune else rival_config(run, name), target | settings | few)
+            checked(config)
+            planned.append((Outcome(name, how, fraction, patients, []), config, run))
+    for place, (one, config, run) in enumerate(planned, start=1):
+        what = f"{folder.name}: {one.method}, {one.how} on {one.patients} people" + f", {seeds} times" * (seeds > 1)
+        print(f"{what}; {place} of {len(planned)}", flush=True)
+        workdirs = [folder / f"{one.method}_{100 * one.fraction:g}_{seed}" for seed in range(seeds)]
+        configs = [with_settings(config, {"seed": seed}) for seed in range(seeds)]
+        yield one._replace(tables=[_test_of(*pair, run) for pair in zip(configs, workdirs, strict=True)])
 
 
 def _probed(
@@ -109,30 +134,6 @@ def _probed(
             answer = probe.predict(taught, pairs["val"], pairs["test"][0], config.target.kind)
             tables.append(known["test"].drop(columns="place").assign(predicted=answer))
         yield Outcome(name, how, fraction, patients, tables)
-
-
-def finetunings(runs: list[Path], target: dict, shares: dict[float, int], seeds: int, folder: Path) -> list:
-    """What is to be trained, dearest last: functions that give an Outcome, with a sentence of what each does."""
-    sources = [run for run in runs if read_config(run).system in PRETRAINED]
-    tasks = [(run.name, "fine-tuned", run, {"init_from": str(run), "finetune.kind": FINETUNE}) for run in sources]
-    tasks += [(name, "from scratch", runs[0], settings | {"init_from": None}) for name, settings in SCRATCH.items()]
-    found = []
-    for fraction, patients in shares.items():
-        for name, how, run, settings in tasks:
-            key = "finetune.patients" if how == "fine-tuned" else "train.patients"
-            config = with_settings(read_config(run), target | settings | {key: patients})
-            points = [
-                (with_settings(config, {"seed": seed}), folder / f"{name}_{100 * fraction:g}_{seed}")
-                for seed in range(seeds)
-            ]
-            checked(config)
-            what = f"{name}, {how} on {patients} people" + f", {seeds} times" * (seeds > 1)
-            found.append((what, partial(_trained, Outcome(name, how, fraction, patients, []), points, run)))
-    return found
-
-
-def _trained(outcome: Outcome, points: list[tuple[ConfigDict, Path]], like: Path) -> Outcome:
-    return outcome._replace(tables=[_test_of(config, workdir, like) for config, workdir in points])
 
 
 def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:

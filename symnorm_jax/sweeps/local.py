@@ -1,11 +1,14 @@
 """Runs of a sweep on this machine, a few at a time, and a table of how far each has come."""
 
 import os
+import queue
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,26 +27,23 @@ SHARE = 0.9  # of a GPU's memory that the processes on it take together
 
 
 class Task(NamedTuple):
-    """What is to be run: a command, and how it is known to have gone through."""
+    """A command to run, and how it is known to have gone through. Its label is the name of the run directory."""
 
-    label: str
-    command: list[str]
     workdir: Path
-    log: Path
+    command: list[str]
     finished: Callable[[], bool]
     steps: dict[str, int]  # of each training stage
 
+    @property
+    def log(self) -> Path:
+        return self.workdir.with_name(f"{self.workdir.name}.log")
+
 
 class State(NamedTuple):
-    name: str  # waiting, running, finished or failed
+    """How far a task has come: waiting, running, finished or failed."""
+
+    name: str
     detail: str = ""
-
-
-class Stopped(Exception):
-    """The sweep was asked to end by the signal `number`; its runs have ended."""
-
-    def __init__(self, number: int):
-        self.number = number
 
 
 def run_all(
@@ -51,34 +51,35 @@ def run_all(
 ) -> dict[str, State]:
     """Run tasks in order, as many at a time as there are `lanes`, each with the environment of its lane.
 
-    Finished tasks are skipped, and one that fails stops no other. `show` is told the state of each every `pause`
-    seconds. Raises Stopped on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
+    Finished tasks are skipped, and one that fails stops no other. `show` gets the state of each, by its label, every
+    `pause` seconds. Raises SystemExit on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
     """
-    states = {task.label: State(FINISHED if task.finished() else WAITING) for task in tasks}
-    waiting = [task for task in tasks if states[task.label].name == WAITING]
-    running: dict[int, tuple[Task, subprocess.Popen]] = {}
+    free, running = queue.SimpleQueue(), {}
+    for lane in lanes:
+        free.put(lane)
+    pool = ThreadPoolExecutor(len(lanes))
     with _noted() as received:
+        outcomes = [pool.submit(_outcome, task, free, running) for task in tasks]
         try:
-            while (waiting or running) and not received:
-                for lane in [one for one in range(len(lanes)) if one not in running][: len(waiting)]:
-                    task = waiting.pop(0)
-                    running[lane] = task, _begun(task, lanes[lane])
-                time.sleep(pause)
-                for lane, (task, process) in list(running.items()):
-                    states[task.label] = _state(task, process)
-                    if states[task.label].name != RUNNING:
-                        del running[lane]
+            waiting = True
+            while waiting and not received:
+                waiting = wait(outcomes, pause).not_done
+                found = [_state(*pair, running) for pair in zip(tasks, outcomes, strict=True)]
+                states = dict(zip((task.workdir.name for task in tasks), found, strict=True))
                 show(states)
         finally:
-            stop([process for _, process in running.values()])
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(outcome.done() for outcome in outcomes):  # one may have started just now
+                stop([*running.values()])
+                time.sleep(0.01)
     if received:
-        raise Stopped(received[0])
-    show(states)
+        print(f"stopped by {signal.Signals(received[0]).name}: the same command continues.", file=sys.stderr)
+        sys.exit(128 + received[0])
     return states
 
 
 def lanes(jobs: int) -> list[dict[str, str]]:
-    """What each of `jobs` runs at a time adds to its environment.
+    """Give each of `jobs` runs at a time what it adds to its environment.
 
     One run has every device. Several have one GPU each, in turn; those that share a GPU share its memory.
     """
@@ -91,7 +92,7 @@ def lanes(jobs: int) -> list[dict[str, str]]:
 
 
 def gpus() -> list[str]:
-    """The NVIDIA GPUs that CUDA_VISIBLE_DEVICES allows, or else all; found without JAX, which would take them."""
+    """List the NVIDIA GPUs that CUDA_VISIBLE_DEVICES allows, or else all, without JAX, which would take them."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return [one for one in allowed.split(",") if one]
@@ -103,14 +104,13 @@ def gpus() -> list[str]:
 
 
 def reached(workdir: Path, steps: dict[str, int]) -> str:
-    """The stage and step that a run has come to, from its `<stage>/metrics.jsonl`."""
-    logs = [(workdir / stage / "metrics.jsonl", stage) for stage in steps]
-    begun = [(path, stage) for path, stage in logs if path.exists()]
+    """Name the stage and step that a run has come to, from its `<stage>/metrics.jsonl`."""
+    begun = [stage for stage in steps if (workdir / stage / "metrics.jsonl").exists()]
     if not begun:
         return "preparing"
-    path, stage = begun[-1]
+    stage = begun[-1]
     try:
-        lines = read_metrics(path)
+        lines = read_metrics(workdir / stage / "metrics.jsonl")
     except ValueError:  # a line that is being written
         return stage
     step = lines[-1]["step"] if lines else 0
@@ -119,18 +119,18 @@ def reached(workdir: Path, steps: dict[str, int]) -> str:
 
 @contextmanager
 def shown(console: Console) -> Iterator[Callable[[dict[str, State]], None]]:
-    """A function that shows states: a live table on a terminal; elsewhere a line for each change."""
+    """Give a function that shows states: a live table on a terminal; elsewhere a line for each change."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             yield lambda states: live.update(_table(states), refresh=True)
         return
-    before: dict[str, str] = {}
+    known: dict[str, str] = {}
 
     def tell(states: dict[str, State]) -> None:
         for label, state in states.items():
-            if before.get(label) != state.name:
-                console.print(Text(": ".join(filter(None, (label, state.name, state.detail)))), soft_wrap=True)
-                before[label] = state.name
+            if known.get(label) != state.name:
+                console.print(Text(": ".join(filter(None, (label, *state)))), soft_wrap=True)
+                known[label] = state.name
 
     yield tell
 
@@ -142,20 +142,29 @@ def _table(states: dict[str, State]) -> Table:
     return table
 
 
-def _begun(task: Task, environment: dict[str, str]) -> subprocess.Popen:
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    with task.log.open("ab") as log:
-        return start(task.command, log, environment)
-
-
-def _state(task: Task, process: subprocess.Popen) -> State:
-    status = process.poll()
-    if status is None:
-        return State(RUNNING, reached(task.workdir, task.steps))
+def _outcome(task: Task, lanes: queue.SimpleQueue, running: dict[Path, subprocess.Popen]) -> State:
+    """Run a task to its end on a free lane, in this thread: on Linux the process ends with it."""
+    if task.finished():
+        return State(FINISHED)
+    lane = lanes.get()
+    try:
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("ab") as log:
+            process = running[task.workdir] = start(task.command, log, lane)
+        status = process.wait()
+    finally:
+        running.pop(task.workdir, None)
+        lanes.put(lane)
     if status == 0 and task.finished():
         return State(FINISHED)
     sweep_away(process)
     return State(FAILED, f"status {status}: {last_line(task.log) or 'nothing was said'} ({task.log})")
+
+
+def _state(task: Task, outcome: Future, running: dict[Path, subprocess.Popen]) -> State:
+    if outcome.done():
+        return outcome.result()
+    return State(RUNNING, reached(task.workdir, task.steps)) if task.workdir in running else State(WAITING)
 
 
 @contextmanager

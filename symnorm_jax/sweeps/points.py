@@ -1,19 +1,20 @@
 """The points of a sweep: what is set in each run, under which name, and whether a config allows it.
 
-Settings are text, as they stand on a command line, so that a point is tried here exactly as launch/train.py reads it.
+Settings are text, as they stand on a command line, so that a point is tried here exactly as `symnorm train` reads it.
 """
 
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from symnorm_jax import notebooks
 from symnorm_jax.checks import check_devices, checked
 from symnorm_jax.compare.sweep import Point, Settings
 from symnorm_jax.errors import ConfigError, InputError, RunError
@@ -23,31 +24,32 @@ from symnorm_jax.rundir import INDIFFERENT
 from symnorm_jax.settings import flat
 
 FILE = "sweep.json"
+FUNCTIONS = ["ablations", "masks", "differences", "transfers"]  # that come with the package
 LONGEST = 100  # letters of a label, which is the name of a directory
 DIGEST = 8
 
 
 def config_of(config: str, settings: Settings) -> ConfigDict:
-    """The locked config that launch/train.py makes of a config file and settings.
+    """Make the locked config of a notebook and settings. Raises ConfigError that names the point it cannot make."""
+    with _named(settings):
+        return notebooks.read(config, Point("", config, settings).arguments[1:]).config
 
-    Raises ConfigError for an unknown key, a value of another type and a config that is not there.
+
+def listed(config: str, name: str) -> list[dict[str, Any]] | None:
+    """List the points that the function `name` gives, of the notebook or of those that come with the package.
+
+    None for an empty name, and for a notebook without `sweep`. Raises ConfigError for a function that is not there.
     """
-    if not Path(config.partition(":")[0]).is_file():
-        raise ConfigError(f"--config={config}: there is no such file; one of configs/ is allowed.")
-    line = ["sweep", *Point("", config, settings).arguments]
-    own = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, lock_config=True, flag_values=own, sys_argv=line)
-    try:
-        own(line)
-    except AttributeError as error:
-        raise ConfigError(f"{_named(settings)}: no such config key: {' '.join(str(error).split())}") from None
-    except (flags.Error, ValueError) as error:  # with a traceback of several lines where the config itself raised it
-        raise ConfigError(f"{_named(settings)}: {str(error).strip().splitlines()[-1]}") from None
-    return own["config"].value
+    if not name:
+        return None
+    found = getattr(notebooks.module(notebooks.find(config)), name, getattr(notebooks.sweeps(), name, None))
+    if found is None and name != "sweep":
+        raise ConfigError(f"--points={name}: one of {FUNCTIONS} or a function of {config} is allowed.")
+    return found and found()
 
 
 def split(text: str) -> list[str]:
-    """The values of a setting, which commas separate but inside brackets and after a backslash."""
+    """Split a setting at its commas, but for those inside brackets and after a backslash."""
     pieces, depth = [""], 0
     for piece in re.findall(r"\\,|.", text, re.DOTALL):
         depth += (piece in "([{") - (piece in ")]}")
@@ -59,7 +61,7 @@ def split(text: str) -> list[str]:
 
 
 def given(arguments: Iterable[str]) -> Settings:
-    """The settings of a command line, `--config.<key>=<value>`. Raises ConfigError for anything else."""
+    """Read settings `--config.<key>=<value>` of a command line. Raises ConfigError for anything else."""
     found = {}
     for argument in arguments:
         match = re.fullmatch(r"--config\.([^=]+)=(.*)", argument, re.DOTALL)
@@ -70,21 +72,21 @@ def given(arguments: Iterable[str]) -> Settings:
 
 
 def several(config: str, settings: Settings) -> dict[str, list[str]]:
-    """The values of each setting; of a key that is a list, those in brackets."""
-    listed = {key for key, value in flat(config_of(config, {})).items() if isinstance(value, list)}
-    whole = {key for key in listed & settings.keys() if not settings[key].startswith(("(", "["))}
+    """Read the values of each setting; several values of a key that is a list stand in brackets."""
+    lists = {key for key, value in flat(config_of(config, {})).items() if isinstance(value, list)}
+    whole = {key for key in lists & settings.keys() if not settings[key].startswith(("(", "["))}
     return {key: [text] if key in whole else split(text) for key, text in settings.items()}
 
 
 def crossed(points: list[dict[str, Any]], settings: dict[str, list[str]]) -> list[Settings]:
-    """Each of `points` with each combination of `settings`, which come before those of a point."""
+    """Cross each of `points` with each combination of `settings`, which win over those of a point."""
     texts = [{key: shown(value) for key, value in point.items()} for point in points]
     combined = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
     return [point | one for point in texts for one in combined]
 
 
 def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
-    """The points of the sweep in `folder`, as they were written there, and after them those of `wanted` that are new.
+    """Plan the points of the sweep in `folder`: those written there, and after them those of `wanted` that are new.
 
     Points with equal configs are one. Raises RunError where a point that is there is not wanted, ConfigError for a
     point that a config does not allow.
@@ -104,7 +106,7 @@ def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
 
 
 def labelled(there: list[Point], config: str, new: list[Settings]) -> list[Point]:
-    """New points under labels of what sets them apart, each a safe name that no other has, up to LONGEST letters."""
+    """Label new points by what sets them apart, each with a safe name that no other has, up to LONGEST letters."""
     everything = [point.settings for point in there] + new
     keys = {key for settings in everything for key in settings}
     apart = {key for key in keys if len({settings.get(key) for settings in everything}) > 1}
@@ -123,14 +125,12 @@ def labelled(there: list[Point], config: str, new: list[Settings]) -> list[Point
 def check(points: list[Point], configs: list[ConfigDict]) -> None:
     """Raise ConfigError that names the first of `points` whose config is refused."""
     for point, config in zip(points, configs, strict=True):
-        try:
+        with _named(point.settings):
             check_devices(config, checked(config))
-        except InputError as error:
-            raise ConfigError(f"{_named(point.settings)}: {error}") from None
 
 
 def recorded(folder: Path) -> list[Point]:
-    """The points written to `folder` by `record`; none where nothing was."""
+    """Read the points that `record` wrote to `folder`; none where it wrote nothing."""
     path = folder / FILE
     return [Point(**one) for one in read_json(path)["points"]] if path.exists() else []
 
@@ -147,5 +147,11 @@ def _meaning(config: str, settings: Settings) -> str:
     return json.dumps({key: value for key, value in values.items() if key not in INDIFFERENT}, sort_keys=True)
 
 
-def _named(settings: Settings) -> str:
-    return f"the point {', '.join(f'{key}={value}' for key, value in settings.items()) or 'without settings'}"
+@contextmanager
+def _named(settings: Settings) -> Iterator[None]:
+    """Put the name of a point in front of what is refused."""
+    try:
+        yield
+    except InputError as error:
+        told = ", ".join(f"{key}={value}" for key, value in settings.items()) or "without settings"
+        raise ConfigError(f"the point {told}: {error}") from None

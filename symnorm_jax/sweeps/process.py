@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import IO
 
+# A command that trains; -P: a folder `configs` of the user's is none of ours.
+TRAIN = [sys.executable, "-P", "-m", "symnorm_jax.cli", "train"]
 # Runs first in the child, then becomes the command. The kernel ends it when its parent ends, in whatever way; a fork
 # with preexec_fn would do the same, and is not safe beside JAX's threads. SIGUSR2 is SLURM's word to the parent.
 _BOUND = """
@@ -23,7 +25,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 def start(command: list[str], log: IO | None = None, environment: dict[str, str] | None = None) -> subprocess.Popen:
     """Start `command` with its output in `log`, in a session of its own: Ctrl-C reaches the parent alone.
 
-    To be called from the main thread: on Linux the child is killed when the thread that started it ends.
+    On Linux the child is killed when the thread that started it ends, so that thread is to wait for it.
     """
     bound = [sys.executable, "-S", "-c", _BOUND, str(os.getpid()), *command]
     streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": None if log is None else subprocess.STDOUT}

@@ -15,25 +15,21 @@ from symnorm_jax.sweeps import process
 
 WARNING = 180  # seconds before the time limit at which SLURM sends its signal; most of them are for the checkpoint
 RESTARTS = 1000  # time-outs after which a job is queued again; submitit's own limit is 3
-DEFAULTS = {
-    "job_name": "symnorm",
-    "time": 24 * 60,
-    "signal_delay_s": WARNING,
-    "additional_parameters": {"requeue": True},
-}
+DEFAULTS = {"job_name": "symnorm", "time": 24 * 60, "signal_delay_s": WARNING}
+DEFAULTS |= {"additional_parameters": {"requeue": True}}
 
 
 class Training:
     """A training command as a job. A class, because submitit looks for a method `checkpoint` when time is short."""
 
     def __init__(self, command: list[str], patience: float = 600.0):
-        self.command, self.patience = command, patience
-        self._process = None
+        self.command, self.patience, self._process = command, patience, None
 
     def __call__(self) -> None:
         """Run the command to its end. Raises RuntimeError with its status where it fails."""
         self._process = process.start(self.command)
-        _forward(self._process)
+        if os.environ.get("SLURM_PROCID", "0") != "0":  # on every node but the first submitit does nothing
+            signal.signal(signal.SIGUSR2, lambda *_: self._process.terminate())
         # In short steps: a signal handler that runs inside wait() could not wait for the same process itself.
         while (status := self._process.poll()) is None:
             time.sleep(0.2)
@@ -52,26 +48,22 @@ class Training:
 
 
 def executor(folder: Path, settings: dict[str, Any]):
-    """submitit's executor for SLURM with logs in `folder`. Raises ConfigError off SLURM and for unknown settings."""
-    submitit = _submitit()
+    """Make submitit's executor with logs in `folder`. Raises ConfigError off SLURM and for unknown settings."""
     try:
-        found = submitit.SlurmExecutor(folder, max_num_timeout=RESTARTS)
+        return _set(_submitit().SlurmExecutor(folder, max_num_timeout=RESTARTS), settings)
     except RuntimeError as error:
         raise ConfigError(f"SLURM cannot be reached from here: {error}") from None
-    return _set(found, settings)
 
 
 def submit(executor, commands: list[list[str]]) -> list:
-    """Submit training commands, several as one array; submitit's jobs."""
+    """Submit training commands, several as one array, and return submitit's jobs."""
     with executor.batch():
-        jobs = [executor.submit(Training(command)) for command in commands]
-    return jobs
+        return [executor.submit(Training(command)) for command in commands]
 
 
 def script(folder: Path, settings: dict[str, Any], jobs: int = 1) -> str:
-    """The text that would go to sbatch, also where there is no SLURM; of an array where there are several jobs."""
-    submitit = _submitit()
-    anywhere = type("Anywhere", (submitit.SlurmExecutor,), {"affinity": classmethod(lambda cls: 1)})
+    """Write the text that would go to sbatch, also where there is no SLURM; of an array for several jobs."""
+    anywhere = type("Anywhere", (_submitit().SlurmExecutor,), {"affinity": classmethod(lambda cls: 1)})
     made = _set(anywhere(folder), settings)
     if jobs > 1:
         made.parameters["map_count"] = jobs
@@ -79,10 +71,7 @@ def script(folder: Path, settings: dict[str, Any], jobs: int = 1) -> str:
 
 
 def settings_of(given: list[str]) -> dict[str, Any]:
-    """sbatch's parameters from `key=value`, whole numbers as numbers; `time` is in minutes.
-
-    Raises ConfigError for what has another form.
-    """
+    """Read sbatch's parameters `key=value`; `time` is in minutes. Raises ConfigError for what has another form."""
     found = {}
     for one in given:
         key, equals, value = one.partition("=")
@@ -95,7 +84,7 @@ def settings_of(given: list[str]) -> dict[str, Any]:
 
 
 def layout(nodes: int, gpus: int) -> dict[str, int]:
-    """Nodes, GPUs and processes of one run, as sbatch's parameters.
+    """Lay one run out on nodes, GPUs and processes, as sbatch's parameters.
 
     On one node a single process drives every GPU. On several there is one process a GPU, or one a node without GPUs:
     JAX's own reading of SLURM gives each process the one device that has its local number.
@@ -122,12 +111,6 @@ def _submitit():
     import submitit
 
     return submitit
-
-
-def _forward(running) -> None:
-    """On every node but the first, where submitit does nothing, pass SLURM's warning on to training."""
-    if os.environ.get("SLURM_PROCID", "0") != "0":
-        signal.signal(signal.SIGUSR2, lambda *_: running.terminate())
 
 
 def _end(pid: int, seconds: float) -> None:

@@ -1,0 +1,61 @@
+"""Prepare and audit the samples of a config without training; `symnorm train` goes on from there.
+
+examples:
+  symnorm check --config=lgg --config.data.root=/data/kaggle_3m --scans-only
+  symnorm check --config=lgg --config.data.root=/data/kaggle_3m
+
+Leaves `cohort.md` and `figures/contact_SPLIT.png` in the run directory. With --scans-only every scan is loaded and none
+is cut: `check.csv` has a row a scan, and the status is 1 where one cannot be used or is that of two people.
+"""
+
+from pathlib import Path
+from time import perf_counter
+
+from symnorm_jax.cli import train
+
+SCANS_ONLY = {"action": "store_true", "help": "load every scan, say what is wrong, and cut none"}
+OPTIONS = train.OPTIONS | {"--scans-only": SCANS_ONLY}
+
+
+def run(args) -> int:
+    from symnorm_jax.data import check
+    from symnorm_jax.files import write_text
+    from symnorm_jax.progress import progress
+    from symnorm_jax.report import cohort
+    from symnorm_jax.rundir import claimed
+
+    config, workdir, overrides = train.begin(args)
+    if not args.scans_only:
+        with claimed(workdir):
+            _prepare(config, workdir, overrides)
+        return 0
+    found = check.check(config.data, progress)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(workdir / "check.csv", found.to_csv(index=False))
+    cohort.show(check.tables(found), [f"every scan: {workdir / 'check.csv'}"])
+    return int((found.problem != "").any() or len(check.repeated(found)) > 0)
+
+
+def _prepare(config, workdir: Path, overrides: dict) -> None:
+    """Prepare a run, and write and print what it is made of."""
+    from symnorm_jax.evaluation.wording import sample_of
+    from symnorm_jax.files import write_text
+    from symnorm_jax.report import cohort, sheet
+    from symnorm_jax.run import Run
+    from symnorm_jax.rundir import open_run
+
+    run, data, noun = Run(config, workdir), config.data, sample_of(config).noun
+    open_run(workdir, config, overrides)
+    stored = {path.stem for path in Path(data.store).glob("*.json")}
+    start = perf_counter()
+    run.prepare()
+    seconds, rows = perf_counter() - start, run.manifest
+    cut = rows[(rows.split != "excluded") & ~rows.store.isin(stored)]
+    size = f"{' x '.join(map(str, data.size))} {sample_of(config).element} of {data.spacing:g} mm"
+    notes = [f"Source `{data.source}`, seed {config.seed}, {size}, brain mask `{data.brain}`."]
+    pace = f"{len(cut):,} {noun}s of {cut.store.nunique():,} scans in {seconds:.1f} s: {len(cut) / seconds:.1f} {noun}s"
+    notes += [f"Cut {pace} a second." if len(cut) else "Every scan was in the store already."]
+    made = cohort.tables(rows, data.train_on, noun)
+    write_text(workdir / "cohort.md", cohort.markdown(f"Cohort of {workdir.name}", made, notes))
+    sheets = sheet.write_sheets(workdir, rows, data.store)
+    cohort.show(made, [*notes, f"the same: {workdir / 'cohort.md'}; to look at: {', '.join(map(str, sheets))}"])

@@ -1,0 +1,30 @@
+"""Compare finished runs on the same test cases: paired differences with intervals, tests and verdicts.
+
+example:
+  symnorm compare --runs=runs/lgg,runs/lgg_dae,runs/lgg_padim --output=runs/lgg_comparison
+
+The first run is the reference. With --level=patient patients are judged, so that runs of slices can be compared with
+runs of whole volumes, if only their test patients are the same. The margin of non-inferiority is `evaluation.margin` of
+the first run's config, which was written down when the run was begun.
+"""
+
+from pathlib import Path
+
+from symnorm_jax.cli import comma_list
+
+OPTIONS = {
+    "--runs": {"required": True, "type": comma_list, "help": "run directories, the reference first"},
+    "--level": {"choices": ("sample", "patient"), "default": "sample", "help": "what is judged"},
+    "--output": {"type": Path, "default": Path("runs/comparison"), "help": "the folder to write to"},
+}
+
+
+def run(args) -> None:
+    from symnorm_jax.compare import tables
+    from symnorm_jax.compare.pairs import compare
+
+    compared = compare([Path(run) for run in args.runs], args.level)
+    paths = tables.write(compared, args.output)
+    for table in tables.brief(compared):
+        table.print()
+    print(f"comparison: {', '.join(map(str, paths))}")

@@ -1,0 +1,88 @@
+"""Notebook configs, one Python file a data set: find one, load it, and put settings on top.
+
+A notebook comes with the package, as `demo` or `configs/demo.py`, or is a file of one's own. Behind a colon stands its
+size and perhaps a preset, as in `demo:full,dae`.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from symnorm_jax.errors import ConfigError
+
+
+class Notebook(NamedTuple):
+    """A config with settings on top, and where it came from."""
+
+    config: ConfigDict  # locked
+    name: str  # of its run: demo, demo_tiny, lgg_dae
+    overrides: dict[str, Any]  # the notebook as `config`, and each setting by its key
+
+
+def read(notebook: str, settings: Sequence[str] = ()) -> Notebook:
+    """Read a notebook with settings on top, `--config.<key>=<value>` as on a command line.
+
+    Raises ConfigError for a notebook that is not there or fails, an unknown key, and a value of another type.
+    """
+    path, size = find(notebook), notebook.partition(":")[2]
+    own, line = flags.FlagValues(), ["symnorm", *settings]
+    loaded = _config(notebook, path, size)
+    try:
+        flag = config_flags.DEFINE_config_dict("config", loaded, flag_values=own, sys_argv=line)
+        own(line)
+    except (AttributeError, KeyError, IndexError) as error:  # ml_collections' words for a key that is not there
+        raise ConfigError(f"no such config key: {' '.join(str(error).split())}") from None
+    except (flags.Error, ValueError, TypeError) as error:
+        raise ConfigError(str(error).strip().splitlines()[-1]) from None
+    words = [word for word in size.split(",") if word not in ("", "full")]
+    overrides = {"config": ":".join(filter(None, (_shown(path), size)))}
+    return Notebook(flag.value, "_".join([path.stem, *words]), overrides | own["config"].override_values)
+
+
+def find(notebook: str) -> Path:
+    """Find the file of a notebook; a path that exists wins over a packaged one. Raises ConfigError for neither."""
+    name = notebook.partition(":")[0]
+    path = Path(name)
+    if path.suffix == ".py" and path.is_file():
+        return path
+    packaged = {one.stem: one for one in sorted(_folder().glob("*.py")) if "def get_config(" in one.read_text()}
+    if str(path.parent) in (".", "configs") and path.suffix in ("", ".py") and path.stem in packaged:
+        return packaged[path.stem]
+    raise ConfigError(f"--config={notebook}: there is no such file; a path or one of {sorted(packaged)} is allowed.")
+
+
+def module(path: Path) -> ModuleType:
+    """Run the Python file of a notebook, or of points of sweeps, as a module."""
+    spec = importlib.util.spec_from_file_location(f"notebook_{path.stem}", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def sweeps() -> ModuleType:
+    """Load the functions that list the points of sweeps, which come with the package."""
+    return module(_folder() / "sweeps.py")
+
+
+def _config(notebook: str, path: Path, size: str) -> ConfigDict:
+    try:
+        return module(path).get_config(*filter(None, [size]))
+    except Exception as error:  # whatever a file of one's own may raise
+        said = " ".join(str(error).split())
+        raise ConfigError(f"--config={notebook}: {type(error).__name__}: {said}") from None
+
+
+def _folder() -> Path:
+    return Path(importlib.util.find_spec("configs").origin).parent
+
+
+def _shown(path: Path) -> str:
+    """The path as a run records it: without folders above, which may have the names of people."""
+    if path.absolute().parent == _folder():
+        return f"configs/{path.name}"
+    return path.name if path.is_absolute() else str(path)
