@@ -3,7 +3,7 @@
 import errno
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from absl import app
@@ -45,6 +45,13 @@ PREEMPTED = 128 + signal.SIGTERM  # the status with which a shell sees a program
 # What a file system can say that is no fault of the program.
 UNUSABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EFBIG)
 UNUSABLE += (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # file systems without locks
+
+
+def check_options(allowed: dict[str, Collection[str]], **given: str) -> None:
+    """Raise ConfigError unless each of a source's options has one of its `allowed` values."""
+    for key, value in given.items():
+        if value not in allowed[key]:
+            raise ConfigError(f"data.options.{key}={value!r}; one of {sorted(allowed[key])} is allowed.")
 
 
 def parsed(arguments: list[str]) -> list[str]:
