@@ -5,9 +5,9 @@ Columns: `folder`, `patient` and `label` (healthy, abnormal or unlabelled) are n
 is who stands in that file alone: no name, number, date or identifier of a DICOM header reaches a scan, path, log or
 error.
 
-A folder holds the files of one series, one slice each, named anyhow; their positions along the normal of the slices give
-their order. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced multi-frame files
-are refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
+A folder holds the files of one series, one slice each, named anyhow; their order follows from their positions along the
+normal of the slices. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced
+multi-frame files are refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
 """
 
 import importlib.util
