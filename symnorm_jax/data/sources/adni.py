@@ -8,7 +8,7 @@ Nobody has drawn lesions in any: every slice of a scan is what its person is.
 from functools import partial
 
 from symnorm_jax.data.sources import adni_caps, adni_loni, adni_slices, diagnosis
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, nothing_found, scan_of
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, scan_of, some
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, check_options
 
@@ -38,8 +38,7 @@ def records(
     folder = existing(root, LAYOUT)
     if layout == "auto":
         layout = next((name for name, module in LAYOUTS.items() if module.holds(folder)), "")
-    if not layout:
-        raise nothing_found(root, "scans of ADNI", LAYOUT)
+    some(root, layout, "scans of ADNI", LAYOUT)
     if use_folders and layout != "slices":
         raise ConfigError(f"data.options.use_folders=True; the layout {layout!r} has no folders of train and test.")
     options = {"caps": {}, "loni": {"prefer": prefer, "description": description}, "slices": {"divided": use_folders}}

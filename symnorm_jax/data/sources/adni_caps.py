@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of
-from symnorm_jax.data.sources.listing import nothing_found, one_each
+from symnorm_jax.data.sources.listing import one_each, some
 from symnorm_jax.data.sources.rows import cells, read_tables
 from symnorm_jax.errors import ScanError
 
@@ -29,9 +29,7 @@ def holds(root: Path) -> bool:
 
 def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     """List all sessions with an image, and the kinds of each person at all sessions of the tables."""
-    images = _images(_subjects(root))
-    if not images:
-        raise nothing_found(root, "images of t1_linear", LAYOUT)
+    images = some(root, _images(_subjects(root)), "images of t1_linear", LAYOUT)
     tables = read_tables(_tables(_subjects(root).parent), NEEDED, "\t")
     known = [(path, row) for path, row in tables if kind_of(row["diagnosis"])]
     rows = by_visit(known, lambda row: _name(row["participantid"], row["sessionid"]), {"diagnosis": kind_of})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, nothing_found, one_each
+from symnorm_jax.data.sources.listing import kept, left_out, one_each, some
 from symnorm_jax.data.sources.rows import cells, read_tables, tables_near
 from symnorm_jax.errors import ScanError
 
@@ -49,9 +49,7 @@ def visits(root: Path, prefer: str, description: str) -> tuple[list[Visit], dict
     every = [image for base in _bases(root) for image in _images(base)]
     other = "images that are no T1, or of another description"
     images = kept(root, every, lambda image: _is_head(image.description, description), other)
-    if not images:
-        what = f"T1 images whose description holds {description!r}" if description else "T1 images"
-        raise nothing_found(root, what, LAYOUT)
+    some(root, images, "T1 images" + f" whose description holds {description!r}" * bool(description), LAYOUT)
     tables = read_tables(tables_near(root), NEEDED)
     rows = by_visit(tables, lambda row: row["imagedataid"].removeprefix("I"), {"subject": str, "group": str})
     if not rows:

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources.diagnosis import Visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, nothing_found, numeric
+from symnorm_jax.data.sources.listing import kept, left_out, numeric, some
 from symnorm_jax.data.sources.pictures import read_slices
 from symnorm_jax.data.sources.rows import participants
 from symnorm_jax.data.volumes import Volume
@@ -61,8 +61,7 @@ def visits(root: Path, divided: bool) -> tuple[list[Visit], dict[str, set[str]]]
     Raises ScanError where a person has two diagnoses.
     """
     found = [one for split, folder in _classes(root) for one in _pictures(split, folder)]
-    if not found:
-        raise nothing_found(root, "pictures that name a person and a slice", LAYOUT)
+    some(root, found, "pictures that name a person and a slice", LAYOUT)
     if divided and not all(one.split for one in found):
         raise ConfigError(f"data.options.use_folders=True; {root} has no folders of train and test.")
     words, stacks = {}, defaultdict(dict)

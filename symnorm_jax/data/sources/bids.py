@@ -18,7 +18,7 @@ from typing import NamedTuple
 from absl import logging
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import existing, nifti_scan, nothing_found, numeric, one_each
+from symnorm_jax.data.sources.listing import existing, nifti_scan, numeric, one_each, some
 from symnorm_jax.data.sources.rows import read_rows
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, ScanError, check_options
@@ -65,9 +65,7 @@ def records(
         raise ConfigError(f"data.options.suffix={suffix!r}; a BIDS suffix, letters and digits such as T1w, is allowed.")
     layout = f"sub-<label>/[ses-<label>/]anat/sub-<label>[_...]_{suffix}.nii.gz"
     folder, pattern = existing(root, layout), _site_pattern(site)
-    images = _images(folder, suffix, nested)
-    if not images:
-        raise nothing_found(root, f"images {suffix}", layout)
+    images = some(root, _images(folder, suffix, nested), f"images {suffix}", layout)
     people, found = _participants(folder / "participants.tsv", group_column), _masks_below(folder, masks)
     values = {value.strip().lower() for value in (healthy.split(",") if isinstance(healthy, str) else healthy)}
     scans = []

@@ -18,7 +18,6 @@ release.
 import re
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from symnorm_jax.data.sources import listing
 from symnorm_jax.data.sources.pictures import read_masks, read_slices
@@ -34,23 +33,14 @@ LAYOUT = "{train,test}/Mets_001/{bravo,t1_pre,t1_gd,flair,seg}.nii.gz or Mets_00
 _VOLUMES = {f"{name}{end}" for name in (*CHANNELS, "seg") for end in (".nii.gz", ".nii")}
 
 
-class _Case(NamedTuple):
-    folder: Path
-    form: int  # place among the forms above
-    image: Path | None  # a NIfTI file, or a folder of pictures
-    seg: Path | None
-
-
 def records(root: str, *, channel: str = "t1_gd") -> list[Scan]:
     """List one Scan a person, but none for those without `channel`: bravo, t1_pre, t1_gd or flair."""
     check_options({"channel": CHANNELS}, channel=channel)
-    cases = [_case(folder, channel) for folder in listing.case_folders(listing.existing(root, LAYOUT), _is_case)]
-    if not cases:
-        raise listing.nothing_found(root, "cases", LAYOUT)
-    cases = listing.one_each(root, cases, lambda case: case.folder.name, _rank, "cases, each another copy of one")
-    return [
-        _scan(case, channel) for case in listing.kept(root, cases, lambda case: case.image, f"cases without {channel}")
-    ]
+    folders = listing.case_folders(listing.existing(root, LAYOUT), _is_case)
+    cases = [_case(folder, channel) for folder in listing.some(root, folders, "cases", LAYOUT)]
+    copies = "cases, each another copy of one"
+    cases = listing.one_each(root, cases, lambda case: case[1].patient, lambda case: case[0], copies)
+    return [scan for _, scan in listing.kept(root, cases, lambda case: not case[0][0], f"cases without {channel}")]
 
 
 def load_pictures(folder: str, images: tuple[str, ...], masks: tuple[str, ...] | None) -> Volume:
@@ -72,27 +62,23 @@ def _is_case(path: Path, folders: list[str], files: list[str]) -> bool:
     return any(any((path / name).glob("*.png")) for name in CHANNELS.values() if name in folders)
 
 
-def _case(folder: Path, channel: str) -> _Case:
+def _case(folder: Path, channel: str) -> tuple[tuple, Scan]:
+    """Build the Scan of a case, without files where the channel is missing, behind its rank among copies."""
     forms = [(f"{channel}{end}", f"seg{end}") for end in (".nii.gz", ".nii")] + [(CHANNELS[channel], "seg")]
-    for form, (image, seg) in enumerate(forms):
-        if (folder / image).exists():
-            bare = form == 2 and not re.search("releaseMask|brainmask", str(folder), re.IGNORECASE)
-            due = (folder / seg).exists() or folder.parent.name.lower().endswith("train")
-            return _Case(folder, form + bare, folder / image, folder / seg if due else None)
-    return _Case(folder, len(forms) + 1, None, None)
-
-
-def _rank(case: _Case) -> tuple:
-    return case.image is None, case.seg is None, case.form, str(case.folder)
-
-
-def _scan(case: _Case, channel: str) -> Scan:
-    about = {"patient": case.folder.name, "standing": "abnormal" if case.seg else "unlabelled"}
-    about["recipe"] = f"{FORMAT}, {channel}"
-    if case.image.is_file():
-        return listing.nifti_scan(case.image, case.seg, **about)
-    images, masks = _slices(case.image), _slices(case.seg) if case.seg else None
-    return listing.scan_of(partial(load_pictures, str(case.image), images, masks), images, masks or (), **about)
+    there = [
+        (form, folder / image, folder / seg) for form, (image, seg) in enumerate(forms) if (folder / image).exists()
+    ]
+    form, image, seg = there[0] if there else (len(forms), None, None)
+    if seg and not seg.exists() and not folder.parent.name.lower().endswith("train"):
+        seg = None
+    bare = form == 2 and not re.search("releaseMask|brainmask", str(folder), re.IGNORECASE)
+    about = {"patient": folder.name, "standing": "abnormal" if seg else "unlabelled", "recipe": f"{FORMAT}, {channel}"}
+    if image and image.is_dir():
+        images, masks = _slices(image), _slices(seg) if seg else None
+        scan = listing.scan_of(partial(load_pictures, str(image), images, masks), images, masks or (), **about)
+    else:
+        scan = listing.nifti_scan(image, seg, **about)
+    return (image is None, seg is None, form + bare, str(folder)), scan
 
 
 def _slices(folder: Path) -> tuple[str, ...]:

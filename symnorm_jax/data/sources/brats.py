@@ -18,11 +18,10 @@ the background is 0, while a voxel of the brain may be negative.
 import re
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, nothing_found, one_each
+from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, some
 from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
 from symnorm_jax.errors import ScanError, check_options
 
@@ -36,15 +35,6 @@ LAYOUT = "BraTS-SSA-00002-000/BraTS-SSA-00002-000-{t1n,t1c,t2w,t2f,seg}.nii.gz, 
 _NAME = re.compile(r"(BraTS-[A-Za-z]+-\d+)-(\d+)|(BraTS2021_\d+)")
 
 
-class _Case(NamedTuple):
-    folder: Path
-    patient: str
-    session: str
-    tumour: str  # a key of TUMOURS, or nothing outside BraTS-Africa
-    image: Path | None
-    seg: Path | None
-
-
 def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str = "whole") -> list[Scan]:
     """List one Scan a case, but none for those without `channel`: t1n, t1c, t2w or t2f, also for 2021.
 
@@ -52,16 +42,14 @@ def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str
     tumour, its core without oedema, or what is enhancing.
     """
     check_options(CHOICES, channel=channel, group=group, labels=labels)
-    cases = [_case(folder, channel) for folder in case_folders(existing(root, LAYOUT), _is_case)]
-    if not cases:
-        raise nothing_found(root, "cases", LAYOUT)
-    cases = [case for case in cases if group in ("both", case.tumour)]
-    if not cases:
-        raise nothing_found(root, f"cases of group={group!r}", "BraTS-Africa/{95_Glioma,51_OtherNeoplasms}/...")
-    _refuse_two_names(root, cases)
-    cases = one_each(root, cases, lambda case: (case.patient, case.session), _rank, "cases, each another copy of one")
-    cases = kept(root, cases, lambda case: case.image, f"cases without {channel}")
-    return [_scan(case, channel, labels) for case in cases]
+    folders = case_folders(existing(root, LAYOUT), lambda path, *_: bool(_NAME.fullmatch(path.name)))
+    scans = [_scan(folder, channel, labels) for folder in some(root, folders, "cases", LAYOUT)]
+    scans = [scan for scan in scans if group in ("both", scan.groups.get("tumour"))]
+    some(root, scans, f"cases of group={group!r}", "BraTS-Africa/{95_Glioma,51_OtherNeoplasms}/...")
+    _refuse_two_names(root, [scan.patient for scan in scans])
+    key, rank = lambda scan: (scan.patient, scan.session), lambda scan: (not scan.files, not scan.labelled)
+    scans = one_each(root, scans, key, rank, "cases, each another copy of one")
+    return kept(root, scans, lambda scan: scan.files, f"cases without {channel}")
 
 
 def load(image: str, seg: str | None, brain: None, labels: str) -> Volume:
@@ -78,46 +66,29 @@ def load(image: str, seg: str | None, brain: None, labels: str) -> Volume:
     return volume._replace(lesion=np.isin(drawn, LABELS[labels]))
 
 
-def _is_case(path: Path, folders: list[str], files: list[str]) -> bool:
-    return bool(_NAME.fullmatch(path.name))
-
-
-def _case(folder: Path, channel: str) -> _Case:
+def _scan(folder: Path, channel: str, labels: str) -> Scan:
+    """Build the Scan of a case, without files where the channel is missing."""
     person, timepoint, old = _NAME.fullmatch(folder.name).groups()
     tumour = next((name for name, end in TUMOURS.items() if folder.parent.name.lower().endswith(end)), "")
-    image, seg = (f"_{CHANNELS[channel]}", "_seg") if old else (f"-{channel}", "-seg")
-    session = "-".join(filter(None, (tumour, timepoint)))
-    return _Case(folder, person or old, session, tumour, _file(folder, image), _file(folder, seg))
-
-
-def _file(folder: Path, piece: str) -> Path | None:
-    paths = (folder / f"{folder.name}{piece}{end}" for end in (".nii.gz", ".nii"))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _refuse_two_names(root: str, cases: list[_Case]) -> None:
-    """Raise ScanError where the releases are mixed that name the same people differently."""
-    old, new = (
-        [case.patient for case in cases if case.patient.startswith(key)] for key in ("BraTS2021_", "BraTS-GLI-")
+    pieces = (f"_{CHANNELS[channel]}", "_seg") if old else (f"-{channel}", "-seg")
+    files = [[folder / f"{folder.name}{piece}{end}" for end in (".nii.gz", ".nii")] for piece in pieces]
+    image, seg = (next((path for path in paths if path.is_file()), None) for paths in files)
+    return nifti_scan(
+        *(image, seg),
+        read=partial(load, labels=labels),
+        patient=person or old,
+        session="-".join(filter(None, (tumour, timepoint))),
+        standing="abnormal" if seg else "unlabelled",
+        recipe=f"{FORMAT}, {channel}, {labels}",
+        groups={"tumour": tumour} if tumour else {},
     )
+
+
+def _refuse_two_names(root: str, people: list[str]) -> None:
+    """Raise ScanError where the releases are mixed that name the same people differently."""
+    old, new = ([name for name in people if name.startswith(start)] for start in ("BraTS2021_", "BraTS-GLI-"))
     if old and new:
         raise ScanError(
             f"{root}: holds {old[0]} and {new[0]}, and BraTS 2021 and BraTS-GLI name the same people differently; "
             "a folder with one of them is allowed."
         )
-
-
-def _rank(case: _Case) -> tuple:
-    return case.image is None, case.seg is None, str(case.folder)
-
-
-def _scan(case: _Case, channel: str, labels: str) -> Scan:
-    return nifti_scan(
-        *(case.image, case.seg),
-        read=partial(load, labels=labels),
-        patient=case.patient,
-        session=case.session,
-        standing="abnormal" if case.seg else "unlabelled",
-        recipe=f"{FORMAT}, {channel}, {labels}",
-        groups={"tumour": case.tumour} if case.tumour else {},
-    )

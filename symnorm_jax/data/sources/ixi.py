@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from symnorm_jax.data.phantom import planting
-from symnorm_jax.data.sources.listing import existing, nifti_scan, nothing_found, one_each
+from symnorm_jax.data.sources.listing import existing, nifti_scan, one_each, some
 from symnorm_jax.data.sources.rows import cells, participants, read_rows
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ConfigError, check_options
@@ -65,8 +65,7 @@ def _images(root: Path, contrast: str) -> list[Path]:
     folder = root / f"IXI-{contrast}"
     found = {path: _NAME.fullmatch(path.name) for path in (folder.rglob("*") if folder.is_dir() else root.iterdir())}
     found = {path: name for path, name in found.items() if name and name[5] == contrast}
-    if not found:
-        raise nothing_found(root, "heads", f"IXI-{contrast}/IXI<number>-<HH|Guys|IOP>-<number>-{contrast}.nii.gz")
+    some(root, found, "heads", f"IXI-{contrast}/IXI<number>-<HH|Guys|IOP>-<number>-{contrast}.nii.gz")
     first = "heads, each a person's second"
     return one_each(root, list(found), lambda path: found[path][2], lambda path: (path.name, str(path)), first)
 

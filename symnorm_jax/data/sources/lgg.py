@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import existing, kept, nothing_found, scan_of
+from symnorm_jax.data.sources.listing import existing, kept, scan_of, some
 from symnorm_jax.data.sources.pictures import read_masks, read_picture, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ScanError, check_options
@@ -35,8 +35,7 @@ def records(root: str, *, channel: str = "flair") -> list[Scan]:
     check_options({"channel": CHANNELS}, channel=channel)
     folders = sorted(path for path in existing(root, LAYOUT).iterdir() if path.is_dir())
     scans = [_scan(folder, channel) for folder in folders if _FOLDER.fullmatch(folder.name)]
-    if not scans:
-        raise nothing_found(root, "patient folders", LAYOUT)
+    some(root, scans, "patient folders", LAYOUT)
     return kept(root, scans, lambda scan: not _repeats_flair(scan.files, channel), f"patients without {channel}")
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,18 @@ def scan_of(load: Callable[[], Volume], files: Iterable, extras: Iterable = (), 
     Of the masks `extras` those that exist are kept: `load` names one that is missing.
     """
     masks = tuple(str(mask) for mask in extras if Path(mask).is_file())
-    about |= {"healthy": standing == "healthy", "labelled": standing != "unlabelled"}
-    return Scan(load=load, files=tuple(map(str, files)), extras=masks, **{"session": ""} | about)
+    about = {"session": ""} | about | {"healthy": standing == "healthy", "labelled": standing != "unlabelled"}
+    return Scan(load=load, files=tuple(map(str, files)), extras=masks, **about)
 
 
 def nifti_scan(image, lesion=None, brain=None, *, recipe: str, read: Callable = read_volume, **about) -> Scan:
-    """Build the Scan of one file and its masks, which `read(image, lesion, brain)` reads.
+    """Build the Scan of one file and its masks, which `read(image, lesion, brain)` reads; of no image, without files.
 
     `recipe` names the source's format and whatever else decides the voxels; which masks there are is added.
     """
-    lesion, brain = (str(mask) if mask else None for mask in (lesion, brain))
+    paths = [str(path) if path else None for path in (image, lesion, brain)]
     recipe += f", lesion {bool(lesion)}, brain {bool(brain)}"
-    masks = [mask for mask in (lesion, brain) if mask]
-    return scan_of(partial(read, str(image), lesion, brain), [image], masks, recipe=recipe, **about)
+    return scan_of(partial(read, *paths), filter(None, paths[:1]), filter(None, paths[1:]), recipe=recipe, **about)
 
 
 def existing(root: str | Path, layout: str) -> Path:
@@ -45,9 +44,11 @@ def existing(root: str | Path, layout: str) -> Path:
     return path
 
 
-def nothing_found(root: str | Path, what: str, layout: str) -> ScanError:
-    """Return the error for a folder that holds none of `what`."""
-    return ScanError(f"{root}: 0 {what}; the layout must be {layout}.")
+def some(root: str | Path, found: Sized, what: str, layout: str) -> Sized:
+    """Return what was `found`. Raises ScanError, with the layout that was expected, where it is nothing."""
+    if not found:
+        raise ScanError(f"{root}: 0 {what}; the layout must be {layout}.")
+    return found
 
 
 def numeric(name: str | Path) -> list:

@@ -15,7 +15,7 @@ T88 images were stored so is an assumption: symmetry does not depend on it, but 
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, nothing_found
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, some
 from symnorm_jax.data.sources.rows import read_tables, tables_near
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ScanError, check_options
@@ -32,9 +32,7 @@ def records(root: str, *, unassessed: str = "drop") -> list[Scan]:
     """List one Scan a session. Raises ScanError where there is no table, or it holds a CDR that is no number."""
     check_options({"unassessed": ("drop", "healthy")}, unassessed=unassessed)
     path = existing(root, LAYOUT)
-    sessions = _sessions(path)
-    if not sessions:
-        raise nothing_found(root, "sessions", LAYOUT)
+    sessions = some(root, _sessions(path), "sessions", LAYOUT)
     rows = _table(path)
     highest = _highest(rows)
     names = kept(path, sorted(sessions), sessions.get, "sessions without an image, or one of its two files")

@@ -11,7 +11,7 @@ The lesions were drawn on FLAIR: of the raw images, others than FLAIR have grids
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, nothing_found, numeric
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, some
 from symnorm_jax.data.sources.rows import read_rows
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import check_options
@@ -33,10 +33,9 @@ def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Sc
     top = top / "cross_sectional" if (top / "cross_sectional").is_dir() else top
     within = top / SPACES[space]
     folders = [path for path in within.iterdir() if _PATIENT.fullmatch(path.name)] if within.is_dir() else []
-    if not folders:
-        raise nothing_found(root, f"patients in {within}", LAYOUT)
+    folders = sorted(some(root, folders, f"patients in {within}", LAYOUT), key=lambda path: numeric(path.name))
     known = _known(top / "patient_info.csv")
-    scans = [_scan(folder, channel, space, known) for folder in sorted(folders, key=lambda path: numeric(path.name))]
+    scans = [_scan(folder, channel, space, known) for folder in folders]
     return kept(within, scans, bool, f"patients without {channel}")
 
 
