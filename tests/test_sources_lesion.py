@@ -218,7 +218,7 @@ class TestBids:
 
     def test_nobody_healthy_is_said(self, root, warned):
         bids.records(str(root), healthy="norml")
-        assert f"{root}: nobody's group is one of ['norml'], so nobody counts as healthy." in warned
+        assert f"{root}: nobody's group is one of ['norml']; nobody is healthy." in warned
 
     def test_without_a_table_nobody_is_labelled(self, root):
         (root / "participants.tsv").unlink()

@@ -1,13 +1,12 @@
 """ADNI, people with Alzheimer's disease, with mild cognitive impairment (MCI) and without either, in three layouts.
 
-`loni`: the NIfTI files as LONI serves them, with the table of the collection (`adni_loni.py`); `caps`: what Clinica's
-t1-linear made of them (`adni_caps.py`); `slices`: 2-D pictures, as others have passed them on (`adni_slices.py`).
 Nobody has drawn lesions in any: every slice of a scan is what its person is.
 """
 
 from functools import partial
 
 from symnorm_jax.data.sources import adni_caps, adni_loni, adni_slices, diagnosis
+from symnorm_jax.data.sources.diagnosis import Visit, kind_of, standing
 from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, scan_of, some
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, check_options
@@ -43,17 +42,14 @@ def records(
         raise ConfigError(f"data.options.use_folders=True; the layout {layout!r} has no folders of train and test.")
     options = {"caps": {}, "loni": {"prefer": prefer, "description": description}, "slices": {"divided": use_folders}}
     visits, kinds = LAYOUTS[layout].visits(folder, **options[layout])
-    stands = [
-        diagnosis.standing(diagnosis.kind_of(visit.word), kinds.get(visit.patient, set()), mci) for visit in visits
-    ]
-    pairs = list(zip(visits, stands, strict=True))
+    pairs = [(standing(kind_of(visit.word), kinds.get(visit.patient, set()), mci), visit) for visit in visits]
     what = f"scans of people listed neither as CN throughout nor as AD (mci={mci!r})"
-    return [_scan(layout, visit, stand) for visit, stand in kept(root, pairs, lambda pair: pair[1], what)]
+    return [_scan(layout, *pair) for pair in kept(root, pairs, lambda pair: pair[0], what)]
 
 
-def _scan(layout: str, visit: diagnosis.Visit, standing: str) -> Scan:
+def _scan(layout: str, stands: str, visit: Visit) -> Scan:
     about = {"patient": visit.patient, "session": visit.session, "groups": visit.groups, "split": visit.split}
-    about |= {"standing": standing, "recipe": f"adni {layout} format {FORMAT}"}
+    about |= {"standing": stands, "recipe": f"adni {layout} format {FORMAT}"}
     if layout != "slices":
         return nifti_scan(*visit.files, **about)
     return scan_of(partial(adni_slices.load, visit.files), visit.files, **about)

@@ -1,10 +1,8 @@
 """ADNI as Clinica's t1-linear leaves it (CAPS): heads moved to MNI space by an affine map, 1 mm, with their skulls.
 
-`subjects/sub-ADNI022S0004/ses-M000/t1_linear/sub-ADNI022S0004_ses-M000_..._T1w.nii.gz`; older versions write `ses-M00`
-and `_T1w_space-`. Of a session's images the cropped one is taken. The `.pt` twins are pickles and are never read.
-
-Tables (`*.tsv` in `root` and up to two folders down) with participant_id, session_id and diagnosis say who is what;
-sessions are compared as numbers, `ses-M00` being `ses-M000`. A session without a diagnosis is left out.
+Older versions write `ses-M00` for `ses-M000`, and `_T1w_space-`: sessions are compared as numbers. Of a session's
+images the cropped one is taken. The `.pt` twins are pickles and are never read. Tables (`*.tsv` in `root` and up to two
+folders down) with participant_id, session_id and diagnosis say who is what.
 """
 
 import re

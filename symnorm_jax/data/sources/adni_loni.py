@@ -1,12 +1,12 @@
-"""ADNI as LONI serves it: `ADNI/<PTID>/<description>/<day and time>/<series or image>/ADNI_<PTID>_MR_..._I<image>.nii`.
+"""ADNI as LONI serves it: NIfTI files, whole heads, and the table of the collection.
 
-Older downloads name the last folder by the series (`S122974`), newer ones by the image (`I1234567`). The table of the
-collection, a CSV file in `root`, in a folder of it or beside it, has the columns Image Data ID, Subject and Group, and
-at most one Sex, Age and Visit: it is joined by the image's number. LONI writes into Group what the person was on entry
-to the study, or at the visit, as the collection was made; a person is healthy only where every listed visit is CN.
+Older downloads name the last folder by the series (`S122974`), newer ones by the image (`I1234567`). The table, a CSV
+file in `root`, in a folder of it or beside it, has the columns Image Data ID, Subject and Group, and at most one Sex,
+Age and Visit: it is joined by the image's number. LONI writes into Group what the person was on entry to the study, or
+at the visit, as the collection was made; a person is healthy only where every listed visit is CN.
 
 A day often has several images: the scan, its repeat, and either of them corrected for gradients, B1 and intensity.
-One is taken. Images are whole heads; whatever does not look like T1 by its description is left out.
+One is taken. Whatever does not look like T1 by its description is left out.
 """
 
 import re
@@ -96,10 +96,6 @@ def _is_head(description: str, wanted: str) -> bool:
     if wanted:
         return wanted.lower() in description.lower()
     return bool(_T1.search(description)) and not _NO_HEAD.search(description)
-
-
-def _day(image: Image) -> tuple[str, str]:
-    return image.patient, image.day
 
 
 def _rank(image: Image, prefer: str) -> tuple:

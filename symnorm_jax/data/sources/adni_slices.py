@@ -1,16 +1,15 @@
 """ADNI as 2-D pictures, one axial slice each, in the layout of `ADNI_AD_NC_2D` and its kin.
 
-`AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg`, 256 x 240 pixels; some copies have a third folder `validation`. Also
-`{AD,CI,CN}/...` without a division, and `{train,...}/{AD,CN,MCI}/002_S_0413/002_S_0413_slice_000.png`. The name of the
-folder says what the person is (CI, cognitively impaired, counts as MCI), the name of the file whose slice it is.
-Releases without people in their names, such as Kaggle's four folders from NonDemented to ModerateDemented, are refused.
-In ADNI_AD_NC_2D the person is a number that may be that of a scan: two visits of one person would then be two people.
+`AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg`, 256 x 240 pixels, at times with a third folder `validation`. Also
+`{AD,CI,CN}/...` without a division, and `{train,...}/{AD,CN,MCI}/002_S_0413/002_S_0413_slice_000.png`. The folder says
+what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is. Releases without people in
+their names, such as Kaggle's four folders from NonDemented to ModerateDemented, are refused. In ADNI_AD_NC_2D the
+person is a number that may be that of a scan: two visits of one person would then be two people.
 
-The division is ignored unless asked for: a person's slices are put together from all folders. The pictures' left is
-taken for the person's left, pixels for 1 mm and neighbouring slices for 1 mm apart; the release says nothing of these.
-JPEG leaves ripples in the black around a head: what is connected to the border of a picture and no brighter than
-BACKGROUND becomes 0, so that `data.brain="nonzero"` finds the outline. `participants.tsv` beside or in AD_NC, where it
-is there, gives groups: participant_id and any other columns.
+The release says nothing of geometry: the pictures' left is taken for the person's left, pixels and the distance of
+slices for 1 mm. JPEG leaves ripples in the black around a head: what is connected to the border of a picture and no
+brighter than BACKGROUND becomes 0, so that `data.brain="nonzero"` finds the outline. `participants.tsv` beside or in
+AD_NC, where it is there, gives groups.
 """
 
 import re

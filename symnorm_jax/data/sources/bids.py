@@ -73,13 +73,18 @@ def records(
         near = _masks(image.parent.glob("*")) if masks == BESIDE else found
         lesion, brain = (_mask_of(image, suffix, near.get((subject, session), []), kind) for kind in KINDS)
         known, named = people.get(subject, {}), pattern.fullmatch(subject)
-        by_table = _standing(known.get(group_column, ""), values)
-        about = {
-            "standing": by_table if standing == "table" else "abnormal" if lesion else "unlabelled",
-            "groups": ({"site": named[1].upper()} if named else {}) | _groups(known),
-        }
+        value = known.get(group_column, "").lower()
+        by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"
+        by_mask = "abnormal" if lesion else "unlabelled"
+        groups = {"site": named[1].upper()} if named else {}
+        groups |= {name: cell for name, cell in known.items() if name not in COLUMNS}
+        about = {"standing": by_table if standing == "table" else by_mask, "groups": groups}
         scans.append(nifti_scan(image, lesion, brain, patient=subject, session=session, recipe=FORMAT, **about))
-    _warn_of(root, scans, standing, group_column, sorted(values))
+    unlabelled = sum(not scan.labelled for scan in scans)
+    if standing == "masks" and unlabelled:
+        logging.warning("%s: %d of %d scans have no lesion mask and are unlabelled.", root, unlabelled, len(scans))
+    if standing == "table" and group_column and not any(scan.healthy for scan in scans):
+        logging.warning("%s: nobody's %s is one of %s; nobody is healthy.", root, group_column, sorted(values))
     return scans
 
 
@@ -102,8 +107,8 @@ def _images(root: Path, suffix: str, nested: bool) -> dict[Session, Path]:
             subject, session = path.parts[-4:-2] if between else (path.parts[-3], "")
             if path.name.startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
                 found[path] = (subject, session)
-    ranked = sorted(found, key=lambda path: (numeric(path.name), str(path)))
-    images = one_each(root, ranked, found.get, ranked.index, "images, each a session's second or later")
+    second, rank = "images, each a session's second or later", lambda path: (numeric(path.name), str(path))
+    images = one_each(root, list(found), found.get, rank, second)
     return {found[path]: path for path in sorted(images, key=lambda path: [numeric(part) for part in found[path]])}
 
 
@@ -115,22 +120,6 @@ def _participants(path: Path, group_column: str) -> dict[str, dict[str, str]]:
         raise ConfigError(f"data.options.group_column={group_column!r}; {columns}.")
     known = [{name: cell for name, cell in row.items() if cell.lower() not in ("", "n/a")} for row in rows]
     return {f"sub-{row.pop('participant_id', '').removeprefix('sub-')}": row for row in known}
-
-
-def _standing(value: str, healthy: set[str]) -> str:
-    return "unlabelled" if not value else "healthy" if value.lower() in healthy else "abnormal"
-
-
-def _groups(known: dict[str, str]) -> dict[str, str]:
-    return {name: cell for name, cell in known.items() if name not in COLUMNS}
-
-
-def _warn_of(root: str, scans: list[Scan], standing: str, group_column: str, values: list[str]) -> None:
-    unlabelled = sum(not scan.labelled for scan in scans)
-    if standing == "masks" and unlabelled:
-        logging.warning("%s: %d of %d scans have no lesion mask and are unlabelled.", root, unlabelled, len(scans))
-    if standing == "table" and group_column and not any(scan.healthy for scan in scans):
-        logging.warning("%s: nobody's %s is one of %s, so nobody counts as healthy.", root, group_column, values)
 
 
 def _masks_below(root: Path, masks: str) -> dict[Session, list[Mask]]:

@@ -6,13 +6,10 @@ A case is a folder, `Mets_001`, in one of these forms, below whatever folders th
     stanford_release_brainmask/mets_stanford_releaseMask_train/Mets_001/{0,1,2,3,seg}/<slice>.png
     mets_stanford_release_train/Mets_001/{0,1,2,3,seg}/<slice>.png                   without the brain mask applied
 
-where 0 to 3 are bravo, t1_pre, t1_gd and flair. A case of `train` whose mask is missing is refused; elsewhere it is
-unlabelled. Of several copies of a person one is taken: with a mask rather than without, then by the order of the forms
-above (.nii before masked pictures), then by path. No file holds a brain mask: data.brain='nonzero' fits a scan without
-skull, 'head' or 'extract' the others.
-
-Pictures store no geometry: the lowest number is taken for the lowest slice, and voxels for those of the resampled
-release.
+A case of `train` whose mask is missing is refused; elsewhere it is unlabelled. Of several copies of a person one is
+taken: with a mask rather than without, then by the order of the forms above, then by path. No file holds a brain mask:
+data.brain='nonzero' fits a scan without skull, 'head' or 'extract' the others. Pictures store no geometry: the lowest
+number is taken for the lowest slice, and voxels for those of the resampled release.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""BraTS: brain tumours, each case four sequences and, in training sets, a map of the tumour's parts.
+"""BraTS: brain tumours, each case four sequences and, in training sets, a map of the tumour's parts. Nobody is healthy.
 
 A case is a folder, below whatever folders the copy has, its files also as .nii:
 
@@ -6,13 +6,10 @@ A case is a folder, below whatever folders the copy has, its files also as .nii:
     ASNR-MICCAI-BraTS2023-GLI-Challenge-TrainingData/BraTS-GLI-00207-000/...     as above; also SSA, MET and others
     TrainingData/BraTS2021_00000/BraTS2021_00000_{t1,t1ce,t2,flair,seg}.nii.gz
 
-Nobody is healthy: the other neoplasms of BraTS-Africa are tumours too. The last number of a name is the session. An id
-of BraTS-Africa in both groups is taken for one person, so that both scans are in one split; the group stands in front
-of the session. Of two copies of a case one is taken: with the channel, then with a map, then by path.
-
-Labels: 1 is the dead or not enhancing core, 2 oedema, enhancing tumour 4 until 2021 and 3 since. With `labels` core or
-enhancing, the rest of the tumour counts as normal tissue. Scans have no skull, so data.brain='nonzero' finds the brain:
-the background is 0, while a voxel of the brain may be negative.
+The last number of a name is the session. An id of BraTS-Africa in both groups is taken for one person, so that both
+scans are in one split; the group stands in front of the session. Of two copies of a case one is taken: with the
+channel, then with a map, then by path. Labels: 1 is the dead or not enhancing core, 2 oedema, enhancing tumour 4 until
+2021 and 3 since. Scans have no skull: data.brain='nonzero' fits, though a voxel of the brain may be negative.
 """
 
 import re

@@ -1,8 +1,8 @@
 """What the words of ADNI's tables and folders say of a person.
 
 MCI, be it early or late, stable or progressive, and a subjective complaint (SMC) are neither healthy nor dementia:
-the option `mci` decides. A normal visit (CN) of someone who is MCI or AD at another one is not healthy either: it is
-left out with `mci="drop"`, and else scored and not judged.
+the option `mci` decides. Nor is a normal visit (CN) of someone who is MCI or AD at another one healthy: it is left out
+with `mci="drop"`, and else scored and not judged.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,13 +1,10 @@
 """DICOM series, one folder each, listed in a CSV file: `root` is that file, or a folder with `scans.csv` in it.
 
-Columns: `folder`, `patient` and `label` (healthy, abnormal or unlabelled) are needed; `session`, `lesion_path` and
-`brain_path` (NIfTI masks on the grid of the series) are optional, every other column is a group, as in `table.py`. Who
+Columns are those of `table.py`, with `folder` in place of `path`; masks are NIfTI files on the grid of the series. Who
 is who stands in that file alone: no name, number, date or identifier of a DICOM header reaches a scan, path, log or
-error.
-
-A folder holds the files of one series, one slice each, named anyhow; their order follows from their positions along the
-normal of the slices. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced
-multi-frame files are refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
+error. A folder holds the files of one series, one slice each, named anyhow; their positions along the normal give their
+order. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced multi-frame files are
+refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
 """
 
 import importlib.util

@@ -1,8 +1,7 @@
 """One DICOM file, one slice: its header checked before anything is decoded. The only file that imports pydicom.
 
 A header is never believed, and never quoted: of a patient's name, number, dates and identifiers nothing leaves this
-file, not even in an error. None but the tags in TAGS and the pixels are looked at, and what pydicom says of a damaged
-file is not passed on, for it may quote a tag.
+file, not even in an error, and what pydicom says of a damaged file is not passed on. Only TAGS and pixels are read.
 """
 
 import logging
@@ -23,10 +22,10 @@ MAX_MM = 1e5  # of spacings and positions
 MAX_FILE_BYTES = 1 << 25  # of one slice; 2048 x 2048 pixels of 32 bits are half of it
 DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom would inflate it without a bound
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-SCALE = ("RescaleSlope", "RescaleIntercept")
-KIND = ("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence")
-PIXELS = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation")
-TAGS = (*KIND, *GEOMETRY, *SCALE, *PIXELS)
+TAGS = (
+    *("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation", *GEOMETRY),
+)
 
 
 class Slice(NamedTuple):

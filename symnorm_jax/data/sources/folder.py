@@ -1,9 +1,8 @@
 """Any folder of scans, or one scan, of which nothing is known: to be embedded, never to be trained on.
 
 Every `.nii.gz`, `.nii` and `.mgz` file below the folder is a scan, hidden ones apart. Masks and label maps are passed
-over by their names, or refused by their voxels when they are read. `sub-01_ses-02_T1w.nii.gz` is the patient `sub-01`
-at `ses-02`, as BIDS has it; any other file is a patient of its own, named by its path from the folder. There are no
-brain masks.
+over by their names, or refused by their voxels. `sub-01_ses-02_T1w.nii.gz` is the patient `sub-01` at `ses-02`, as
+BIDS has it; any other file is a patient of its own, named by its path. There are no brain masks.
 """
 
 import re

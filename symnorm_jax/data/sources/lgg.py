@@ -1,11 +1,9 @@
 """TCGA-LGG in the layout of Kaggle's "LGG MRI Segmentation": one folder a patient, one picture a slice.
 
-In `TCGA_<centre>_<person>_<date>/`, the RGB picture `<folder name>_<slice>.tif` holds T1 before contrast,
-FLAIR and T1 after contrast, and `..._mask.tif` outlines the FLAIR abnormality. Everyone has a glioma.
-
-Anterior is at the top of a picture and slice 1 is the lowest, but the release stores no geometry. Which side
-is the person's left is unknown; the picture's left is taken for it. Voxel sizes follow from two assumed
-lengths: they keep a head's proportions roughly right, but no volume in ml should be quoted from them.
+An RGB picture holds T1 before contrast, FLAIR and T1 after contrast; its mask outlines the FLAIR abnormality. Everyone
+has a glioma. Anterior is at the top of a picture and slice 1 is the lowest, but the release stores no geometry. Which
+side is the person's left is unknown; the picture's left is taken for it. Voxel sizes follow from two assumed lengths:
+they keep a head's proportions roughly right, but no volume in ml should be quoted from them.
 """
 
 import re

@@ -1,15 +1,14 @@
-"""OASIS-1, 416 people from 18 to 96: `OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_..._t88_masked_gfc.{hdr,img}`.
+"""OASIS-1, 416 people from 18 to 96, in the folders of its discs or all in one.
 
-The sessions lie in `root` or in the folders of its discs (`disc1`, ...). The image taken is the average of the
-session's scans in Talairach's space, 176 x 208 x 176 voxels of 1 mm, without skull: `data.brain="nonzero"` fits. Of
-neurite-oasis (`OASIS_OAS1_0001_MR1/aligned_norm.nii.gz`, 160 x 192 x 224, stored L-I-A) the aligned image is taken.
+Of a session the average of its scans in Talairach's space is taken, 176 x 208 x 176 voxels of 1 mm, without skull:
+`data.brain="nonzero"` fits. Of neurite-oasis (`OASIS_OAS1_0001_MR1/aligned_norm.nii.gz`) the aligned image is taken.
 
 `oasis_cross-sectional.csv` (ID, CDR and, where they are there, M/F, Age and MMSE) lies in `root`, in a disc or beside
 `root`. A CDR of 0 is healthy, a higher one is not; the highest of a person holds for all sessions, as a second one
 (MR2) was made within 90 days. Young people were not assessed: the option `unassessed` drops them or calls them healthy.
 
-Analyze files store no directions. nibabel takes the first voxel for the rightmost, hindmost and lowest one. That the
-T88 images were stored so is an assumption: symmetry does not depend on it, but no side should be quoted from them.
+Analyze files store no directions: nibabel takes the first voxel for the rightmost, hindmost and lowest one. Symmetry
+does not depend on this assumption, but no side should be quoted from the T88 images.
 """
 
 import re

@@ -2,13 +2,13 @@
 
 Columns: `path`, `patient` and `label` (healthy, abnormal or unlabelled) are needed; `session` tells the visits of one
 person apart, `lesion_path` and `brain_path` name masks on the same grid. Every other column is a group: age, sex, site
-and the like. Relative paths start at the folder of the file. An image is a NIfTI file, or a folder of pictures (PNG,
-JPEG or TIFF), one a slice, the lowest first when numbers in their names are read as numbers; anterior is at the top and
-the person's left at the left. Its masks are folders of PNG or TIFF files with the names of the slices, and
-`spacing_mm`, such as "0.94,0.94,5", gives the distance of pixels left to right, of pixels back to front, and of slices.
+and the like. Relative paths start at the folder of the file. An image is a NIfTI file, or a folder of pictures, one a
+slice, the lowest first when numbers in their names are read as numbers; anterior is at the top and the person's left at
+the left. Its masks are folders of PNG or TIFF files with the names of the slices, and `spacing_mm`, such as
+"0.94,0.94,5", gives the distance of pixels left to right, of pixels back to front, and of slices.
 
-Without a `lesion_path` every slice of an abnormal person is abnormal. A label left empty is refused: who is unlabelled
-is said in so many words. A line that cannot be used stops the run, for the file is one's own and soon mended.
+Without a `lesion_path` every slice of an abnormal person is abnormal. An empty label is refused. A line that cannot be
+used stops the run, for the file is one's own and soon mended.
 """
 
 import csv
