@@ -55,7 +55,8 @@ def paint(
         return painted
     spacing = np.asarray(spacing, float)
     tissue_floor = 0.6 * np.median(voxels[brain])  # cerebrospinal fluid is dark in every contrast used here
-    window = _window(mask, margin=np.ceil(10.0 / spacing).astype(int))
+    margin, (box,) = np.ceil(10.0 / spacing).astype(int), ndimage.find_objects(mask.astype(np.uint8))
+    window = tuple(slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True))
     head, shape = painted[window], mask[window]
     local = _local_tissue(head, brain[window] & (head > tissue_floor), spacing)
     contrast = _lesion_contrast(shape, spacing, rng, contrasts, hollow)
@@ -145,11 +146,6 @@ def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> n
     away = np.abs(place[:, None] - (control - control.mean()))
     basis = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6)
     return (basis / np.sqrt(151 / 315)).astype(np.float32)
-
-
-def _window(mask, margin) -> tuple[slice, ...]:
-    (box,) = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True))
 
 
 def _local_tissue(head, tissue, spacing) -> np.ndarray:

@@ -57,18 +57,21 @@ def visits(root: Path, prefer: str, description: str) -> tuple[list[Visit], dict
         raise ScanError(f"{root}: no CSV file with lines and the columns {needed}, here or beside; one is needed.")
     left_out(root, len(rows.keys() - {image.number for image in every}), "lines of the table, without their images")
     images = kept(root, images, lambda image: image.number in rows, "images that the table does not list")
-    for image in images:
-        if rows[image.number]["subject"] != image.patient:
-            other = rows[image.number]["subject"]
-            raise ScanError(f"{image.path}: image I{image.number} is of {image.patient}, in the table of {other}.")
+    for patient, *_, number, path in images:
+        if (other := rows[number]["subject"]) != patient:
+            raise ScanError(f"{path}: image I{number} is of {patient}, in the table of {other}.")
     images = one_each(root, images, lambda image: image.number, lambda image: 0, "images, each there twice")
-    images = one_each(
-        root, images, _day, lambda image: _rank(image, prefer), f"images, each another of a day; {prefer=}"
-    )
+    day, rank = lambda image: (image.patient, image.day), lambda image: _rank(image, prefer)
+    images = one_each(root, images, day, rank, f"images, each another of a day; {prefer=}")
     kinds = defaultdict(set)
     for row in rows.values():
         kinds[row["subject"]] |= {kind_of(row["group"]) or row["group"]} - {""}
-    return [_visit(image, rows[image.number]) for image in images], kinds
+    found = []
+    for image in images:
+        row, site = rows[image.number], {"site": image.patient[:3]}
+        groups = site | {"diagnosis": row["group"]} | cells(row, "age", "sex", "visit")
+        found.append(Visit(image.patient, image.day, row["group"], (str(image.path),), groups))
+    return found, kinds
 
 
 def _bases(root: Path) -> list[Path]:
@@ -103,8 +106,3 @@ def _rank(image: Image, prefer: str) -> tuple:
     text = image.description.lower()
     corrections = sum(word in text for word in _CORRECTIONS) * (-1 if prefer == "corrected" else 1)
     return corrections, bool(re.search("repeat|mpr-r", text)), int(image.number)
-
-
-def _visit(image: Image, row: dict[str, str]) -> Visit:
-    groups = {"site": image.patient[:3], "diagnosis": row["group"]} | cells(row, "age", "sex", "visit")
-    return Visit(image.patient, image.day, row["group"], (str(image.path),), groups)
