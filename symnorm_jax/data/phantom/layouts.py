@@ -1,4 +1,4 @@
-"""Phantom people written to disk in the layout of a release, so that all steps can be tried before a release is had.
+"""Write phantom people in the layout of a release, so that all steps can be tried before a release is had.
 
 The trees are those that `sources/adni_loni.py`, `sources/brainmetshare.py` and `sources/brats.py` describe; the people
 are other ones in every layout and for every seed.
@@ -82,8 +82,7 @@ def brainmetshare(root: Path, people: int, spacing: float, seed: int) -> tuple[P
 def write_mets_case(folder: Path, scans: dict[str, Scan], masked: bool) -> None:
     """Write one person as `<channel>.nii.gz` and, if `masked`, `seg.nii.gz` of 0 and 1."""
     for name, scan in scans.items():
-        volume = scan.load()
-        write_nifti(folder / f"{name}.nii.gz", _integers(volume), volume.affine, "LAS")
+        volume = write_image(folder / f"{name}.nii.gz", scan, "LAS")
     if masked:
         write_nifti(folder / "seg.nii.gz", volume.lesion.astype(np.uint8), volume.affine, "LAS")
 
@@ -134,22 +133,19 @@ def adni(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list
             rows.append((*person, "MRI", "MPRAGE", "Original", f"{month}/{date}/{year}", "NiFTI", "1/31/2013"))
             folder = root / "ADNI" / subject / "MPRAGE" / f"{year}-{month:02d}-{date:02d}_10_41_36.0" / f"I{image}"
             series = f"{year}{month:02d}{date:02d}104136_1_S{image - 134427}"
-            jobs.append((write_adni_image, folder / f"ADNI_{subject}_MR_MPRAGE_br_raw_{series}_I{image}.nii", scan))
+            jobs.append((write_image, folder / f"ADNI_{subject}_MR_MPRAGE_br_raw_{series}_I{image}.nii", scan, "PSR"))
     root.mkdir(parents=True, exist_ok=True)
     with (root / "phantoms_1_31_2013.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
     return root, jobs
 
 
-def write_adni_image(path: Path, scan: Scan) -> None:
-    """Write one visit of one person, stored P-S-R."""
+def write_image(path: Path, scan: Scan, axes: str) -> Volume:
+    """Write a scan as a scanner stores it, int16, 0 outside the brain alone, in the order `axes`; returns the scan."""
     volume = scan.load()
-    write_nifti(path, _integers(volume), volume.affine, "PSR")
-
-
-def _integers(volume: Volume) -> np.ndarray:
-    """Store intensities as a scanner does, int16, 0 outside the brain alone."""
-    return np.where(volume.brain, np.maximum(np.round(10 * volume.voxels), 1), 0).astype(np.int16)
+    voxels = np.where(volume.brain, np.maximum(np.round(10 * volume.voxels), 1), 0).astype(np.int16)
+    write_nifti(path, voxels, volume.affine, axes)
+    return volume
 
 
 LAYOUTS = {"adni": adni, "brainmetshare": brainmetshare, "brats": brats}

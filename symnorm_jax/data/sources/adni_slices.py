@@ -15,7 +15,6 @@ AD_NC, where it is there, gives groups.
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -40,15 +39,6 @@ _SUBJECT = re.compile(r".*?(\d{3}_S_\d{4,5}|OAS1_\d{4}|sub-[A-Za-z0-9]+)(?:_(.+?
 _PERSON = re.compile(r"([A-Za-z-]*\d[A-Za-z0-9-]*)()" + _NUMBER, re.IGNORECASE)
 
 
-class Picture(NamedTuple):
-    split: str
-    word: str  # the name of its folder
-    person: str
-    session: str
-    number: int  # of the slice
-    path: Path
-
-
 def holds(root: Path) -> bool:
     """Tell whether `root` or its AD_NC has folders of diagnoses. Raises ScanError where those name nobody."""
     return bool(_classes(root))
@@ -59,18 +49,19 @@ def visits(root: Path, divided: bool) -> tuple[list[Visit], dict[str, set[str]]]
 
     Raises ScanError where a person has two diagnoses.
     """
-    found = [one for split, folder in _classes(root) for one in _pictures(split, folder)]
-    some(root, found, "pictures that name a person and a slice", LAYOUT)
-    if divided and not all(one.split for one in found):
-        raise ConfigError(f"data.options.use_folders=True; {root} has no folders of train and test.")
-    words, stacks = {}, defaultdict(dict)
-    for one in found:
-        if kind_of(words.setdefault(one.person, one.word)) != kind_of(one.word):
-            other = words[one.person]
-            raise ScanError(f"{one.path}: {one.person} is {one.word}, in another folder {other}; one is allowed.")
-        stacks[one.person, one.session, one.split if divided else ""].setdefault(one.number, str(one.path))
-    twice = len(found) - sum(map(len, stacks.values()))
-    left_out(root, twice, f"of {len(found)} pictures, each of a slice that is there already")
+    words, stacks, count = {}, defaultdict(dict), 0
+    for split, folder in _classes(root):
+        for path, (person, session, number) in _pictures(folder):
+            word = words.setdefault(person, folder.name)
+            if kind_of(word) != kind_of(folder.name):
+                raise ScanError(f"{path}: {person} is {folder.name}, in another folder {word}; one is allowed.")
+            if divided and not split:
+                raise ConfigError(f"data.options.use_folders=True; {root} has no folders of train and test.")
+            stacks[person, session, split * divided].setdefault(int(number), str(path))
+            count += 1
+    some(root, stacks, "pictures that name a person and a slice", LAYOUT)
+    twice = count - sum(map(len, stacks.values()))
+    left_out(root, twice, f"of {count} pictures, each of a slice that is there already")
     groups = _groups(root)
     listed = []
     for person, session, split in sorted(stacks, key=lambda key: (numeric(key[0]), *key)):
@@ -117,14 +108,13 @@ def _folders(path: Path) -> list[Path]:
     return sorted(one for one in path.iterdir() if one.is_dir())
 
 
-def _pictures(split: str, folder: Path) -> list[Picture]:
-    """List the pictures in a folder of a diagnosis, or in folders of people in it."""
+def _pictures(folder: Path) -> list[tuple[Path, tuple[str, str, str]]]:
+    """List the pictures in a folder of a diagnosis, or in folders of people in it: each person, session and number."""
     paths = [path for pattern in ("*.*", "*/*.*") for path in sorted(folder.glob(pattern))]
     paths = [path for path in paths if path.suffix.lower() in (".jpeg", ".jpg", ".png")]
     names = {path: _SUBJECT.fullmatch(path.name) or _PERSON.fullmatch(path.name) for path in paths}
     paths = kept(folder, paths, names.get, "pictures whose names hold no person and slice")
-    groups = ((path, names[path].groups("")) for path in paths)
-    return [Picture(split, folder.name, person, session, int(k), path) for path, (person, session, k) in groups]
+    return [(path, names[path].groups("")) for path in paths]
 
 
 def _groups(root: Path) -> dict[str, dict[str, str]]:
