@@ -18,7 +18,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data import midline
-from symnorm_jax.data.phantom import lesions, people
+from symnorm_jax.data.phantom import anatomy, lesions, people
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ConfigError, reported
@@ -58,7 +58,7 @@ def phantom_head(person: int, with_lesion: bool = False, seed: int = 0) -> Head:
     """A phantom, perhaps with a lesion 4 cm across on one side, and the plane of its anatomy."""
     scan = people.records(None, healthy=person + 1, patients=0, seed=seed, spacing=SPACING)[person]
     volume, spacing = scan.load(), np.full(3, SPACING)
-    places = people._places(people._streams(scan.patient, seed)[0], volume.voxels.shape, volume.affine)
+    places = anatomy.places_of(anatomy.streams(scan.patient, seed)[0], volume.voxels.shape, volume.affine)
     truth = anatomical_plane(places, volume.brain)
     if with_lesion:
         inside, rng = np.argwhere(volume.brain), np.random.default_rng([seed, person])

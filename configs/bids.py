@@ -12,7 +12,10 @@ def get_config(size: str = "full"):
     config = base()
     config.data.source = "bids"
     config.data.options.suffix = "T1w"
-    config.data.options.masks = "derivatives"  # the folder of masks, from root
+    config.data.options.masks = "derivatives"  # the folder of masks, from root; '.' for masks beside their images
     config.data.options.group_column = "group"  # of participants.tsv; '' leaves everybody unlabelled
     config.data.options.healthy = "control,controls,healthy,hc"  # its values, whatever their case
+    config.data.options.nested = False  # True: people at any depth below root
+    config.data.options.standing = "table"  # or masks: a lesion mask says who is abnormal, others are unlabelled
+    config.data.options.site = ""  # a pattern of subjects whose first group is the site, such as sub-(r[0-9]+)s[0-9]+
     return finish(config, size)

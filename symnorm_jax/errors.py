@@ -3,7 +3,7 @@
 import errno
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from absl import app
@@ -50,6 +50,13 @@ UNUSABLE += (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 def one_line(error: Exception) -> str:
     """Put what an error says on one line; of an error that says nothing, its type."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_options(allowed: dict[str, Collection[str]], **given: str) -> None:
+    """Raise ConfigError unless each of a source's options has one of its `allowed` values."""
+    for key, value in given.items():
+        if value not in allowed[key]:
+            raise ConfigError(f"data.options.{key}={value!r}; one of {sorted(allowed[key])} is allowed.")
 
 
 def parsed(arguments: list[str]) -> list[str]:

@@ -69,7 +69,7 @@ def adni_slices(folder: Path) -> Release:
 
 
 def atlas(folder: Path) -> Release:
-    return Release("atlas", layouts_lesion.write_atlas(folder))
+    return Release("bids", layouts_lesion.write_atlas(folder), {"nested": True, "masks": ".", "standing": "masks"})
 
 
 def bids(folder: Path) -> Release:

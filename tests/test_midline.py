@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data import midline, registration
-from symnorm_jax.data.phantom import lesions, people
+from symnorm_jax.data.phantom import anatomy, lesions, people, tissue
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.geometry import mirror, voxel_sizes
 
@@ -21,15 +21,15 @@ def brain(roll=0.0, yaw=0.0, shift=0.0, spacing=(SPACING,) * 3, lesion=0.0, unev
     `lesion` is the radius in mm of one in the right half.
     """
     spacing = np.array(spacing)
-    shape = tuple(np.round(people.FIELD_OF_VIEW / spacing).astype(int))
+    shape = tuple(np.round(anatomy.FIELD_OF_VIEW / spacing).astype(int))
     normal = np.array([1, np.tan(np.radians(yaw)), -np.tan(np.radians(roll))])
     normal /= np.linalg.norm(normal)
     turn = Rotation.align_vectors(normal, [1.0, 0, 0])[0].as_matrix()
     turn = turn @ Rotation.from_euler("x", pitch, degrees=True).as_matrix()
     middle = (np.array(shape) - 1) / 2 * spacing + [shift, 0, 0]
     places = np.moveaxis(np.indices(shape), 0, -1) * spacing - middle
-    atlas = np.moveaxis(places @ turn + people.BRAIN_CENTRE, -1, 0).reshape(3, -1)
-    grey, white, inside = (people._sample(one, atlas).reshape(shape) for one in people._template(SPACING)[:3])
+    atlas = np.moveaxis(places @ turn + tissue.BRAIN_CENTRE, -1, 0).reshape(3, -1)
+    grey, white, inside = (tissue.sample(one, atlas).reshape(shape) for one in tissue.maps_at(SPACING)[:3])
     inside = inside > 0.5
     rng = np.random.default_rng(3)
     image = (0.7 * grey + white + 0.2) * np.exp(uneven * lesions.smooth_noise(rng, shape, spacing, 70.0))
@@ -122,7 +122,7 @@ def test_bent_phantoms_within_the_error_that_is_told():
     off, told = [], []
     for scan in people.records(None, healthy=6, patients=0, seed=0, spacing=SPACING):
         volume = scan.load()
-        places = people._places(people._streams(scan.patient, 0)[0], volume.voxels.shape, volume.affine)
+        places = anatomy.places_of(anatomy.streams(scan.patient, 0)[0], volume.voxels.shape, volume.affine)
         inside = np.column_stack([np.argwhere(volume.brain) * SPACING, np.ones(volume.brain.sum())])
         slopes = np.linalg.lstsq(inside, places[0][volume.brain])[0][:3]
         found = midline.find(volume.voxels / np.percentile(volume.voxels[volume.brain], 98), [SPACING] * 3)

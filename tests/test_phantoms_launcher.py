@@ -33,7 +33,7 @@ def names(root):
 
 
 def glioma(contrast="t1_gd", labels="whole", spacing=4.0, person="phantom-p0001"):
-    return phantom._person(person, "glioma", 3, contrast, spacing, labels)
+    return phantom.load(person, "glioma", phantom.Look(3, contrast, spacing, labels))
 
 
 class TestBrainMetShare:
@@ -96,7 +96,7 @@ class TestBrats:
     def test_scans_are_noisier_than_those_of_brainmetshare(self):
         roughness = []
         for noise in (1.0, layouts.BRATS_NOISE):
-            head = phantom._person("phantom-p0000", None, 0, "t1_gd", 4.0, noise=noise)
+            head = phantom.load("phantom-p0000", None, phantom.Look(0, "t1_gd", 4.0, noise=noise))
             rough = head.voxels - ndimage.gaussian_filter(head.voxels, 1.0)
             roughness.append(rough[ndimage.binary_erosion(head.brain, iterations=3)].std())
         assert roughness[1] > 1.1 * roughness[0]
@@ -156,7 +156,7 @@ class TestGlioma:
     def test_each_part_looks_as_its_contrast_says(self):
         changes = {}
         for contrast in ("t1", "t1_gd", "flair"):
-            ill, well = glioma(contrast), phantom._person("phantom-p0001", None, 3, contrast, 4.0)
+            ill, well = glioma(contrast), phantom.load("phantom-p0001", None, phantom.Look(3, contrast, 4.0))
             core, enhancing = glioma(contrast, "core").lesion, glioma(contrast, "enhancing").lesion
             parts = {"oedema": ill.lesion & ~core, "rim": enhancing, "dead": core & ~enhancing}
             change = {name: ill.voxels[part].mean() / well.voxels[part].mean() - 1 for name, part in parts.items()}
@@ -169,7 +169,8 @@ class TestGlioma:
 
     def test_metastases_have_parts_too(self):
         seen = [
-            phantom._person("phantom-p0003", "metastases", 3, "t1_gd", 4.0, labels).lesion for labels in phantom.LABELS
+            phantom.load("phantom-p0003", "metastases", phantom.Look(3, "t1_gd", 4.0, labels)).lesion
+            for labels in phantom.LABELS
         ]
         assert (seen[0] >= seen[1]).all() and seen[1].any()
         np.testing.assert_array_equal(seen[1], seen[2])

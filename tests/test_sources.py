@@ -147,7 +147,7 @@ class TestLgg:
     def test_picture_without_contrast_is_refused(self, lgg_root):
         for path in (lgg_root / "TCGA_CS_4900_20010100").glob("*[0-9].tif"):
             Image.new("RGB", (64, 64), (1, 7, 2)).save(path)
-        with pytest.raises(ScanError, match="flair is 7 everywhere; it must have contrast"):
+        with pytest.raises(ScanError, match="4900_20010100: every pixel has the value 7; an image must have contrast"):
             lgg.records(str(lgg_root))[0].load()
 
     def test_real_release(self, real_data):
@@ -206,7 +206,7 @@ class TestIxi:
         scans = ixi.records(str(tmp_path), channel="t2")
         assert len(scans) == 6 and all(scan.files[0].endswith("-T2.nii.gz") for scan in scans)
         assert scans[0].patient == "IXI012" and scans[0].extras == () and scans[0].load().brain is None
-        assert "t2" in scans[0].recipe
+        assert "T2" in scans[0].recipe
         with pytest.raises(ConfigError, match="with channel='t2' only '' is allowed"):
             ixi.records(str(tmp_path), channel="t2", lesion_masks=lesion_masks)
         with pytest.raises(ConfigError, match="channel='mra'; one of .*'pd', 't1', 't2'"):
@@ -214,9 +214,13 @@ class TestIxi:
         with pytest.raises(ScanError, match="0 heads; the layout must be IXI-PD/IXI<number>"):
             ixi.records(str(tmp_path), channel="pd")
 
-    def test_recipes_keep_stores_valid(self, ixi_root, lesion_masks):
+    def test_recipes_name_the_planted_lesion_and_its_seed(self, ixi_root, lesion_masks):
         scans = ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5, seed=3)
-        assert {scan.recipe for scan in scans} == {"ixi format 1", "ixi format 1, lesion painted with seed 3"}
+        whole, planted = "ixi format 1, T1, ", "ixi format 1, T1, planted with seed 3, "
+        assert {scan.recipe for scan in scans} == {
+            f"{whole}lesion False, brain True",
+            f"{planted}lesion True, brain True",
+        }
 
     def test_second_head_of_a_person_is_left_out(self, tmp_path):
         root = layouts.write_ixi(tmp_path, people=2)

@@ -89,18 +89,12 @@ class TestDiagnosis:
         assert diagnosis.kind_of(word) == kind
 
     def test_only_who_is_normal_throughout_is_healthy(self):
-        assert diagnosis.standing("CN", {"CN"}, "drop") == (True, True)
-        assert diagnosis.standing("AD", {"CN", "AD"}, "drop") == (False, True)
-        assert [diagnosis.standing("MCI", {"MCI"}, mci) for mci in diagnosis.CHOICES] == [
-            (False, True),
-            None,
-            (False, False),
-        ]
-        assert [diagnosis.standing("CN", {"CN", "MCI"}, mci) for mci in diagnosis.CHOICES] == [
-            (False, False),
-            None,
-            (False, False),
-        ]
+        assert diagnosis.standing("CN", {"CN"}, "drop") == "healthy"
+        assert diagnosis.standing("AD", {"CN", "AD"}, "drop") == "abnormal"
+        assert diagnosis.standing(None, {"CN"}, "keep") is None
+        for kind, of_person, called in (("MCI", {"MCI"}, "abnormal"), ("CN", {"CN", "MCI"}, "unlabelled")):
+            stands = [diagnosis.standing(kind, of_person, mci) for mci in diagnosis.CHOICES]
+            assert stands == [called, None, "unlabelled"]
 
 
 class TestLoni:
@@ -135,7 +129,7 @@ class TestLoni:
     def test_people_with_mci_are_dropped_kept_or_called_abnormal(self, loni, warnings):
         assert all(scan.labelled for scan in adni.records(str(loni)))
         assert warnings == [
-            f"{loni}: left out 1 scans of people listed neither as CN throughout nor as AD (mci='drop')."
+            f"{loni}: left out 1 of 4 scans of people listed neither as CN throughout nor as AD (mci='drop')."
         ]
         assert standings(adni.records(str(loni), mci="abnormal"))["011_S_0003/2005-09-01"] == (False, True)
 
@@ -155,7 +149,7 @@ class TestLoni:
         write_collection(loni / "more.csv", [(f"I{i}", "002_S_0413", "CN", "sc") for i in (45117, 29703)])
         files = [scan.files[0] for scan in adni.records(str(loni))]
         assert files[0].endswith("_I45117.nii") and len(files) == 3
-        assert f"{loni}: left out 2 further images of a day; prefer='corrected'." in warnings
+        assert f"{loni}: left out 2 of 6 images, each another of a day; prefer='corrected'." in warnings
         assert adni.records(str(loni), prefer="original")[0].files[0].endswith("_I29704.nii")
         assert adni.records(str(loni), description="repeat")[0].files[0].endswith("_I29703.nii")
 
@@ -172,10 +166,10 @@ class TestLoni:
         write_collection(loni / "more.csv", [("I45117", "002_S_0413", "CN", "sc"), ("", "", "", "")])
         assert len(adni.records(str(loni), mci="keep")) == 4
         assert [said.removeprefix(f"{loni}: left out ") for said in warnings] == [
-            "2 images that are no T1, or of another description.",
+            "2 of 9 images that are no T1, or of another description.",
             "1 lines of the table, without their images.",
-            "1 images that are there twice.",
-            "2 images that the table does not list.",
+            "2 of 7 images that the table does not list.",
+            "1 of 5 images, each there twice.",
         ]
 
     def test_groups_that_say_nothing_are_left_out(self, loni):
@@ -187,8 +181,8 @@ class TestLoni:
     @pytest.mark.parametrize(
         ("row", "sentence"),
         [
-            (("I29704", "002_S_0413", "AD", "sc"), "group of image I29704 is 'AD', elsewhere 'CN'; one is allowed"),
-            (("29704", "002_S_0559", "CN", "sc"), "subject of image 29704 is '002_S_0559', elsewhere '002_S_0413'"),
+            (("I29704", "002_S_0413", "AD", "sc"), "group of 29704 is 'AD', elsewhere 'CN'; one is allowed"),
+            (("29704", "002_S_0559", "CN", "sc"), "subject of 29704 is '002_S_0559', elsewhere '002_S_0413'"),
         ],
     )
     def test_lines_that_contradict_are_refused(self, loni, row, sentence):
@@ -198,7 +192,7 @@ class TestLoni:
 
     def test_images_that_contradict_are_refused(self, loni):
         write_collection(loni / "collection_1_02_2020.csv", [("I29704", "002_S_0559", "CN", "sc")])
-        with pytest.raises(ScanError, match="image I29704 is of 002_S_0413, elsewhere of 002_S_0559"):
+        with pytest.raises(ScanError, match="image I29704 is of 002_S_0413, in the table of 002_S_0559"):
             adni.records(str(loni))
         write_loni(loni, [("002_S_0413", "MPRAGE", "2006-05-02_12_31_52.0", "I1", "S1_I2.nii")])
         with pytest.raises(ScanError, match="the image is I2, its folder I1; they must be the same"):
@@ -206,7 +200,7 @@ class TestLoni:
 
     def test_an_image_of_two_people_is_refused(self, loni):
         write_loni(loni, [("941_S_0001", "MPRAGE", "2006-05-02_12_31_52.0", "S1", "S1_I29704.nii")])
-        with pytest.raises(ScanError, match="image I29704 is of 941_S_0001, elsewhere of 002_S_0413"):
+        with pytest.raises(ScanError, match="image I29704 is of 941_S_0001, in the table of 002_S_0413"):
             adni.records(str(loni))
 
     def test_missing_pieces_are_named(self, loni):
@@ -242,7 +236,7 @@ class TestCaps:
         (root / "splits" / "train" / "AD.tsv").write_text(text.replace("ses-M", "ses-M0"))
         scans = adni.records(str(root / "subjects"))
         assert [scan.session for scan in scans] == ["ses-M06", "ses-M00", "ses-M12"]
-        assert len(warnings) == 1 and "left out 2 sessions listed neither" in warnings[0]
+        assert len(warnings) == 1 and "left out 2 of 5 scans of people listed neither" in warnings[0]
 
     def test_the_cropped_image_of_a_session_is_taken(self, tmp_path, warnings):
         root = write_caps(tmp_path, CAPS[:1])
@@ -255,13 +249,13 @@ class TestCaps:
         (root / "other.tsv").write_text("participant_id\tsession_id\tdiagnosis\nsub-ADNI022S0004\tses-M0\tCN\n")
         scans = adni.records(str(root))
         assert ["desc-Crop" in scan.files[0] for scan in scans] == [True, False]
-        assert warnings[0].endswith("left out 1 further images of a session.")
+        assert warnings[0].endswith("left out 1 of 3 images, each another one of a session.")
 
     def test_faults_are_named(self, tmp_path):
         root = write_caps(tmp_path, CAPS)
         (root / "other.tsv").write_text("participant_id\tsession_id\tdiagnosis\nsub-ADNI022S0004\tses-M00\tAD\n")
         with pytest.raises(
-            ScanError, match="other.tsv: sub-ADNI022S0004 ses-M00 is 'AD', elsewhere 'CN'; one is allowed"
+            ScanError, match="other.tsv: the diagnosis of sub-ADNI022S0004 ses-M0 is 'AD', elsewhere 'CN'; one is"
         ):
             adni.records(str(root))
         (root / "other.tsv").unlink()
@@ -327,7 +321,7 @@ class TestSlices:
 
     def test_a_person_of_two_diagnoses_is_refused_by_name(self, slices):
         write_pictures(slices / "AD_NC" / "test" / "AD", "218391", range(1))
-        with pytest.raises(ScanError, match=r"218391_\d+.jpeg: 218391 is (AD|CN), in another folder (AD|CN); one is"):
+        with pytest.raises(ScanError, match=r"218391_\d+.jpeg: 218391 is (AD|NC), in another folder (AD|NC); one is"):
             adni.records(str(slices))
 
     def test_a_slice_that_is_there_twice_is_left_out(self, slices, warnings):
@@ -335,8 +329,8 @@ class TestSlices:
         write_pictures(slices / "AD_NC" / "test" / "NC", "nobody", range(1))
         assert {len(scan.files) for scan in adni.records(str(slices))} == {20}
         assert [said.partition("left out ")[2] for said in warnings] == [
-            "1 pictures whose names hold no person and slice.",
-            "2 pictures of a slice that is there already.",
+            "1 of 29 pictures whose names hold no person and slice.",
+            "2 of 90 pictures, each of a slice that is there already.",
         ]
 
     def test_participants_give_groups(self, slices):
@@ -383,7 +377,7 @@ class TestSlices:
     def test_bad_pictures_are_refused(self, slices):
         for path in (slices / "AD_NC/test/AD").iterdir():
             Image.new("L", (24, 32), 9).save(path)
-        with pytest.raises(ScanError, match="every pixel of every slice is 9; an image must have contrast"):
+        with pytest.raises(ScanError, match="test/AD: every pixel has the value 9; an image must have contrast"):
             adni.records(str(slices))[0].load()
         Image.new("L", (24, 31), 9).save(slices / "AD_NC/test/AD/99_90.jpeg")
         with pytest.raises(ScanError, match="99_90.jpeg: 24 x 31 pixels; all slices and masks must have 24 x 32"):
@@ -479,9 +473,9 @@ class TestOasis:
         next(root.rglob("OAS1_0001*.hdr")).unlink()
         write_analyze(root / "OAS1_0009_MR1/PROCESSED/MPRAGE/T88_111/x_t88_masked_gfc.img", np.eye(3)[..., None])
         assert [scan.patient for scan in oasis.records(str(root))] == ["OAS1_0003"]
-        assert sorted(said.partition("of 3 ")[2] for said in warnings) == [
-            "sessions that the table does not list.",
-            "sessions without an image, or one of its two files.",
+        assert [said.partition("left out ")[2] for said in warnings] == [
+            "1 of 3 sessions without an image, or one of its two files.",
+            "1 of 2 sessions that the table does not list.",
         ]
 
     def test_faults_are_named(self, tmp_path):

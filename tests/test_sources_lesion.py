@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from absl import logging
 
-from symnorm_jax.data.sources import atlas, bids, dicom, dicom_slices, open_ms
+import configs.atlas
+from symnorm_jax.data.sources import bids, dicom, dicom_slices, open_ms
 from symnorm_jax.errors import ConfigError, ScanError
 
 
@@ -124,41 +125,50 @@ class TestOpenMs:
 
 
 class TestAtlas:
+    """ATLAS v2.0 is a preset of BIDS."""
+
     @pytest.fixture
     def root(self, tmp_path):
         return layouts.write_atlas(tmp_path)
 
+    def records(self, root):
+        data = configs.atlas.get_config().data
+        assert data.source == "bids"
+        return bids.records(str(root), **data.options)
+
     def test_people_sessions_and_sites(self, root):
-        scans = atlas.records(str(root))
-        names = [
-            "sub-r001s001/ses-1",
-            "sub-r001s002/ses-1",
-            "sub-r001s002/ses-2",
-            "sub-r001s003/ses-1",
-            "sub-r010s001/ses-1",
-        ]
-        assert [scan.name for scan in scans] == names
-        assert [scan.groups["site"] for scan in scans] == ["R001"] * 4 + ["R010"]
+        scans = self.records(root)
+        names = ["001s001/ses-1", "001s002/ses-1", "001s002/ses-2", "001s003/ses-1", "010s001/ses-1"]
+        assert [scan.name for scan in scans] == [f"sub-r{name}" for name in names]
+        assert [scan.groups for scan in scans] == [{"site": "R001"}] * 4 + [{"site": "R010"}]
         assert not any(scan.healthy for scan in scans)
         for seed, scan in zip((0, 1, 2, 3), (scan for scan in scans if scan.labelled), strict=True):
             assert_left(load(scan), seed)
 
-    def test_testing_has_no_truth(self, root):
-        [scan] = atlas.records(str(root / "ATLAS_2" / "Testing"))
+    def test_testing_has_no_truth(self, root, warned):
+        [scan] = self.records(root / "ATLAS_2" / "Testing")
         assert not scan.labelled and scan.extras == () and load(scan).lesion is None
+        assert warned == [f"{root}/ATLAS_2/Testing: 1 of 1 scans have no lesion mask and are unlabelled."]
 
-    def test_a_mask_that_is_due_and_missing_is_refused(self, root):
+    def test_a_head_whose_mask_is_missing_is_unlabelled_and_counted(self, root, warned):
         sorted(root.rglob("*_mask.nii.gz"))[0].unlink()
-        scan = atlas.records(str(root / "ATLAS_2"))[0]
-        assert scan.labelled and scan.extras == ()
-        with pytest.raises(ScanError, match="label-L_desc-T1lesion_mask.nii.gz: no such file"):
-            scan.load()
+        scan = self.records(root / "ATLAS_2")[0]
+        assert not scan.labelled and scan.extras == () and load(scan).lesion is None
+        assert warned == [f"{root}/ATLAS_2: 2 of 5 scans have no lesion mask and are unlabelled."]
+
+    def test_of_two_copies_of_a_session_one_is_taken_with_its_own_mask(self, root, warned):
+        training = root / "ATLAS_2" / "Training" / "R010"
+        shutil.copytree(training, root / "ATLAS_2" / "Copy" / "R010")
+        scan = self.records(root)[-1]
+        assert scan.patient == "sub-r010s001" and scan.labelled and len(self.records(root)) == 5
+        assert {Path(file).parts[-6] for file in (*scan.files, *scan.extras)} == {"Copy"}
+        assert f"{root}: left out 1 of 6 images, each a session's second or later." in warned
 
     def test_root_without_heads_is_refused(self, tmp_path):
-        with pytest.raises(ScanError, match="0 heads; the layout must be <Training|Testing>/R001/"):
-            atlas.records(str(tmp_path))
+        with pytest.raises(ScanError, match="0 images T1w; the layout must be sub-<label>/"):
+            self.records(tmp_path)
         with pytest.raises(ScanError, match="nowhere: not a folder"):
-            atlas.records(str(tmp_path / "nowhere"))
+            self.records(tmp_path / "nowhere")
 
 
 class TestBids:
@@ -208,7 +218,7 @@ class TestBids:
 
     def test_nobody_healthy_is_said(self, root, warned):
         bids.records(str(root), healthy="norml")
-        assert f"{root}: nobody's group is one of ['norml'], so nobody counts as healthy." in warned
+        assert f"{root}: nobody's group is one of ['norml']; nobody is healthy." in warned
 
     def test_without_a_table_nobody_is_labelled(self, root):
         (root / "participants.tsv").unlink()
@@ -242,6 +252,11 @@ class TestBids:
     def test_refusals(self, root, tmp_path):
         with pytest.raises(ConfigError, match="suffix='../T1w'; a BIDS suffix"):
             bids.records(str(root), suffix="../T1w")
+        with pytest.raises(ConfigError, match="standing='mask'; one of .'masks', 'table'. is allowed"):
+            bids.records(str(root), standing="mask")
+        for site in ("(", "sub-.*"):
+            with pytest.raises(ConfigError, match="site='.*'; a regular expression with a group, or '', is allowed"):
+                bids.records(str(root), site=site)
         with pytest.raises(ScanError, match="0 images T2w; the layout must be sub-<label>/"):
             bids.records(str(root), suffix="T2w")
         with pytest.raises(ScanError, match="nowhere: not a folder"):

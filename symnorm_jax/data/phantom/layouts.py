@@ -1,12 +1,10 @@
-"""Phantom people written to disk in the layout of a release, so that all steps can be tried before a release is had.
+"""Write phantom people in the layout of a release, so that all steps can be tried before a release is had.
 
-The trees are those that `sources/adni.py`, `sources/brainmetshare.py` and `sources/brats.py` describe; the people
-are those of `sources/phantom.py`, other ones in every layout and for every seed.
+The trees are those that `sources/adni_loni.py`, `sources/brainmetshare.py` and `sources/brats.py` describe; the people
+are other ones in every layout and for every seed.
 """
 
 import csv
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import joblib
@@ -38,7 +36,7 @@ ADNI_COLUMNS = (
     *("Acq Date", "Format", "Downloaded"),
 )
 
-Job = Callable[[], None]
+Job = tuple  # a function that writes some files, and its arguments
 
 
 def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
@@ -56,58 +54,53 @@ def write(layout: str, root: str | Path, people: int, spacing: float, seed: int,
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{root}: is there and not empty; a new or empty folder is allowed.")
     release, jobs = LAYOUTS[layout](root, people, spacing, SEEDS * (1 + sorted(LAYOUTS).index(layout)) + seed)
-    written = in_parallel([joblib.delayed(_call)(job) for job in jobs], workers)
+    written = in_parallel([joblib.delayed(function)(*arguments) for function, *arguments in jobs], workers)
     for _ in progress(written, "writing phantoms", len(jobs)):
         pass
     return release
 
 
 def brainmetshare(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[Job]]:
-    """People with metastases, most in `train` with a mask, some in `test` without; the first of these has no FLAIR."""
+    """Plan people with metastases, most in `train` with a mask, some in `test` without; the first has no FLAIR."""
     cohort = {"healthy": 0, "patients": people, "seed": seed, "spacing": spacing}
     channels = {name: phantom.records(None, contrast=contrast, **cohort) for name, contrast in METS.items()}
     release, jobs, tests = root / "brainmetshare-3", [], 0
-    for k, scans in enumerate(zip(*channels.values(), strict=True)):
-        scans = dict(zip(channels, scans, strict=True))
+    for k, of_person in enumerate(zip(*channels.values(), strict=True)):
+        scans = dict(zip(channels, of_person, strict=True))
         test = k % METS_TEST == METS_TEST - 1
         tests += test
         if test and tests == 1:
             del scans["flair"]
         folder = release / "test" / f"Mets_{200 + tests}" if test else release / "train" / f"Mets_{k - tests + 1:03d}"
-        jobs.append(partial(write_mets_case, folder, scans, not test))
+        jobs.append((write_mets_case, folder, scans, not test))
     return release, jobs
 
 
 def write_mets_case(folder: Path, scans: dict[str, Scan], masked: bool) -> None:
-    """One person as `<channel>.nii.gz` and, if `masked`, `seg.nii.gz` of 0 and 1."""
+    """Write one person as `<channel>.nii.gz` and, if `masked`, `seg.nii.gz` of 0 and 1."""
     for name, scan in scans.items():
-        volume = scan.load()
-        write_nifti(folder / f"{name}.nii.gz", _integers(volume), volume.affine, "LAS")
+        volume = write_image(folder / f"{name}.nii.gz", scan, "LAS")
     if masked:
         write_nifti(folder / "seg.nii.gz", volume.lesion.astype(np.uint8), volume.affine, "LAS")
 
 
 def brats(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[Job]]:
-    """BraTS-Africa: people with a glioma and, in the group of other neoplasms, people with metastases."""
+    """Plan BraTS-Africa: people with a glioma and, in the group of other neoplasms, people with metastases."""
     release, gliomas = root / "BraTS-Africa", round(BRATS_GLIOMA * people)
     cohort = {"healthy": 0, "patients": people, "seed": seed, "spacing": spacing, "noise": BRATS_NOISE}
     jobs = []
-    for disease, folder in (("glioma", "95_Glioma"), ("metastases", "51_OtherNeoplasms")):
-        channels = [
-            phantom.records(None, contrast=contrast, disease=disease, labels=labels, **cohort)
-            for contrast, labels, _ in BRATS.values()
-        ]
-        members = range(gliomas) if disease == "glioma" else range(gliomas, people)
-        for k in members:
-            case = release / folder / f"BraTS-SSA-{k + 2:05d}-000"
-            jobs.append(
-                partial(write_brats_case, case, {name: of[k] for name, of in zip(BRATS, channels, strict=True)})
-            )
+    for k in range(people):
+        disease, group = ("glioma", "95_Glioma") if k < gliomas else ("metastases", "51_OtherNeoplasms")
+        scans = {
+            name: phantom.records(None, contrast=contrast, disease=disease, labels=labels, **cohort)[k]
+            for name, (contrast, labels, _) in BRATS.items()
+        }
+        jobs.append((write_brats_case, release / group / f"BraTS-SSA-{k + 2:05d}-000", scans))
     return release, jobs
 
 
 def write_brats_case(folder: Path, scans: dict[str, Scan]) -> None:
-    """One person as `<case>-<channel>.nii.gz`, float32 and stored L-P-S, and `-seg.nii.gz` of 0 to 3.
+    """Write one person as `<case>-<channel>.nii.gz`, float32 and stored L-P-S, and `-seg.nii.gz` of 0 to 3.
 
     The background is 0 and some of the brain is negative.
     """
@@ -122,52 +115,34 @@ def write_brats_case(folder: Path, scans: dict[str, Scan]) -> None:
 
 
 def adni(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[Job]]:
-    """Healthy people (CN) and people with atrophy (AD), some of them twice, and the CSV file of the collection."""
+    """Plan healthy people (CN) and people with atrophy (AD), some of them twice; writes the table of the collection."""
     healthy = round(ADNI_HEALTHY * people)
     cohort = {"healthy": healthy, "patients": people - healthy, "seed": seed, "spacing": spacing}
     scans = phantom.records(None, contrast="t1", disease="atrophy", visits=2, **cohort)
-    rng, rows, jobs = np.random.default_rng(seed), [], []
+    rng, rows, jobs = np.random.default_rng(seed), [ADNI_COLUMNS], []
     for k, first in enumerate(rng.permutation(people)):  # so that neither number nor site tells who is ill
         subject = f"{ADNI_SITES[k % len(ADNI_SITES)]}_S_{4000 + k}"
         born, sex = 2011 - rng.integers(60, 88), rng.choice(["F", "M"])
         for visit in range(2 if k % ADNI_AGAIN == 0 else 1):
-            scan = scans[2 * first + visit]
-            day, image = f"{2011 + visit}-{1 + k % 12:02d}-{1 + k % 28:02d}", 257401 + 2 * k + visit
-            group = "CN" if scan.healthy else "AD"
-            rows.append(_adni_row(f"I{image}", subject, group, sex, 2011 + visit - born, ("sc", "m12")[visit], day))
-            jobs.append(partial(write_adni_image, _adni_path(root, subject, day, image), scan))
+            scan, image = scans[2 * first + visit], 257401 + 2 * k + visit
+            year, month, date = 2011 + visit, 1 + k % 12, 1 + k % 28
+            person = (f"I{image}", subject, "CN" if scan.healthy else "AD", sex, year - born, ("sc", "m12")[visit])
+            rows.append((*person, "MRI", "MPRAGE", "Original", f"{month}/{date}/{year}", "NiFTI", "1/31/2013"))
+            folder = root / "ADNI" / subject / "MPRAGE" / f"{year}-{month:02d}-{date:02d}_10_41_36.0" / f"I{image}"
+            series = f"{year}{month:02d}{date:02d}104136_1_S{image - 134427}"
+            jobs.append((write_image, folder / f"ADNI_{subject}_MR_MPRAGE_br_raw_{series}_I{image}.nii", scan, "PSR"))
     root.mkdir(parents=True, exist_ok=True)
     with (root / "phantoms_1_31_2013.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-        writer.writerows([ADNI_COLUMNS, *rows])
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
     return root, jobs
 
 
-def write_adni_image(path: Path, scan: Scan) -> None:
-    """One visit of one person, stored P-S-R."""
+def write_image(path: Path, scan: Scan, axes: str) -> Volume:
+    """Write a scan as a scanner stores it, int16, 0 outside the brain alone, in the order `axes`; returns the scan."""
     volume = scan.load()
-    write_nifti(path, _integers(volume), volume.affine, "PSR")
-
-
-def _adni_path(root: Path, subject: str, day: str, image: int) -> Path:
-    folder = root / "ADNI" / subject / "MPRAGE" / f"{day}_10_41_36.0" / f"I{image}"
-    stamp = day.replace("-", "") + "104136"
-    return folder / f"ADNI_{subject}_MR_MPRAGE_br_raw_{stamp}_1_S{image - 134427}_I{image}.nii"
-
-
-def _adni_row(image: str, subject: str, group: str, sex: str, age: int, visit: str, day: str) -> tuple:
-    year, month, date = map(int, day.split("-"))
-    about = ("MRI", "MPRAGE", "Original", f"{month}/{date}/{year}", "NiFTI", "1/31/2013")
-    return (image, subject, group, sex, age, visit, *about)
-
-
-def _integers(volume: Volume) -> np.ndarray:
-    """Intensities as a scanner stores them, int16, 0 outside the brain alone."""
-    return np.where(volume.brain, np.maximum(np.round(10 * volume.voxels), 1), 0).astype(np.int16)
-
-
-def _call(job: Job) -> None:
-    job()
+    voxels = np.where(volume.brain, np.maximum(np.round(10 * volume.voxels), 1), 0).astype(np.int16)
+    write_nifti(path, voxels, volume.affine, axes)
+    return volume
 
 
 LAYOUTS = {"adni": adni, "brainmetshare": brainmetshare, "brats": brats}

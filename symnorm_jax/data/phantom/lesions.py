@@ -28,7 +28,7 @@ CORE, SWELLING, ENHANCING = 1, 2, 3
 
 
 def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=None) -> np.ndarray:
-    """A random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
+    """Draw a random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
 
     Cubic B-splines on control points `scale` mm apart, centred on the grid, that cover `extent` `[3]` mm.
     Grids of one extent see one field, whatever their spacing.
@@ -42,15 +42,9 @@ def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=
 
 
 def paint(
-    voxels: np.ndarray,
-    mask: np.ndarray,
-    brain: np.ndarray,
-    spacing,
-    rng: np.random.Generator,
-    contrasts: tuple[float, float] = CONTRASTS,
-    hollow: float = 0.4,
+    voxels: np.ndarray, mask: np.ndarray, brain: np.ndarray, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4
 ) -> np.ndarray:
-    """A copy of a head `[X, Y, Z]` float32 in which the tissue under `mask` is replaced by one lesion.
+    """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
 
     It is brighter or darker than the tissue nearby by a fraction drawn from `contrasts`, mildly uneven, and
     with probability `hollow` has a darker core inside a rim. Only the mask and the voxels that touch it
@@ -61,7 +55,8 @@ def paint(
         return painted
     spacing = np.asarray(spacing, float)
     tissue_floor = 0.6 * np.median(voxels[brain])  # cerebrospinal fluid is dark in every contrast used here
-    window = _window(mask, margin=np.ceil(10.0 / spacing).astype(int))
+    margin, (box,) = np.ceil(10.0 / spacing).astype(int), ndimage.find_objects(mask.astype(np.uint8))
+    window = tuple(slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True))
     head, shape = painted[window], mask[window]
     local = _local_tissue(head, brain[window] & (head > tissue_floor), spacing)
     contrast = _lesion_contrast(shape, spacing, rng, contrasts, hollow)
@@ -72,7 +67,7 @@ def paint(
 
 
 def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, spacing) -> np.ndarray:
-    """Mask `[X, Y, Z]` of one irregular lesion around voxel `centre`, as large as a sphere of `radius` mm.
+    """Draw the mask `[X, Y, Z]` of one irregular lesion around voxel `centre`, as large as a sphere of `radius` mm.
 
     The voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
     """
@@ -91,15 +86,7 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
     return mask
 
 
-def metastases(
-    voxels: np.ndarray,
-    brain: np.ndarray,
-    grey: np.ndarray,
-    white: np.ndarray,
-    spacing,
-    contrast: str,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
     """Plant 1 to 5 metastases, some with oedema, at the border of grey and white matter.
 
     `grey` and `white` are tissue fractions `[X, Y, Z]`. Returns the head and a label map `[X, Y, Z]` uint8 of all that
@@ -118,15 +105,7 @@ def metastases(
     return voxels, labels
 
 
-def glioma(
-    voxels: np.ndarray,
-    brain: np.ndarray,
-    grey: np.ndarray,
-    white: np.ndarray,
-    spacing,
-    contrast: str,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+def glioma(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
     """Plant one large tumour with a dead core in the white matter, and oedema around it; nothing is pushed aside.
 
     Arguments as for `metastases`. Returns the head and a label map of CORE, SWELLING and ENHANCING, all three in it.
@@ -146,8 +125,11 @@ def glioma(
     return voxels, labels
 
 
+PLANTED = {"glioma": glioma, "metastases": metastases}
+
+
 def _sites(rng, border, spacing) -> list[tuple[np.ndarray, float]]:
-    """Centres (voxels, of `border` `[N, 3]`) and radii (mm) of metastases that keep clear of each other."""
+    """Draw centres (voxels, of `border` `[N, 3]`) and radii (mm) of metastases that keep clear of each other."""
     sites = []
     for _ in range(rng.integers(COUNT[0], COUNT[1] + 1)):
         radius = float(np.exp(rng.uniform(*np.log(RADII))))  # small ones are the most common
@@ -158,7 +140,7 @@ def _sites(rng, border, spacing) -> list[tuple[np.ndarray, float]]:
 
 
 def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> np.ndarray:
-    """Cubic B-splines `[length, control points]`, scaled to unit mean sum of squares."""
+    """Compute cubic B-splines `[length, control points]`, scaled to unit mean sum of squares."""
     control = np.arange(int(np.ceil(extent / scale)) + 3)
     place = (np.arange(length) - (length - 1) / 2) * spacing / scale
     away = np.abs(place[:, None] - (control - control.mean()))
@@ -166,13 +148,8 @@ def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> n
     return (basis / np.sqrt(151 / 315)).astype(np.float32)
 
 
-def _window(mask, margin) -> tuple[slice, ...]:
-    (box,) = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True))
-
-
 def _local_tissue(head, tissue, spacing) -> np.ndarray:
-    """Mean intensity of the tissue within about 5 mm of every voxel."""
+    """Average the tissue within about 5 mm of every voxel."""
     total, weight = (
         ndimage.gaussian_filter(image, 5.0 / spacing, truncate=2.0)
         for image in (head * tissue, tissue.astype(np.float32))
@@ -193,7 +170,7 @@ def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
 
 
 def _draw_contrast(rng, low: float, high: float) -> float:
-    """A contrast in `[low, high]` no fainter than FAINTEST, of either sign equally often."""
+    """Draw a contrast in `[low, high]` no fainter than FAINTEST, of either sign equally often."""
     darker, brighter = (low, min(high, -FAINTEST)), (max(low, FAINTEST), high)
     sides = [side for side in (darker, brighter) if side[0] <= side[1]]
     if not sides:

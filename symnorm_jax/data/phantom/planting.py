@@ -1,4 +1,4 @@
-"""Plants real lesions in healthy heads: shapes drawn in other people and carried to MNI space, painted in.
+"""Plant real lesions in healthy heads: shapes drawn in other people and carried to MNI space, painted in.
 
 A folder holds them as `*_lesion.nii.gz`, each used once at most. Without a brain mask, the brain is what lies so deep
 in the head and so far from its top, and no farther to the front or back than above the face. All of this is for T1.
@@ -26,7 +26,7 @@ ABOVE_FACE_MM = 75.0
 
 
 def assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[str, str]:
-    """The lesion file of each person who receives one; only as many files are read as are needed."""
+    """Choose the lesion file of each person who receives one; only as many files are read as are needed."""
     if not folder.is_dir():
         raise ScanError(
             f"{folder}: not a folder; data.options.lesion_masks must name one, from data.root, or be empty."
@@ -56,7 +56,7 @@ def _is_suitable(path: Path) -> bool:
 
 
 def plant(volume: Volume, lesion: str, seed: tuple[int, ...]) -> Volume:
-    """The head with the lesion of a file in it, and its exact mask. Raises ScanError, see `warp_lesion`."""
+    """Paint the lesion of a file into a head, with its exact mask. Raises ScanError, see `warp_lesion`."""
     spacing = voxel_sizes(volume.affine)
     brain = _inner_head(volume.voxels, spacing) if volume.brain is None else volume.brain
     mask = warp_lesion(lesion, brain)
@@ -65,7 +65,7 @@ def plant(volume: Volume, lesion: str, seed: tuple[int, ...]) -> Volume:
 
 
 def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
-    """A lesion drawn in MNI space as a mask `[X, Y, Z]` within `brain`; the boxes of the brains are matched.
+    """Carry a lesion drawn in MNI space into `brain` as a mask `[X, Y, Z]`; the boxes of the brains are matched.
 
     Raises ScanError where less than MIN_INSIDE of it lies in the brain.
     """
@@ -82,7 +82,7 @@ def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
 
 
 def _to_mni(brain: np.ndarray) -> np.ndarray:
-    """Voxel of an RAS+ head to mm in MNI space, `[4, 4]`, along the head's own axes."""
+    """Compute the affine `[4, 4]` from the voxels of an RAS+ head to mm in MNI space, along the head's own axes."""
     extents = [np.flatnonzero(brain.any(other))[[0, -1]] for other in ((1, 2), (0, 2), (0, 1))]
     low, high = np.transpose(extents) + [[-0.5], [0.5]]
     scale = (MNI_BRAIN[1] - MNI_BRAIN[0]) / (high - low)
@@ -92,7 +92,7 @@ def _to_mni(brain: np.ndarray) -> np.ndarray:
 
 
 def _inner_head(voxels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Roughly the brain of a head `[X, Y, Z]`, found on a 3 mm grid: good for its box, coarse at its base."""
+    """Find roughly the brain of a head `[X, Y, Z]` on a 3 mm grid: good for its box, coarse at its base."""
     step = max(1, round(3.0 / spacing.min()))
     coarse, size = voxels[::step, ::step, ::step], spacing * step
     regions, _ = ndimage.label(coarse > coarse.mean())

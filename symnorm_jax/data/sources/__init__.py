@@ -1,11 +1,10 @@
 """The sources by name: each `records(root, **options)` lists the scans it finds, without reading the images."""
 
 from symnorm_jax.data.phantom import people
-from symnorm_jax.data.sources import adni, atlas, bids, brainmetshare, brats, dicom, ixi, lgg, oasis, open_ms, table
+from symnorm_jax.data.sources import adni, bids, brainmetshare, brats, dicom, ixi, lgg, oasis, open_ms, table
 
 SOURCES = {
     "adni": adni.records,
-    "atlas": atlas.records,
     "bids": bids.records,
     "brainmetshare": brainmetshare.records,
     "brats": brats.records,

@@ -1,32 +1,35 @@
-"""Any data set in BIDS: `sub-*/[ses-*/]anat/*_<suffix>.nii[.gz]`, with `participants.tsv` beside them.
+"""Any data set in BIDS: `sub-*/[ses-*/]anat/*_<suffix>.nii[.gz]`, with `participants.tsv` beside the people.
 
-The table's column `group_column` says who is healthy; those of another value have a disease, and those of none are
-unlabelled: scored, and neither trained on nor judged. Masks are `..._mask` or `..._roi` files below the folder `masks`
-with the subject and session of the image and no entity that contradicts it: of the brain where they are named
-`desc-brain`, of lesions with `desc-lesion`, `desc-T1lesion`, `label-lesion` or `label-L` (L stands for lesion). Without
-a lesion mask every slice of a diseased person is abnormal. Of several runs of a session the first by name is taken.
+The table's column `group_column` says who is healthy; others have a disease, and who has no value there is unlabelled:
+scored, and neither trained on nor judged. Masks are `..._mask` or `..._roi` files with the subject and session of the
+image and no entity that contradicts it: of the brain where they are named `desc-brain`, of lesions with `desc-lesion`,
+`desc-T1lesion`, `label-lesion` or `label-L` (L stands for lesion). Without a lesion mask every slice of a diseased
+person is abnormal. Of several runs or copies of a session one is taken, the first by name and path.
 
 PyBIDS is not used: it would index a whole data set in SQL, for many dependencies, to answer two questions on names.
 """
 
 import re
 from collections import defaultdict
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from absl import logging
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import existing, nothing_found, numeric, read_rows
-from symnorm_jax.data.volumes import Scan, read_volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.data.sources.listing import existing, nifti_scan, numeric, one_each, some
+from symnorm_jax.data.sources.rows import read_rows
+from symnorm_jax.data.volumes import Scan
+from symnorm_jax.errors import ConfigError, ScanError, check_options
 
-FORMAT = 1  # raise it when the same files would give other voxels
+FORMAT = "bids format 1"  # raise it when the same files would give other voxels
 HEALTHY = ("control", "controls", "healthy", "hc")
-MASKS = "derivatives"
-MISSING = ("", "n/a")
+MASKS, BESIDE = "derivatives", "."
+CHOICES = {"standing": ("masks", "table")}
+KINDS = ("lesion", "brain")
 LESION = re.compile(r"(.*)lesion", re.IGNORECASE)  # lesion, T1lesion, but not lesionAcute, a part of one
+Session = tuple[str, str]  # subject and session, such as sub-01 and ses-1 or nothing
 
 
 class Mask(NamedTuple):
@@ -45,84 +48,99 @@ def records(
     masks: str = MASKS,
     group_column: str = "group",
     healthy: str | tuple[str, ...] = HEALTHY,
+    nested: bool = False,
+    standing: str = "table",
+    site: str = "",
 ) -> list[Scan]:
-    """One Scan a session; `healthy` lists the values of `group_column` that mean so, separated by commas if text.
+    """List one Scan a session.
 
-    Letter case does not matter. With `group_column=""` everybody is unlabelled. Raises ScanError where the layout is
-    another or two masks claim one image, ConfigError where the table has no such column.
+    `masks` is a folder from `root`, "." for masks beside their image, "" for none. `healthy` lists the values of
+    `group_column` that mean so, whatever their case, separated by commas if text; with `group_column=""` everybody is
+    unlabelled. With `standing="masks"` a lesion mask says who is abnormal, and a scan without one is unlabelled.
+    `nested` looks for people at any depth. `site` is a pattern of subjects, `sub-...`, whose first group is the site.
+    Raises ScanError where the layout is another or two masks claim one image, ConfigError for impossible options.
     """
+    check_options(CHOICES, standing=standing)
     if not re.fullmatch("[A-Za-z0-9]+", suffix):
         raise ConfigError(f"data.options.suffix={suffix!r}; a BIDS suffix, letters and digits such as T1w, is allowed.")
     layout = f"sub-<label>/[ses-<label>/]anat/sub-<label>[_...]_{suffix}.nii.gz"
-    images = _images(existing(root, layout), suffix)
-    if not images:
-        raise nothing_found(root, f"images {suffix}", layout)
-    people = _participants(Path(root) / "participants.tsv", group_column)
-    values = healthy.split(",") if isinstance(healthy, str) else healthy
-    values = {value.strip().lower() for value in values}
-    found, scans = _masks(Path(root) / masks, masks) if masks else {}, []
-    for session, image in images.items():
-        lesion, brain = (_mask_of(image, suffix, found.get(session, []), kind) for kind in ("lesion", "brain"))
-        known = people.get(session[0], {})
-        value = known.get(group_column, "") if group_column else ""
-        group = value and ("healthy" if value.lower() in values else "abnormal")
-        scans.append(_scan(session, image, lesion, brain, known, group))
-    if group_column and not any(scan.healthy for scan in scans):
-        logging.warning(
-            "%s: nobody's %s is one of %s, so nobody counts as healthy.", root, group_column, sorted(values)
-        )
+    folder, pattern = existing(root, layout), _site_pattern(site)
+    images = some(root, _images(folder, suffix, nested), f"images {suffix}", layout)
+    people, found = _participants(folder / "participants.tsv", group_column), _masks_below(folder, masks)
+    values = {value.strip().lower() for value in (healthy.split(",") if isinstance(healthy, str) else healthy)}
+    scans = []
+    for (subject, session), image in images.items():
+        near = _masks(image.parent.glob("*")) if masks == BESIDE else found
+        lesion, brain = (_mask_of(image, suffix, near.get((subject, session), []), kind) for kind in KINDS)
+        known, named = people.get(subject, {}), pattern.fullmatch(subject)
+        value = known.get(group_column, "").lower()
+        by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"
+        by_mask = "abnormal" if lesion else "unlabelled"
+        groups = {"site": named[1].upper()} if named else {}
+        groups |= {name: cell for name, cell in known.items() if name not in COLUMNS}
+        about = {"standing": by_table if standing == "table" else by_mask, "groups": groups}
+        scans.append(nifti_scan(image, lesion, brain, patient=subject, session=session, recipe=FORMAT, **about))
+    unlabelled = sum(not scan.labelled for scan in scans)
+    if standing == "masks" and unlabelled:
+        logging.warning("%s: %d of %d scans have no lesion mask and are unlabelled.", root, unlabelled, len(scans))
+    if standing == "table" and group_column and not any(scan.healthy for scan in scans):
+        logging.warning("%s: nobody's %s is one of %s; nobody is healthy.", root, group_column, sorted(values))
     return scans
 
 
-def _images(root: Path, suffix: str) -> dict[tuple[str, str], Path]:
-    """The image of each (subject, session), the first by name where there are more."""
-    images, more = {}, 0
-    for subject in sorted(root.glob("sub-*"), key=lambda path: numeric(path.name)):
-        for anat in sorted([*subject.glob("anat"), *subject.glob("ses-*/anat")], key=lambda path: numeric(str(path))):
-            session = "" if anat.parent == subject else anat.parent.name
-            ends = (f"_{suffix}.nii", f"_{suffix}.nii.gz")
-            runs = [path for path in anat.glob("*") if path.name.startswith(f"{subject.name}_")]
-            runs = sorted((run for run in runs if run.name.endswith(ends)), key=lambda path: numeric(path.name))
-            if runs:
-                images[subject.name, session] = runs[0]
-                more += len(runs) - 1
-    if more:
-        logging.warning(
-            "%s: left out %d of %d images, each a session's second or later.", root, more, more + len(images)
-        )
-    return images
+def _site_pattern(site: str) -> re.Pattern:
+    """Compile the pattern of sites; where none is asked for, one that fits no subject."""
+    try:
+        pattern = re.compile(site or "()")
+    except re.error:
+        pattern = re.compile("")
+    if pattern.groups < 1:
+        raise ConfigError(f"data.options.site={site!r}; a regular expression with a group, or '', is allowed.")
+    return pattern
+
+
+def _images(root: Path, suffix: str, nested: bool) -> dict[Session, Path]:
+    """Find the image of each session, in numeric order; the first by name and path where there are more."""
+    found = {}
+    for between in ("", "ses-*/"):
+        for path in root.glob(f"{'**/' * nested}sub-*/{between}anat/sub-*_{suffix}.nii*"):
+            subject, session = path.parts[-4:-2] if between else (path.parts[-3], "")
+            if path.name.startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
+                found[path] = (subject, session)
+    second, rank = "images, each a session's second or later", lambda path: (numeric(path.name), str(path))
+    images = one_each(root, list(found), found.get, rank, second)
+    return {found[path]: path for path in sorted(images, key=lambda path: [numeric(part) for part in found[path]])}
 
 
 def _participants(path: Path, group_column: str) -> dict[str, dict[str, str]]:
-    """The known cells of each subject; none where there is no table, which BIDS allows."""
-    if not path.is_file():
-        return {}
-    rows = read_rows(path, ("participant_id",), "\t")
+    """Read the known cells of each subject; none where there is no table, which BIDS allows."""
+    rows = read_rows(path, ("participant_id",), "\t") if path.is_file() else []
     if group_column and rows and group_column not in rows[0]:
-        raise ConfigError(
-            f"data.options.group_column={group_column!r}; one of the columns {sorted(rows[0])} of {path}, or '', "
-            f"is allowed."
-        )
-    return {
-        f"sub-{row['participant_id'].removeprefix('sub-')}": {
-            name: cell for name, cell in row.items() if cell.lower() not in MISSING
-        }
-        for row in rows
-    }
+        columns = f"one of the columns {sorted(rows[0])} of {path}, or '', is allowed"
+        raise ConfigError(f"data.options.group_column={group_column!r}; {columns}.")
+    known = [{name: cell for name, cell in row.items() if cell.lower() not in ("", "n/a")} for row in rows]
+    return {f"sub-{row.pop('participant_id', '').removeprefix('sub-')}": row for row in known}
 
 
-def _masks(folder: Path, given: str) -> dict[tuple[str, str], list[Mask]]:
-    """The masks of each (subject, session) at any depth below `folder`."""
+def _masks_below(root: Path, masks: str) -> dict[Session, list[Mask]]:
+    """Read the names of all masks below the folder `masks`; none where it is the default one and not there."""
+    folder = root / masks
+    if masks in ("", BESIDE) or masks == MASKS and not folder.is_dir():
+        return {}
     if not folder.is_dir():
-        if given == MASKS:
-            return {}
         raise ScanError(
-            f"{folder}: not a folder; data.options.masks={given!r} must name one, from data.root, or be ''."
+            f"{folder}: not a folder; data.options.masks={masks!r} must name one, from data.root, or be ''."
         )
+    return _masks(folder.rglob("sub-*_*.nii*"))
+
+
+def _masks(paths: Iterable[Path]) -> dict[Session, list[Mask]]:
+    """Group those of `paths` that are masks by session, sorted by path."""
     found = defaultdict(list)
-    for path in sorted(folder.rglob("sub-*_*.nii*")):
+    for path in sorted(paths):
         entities, rest = _parse(path.name)
-        if path.name.endswith((".nii", ".nii.gz")) and rest[-1:] in (["mask"], ["roi"]) and len(rest) <= 2:
+        is_mask = path.name.endswith((".nii", ".nii.gz")) and rest[-1:] in (["mask"], ["roi"]) and len(rest) <= 2
+        if is_mask and "sub" in entities:
             session = f"sub-{entities.pop('sub')}", f"ses-{entities.pop('ses')}" if "ses" in entities else ""
             desc, label = entities.pop("desc", ""), entities.pop("label", "")
             is_lesion = label == "L" or LESION.fullmatch(label) or LESION.fullmatch(desc)
@@ -132,12 +150,13 @@ def _masks(folder: Path, given: str) -> dict[tuple[str, str], list[Mask]]:
 
 
 def _parse(name: str) -> tuple[dict[str, str], list[str]]:
-    """The entities of a file name, such as `ses-1`, and its parts that are none, of which the suffix is the last."""
+    """Split a file name into its entities, such as `ses-1`, and its other parts, of which the suffix is the last."""
     parts = name.split(".")[0].split("_")
     return dict(part.split("-", 1) for part in parts if "-" in part), [part for part in parts if "-" not in part]
 
 
-def _mask_of(image: Path, suffix: str, masks: list[Mask], kind: str) -> str | None:
+def _mask_of(image: Path, suffix: str, masks: list[Mask], kind: str) -> Path | None:
+    """Find the mask of an image. Raises ScanError where several fit."""
     entities, _ = _parse(image.name)
     spaces = (entities["space"],) if "space" in entities else ("", "orig", suffix)  # names of the image's own grid
     fits = [
@@ -151,21 +170,4 @@ def _mask_of(image: Path, suffix: str, masks: list[Mask], kind: str) -> str | No
     if len(fits) > 1:
         names = ", ".join(map(str, fits))
         raise ScanError(f"{image}: {len(fits)} {kind} masks, {names}; data.options.masks must name a folder with one.")
-    return str(fits[0]) if fits else None
-
-
-def _scan(
-    session: tuple[str, str], image: Path, lesion: str | None, brain: str | None, known: dict, group: str
-) -> Scan:
-    """`group` is healthy, abnormal, or empty where nobody knows."""
-    return Scan(
-        patient=session[0],
-        session=session[1],
-        healthy=group == "healthy",
-        load=partial(read_volume, str(image), lesion, brain),
-        files=(str(image),),
-        extras=tuple(mask for mask in (lesion, brain) if mask),
-        recipe=f"bids format {FORMAT}, lesion {bool(lesion)}, brain {bool(brain)}",
-        groups={name: cell for name, cell in known.items() if name not in ("participant_id", *COLUMNS)},
-        labelled=bool(group),
-    )
+    return fits[0] if fits else None

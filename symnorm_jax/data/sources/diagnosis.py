@@ -1,17 +1,14 @@
-"""What the words of ADNI's tables and folders say of a person, and the tables beside the images that hold them.
+"""What the words of ADNI's tables and folders say of a person.
 
 MCI, be it early or late, stable or progressive, and a subjective complaint (SMC) are neither healthy nor dementia:
-the option `mci` decides. A normal visit (CN) of someone who is MCI or AD at another one is not healthy either: it is
-left out with `mci="drop"`, and else scored and not judged.
+the option `mci` decides. Nor is a normal visit (CN) of someone who is MCI or AD at another one healthy: it is left out
+with `mci="drop"`, and else scored and not judged.
 """
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from absl import logging
-
-from symnorm_jax.data.sources.listing import read_rows
 from symnorm_jax.errors import ScanError
 
 CHOICES = ("abnormal", "drop", "keep")  # what becomes of MCI; kept, it is scored and not judged
@@ -20,59 +17,52 @@ WORDS = {
     "MCI": ("MCI", "EMCI", "LMCI", "SMCI", "PMCI", "SMC", "CI"),
     "AD": ("AD", "DEMENTIA"),
 }
-MAX_HEADER = 1 << 16
 
-_KIND = {word: kind for kind, words in WORDS.items() for word in words}
+
+class Visit(NamedTuple):
+    """A visit whose images were found, and what is known of it."""
+
+    patient: str
+    session: str
+    word: str  # the diagnosis as it is written, or nothing
+    files: tuple[str, ...]  # one NIfTI file, or slices
+    groups: dict[str, str]
+    split: str = ""
 
 
 def kind_of(word: str) -> str | None:
-    """`CN`, `MCI` or `AD`; None for a word that says none of them, such as `Patient`."""
-    return _KIND.get(word.strip().upper())
+    """Return `CN`, `MCI` or `AD`; None for a word that says none of them, such as `Patient`."""
+    return next((kind for kind, words in WORDS.items() if word.strip().upper() in words), None)
 
 
-def standing(kind: str, of_person: set[str], mci: str) -> tuple[bool, bool] | None:
-    """Whether a scan is healthy and whether it is labelled; None where it is to be left out.
+def standing(kind: str | None, of_person: set[str], mci: str) -> str | None:
+    """Return healthy, abnormal or unlabelled; None for a scan that is to be left out.
 
     `kind` is that of the scan, `of_person` holds those of all listed visits of the person.
     """
     if kind == "AD":
-        return False, True
+        return "abnormal"
     if kind == "CN" and of_person == {"CN"}:
-        return True, True
-    if mci == "drop":
+        return "healthy"
+    if kind is None or mci == "drop":
         return None
-    return False, kind == "MCI" and mci == "abnormal"
+    return "abnormal" if kind == "MCI" and mci == "abnormal" else "unlabelled"
 
 
-def read_tables(paths: Iterable[Path], needed: tuple[str, ...], delimiter: str = ",") -> list[tuple[Path, dict]]:
-    """The rows of those tables whose header has the columns `needed`, each with the table's path.
+def by_visit(rows: Iterable[tuple[Path, dict]], name: Callable[[dict], str], same: dict[str, Callable]) -> dict:
+    """Return the row of each visit by its `name`; rows without one are passed over.
 
-    Columns are known by their lower-case letters and digits: `Image Data ID` and R's `Image_Data_ID` are `imagedataid`.
-    Raises ScanError where such a header goes on in a second line.
+    Raises ScanError where two rows of one visit differ in what a function of `same` makes of its column.
     """
-    tables, found = [path for path in sorted(set(paths)) if set(needed) <= set(_header(path, delimiter))], []
-    for path in tables:
-        rows = [{plain(column): cell for column, cell in row.items()} for row in read_rows(path, (), delimiter)]
-        if rows and not set(needed) <= set(rows[0]):
-            raise ScanError(f"{path}: the header does not end with its line; check its quotation marks.")
-        found += [(path, row) for row in rows]
+    found = {}
+    for path, row in rows:
+        visit = name(row)
+        for column, meaning in same.items() if visit else ():
+            other = found.get(visit, row)[column]
+            if meaning(other) != meaning(row[column]):
+                raise ScanError(
+                    f"{path}: the {column} of {visit} is {row[column]!r}, elsewhere {other!r}; one is allowed."
+                )
+        if visit:
+            found[visit] = row
     return found
-
-
-def left_out(root: Path, count: int, what: str) -> None:
-    """Warn that `count` of something were left out, if any were."""
-    if count:
-        logging.warning("%s: left out %d %s.", root, count, what)
-
-
-def plain(column: str) -> str:
-    """The lower-case letters and digits of a column's name."""
-    return "".join(letter for letter in column.lower() if letter.isalnum())
-
-
-def _header(path: Path, delimiter: str) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            return [plain(column) for column in next(csv.reader([stream.readline(MAX_HEADER)], delimiter=delimiter))]
-    except (OSError, UnicodeError, csv.Error, StopIteration):  # some other file, and none of ours
-        return []

@@ -1,13 +1,10 @@
 """DICOM series, one folder each, listed in a CSV file: `root` is that file, or a folder with `scans.csv` in it.
 
-Columns: `folder`, `patient` and `label` (healthy, abnormal or unlabelled) are needed; `session`, `lesion_path` and
-`brain_path` (NIfTI masks on the grid of the series) are optional, every other column is a group, as in `table.py`. Who
+Columns are those of `table.py`, with `folder` in place of `path`; masks are NIfTI files on the grid of the series. Who
 is who stands in that file alone: no name, number, date or identifier of a DICOM header reaches a scan, path, log or
-error.
-
-A folder holds the files of one series, one slice each, named anyhow; their order is that of their positions along the
-normal of the slices. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced
-multi-frame files are refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
+error. A folder holds the files of one series, one slice each, named anyhow; their positions along the normal give their
+order. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced multi-frame files are
+refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
 """
 
 import importlib.util
@@ -16,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
-from symnorm_jax.data.sources.listing import numeric
+from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header, refuse
+from symnorm_jax.data.sources.listing import numeric, scan_of
 from symnorm_jax.data.sources.table import Line, read_lines
 from symnorm_jax.data.volumes import MAX_EXTENT_MM, MAX_VOXELS, Scan, Volume, read_nifti, to_ras
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.geometry import voxel_sizes
 
-FORMAT = 1  # raise it when the same files would give other voxels
+FORMAT = "dicom format 1"  # raise it when the same files would give other voxels
 MAX_FILES = 2048
 SIZES_MM = (0.05, 50.0)
 TOLERANCE = 0.1  # of the slice distance, by which distances may differ; a missing slice is off by 1
@@ -31,7 +28,7 @@ SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
 
 
 def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
-    """One Scan a line of `root`, or of its `table` where `root` is a folder.
+    """List one Scan a line of `root`, or of its `table` where `root` is a folder.
 
     Raises ConfigError where pydicom is missing, and ScanError that names the line of the table.
     """
@@ -40,15 +37,15 @@ def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
             "data.source='dicom' needs pydicom, which is missing; pip install 'symnorm_jax[dicom]' gets it."
         )
     path = Path(root)
-    if path.is_dir():
-        path = path / table
-    return [_scan(line) for line in read_lines(path, "folder")]
+    return [_scan(line) for line in read_lines(path / table if path.is_dir() else path, "folder")]
 
 
-def load(folder: str, files: tuple[str, ...], lesion: str | None, brain: str | None) -> Volume:
-    """The series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
-    if not 2 <= len(files) <= MAX_FILES:
-        raise ScanError(f"{folder}: {len(files)} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed.")
+def load(folder: str, files: tuple[str, ...], lesion: Path | None, brain: Path | None) -> Volume:
+    """Read the series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
+    refuse(
+        folder,
+        (not 2 <= len(files) <= MAX_FILES, f"{len(files)} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed"),
+    )
     slices = [read_header(path) for path in files]
     _check_alike(folder, slices)
     slices, affine = _in_order(folder, slices)
@@ -65,56 +62,52 @@ def load(folder: str, files: tuple[str, ...], lesion: str | None, brain: str | N
 def _scan(line: Line) -> Scan:
     if not line.image.is_dir():
         raise ScanError(f"{line.where}: folder={line.cells['folder']!r} is a file; the folder of one series is needed.")
-    files = tuple(
-        str(path) for path in sorted(line.image.iterdir(), key=lambda path: numeric(path.name)) if is_dicom(path)
-    )
-    lesion, brain = (str(path) if path else None for path in (line.lesion, line.brain))
-    return Scan(
-        **line.person,
-        load=partial(load, str(line.image), files, lesion, brain),
-        files=files,
-        extras=tuple(mask for mask in (lesion, brain) if mask),
-        recipe=f"dicom format {FORMAT}, lesion {bool(lesion)}, brain {bool(brain)}",
-    )
+    paths = sorted(line.image.iterdir(), key=lambda path: numeric(path.name))
+    files = tuple(str(path) for path in paths if is_dicom(path))
+    recipe = "{}, lesion {}, brain {}".format(FORMAT, *map(bool, line.masks))
+    masks = filter(None, line.masks)
+    return scan_of(partial(load, str(line.image), files, *line.masks), files, masks, recipe=recipe, **line.person)
 
 
 def _check_alike(folder: str, slices: list[Slice]) -> None:
-    first = slices[0]
-    if (series := len({one.series for one in slices})) > 1:
-        raise ScanError(f"{folder}: {series} series in one folder; 1 is allowed.")
-    if (sizes := len({(one.rows, one.columns) for one in slices})) > 1:
-        raise ScanError(f"{folder}: slices of {sizes} sizes; all must have the same.")
-    if not all(np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices):
-        raise ScanError(f"{folder}: the pixel spacing differs between slices; all must have {first.spacing} mm.")
-    if not all(np.allclose(one.along, first.along, atol=1e-3) for one in slices):
-        raise ScanError(
-            f"{folder}: the slices lie in different directions, as those of a localizer do; one is allowed."
-        )
-    if (claimed := first.rows * first.columns * len(slices)) > MAX_VOXELS:
-        raise ScanError(f"{folder}: the headers claim {claimed} voxels; at most {MAX_VOXELS} are allowed.")
+    first, (series, sizes) = (
+        slices[0],
+        (len({one.series for one in slices}), len({(one.rows, one.columns) for one in slices})),
+    )
+    spaced = all(np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices)
+    aligned = all(np.allclose(one.along, first.along, atol=1e-3) for one in slices)
+    claimed = first.rows * first.columns * len(slices)
+    refuse(
+        folder,
+        (series > 1, f"{series} series in one folder; 1 is allowed"),
+        (sizes > 1, f"slices of {sizes} sizes; all must have the same"),
+        (not spaced, f"the pixel spacing differs between slices; all must have {first.spacing} mm"),
+        (not aligned, "the slices lie in different directions, as those of a localizer do; one is allowed"),
+        (claimed > MAX_VOXELS, f"the headers claim {claimed} voxels; at most {MAX_VOXELS} are allowed"),
+    )
 
 
 def _in_order(folder: str, slices: list[Slice]) -> tuple[list[Slice], np.ndarray]:
-    """The slices along their normal, and the affine `[4, 4]` from (column, row, slice) to mm in RAS+."""
-    normal = np.cross(*slices[0].along)
+    """Sort the slices along their normal; with the affine `[4, 4]` from (column, row, slice) to mm in RAS+."""
+    (across, down), (between_rows, between_columns) = slices[0].along, slices[0].spacing
+    normal = np.cross(across, down)
     slices = sorted(slices, key=lambda one: one.position @ normal)
     places = np.array([one.position @ normal for one in slices])
     _check_places(folder, places)
     offsets = np.array([one.position - slices[0].position for one in slices])
     off = np.linalg.norm(offsets - np.outer(offsets @ normal, normal), axis=1).max()
-    if off > SHEAR_MM:
-        raise ScanError(f"{folder}: slices lie up to {off:.2f} mm off one normal; at most {SHEAR_MM} mm is allowed.")
-    between_rows, between_columns = slices[0].spacing
     step = (places[-1] - places[0]) / (len(places) - 1)
-    across, down = slices[0].along
     affine = np.eye(4)
     affine[:3] = np.stack([across * between_columns, down * between_rows, normal * step, slices[0].position], axis=1)
     sizes, (low, high) = voxel_sizes(affine), SIZES_MM
-    if not ((sizes > low) & (sizes < high)).all():
-        raise ScanError(f"{folder}: voxel sizes {sizes.round(3).tolist()} mm; {low:g} to {high:g} mm are allowed.")
-    if max(extents := sizes * (slices[0].columns, slices[0].rows, len(slices))) > MAX_EXTENT_MM:
-        edges = extents.round().tolist()
-        raise ScanError(f"{folder}: the edges are {edges} mm long; at most {MAX_EXTENT_MM:g} mm are allowed.")
+    extents = sizes * (slices[0].columns, slices[0].rows, len(slices))
+    fits, edges = ((sizes > low) & (sizes < high)).all(), extents.round().tolist()
+    refuse(
+        folder,
+        (off > SHEAR_MM, f"slices lie up to {off:.2f} mm off one normal; at most {SHEAR_MM} mm is allowed"),
+        (not fits, f"voxel sizes {sizes.round(3).tolist()} mm; {low:g} to {high:g} mm are allowed"),
+        (max(extents) > MAX_EXTENT_MM, f"the edges are {edges} mm long; at most {MAX_EXTENT_MM:g} mm are allowed"),
+    )
     return slices, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS
 
 

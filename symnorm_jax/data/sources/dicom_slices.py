@@ -1,8 +1,7 @@
 """One DICOM file, one slice: its header checked before anything is decoded. The only file that imports pydicom.
 
 A header is never believed, and never quoted: of a patient's name, number, dates and identifiers nothing leaves this
-file, not even in an error. None but the tags in TAGS and the pixels are looked at, and what pydicom says of a damaged
-file is not passed on, for it may quote a tag.
+file, not even in an error, and what pydicom says of a damaged file is not passed on. Only TAGS and pixels are read.
 """
 
 import logging
@@ -23,10 +22,10 @@ MAX_MM = 1e5  # of spacings and positions
 MAX_FILE_BYTES = 1 << 25  # of one slice; 2048 x 2048 pixels of 32 bits are half of it
 DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom would inflate it without a bound
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-SCALE = ("RescaleSlope", "RescaleIntercept")
-KIND = ("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence")
-PIXELS = ("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation")
-TAGS = (*KIND, *GEOMETRY, *SCALE, *PIXELS)
+TAGS = (
+    *("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation", *GEOMETRY),
+)
 
 
 class Slice(NamedTuple):
@@ -43,8 +42,15 @@ class Slice(NamedTuple):
     intercept: float
 
 
+def refuse(where: str, *faults: tuple[bool, str]) -> None:
+    """Raise ScanError for the first of `faults`, each whether it holds and what to say."""
+    for holds, sentence in faults:
+        if holds:
+            raise ScanError(f"{where}: {sentence}.")
+
+
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do; the index of a disc, DICOMDIR, is no image."""
+    """Tell whether a file begins as DICOM files do; the index of a disc, DICOMDIR, is no image."""
     if not path.is_file() or path.name.upper() == "DICOMDIR":
         return False
     with path.open("rb") as stream:
@@ -52,16 +58,16 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_header(path: str) -> Slice:
-    """The slice of a file, without its pixels. Raises ScanError that names the file and what was allowed."""
+    """Read the slice of a file, without its pixels. Raises ScanError that names the file and what was allowed."""
     with _reading(path, "its DICOM header cannot be read"):
         header = _dataset(path, TAGS, pixels=False)
-        if int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header:
-            raise ScanError(
-                f"{path}: an enhanced multi-frame file; one slice a file is allowed (dcm2niix makes NIfTI)."
-            )
+        frames = int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
         missing = [tag for tag in (*GEOMETRY, "SeriesInstanceUID", "BitsAllocated") if header.get(tag) in (None, "")]
-        if missing:
-            raise ScanError(f"{path}: the header lacks {', '.join(missing)}; every slice of an MR series has them.")
+        refuse(
+            path,
+            (frames, "an enhanced multi-frame file; one slice a file is allowed (dcm2niix makes NIfTI)"),
+            (bool(missing), f"the header lacks {', '.join(missing)}; every slice of an MR series has them"),
+        )
         one = Slice(
             path,
             str(header.SeriesInstanceUID),
@@ -77,31 +83,25 @@ def read_header(path: str) -> Slice:
 
 
 def decode(one: Slice) -> np.ndarray:
-    """The pixels `[rows, columns]` float32 of a slice, rescaled. Raises ScanError."""
+    """Decode the pixels `[rows, columns]` float32 of a slice, rescaled. Raises ScanError."""
     with _reading(one.path, "its pixels cannot be decoded"):
-        pixels = _dataset(one.path, (*TAGS, "PixelData"), pixels=True).pixel_array
-        if pixels.shape != (one.rows, one.columns):
-            raise ScanError(
-                f"{one.path}: decodes to shape {pixels.shape}; the header claims {(one.rows, one.columns)}."
-            )
+        pixels, size = _dataset(one.path, (*TAGS, "PixelData"), pixels=True).pixel_array, (one.rows, one.columns)
+        refuse(one.path, (pixels.shape != size, f"decodes to shape {pixels.shape}; the header claims {size}"))
         rescaled = (pixels * one.slope + one.intercept).astype(np.float32)
-        if not (rescaled.min() >= -MAX_VALUE and rescaled.max() <= MAX_VALUE):
-            raise ScanError(
-                f"{one.path}: rescaled by {one.slope:g} its values are infinite or beyond {MAX_VALUE:g}; "
-                "they must be finite."
-            )
+        finite = rescaled.min() >= -MAX_VALUE and rescaled.max() <= MAX_VALUE  # NaN is not
+        values = f"rescaled by {one.slope:g} its values are infinite or beyond {MAX_VALUE:g}; they must be finite"
+        refuse(one.path, (not finite, values))
     return rescaled
 
 
 @contextmanager
 def _reading(path: str, what: str) -> Iterator[None]:
-    """Errors in here end as one sentence without their text, and warnings not at all: either may quote a header."""
+    """End errors in one sentence without their text, and warnings in none: either may quote a header."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     except ScanError:
         raise
@@ -112,12 +112,11 @@ def _reading(path: str, what: str) -> Iterator[None]:
 
 
 def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
-    """The given tags of a file of bounded size, whose transfer syntax can be read."""
+    """Read the given tags of a file of bounded size, whose transfer syntax can be read."""
     import pydicom
 
     size = os.path.getsize(path)
-    if size > MAX_FILE_BYTES:
-        raise ScanError(f"{path}: {size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice.")
+    refuse(path, (size > MAX_FILE_BYTES, f"{size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice"))
     data = BytesIO(Path(path).read_bytes())  # a length that a header claims cannot ask for more than this
     pydicom.filereader.read_preamble(data, force=False)
     meta = pydicom.filereader.read_dataset(data, False, True, stop_when=lambda tag, *_: tag.group != 2)
@@ -129,17 +128,15 @@ def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
 def _check_syntax(path: str, syntax) -> None:
     from pydicom.pixels import get_decoder
 
-    if syntax == DEFLATED:
-        raise ScanError(f"{path}: the file is deflated as a whole; uncompressed DICOM is needed.")
+    refuse(path, (syntax == DEFLATED, "the file is deflated as a whole; uncompressed DICOM is needed"))
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ScanError(f"{path}: its transfer syntax is unknown to pydicom; uncompressed DICOM is needed.") from None
-    if not decoder.is_available:
-        raise ScanError(
-            f"{path}: compressed as {syntax.name}, for which pydicom finds no decoder; install pylibjpeg with its "
-            f"plugins, or decompress the files."
-        )
+    remedy = "install pylibjpeg with its plugins, or decompress the files"
+    refuse(
+        path, (not decoder.is_available, f"compressed as {syntax.name}, for which pydicom finds no decoder; {remedy}")
+    )
 
 
 def _numbers(values, count: int) -> np.ndarray:
@@ -151,18 +148,17 @@ def _numbers(values, count: int) -> np.ndarray:
 
 def _check_header(one: Slice, header) -> None:
     """Refuse what would decode to something other than one grey slice of the size and the directions claimed."""
-    if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation", "MONOCHROME2") != "MONOCHROME2":
-        raise ScanError(f"{one.path}: not a grey image with bright high values (MONOCHROME2), which is needed.")
-    if header.BitsAllocated not in (8, 16, 32):
-        raise ScanError(f"{one.path}: {int(header.BitsAllocated)} bits a pixel; 8, 16 or 32 are allowed.")
+    kind = (header.get("SamplesPerPixel", 1), header.get("PhotometricInterpretation", "MONOCHROME2"))
     claimed, held = one.rows * one.columns * header.BitsAllocated // 8, os.path.getsize(one.path)
-    if claimed < 1 or claimed > held and not header.file_meta.TransferSyntaxUID.is_compressed:
-        raise ScanError(
-            f"{one.path}: the header claims {one.rows} x {one.columns} pixels, {claimed} bytes; the file has {held}."
-        )
-    if max(*one.spacing, *abs(one.position)) > MAX_MM:
-        raise ScanError(f"{one.path}: a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed.")
-    if not np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01):
-        raise ScanError(
-            f"{one.path}: rows and columns run along {one.along.tolist()}; two unit vectors at right angles must."
-        )
+    compressed = header.file_meta.TransferSyntaxUID.is_compressed
+    far = max(*one.spacing, *abs(one.position)) > MAX_MM
+    square = np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01)
+    size = f"{one.rows} x {one.columns} pixels, {claimed} bytes"
+    refuse(
+        one.path,
+        (kind != (1, "MONOCHROME2"), "not a grey image with bright high values (MONOCHROME2), which is needed"),
+        (header.BitsAllocated not in (8, 16, 32), f"{int(header.BitsAllocated)} bits a pixel; 8, 16 or 32 are allowed"),
+        (claimed < 1 or claimed > held and not compressed, f"the header claims {size}; the file has {held}"),
+        (far, f"a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed"),
+        (not square, f"rows and columns run along {one.along.tolist()}; two unit vectors at right angles must"),
+    )

@@ -1,23 +1,21 @@
 """Any folder of scans, or one scan, of which nothing is known: to be embedded, never to be trained on.
 
 Every `.nii.gz`, `.nii` and `.mgz` file below the folder is a scan, hidden ones apart. Masks and label maps are passed
-over by their names, or refused by their voxels when they are read. `sub-01_ses-02_T1w.nii.gz` is the patient `sub-01`
-at `ses-02`, as BIDS has it; any other file is a patient of its own, named by its path from the folder. There are no
-brain masks.
+over by their names, or refused by their voxels. `sub-01_ses-02_T1w.nii.gz` is the patient `sub-01` at `ses-02`, as
+BIDS has it; any other file is a patient of its own, named by its path. There are no brain masks.
 """
 
-import os
 import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import numeric
+from symnorm_jax.data.sources.listing import numeric, scan_of
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ScanError
 
-FORMAT = 1  # raise it when the same files would give other voxels
+FORMAT = "folder format 1"  # raise it when the same files would give other voxels
 ENDINGS = (".nii.gz", ".nii", ".mgz")
 FLAT = 0.5  # share of voxels that equal their neighbour: 0.31 at most in heads without noise, 0.76 in 149 regions
 NOT_SCANS = re.compile(
@@ -28,23 +26,23 @@ BIDS = re.compile(r"(sub-[A-Za-z0-9]+)_(?:(ses-[A-Za-z0-9]+)_)?.*")
 
 
 def records(root: str | Path) -> list[Scan]:
-    """One unlabelled Scan a file of `find`, in the order of their names."""
+    """List one unlabelled Scan a file of `find`, in the order of their names."""
     return [_scan(path, path.relative_to(root if path != Path(root) else path.parent)) for path in find(root)[0]]
 
 
 def find(root: str | Path) -> tuple[list[Path], list[Path]]:
-    """The scans of a folder, or `root` itself where it is a file; and what is a mask or label map by its name."""
+    """Find the scans of a folder, or `root` itself where it is a file; and what is a mask or label map by its name."""
     root = Path(root)
     if root.is_file():
         return [root], []
     files = [path for path in root.rglob("*") if _is_image(path, path.relative_to(root))]
-    files.sort(key=lambda path: numeric(str(path)))
+    files.sort(key=numeric)
     masks = {path for path in files if _is_mask(path.relative_to(root))}
     return [path for path in files if path not in masks], sorted(masks)
 
 
 def load(path: str) -> Volume:
-    """The scan. Raises ScanError for a mask or label map: whole numbers, most of them those of their neighbours."""
+    """Read a scan. Raises ScanError for a mask or label map: whole numbers, most of them those of their neighbours."""
     volume = read_volume(path)
     share = _flatness(volume.voxels)
     if share > FLAT and np.array_equal(volume.voxels, np.round(volume.voxels)):
@@ -53,14 +51,14 @@ def load(path: str) -> Volume:
 
 
 def _flatness(voxels: np.ndarray) -> float:
-    """The share of voxels above the background, `[X, Y, Z]`, that equal the next one along X."""
+    """Return the share of voxels above the background, `[X, Y, Z]`, that equal the next one along X."""
     above = voxels > voxels.min()
     pairs = above[1:] & above[:-1]
     return float((voxels[1:] == voxels[:-1])[pairs].mean()) if pairs.any() else 0.0
 
 
 def _is_image(path: Path, name: Path) -> bool:
-    """Whether a file is to be read: a link that leads nowhere is, to be told of; a device, which has no end, is not."""
+    """Tell whether a file is to be read: a dead link is, so that it is reported; a device, which has no end, is not."""
     if not name.name.lower().endswith(ENDINGS) or any(part.startswith(".") for part in name.parts):
         return False
     return path.is_file() or (path.is_symlink() and not path.exists())
@@ -77,13 +75,6 @@ def _stem(name: str) -> str:
 
 def _scan(path: Path, name: Path) -> Scan:
     entities = BIDS.fullmatch(name.name)
-    patient, session = entities.groups() if entities else (_stem(name.as_posix()), "")
-    return Scan(
-        patient=patient,
-        session=session or "",
-        healthy=False,
-        labelled=False,
-        load=partial(load, os.fspath(path)),
-        files=(os.fspath(path),),
-        recipe=f"folder format {FORMAT}",
-    )
+    patient, session = entities.groups("") if entities else (_stem(name.as_posix()), "")
+    about = {"patient": patient, "session": session, "standing": "unlabelled", "recipe": FORMAT}
+    return scan_of(partial(load, str(path)), [path], **about)

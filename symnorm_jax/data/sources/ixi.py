@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 from scipy import ndimage
 
 from symnorm_jax.data.phantom import planting
-from symnorm_jax.data.sources.listing import nothing_found, one_of, read_rows
+from symnorm_jax.data.sources.listing import existing, nifti_scan, one_each, some
+from symnorm_jax.data.sources.rows import cells, participants, read_rows
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ConfigError, check_options
 from symnorm_jax.geometry import voxel_sizes
 
-FORMAT = 1  # raise it when the same files would give other voxels
+FORMAT = "ixi format 1"  # raise it when the same files would give other voxels
 CHANNELS = ("t1", "t2", "pd")
 CLOSING_MM = 4.0  # bridges gaps between labelled regions
 SEX_COLUMN = "SEX_ID (1=m, 2=f)"
@@ -33,89 +33,75 @@ _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-(T1|T2|PD)\.nii\.gz")
 def records(
     root: str, *, channel: str = "t1", lesion_masks: str | None = None, planted: float = 0.4, seed: int = 0
 ) -> list[Scan]:
-    """One Scan a person; given a folder of `*_lesion.nii.gz`, from `root`, a fraction `planted` get a lesion.
+    """List one Scan a person; given a folder of `*_lesion.nii.gz`, from `root`, a fraction `planted` get a lesion.
 
     Everyone else is healthy. No lesion is used twice. Who gets which is a function of `seed` and the names.
     """
-    one_of("channel", channel, CHANNELS)
+    check_options({"channel": CHANNELS}, channel=channel)
     if not 0 <= planted <= 1:
         raise ConfigError(f"data.options.planted={planted:g}; a fraction from 0 to 1 is allowed.")
     if lesion_masks and channel != "t1":
         raise ConfigError(f"data.options.lesion_masks={lesion_masks!r}; with channel={channel!r} only '' is allowed.")
-    people = _people(Path(root), channel.upper())
-    lesions = planting.assign(list(people), Path(root) / lesion_masks, planted, seed) if lesion_masks else {}
-    known = _participants(Path(root))
-    return [_scan(Path(root), path, channel, lesions.get(person), seed, known) for person, path in people.items()]
+    folder = existing(root, f"IXI-{channel.upper()}")
+    images = _images(folder, channel.upper())
+    names = [_NAME.fullmatch(image.name)[2] for image in images]
+    lesions = planting.assign(names, folder / lesion_masks, planted, seed) if lesion_masks else {}
+    known = _participants(folder)
+    return [_scan(folder, image, lesions.get(name), seed, known) for name, image in zip(names, images, strict=True)]
 
 
-def load(image: str, labels: str | None, lesion: str | None, seed: tuple[int, ...]) -> Volume:
-    """A head, its brain where `labels` are given, and the lesion planted in it, if any."""
-    volume = read_volume(image, brain=labels)
-    if labels:
+def load(image: str, lesion: str | None, brain: str | None, seed: tuple[int, ...]) -> Volume:
+    """Read a head, its brain where labels are given, and plant the `lesion`, if any."""
+    volume = read_volume(image, brain=brain)
+    if brain:
         volume = volume._replace(brain=_solid(volume.brain, voxel_sizes(volume.affine)))
     if not lesion:
         return volume._replace(lesion=np.zeros(volume.voxels.shape, bool))
     return planting.plant(volume, lesion, seed)
 
 
-def _people(root: Path, contrast: str) -> dict[str, Path]:
-    """The image of each person, by number; the first where the same person comes twice."""
-    if not root.is_dir():
-        raise ScanError(f"{root}: not a folder; the one that holds IXI-{contrast} is needed.")
+def _images(root: Path, contrast: str) -> list[Path]:
+    """Find the image of each person, sorted; the first where the same person comes twice."""
     folder = root / f"IXI-{contrast}"
-    files = folder.rglob("*") if folder.is_dir() else root.iterdir()
-    found = [path for path in files if (match := _NAME.fullmatch(path.name)) and match[5] == contrast]
-    if not found:
-        raise nothing_found(root, "heads", f"IXI-{contrast}/IXI<number>-<HH|Guys|IOP>-<number>-{contrast}.nii.gz")
-    people = {}
-    for path in sorted(found, key=lambda path: (path.name, str(path))):
-        people.setdefault(_NAME.fullmatch(path.name)[2], path)
-    if len(people) < len(found):
-        second = len(found) - len(people)
-        logging.warning("%s: left out %d of %d heads, each a person's second.", root, second, len(found))
-    return people
+    found = {path: _NAME.fullmatch(path.name) for path in (folder.rglob("*") if folder.is_dir() else root.iterdir())}
+    found = {path: name for path, name in found.items() if name and name[5] == contrast}
+    some(root, found, "heads", f"IXI-{contrast}/IXI<number>-<HH|Guys|IOP>-<number>-{contrast}.nii.gz")
+    first = "heads, each a person's second"
+    return one_each(root, list(found), lambda path: found[path][2], lambda path: (path.name, str(path)), first)
 
 
 def _participants(root: Path) -> dict[str, dict[str, str]]:
-    """Age and sex where they are known, by participant (IXI012-HH-1211) or by person (IXI012)."""
+    """Read age and sex where they are known, by participant (IXI012-HH-1211) or by person (IXI012)."""
     if (root / "participants.tsv").is_file():
-        rows = read_rows(root / "participants.tsv", ("participant_id", "age", "sex"), "\t")
-        return {row["participant_id"]: {key: row[key] for key in ("age", "sex") if row[key]} for row in rows}
-    if not (root / "IXI.csv").is_file():
-        return {}
+        known = participants(root / "participants.tsv", ("age", "sex"))
+        return {name: cells(row, "age", "sex") for name, row in known.items()}
     found = defaultdict(lambda: {"age": set(), "sex": set()})
-    for row in read_rows(root / "IXI.csv", ("IXI_ID", "AGE", SEX_COLUMN)):
+    table = root / "IXI.csv"
+    for row in read_rows(table, ("IXI_ID", "AGE", SEX_COLUMN)) if table.is_file() else ():
         person = found[f"IXI{row['IXI_ID'].removesuffix('.0').zfill(3)}"]
         person["age"] |= {row["AGE"]} - {""}
         person["sex"] |= {SEXES.get(row[SEX_COLUMN].removesuffix(".0"), "")} - {""}
     # people come twice at times, once with blanks, or with contradictions, of which neither is believed
     return {
-        name: {key: min(cells) for key, cells in person.items() if len(cells) == 1} for name, person in found.items()
+        name: {key: min(values) for key, values in person.items() if len(values) == 1} for name, person in found.items()
     }
 
 
-def _scan(
-    root: Path, path: Path, channel: str, lesion: str | None, seed: int, known: dict[str, dict[str, str]]
-) -> Scan:
-    participant, person, number, site, _ = _NAME.fullmatch(path.name).groups()
+def _scan(root: Path, image: Path, lesion: str | None, seed: int, known: dict[str, dict[str, str]]) -> Scan:
+    participant, person, number, site, contrast = _NAME.fullmatch(image.name).groups()
     labels = root / "DLMUSE" / f"{participant}-T1_DLMUSE.nii.gz"
-    labels = str(labels) if channel == "t1" and labels.is_file() else None
-    return Scan(
+    return nifti_scan(
+        *(image, lesion, labels if contrast == "T1" and labels.is_file() else None),
+        read=partial(load, seed=(seed, int(number))),
         patient=person,
-        session="",
-        healthy=lesion is None,
-        load=partial(load, str(path), labels, lesion, (seed, int(number))),
-        files=(str(path),),
-        extras=tuple(file for file in (labels, lesion) if file),
-        recipe=f"ixi format {FORMAT}"
-        + (f", {channel}" if channel != "t1" else "")
-        + (f", lesion painted with seed {seed}" if lesion else ""),
+        standing="abnormal" if lesion else "healthy",
+        recipe=f"{FORMAT}, {contrast}" + f", planted with seed {seed}" * bool(lesion),
         groups={"site": site} | known.get(participant, known.get(person, {})),
     )
 
 
 def _solid(labelled: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The brain without the gaps between its regions: closed, and its holes filled."""
+    """Close a mask `[X, Y, Z]` over the gaps between its regions, and fill its holes; `spacing` in mm."""
     steps = max(1, round(CLOSING_MM / spacing.min()))
     padded = np.pad(labelled, steps + 1)  # closing would eat into a brain that touches the edge of the array
     closed = ndimage.binary_closing(padded, iterations=steps)

@@ -9,17 +9,17 @@ The lesions were drawn on FLAIR: of the raw images, others than FLAIR have grids
 """
 
 import re
-from functools import partial
 from pathlib import Path
 
-from absl import logging
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, some
+from symnorm_jax.data.sources.rows import read_rows
+from symnorm_jax.data.volumes import Scan
+from symnorm_jax.errors import check_options
 
-from symnorm_jax.data.sources.listing import existing, nothing_found, numeric, one_of, read_rows
-from symnorm_jax.data.volumes import Scan, read_volume
-
-FORMAT = 1  # raise it when the same files would give other voxels
+FORMAT = "open_ms format 1"  # raise it when the same files would give other voxels
 SPACES = {"raw": "raw", "coregistered": "coregistered", "resampled": "coregistered_resampled", "mni": "MNI"}
 CHANNELS = {"flair": ("FLAIR", "FLAIR"), "t1": ("T1W", "T1"), "t1_gd": ("T1WKS", "T1POST"), "t2": ("T2W", "T2")}
+CHOICES = {"channel": CHANNELS, "space": SPACES}
 GROUPS = ("age", "sex", "ms_type")
 LAYOUT = "cross_sectional/<raw|coregistered|coregistered_resampled|MNI>/patient<number>/<images>.nii.gz"
 
@@ -27,58 +27,40 @@ _PATIENT = re.compile(r"patient0*(\d+)")
 
 
 def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Scan]:
-    """One Scan a patient who has the `channel` in this `space`: raw, coregistered, resampled or mni."""
-    one_of("channel", channel, CHANNELS)
-    one_of("space", space, SPACES)
+    """List one Scan a patient who has the `channel` in this `space`: raw, coregistered, resampled or mni."""
+    check_options(CHOICES, channel=channel, space=space)
     top = existing(root, LAYOUT)
     top = top / "cross_sectional" if (top / "cross_sectional").is_dir() else top
     within = top / SPACES[space]
     folders = [path for path in within.iterdir() if _PATIENT.fullmatch(path.name)] if within.is_dir() else []
-    if not folders:
-        raise nothing_found(root, f"patients in {within}", LAYOUT)
+    folders = sorted(some(root, folders, f"patients in {within}", LAYOUT), key=lambda path: numeric(path.name))
     known = _known(top / "patient_info.csv")
-    scans = [_scan(folder, channel, space, known) for folder in sorted(folders, key=lambda path: numeric(path.name))]
-    kept = [scan for scan in scans if scan]
-    if len(kept) < len(scans):
-        missing = len(scans) - len(kept)
-        logging.warning("%s: left out %d of %d patients without %s.", within, missing, len(scans), channel)
-    return kept
+    scans = [_scan(folder, channel, space, known) for folder in folders]
+    return kept(within, scans, bool, f"patients without {channel}")
 
 
 def _scan(folder: Path, channel: str, space: str, known: dict[str, dict[str, str]]) -> Scan | None:
     raw, in_mni = CHANNELS[channel]
-    mni = space == "mni"
-    image = _find(folder, f"{in_mni}_.*regtoMNI" if mni else raw)
+    if space == "mni":
+        image, truth, brain = _find(folder, f"{in_mni}_.*regtoMNI"), "GOLD_STANDARD", None
+    else:
+        image, truth, brain = _find(folder, raw), "consensus_gt", _find(folder, "brainmask")
     if image is None:
         return None
-    lesion = _find(folder, "GOLD_STANDARD_.*regtoMNI" if mni else "consensus_gt")
-    lesion = lesion or str(
-        folder / f"{'GOLD_STANDARD' if mni else 'consensus_gt'}.nii.gz"
-    )  # `load` names what is missing
-    brain = None if mni else _find(folder, "brainmask")
-    return Scan(
-        patient=folder.name,
-        session="",
-        healthy=False,
-        load=partial(read_volume, image, lesion, brain),
-        files=(image,),
-        extras=tuple(mask for mask in (lesion, brain) if mask and Path(mask).is_file()),
-        recipe=f"open_ms format {FORMAT}, {channel}, {space}, brain {bool(brain)}",
-        groups=known.get(_PATIENT.fullmatch(folder.name)[1], {}),
-    )
+    lesion = _find(folder, f"{truth}_.*regtoMNI" if space == "mni" else truth)
+    lesion = lesion or folder / f"{truth}.nii.gz"  # `load` names what is missing
+    about = {"patient": folder.name, "groups": known.get(_PATIENT.fullmatch(folder.name)[1], {})}
+    return nifti_scan(image, lesion, brain, standing="abnormal", recipe=f"{FORMAT}, {channel}, {space}", **about)
 
 
-def _find(folder: Path, pattern: str) -> str | None:
+def _find(folder: Path, pattern: str) -> Path | None:
     name = re.compile(rf"(?:{folder.name}_)?{pattern}\.nii\.gz")
-    found = sorted(str(path) for path in folder.glob("*") if name.fullmatch(path.name))
-    return found[0] if found else None
+    return min((path for path in folder.glob("*") if name.fullmatch(path.name)), key=str, default=None)
 
 
 def _known(path: Path) -> dict[str, dict[str, str]]:
-    """What is known of each patient, by number."""
-    if not path.is_file():
-        return {}
-    rows = read_rows(path, ("patient_id", "age", "sex"))
+    """Read what is known of each patient, by number."""
+    rows = read_rows(path, ("patient_id", "age", "sex")) if path.is_file() else []
     return {
         row["patient_id"]: {key: row[key] for key in GROUPS if row.get(key, "N/A") not in ("", "N/A")} for row in rows
     }

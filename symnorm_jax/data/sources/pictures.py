@@ -1,4 +1,4 @@
-"""Slices kept as pictures: a stack of PNG, JPEG or TIFF files, one slice each, to an RAS+ array.
+"""Read slices kept as pictures: PNG, JPEG or TIFF files, one slice each, as one RAS+ array.
 
 Size and mode are checked against a picture's header before Pillow decodes anything. Pictures store no geometry:
 anterior is taken to be at the top, and the picture's left for the person's left.
@@ -11,50 +11,58 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from symnorm_jax.data.volumes import MAX_VOXELS
+from symnorm_jax.data.volumes import MAX_VOXELS, Volume
 from symnorm_jax.errors import ScanError
-from symnorm_jax.geometry import from_picture
+from symnorm_jax.geometry import centred_affine, from_picture
 
 MAX_SIDE = 2048
 MAX_SLICES = 512
 FORMATS = ("JPEG", "PNG", "TIFF")  # whatever the name says: Pillow would start other programs for some of the others
 GREY_MODES = ("L", "RGB")  # grey pictures are at times stored as RGB with three equal channels
+Spacing = tuple[float, float, float]
 
 
-def check_count(folder: str | Path, what: str, count: int) -> None:
-    """Raise ScanError unless `folder` has 1 to MAX_SLICES slices, named like `what`."""
-    if not 1 <= count <= MAX_SLICES:
-        raise ScanError(f"{folder}: {count} slices {what}; 1 to {MAX_SLICES} are allowed.")
+def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, modes=GREY_MODES, channel=0) -> Volume:
+    """Read the slices of `folder`, lowest first, as voxels `[X, Y, Z]` float32 of 0 to 255 and `spacing` mm.
+
+    Raises ScanError, see `read_stack`; for too few or too many slices, named like `names`; and without contrast.
+    """
+    if not 1 <= len(paths) <= MAX_SLICES:
+        raise ScanError(f"{folder}: {len(paths)} slices {names}; 1 to {MAX_SLICES} are allowed.")
+    voxels = read_stack(paths, modes, channel).astype(np.float32)
+    if voxels.min() == voxels.max():
+        raise ScanError(f"{folder}: every pixel has the value {voxels.flat[0]:g}; an image must have contrast.")
+    return Volume(voxels, centred_affine(voxels.shape, spacing))
 
 
-def read_stack(paths: Sequence[str | Path], modes: tuple[str, ...] = GREY_MODES, channel: int = 0) -> np.ndarray:
-    """Pictures of one size, lowest first, as `[X, Y, Z]` uint8; of RGB pictures, one `channel`.
+def read_masks(paths: Sequence[str], volume: Volume, modes=GREY_MODES, allowed=range(256)) -> np.ndarray:
+    """Read the masks of a volume's slices, true where positive. Raises ScanError for values that are not `allowed`."""
+    values, folder = read_stack(paths, modes), Path(paths[0]).parent
+    if values.shape != volume.voxels.shape:
+        raise ScanError(f"{folder}: the masks have shape {values.shape}, their slices {volume.voxels.shape}.")
+    other = np.setdiff1d(values, allowed)
+    if other.size:
+        raise ScanError(f"{folder}: a mask holds the value {other[0]}; {', '.join(map(str, allowed))} are allowed.")
+    return values > 0
+
+
+def read_stack(paths: Sequence[str], modes: tuple[str, ...] = GREY_MODES, channel: int = 0) -> np.ndarray:
+    """Read pictures of one size, lowest first, as `[X, Y, Z]` uint8; of RGB pictures one `channel`.
 
     Raises ScanError that names the picture for one that is absent, damaged, too large, or of another mode or size.
     """
-    shape = _read(paths[0], modes).shape[:2]
+    shape = read_picture(paths[0], modes).shape[:2]
     if shape[0] * shape[1] * len(paths) > MAX_VOXELS:
         raise ScanError(
             f"{Path(paths[0]).parent}: {len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed."
         )
-    return stack([_one_channel(_read(path, modes, shape), channel) for path in paths])
+    rows = (read_picture(path, modes, shape) for path in paths)
+    slices = [from_picture(one if one.ndim == 2 else one[..., channel]) for one in rows]
+    return np.ascontiguousarray(np.stack(slices, axis=-1))
 
 
-def stack(pictures: list[np.ndarray]) -> np.ndarray:
-    """Image rows of slices, lowest first, as `[X, Y, Z]`."""
-    return np.ascontiguousarray(np.stack([from_picture(rows) for rows in pictures], axis=-1))
-
-
-def read_picture(path: str | Path, modes: tuple[str, ...] = GREY_MODES) -> np.ndarray:
-    """The rows of one picture, `[H, W]` or `[H, W, 3]` uint8. Raises ScanError, see `read_stack`."""
-    return _read(path, modes)
-
-
-def _one_channel(rows: np.ndarray, channel: int) -> np.ndarray:
-    return rows if rows.ndim == 2 else rows[..., channel]
-
-
-def _read(path, modes, shape: tuple[int, int] | None = None) -> np.ndarray:
+def read_picture(path: str, modes: tuple[str, ...] = GREY_MODES, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Read the rows of one picture, `[H, W]` or `[H, W, 3]` uint8. Raises ScanError, see `read_stack`."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
             _check_header(path, image, modes, shape)
