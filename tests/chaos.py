@@ -33,7 +33,7 @@ from symnorm_jax.training.checkpoint import KEEP
 ROOT = Path(__file__).parents[1]
 STEPS, EVERY, NETS = 30, 10, ("unet", "vae")
 QUICK = {"train.unet.steps": STEPS, "train.vae.steps": STEPS, "train.checkpoint_every": EVERY}
-QUICK |= {"data.midline": "centred", "data.options.healthy": 14, "data.options.patients": 8}
+QUICK |= {"data.midline": "centred", "data.options.healthy": 10, "data.options.patients": 6}
 QUICK |= {"evaluation.replicates": 20, "evaluation.interval": "percentile"}
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}  # half the time
@@ -66,10 +66,10 @@ class Row(NamedTuple):
     differences: str
 
 
-def start(folder: Path, workers: int = 1) -> subprocess.Popen:
+def start(folder: Path, workers: int = 1, **settings) -> subprocess.Popen:
     """The command, for `<folder>/run`, in a process group of its own; `<folder>/log` has what it says."""
     command = [sys.executable, "launch/train.py", "--config=configs/demo.py:tiny", f"--workdir={folder / 'run'}"]
-    given = QUICK | {"data.store": folder / "store", "data.workers": workers}
+    given = QUICK | {"data.store": folder / "store", "data.workers": workers} | settings
     command += [f"--config.{key}={value}" for key, value in given.items()]
     environment = os.environ | ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": str(folder / "xla")}
     folder.mkdir(parents=True, exist_ok=True)

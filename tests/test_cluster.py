@@ -159,7 +159,7 @@ class TestTraining:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        assert (tmp_path / "saved").exists() and training._process.wait(5) == 143
+        assert (tmp_path / "saved").exists() and training._process.wait(60) == 143
         again = pickle.loads(pickle.dumps(queued[0])).function
         assert again.command == training.command and again._process is None
 

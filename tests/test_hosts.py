@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 JOIN = """
 import sys
 from symnorm_jax.errors import RunError
-from symnorm_jax.training.hosts import join
+from symnorm_jax.hosts import join
 for arguments in ((), ("127.0.0.1:1",), ("127.0.0.1:1", 2)):
     try:
         join(*arguments)
