@@ -4,6 +4,7 @@
 `--xla_cpu_max_isa=SSE4_2`, come after those that are set here, and win.
 """
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -17,6 +18,10 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
+
+from configs import demo  # noqa: E402
+from symnorm_jax.run import Run  # noqa: E402
+from symnorm_jax.rundir import open_run  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", int(os.environ.setdefault("SYMNORM_TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -45,6 +50,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def demo_run() -> Run:
+    """The demo at its smallest, finished by the worker that asks for it first; to be read and not changed."""
+    folder = Path(os.environ["SYMNORM_TEST_CACHE"]) / "demo"
+    folder.mkdir(exist_ok=True)
+    config = demo.get_config("tiny")
+    few = {"data.options.healthy": 14, "data.options.patients": 8, "data.workers": 1, "data.midline": "centred"}
+    config.update_from_flattened_dict(few | {"data.store": str(folder / "store")})
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        open_run(folder / "run", config.lock(), {})
+        run = Run(config, folder / "run")
+        if not run.finished:
+            run.everything()
+    return run
 
 
 @pytest.fixture(scope="session")

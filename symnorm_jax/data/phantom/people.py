@@ -17,7 +17,6 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data.phantom.lesions import LABELS, glioma, metastases, smooth_noise
-from symnorm_jax.data.sources.listing import one_of
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import centred_affine
@@ -58,8 +57,9 @@ def records(
     """
     if contrast not in INTENSITIES:
         raise ConfigError(f"contrast {contrast!r} is unknown; allowed: {', '.join(INTENSITIES)}")
-    one_of("disease", disease, DISEASES)
-    one_of("labels", labels, LABELS)
+    for key, value, allowed in (("disease", disease, DISEASES), ("labels", labels, LABELS)):
+        if value not in allowed:
+            raise ConfigError(f"data.options.{key}={value!r}; one of {sorted(allowed)} is allowed.")
     _within("spacing", spacing, SPACINGS, " mm")
     _within("noise", noise, NOISE)
     if min(healthy, patients, seed) < 0 or visits < 1:
