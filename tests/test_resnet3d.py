@@ -205,6 +205,7 @@ def test_a_batch_without_a_variance_is_refused():
         norm.init(jax.random.key(0), x)
 
 
+@pytest.mark.two_devices
 def test_a_batch_over_two_devices_is_one_batch():
     net, x, mesh = ResNet3D(widths=(4, 8), depths=(1, 1)), volumes((9, 8, 7)), make_mesh()
     variables = weights(net)[1]
