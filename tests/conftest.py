@@ -7,6 +7,7 @@
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Most of the time goes into compiling what then runs once: with few of LLVM's optimisations half of it is gone.
@@ -20,6 +21,7 @@ import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 from configs import demo  # noqa: E402
+from symnorm_jax.data import registration  # noqa: E402
 from symnorm_jax.run import Run  # noqa: E402
 from symnorm_jax.rundir import open_run  # noqa: E402
 
@@ -50,6 +52,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def quick_registration() -> Iterator[None]:
+    """Mid-lines are found in half the time, for those who look for many."""
+    options = {"static_argnames": "stack", "compiler_options": {"xla_backend_optimization_level": 3}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registration, "register_all", jax.jit(registration.register_all.__wrapped__, **options))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -125,6 +125,7 @@ def test_features_and_statistics_are_those_that_monai_gave(size):
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
 @pytest.mark.parametrize("size", SIZES)
 def test_features_and_statistics_are_those_of_monai(size):
+    pytest.importorskip("monai", reason="MONAI is not installed: pip install '.[parity]'")
     net = ResNet3D()
     assert error(answers(net, weights(net)[1], volumes(size)), answers_of_monai(WIDE, size)) < 1e-4
 
