@@ -36,7 +36,6 @@ QUICK = {"train.unet.steps": STEPS, "train.vae.steps": STEPS, "train.checkpoint_
 QUICK |= {"data.midline": "centred", "data.options.healthy": 10, "data.options.patients": 6}
 QUICK |= {"evaluation.replicates": 20, "evaluation.interval": "percentile"}
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-HASTY = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}  # half the time
 # A place of a run, and the file that stands once the run is there; of training, the last whole checkpoint.
 PLACES = {"starting": "", "preparing": "config.json", "unet 0": "manifest.csv"}
 PLACES |= {f"unet {step}": f"unet/ckpt/{step}/commit_success.txt" for step in range(EVERY, STEPS, EVERY)}

@@ -7,11 +7,14 @@
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-# Most of the time goes into compiling what then runs once: with few of LLVM's optimisations half of it is gone.
+# Most of the time goes into compiling what then runs once: with few of LLVM's optimisations half of it is gone, and
+# with XLA's older way to emit loops a third of the rest.
 HASTE = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+if version("jaxlib").startswith("0.10."):  # others may not know the flag
+    HASTE += " --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("XLA_FLAGS", "").startswith(HASTE):  # workers of pytest begin with the flags of the first process
     os.environ["XLA_FLAGS"] = f"{HASTE} {os.environ.get('XLA_FLAGS', '')}".strip()
 
@@ -21,7 +24,6 @@ import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
 from configs import demo  # noqa: E402
-from symnorm_jax.data import registration  # noqa: E402
 from symnorm_jax.run import Run  # noqa: E402
 from symnorm_jax.rundir import open_run  # noqa: E402
 
@@ -52,15 +54,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def quick_registration() -> Iterator[None]:
-    """Mid-lines are found in half the time, for those who look for many."""
-    options = {"static_argnames": "stack", "compiler_options": {"xla_backend_optimization_level": 3}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registration, "register_all", jax.jit(registration.register_all.__wrapped__, **options))
-        yield
 
 
 @pytest.fixture(scope="session")

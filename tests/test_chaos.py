@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import chaos
@@ -16,14 +15,12 @@ from symnorm_jax.files import load_arrays
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Iterator[Path]:
-    """A run that nobody disturbed; what a test starts meanwhile is compiled in haste, as it was."""
+def whole(tmp_path_factory) -> Path:
+    """A run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chaos, "ENVIRONMENT", chaos.ENVIRONMENT | chaos.HASTY)
-        spent = chaos.timed(folder)
-        assert spent.keys() == chaos.PLACES.keys() and all(spent[name] > 0 for name in ("preparing", "evaluating"))
-        yield folder
+    spent = chaos.timed(folder)
+    assert spent.keys() == chaos.PLACES.keys() and all(spent[name] > 0 for name in ("preparing", "evaluating"))
+    return folder
 
 
 def test_killed_in_two_places_in_turn_the_same_command_ends_in_the_same_bits(whole, tmp_path, rng):

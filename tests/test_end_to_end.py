@@ -22,7 +22,6 @@ from symnorm_jax.report.page import print_results
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
 
-pytestmark = pytest.mark.usefixtures("quick_registration")
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.stem

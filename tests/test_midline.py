@@ -11,7 +11,6 @@ from symnorm_jax.data.phantom import lesions, people
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.geometry import mirror, voxel_sizes
 
-pytestmark = pytest.mark.usefixtures("quick_registration")
 SPACING = 3.0
 FAR = 60.0  # mm from the centroid, at which a plane still lies within the brain
 
