@@ -103,14 +103,14 @@ def test_losses_do_not_depend_on_the_mesh(systems, meshes, tmp_path):
 CHAINS = {"short": ([(2, 2, 8), (1, 2, None)], 2), "long": ([(2, 4, 8), (1, 2, 13), (1, 4, None)], 8)}
 
 
-def part_of_run(folder: Path, hosts: int, devices: int, **settings) -> dict:
+def part_of_run(said: Path, hosts: int, devices: int, **settings) -> dict:
     """What a part of a run says: of one host with as many devices as here from this process, else from new ones."""
     if (hosts, devices) == (1, jax.device_count()):
         return pod_worker.trained(settings)
     with pod_address() as address:
         pods = [[address, hosts, i] if hosts > 1 else None for i in range(hosts)]
-        finish(*(worker("trained", folder / "said", devices, **settings, pod=pod) for pod in pods))
-    return json.loads((folder / "said").read_text())
+        finish(*(worker("trained", said, devices, **settings, pod=pod) for pod in pods))
+    return json.loads(said.read_text())
 
 
 @pytest.fixture(scope="module", params=["short", pytest.param("long", marks=pytest.mark.long)])
@@ -118,9 +118,9 @@ def moved(request, tmp_path_factory) -> dict:
     """A run that is cut off and goes on with other hosts and devices, and a whole one; both share models over two."""
     folder, (chain, devices) = tmp_path_factory.mktemp("moved"), CHAINS[request.param]
     settings = {"config": {"sharding.fsdp": 2, "train.log_every": 1}}
-    whole = part_of_run(folder, 1, devices, **settings, folder=str(folder / "uncut"), stop=None)
+    whole = part_of_run(folder / "said", 1, devices, **settings, folder=str(folder / "uncut"), stop=None)
     settings["folder"] = str(folder / "cut")
-    parts = [part_of_run(folder, hosts, each, **settings, stop=stop) for hosts, each, stop in chain]
+    parts = [part_of_run(folder / "said", hosts, each, **settings, stop=stop) for hosts, each, stop in chain]
     return {"chain": chain, "parts": parts, "whole": whole, "cut": folder / "cut", "uncut": folder / "uncut"}
 
 
