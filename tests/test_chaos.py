@@ -112,5 +112,4 @@ def test_instants_fall_everywhere():
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
 def test_fifty_times(tmp_path, number):
-    rows = chaos.chaos(tmp_path, 50, 0, number)
-    assert [row for row in rows if row.differences] == []
+    assert chaos.chaos(tmp_path, 50, 0, number) == []
