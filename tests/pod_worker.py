@@ -1,8 +1,6 @@
 """What tests let other processes do, which have other devices: the environment says how many, the arguments what.
 
 python tests/pod_worker.py <task> <output> [settings as JSON]
-
-Without a compiler's optimisations, which take longer than what they would speed up here.
 """
 
 import json
@@ -10,20 +8,17 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
-jax.config.update("jax_disable_most_optimizations", True)
-
-import numpy as np  # noqa: E402
-
-from configs.base import base, finish  # noqa: E402
-from symnorm_jax import hosts  # noqa: E402
-from symnorm_jax.masking import draw, patch_grid  # noqa: E402
-from symnorm_jax.scoring.moments import stream  # noqa: E402
-from symnorm_jax.systems import BUILD  # noqa: E402
-from symnorm_jax.training.optim import make_optimizer  # noqa: E402
-from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated  # noqa: E402
-from symnorm_jax.training.step import compiled, make_step  # noqa: E402
-from symnorm_jax.training.train import initial_variables, train  # noqa: E402
+from configs.base import base, finish
+from symnorm_jax import hosts
+from symnorm_jax.masking import draw, patch_grid
+from symnorm_jax.scoring.moments import stream
+from symnorm_jax.systems import BUILD
+from symnorm_jax.training.optim import make_optimizer
+from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
+from symnorm_jax.training.step import compiled, make_step
+from symnorm_jax.training.train import initial_variables, train
 
 STEPS, EXAMPLES = 20, 8
 SLICES = {"data.size": (16, 16), "unet.widths": (4, 8), "vae.widths": (4,), "autoencoder.widths": (4,)}
@@ -124,6 +119,7 @@ def trained(settings: dict) -> dict:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_disable_most_optimizations", True)  # they take longer than what they would speed up here
     task, output, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     if pod := settings.pop("pod", None):
         hosts.join(*pod)

@@ -51,6 +51,7 @@ def placed(shape, *axes, mesh):
     return jax.ShapeDtypeStruct(shape, np.float32, sharding=NamedSharding(mesh, PartitionSpec(*axes)))
 
 
+@pytest.mark.two_devices
 def test_a_sum_over_devices_is_one_all_reduce_of_the_result():
     """Columns of `[6, 5]` summed over two devices: 5 sums of 4 bytes, of which a ring sends 2 (2 - 1) / 2 = 1 time."""
     found = collectives(compiled(lambda x: x.sum(0), placed((6, 5), DATA, mesh=make_mesh())), 2)
@@ -66,6 +67,7 @@ def test_what_is_made_whole_is_gathered():
     assert found[0].sent == 60  # each device lacks one half, and sends its own
 
 
+@pytest.mark.two_devices
 def test_a_scan_exchanges_as_often_as_it_turns():
     def sums(x):
         return jax.lax.scan(lambda total, _: (jnp.tanh(total + (x * total).sum()), None), 1.0, length=7)[0]
@@ -162,6 +164,7 @@ def small(**changes):
     return config
 
 
+@pytest.mark.two_devices
 def test_a_plan_takes_the_shapes_that_training_has():
     config, mesh = small(**{"sharding.smallest": 64}), make_mesh(2)
     system = BUILD["symnorm"](config)
@@ -264,6 +267,7 @@ def test_the_scaling_benchmark_prints_its_tables():
     assert [row[2] for row in rows[1:]] == ["TPU v5e", "H100 SXM", "H200 SXM"]
 
 
+@pytest.mark.two_devices
 def test_the_scaling_benchmark_refuses_devices_it_cannot_have():
     done = symnorm("--config=configs/mets.py:tiny", "--devices=2", "--config.sharding.fsdp=3", call=scaling.main)
     assert done.returncode == 1 and done.stderr.startswith("error: sharding.fsdp=3")

@@ -64,6 +64,7 @@ def test_values_that_change_places_change_the_fingerprint(rng):
         assert fingerprint([kernel]) != fingerprint([np.ascontiguousarray(kernel.swapaxes(first, second))])
 
 
+@pytest.mark.two_devices
 def test_the_fingerprint_does_not_depend_on_how_arrays_lie(rng):
     x = rng.normal(size=(4, 6, 2)).astype(np.float32)
     mesh = make_mesh(fsdp=2)

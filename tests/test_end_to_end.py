@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base", "sweeps")
 )
+PEOPLE = 8  # of a real release
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
 BASELINES = {f"trivial_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
 
@@ -44,7 +45,6 @@ def releases(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("releases")
     write_lesion_masks(folder / "stroke_masks", 12)
     return {
-        "demo": None,
         "ixi": write_ixi(folder / "ixi", people=20),
         "lgg": write_lgg(folder / "lgg", patients=12),
         "table": write_table(folder / "table"),
@@ -53,7 +53,7 @@ def releases(tmp_path_factory) -> dict[str, Path]:
 
 def run_of(name, releases, workdir, **changes) -> Run:
     config = config_of(name)
-    config.data.root = releases[name] and str(releases[name])
+    config.data.root = str(releases[name])
     config.data.store = str(workdir.parent / "store")
     config.data.workers = 1
     config.update_from_flattened_dict(changes)
@@ -62,11 +62,14 @@ def run_of(name, releases, workdir, **changes) -> Run:
 
 
 @pytest.mark.parametrize("name", ["demo", "ixi", "lgg", "table"])
-def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys):
-    straight = {} if name == "demo" else {"data.midline": "centred"}  # compiled for each grid; one is enough
-    run = run_of(name, releases, tmp_path / name, **straight)
-    assert not run.finished
-    run.everything()
+def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys, request):
+    if name == "demo":
+        run = request.getfixturevalue("demo_run")
+    else:
+        straight = {} if name == "table" else {"data.midline": "centred"}  # one with mid-lines is enough
+        run = run_of(name, releases, tmp_path / name, **straight)
+        assert not run.finished
+        run.everything()
     assert run.finished
     results = json.loads((run.workdir / "metrics.json").read_text())
     assert {"sample", "patient", "pixel", "lesion", "froc", "steps", "thresholds", "calibration", "groups"} <= set(
@@ -220,7 +223,9 @@ def test_strict_stops_at_the_first_unusable_scan_with_its_name(tmp_path):
     write_lesion_masks(tmp_path / "stroke_masks", 12)
     spoil(root)
     given = [f"--config.data.root={root}", "--config.data.strict=True", f"--config.data.store={tmp_path / 'store'}"]
-    done = command("--config=configs/ixi.py:tiny", *given, CENTRED, f"--workdir={tmp_path / 'run'}")
+    done = command(
+        "--config=configs/ixi.py:tiny", *given, CENTRED, "--config.data.workers=1", f"--workdir={tmp_path / 'run'}"
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert len(re.findall("^error: IXI", done.stderr, re.MULTILINE)) == 1  # warnings at the exit may follow
 
@@ -246,12 +251,12 @@ def part_of(release: Path, people: int, name_of, folder: Path) -> Path:
     ],
 )
 def test_real_scans_prepare(name, root, name_of, real_data, tmp_path):
-    release = part_of(real_data / root, 16, name_of, tmp_path / name)
+    release = part_of(real_data / root, PEOPLE, name_of, tmp_path / name)
     changes = {"init_from": None, "data.split": (0.5, 0.25, 0.25)}
     if name == "ixi":
         changes["data.options.lesion_masks"] = str(real_data / "stroke_masks")
     run = run_of(name, {name: release}, tmp_path / "run", **changes)
     run.prepare()
     rows = run.manifest
-    assert rows.patient.nunique() == 16
+    assert rows.patient.nunique() == PEOPLE
     assert not (rows.split == "excluded").any() and {"healthy", "abnormal"} <= set(rows.label)

@@ -192,7 +192,7 @@ import sys, time
 from pathlib import Path
 import joblib
 from symnorm_jax.data.parallel import in_parallel
-from symnorm_jax.rundir import MetricsLog, claimed, read_metrics
+from symnorm_jax.rundir import claimed
 with claimed(Path(sys.argv[1])):
     list(in_parallel([joblib.delayed(time.sleep)(600) for _ in range(2)], 2))
 """

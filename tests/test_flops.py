@@ -103,6 +103,7 @@ def test_of_a_while_one_turn_is_counted():
     assert counted(unknown, SQUARE) == PRODUCT
 
 
+@pytest.mark.two_devices
 def test_the_peak_is_that_of_all_devices_and_unknown_for_a_cpu(monkeypatch):
     assert flops.peak() is None
     monkeypatch.setitem(flops.PEAK, jax.devices()[0].device_kind, 3e12)

@@ -30,7 +30,7 @@ SECONDS, PATIENCE = 10, 300  # of a processor that one input may take, and of th
 MEGABYTES = 100  # that it may take of memory
 LETTERS = 9000  # that a message may have: a few cells of a table
 CUT = 8  # every so many inputs are also cut into slices
-SHARE = 2  # every so many changes of images and tables are made to each release
+SHARES = [6, pytest.param(1, marks=pytest.mark.long)]  # every so many changes are made to each release
 
 
 class Release(NamedTuple):
@@ -256,11 +256,10 @@ def files_of(release: Release) -> dict[str, list[Path]]:
     return {kind: [path for path in sorted(held) if fuzz.kind_of(path) == kind] for kind in fuzz.DAMAGE}
 
 
-def inputs(release: Release) -> Iterator[tuple[Path, fuzz.Change | str, bool]]:
-    """A file, what becomes of it, and whether it becomes of all its likes in the folder."""
+def inputs(release: Release, share: int) -> Iterator[tuple[Path, fuzz.Change | str, bool]]:
+    """A file, what becomes of it, and whether it becomes of all its likes in the folder; one in `share` changes."""
     rng = np.random.default_rng(zlib.crc32(release.source.encode()))
     for kind, paths in files_of(release).items():
-        share = SHARE if kind in ("nifti", "table") else 1
         changes = [*fuzz.DAMAGE[kind][rng.integers(share) :: share], *fuzz.REPLACED]
         for change in changes if paths else ():
             yield paths[rng.integers(len(paths))], change, rng.random() < 0.2
@@ -277,13 +276,14 @@ def test_the_release_itself_is_sound(release, tmp_path):
         scan.load()
 
 
-def test_a_damaged_file_ends_in_a_volume_or_a_sentence(release, tmp_path):
+@pytest.mark.parametrize("share", SHARES)
+def test_a_damaged_file_ends_in_a_volume_or_a_sentence(release, tmp_path, share):
     wrong = {}
-    for number, (path, change, everywhere) in enumerate(inputs(release)):
+    for number, (path, change, everywhere) in enumerate(inputs(release, share)):
         what = f"input {number}: {fuzz.describe(change)} of {path}{' and its likes' if everywhere else ''}"
         with fuzz.damaged(path, change, [number], everywhere) as paths:
             wrong[what] = faults(release, paths, None if number % CUT else tmp_path)
-    assert len(wrong) > 50
+    assert len(wrong) > 60 / share
     report(release, wrong)
 
 

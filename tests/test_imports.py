@@ -61,6 +61,22 @@ def modules() -> dict[str, set[str]]:
     return {name: imports(path) for path, name in names.items() if name != "__init__"}
 
 
+def above(name: str) -> list[str]:
+    """A module and the packages that hold it."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
+def arrows() -> dict[str, set[str]]:
+    """The modules and packages of ours that begin with each module's own import, but for those that hold it."""
+    known = {name.removesuffix(".__init__"): found for name, found in modules().items()}
+    ours = {
+        name: {part for one in found for part in above(one.removeprefix("symnorm_jax.")) if one.startswith("symnorm")}
+        for name, found in known.items()
+    }
+    return {name: (found & known.keys()) - set(above(name)) for name, found in ours.items()}
+
+
 def room(name: str) -> int:
     places = [i for i, names in enumerate(ROOMS) for one in names if name == one or name.startswith(f"{one}.")]
     return places[0] if places else -1
@@ -75,6 +91,21 @@ def test_a_room_imports_only_what_stands_above_it():
     for name, found in modules().items():
         for other in (one.removeprefix("symnorm_jax.") for one in found if one.startswith("symnorm_jax.")):
             assert room(other) <= room(name), f"{name} imports {other}"
+
+
+def test_no_import_comes_round_to_where_it_began():
+    """So any module can be imported first. A package may import its own modules."""
+    graph, done = arrows(), set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
 
 
 def test_nothing_imports_the_launchers_or_the_configs():

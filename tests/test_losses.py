@@ -126,6 +126,7 @@ def gradient_of_contrast(one, other):
     return jax.grad(lambda x: losses.nt_xent(x, other).sum())(one)
 
 
+@pytest.mark.two_devices
 def test_contrast_sees_the_negatives_of_every_device(projections):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
     spread = jax.device_put(projections, NamedSharding(mesh, PartitionSpec("data")))

@@ -1,14 +1,13 @@
-"""SIGTERM: training ends at the next step with a checkpoint, all else at once, and the same command goes on."""
+"""SIGTERM: training ends at the next step with a checkpoint, and goes on from it; `test_chaos.py` has the command."""
 
 import os
 import signal
 import threading
 
-import chaos
 import pytest
 from test_training import batches, config, line_fitter, values
 
-from symnorm_jax.errors import PREEMPTED, Preempted
+from symnorm_jax.errors import Preempted
 from symnorm_jax.training import preemption
 from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.train import train
@@ -69,15 +68,3 @@ def test_where_no_handler_can_be_set_nothing_stops():
     thread.start()
     thread.join()
     assert told == [False]
-
-
-def test_the_command_ends_at_once_or_with_status_143_and_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(chaos, "ENVIRONMENT", chaos.ENVIRONMENT | chaos.HASTY)
-    run = tmp_path / "run"
-    assert chaos.strike(tmp_path, chaos.Instant("preparing", 0.2), signal.SIGTERM) == -signal.SIGTERM
-    assert not (run / "manifest.csv").exists()
-    assert chaos.strike(tmp_path, chaos.Instant("unet 10", 0.0), signal.SIGTERM) == PREEMPTED == 143
-    stage, step = chaos.stopped(tmp_path)
-    assert stage == "unet" and max(chaos.kept(tmp_path, "unet")) == step
-    said = f"stopped at step {step} of {chaos.STEPS} of unet, which is saved; the same command goes on."
-    assert said in (tmp_path / "log").read_text().splitlines()  # libraries may add to it at the exit

@@ -27,7 +27,7 @@ from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
 
 ROOT = Path(__file__).parents[1]
-PHANTOMS = {"data.options.healthy": 8, "data.options.patients": 4, "data.options.spacing": 3.0}
+PHANTOMS = {"data.options.healthy": 8, "data.options.patients": 4, "data.options.spacing": 4.0}
 
 
 def run_of(module, workdir, **changes) -> Run:
@@ -74,7 +74,7 @@ def compilations(tmp_path, monkeypatch):
 
 
 def test_the_manifest_does_not_depend_on_the_number_of_workers(tmp_path, compilations):
-    scans, written = write_table(tmp_path / "table", people=8), []
+    scans, written = write_table(tmp_path / "table", people=5), []
     for workers in (1, 2):
         workdir = tmp_path / str(workers) / "run"
         workdir.parent.mkdir()

@@ -121,6 +121,7 @@ def test_features_and_statistics_are_those_that_monai_gave(size):
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
 @pytest.mark.parametrize("size", SIZES)
 def test_features_and_statistics_are_those_of_monai(size):
+    pytest.importorskip("monai", reason="MONAI is not installed: pip install '.[parity]'")
     net = ResNet3D()
     assert error(answers(net, weights(net)[1], volumes(size)), answers_of_monai(WIDE, size)) < 1e-3
 
@@ -201,6 +202,7 @@ def test_a_batch_without_a_variance_is_refused():
         norm.init(jax.random.key(0), x)
 
 
+@pytest.mark.two_devices
 def test_a_batch_over_two_devices_is_one_batch():
     net, x, mesh = ResNet3D(widths=(4, 8), depths=(1, 1)), volumes((9, 8, 7)), make_mesh()
     variables = weights(net)[1]

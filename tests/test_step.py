@@ -74,6 +74,7 @@ def test_stats_pass_from_part_to_part_and_metrics_are_averaged(parts, rng):
 
 
 @pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.two_devices
 def test_every_part_is_spread_over_all_devices_and_no_example_travels(parts, rng):
     mesh = make_mesh()
     split = jax.jit(lambda batch: _in_parts(batch, parts, by_part(mesh)))

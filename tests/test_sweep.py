@@ -291,8 +291,10 @@ def test_a_run_does_not_outlive_a_sweep_that_is_killed(tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
-    time.sleep(0.3)  # it has become its command
-    assert "sleep(60)" in Path(f"/proc/{child}/cmdline").read_text()
+    until = time.monotonic() + 30
+    while "sleep(60)" not in (command := Path(f"/proc/{child}/cmdline").read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert "sleep(60)" in command
     parent.kill()
     parent.wait()
     parent.stdout.close()
@@ -302,7 +304,7 @@ def test_a_run_does_not_outlive_a_sweep_that_is_killed(tmp_path):
 def test_what_does_not_end_when_asked_is_killed(tmp_path):
     code = f"signal.signal(15, signal.SIG_IGN); open({str(tmp_path / 'up')!r}, 'w'); time.sleep(60)"
     deaf = process.start([sys.executable, "-S", "-c", f"import signal, time; {code}"])
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not (tmp_path / "up").exists() and time.monotonic() < until:
         time.sleep(0.02)
     process.stop([deaf], seconds=0.2)
@@ -310,7 +312,7 @@ def test_what_does_not_end_when_asked_is_killed(tmp_path):
 
 
 def _gone(pid):
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while time.monotonic() < until:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0]

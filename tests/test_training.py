@@ -110,6 +110,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path):
         assert checkpoints.latest() == 4
 
 
+@pytest.mark.two_devices
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ConfigError, match="train.unet.batch_size=3; a positive multiple of the 2 devices"):
         check_batch_size("train.unet.batch_size", 3)

@@ -19,6 +19,7 @@ from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import restored, schedule
 
 SMALL = {"data.options.healthy": 14, "data.options.patients": 8, "data.workers": 1, "data.midline": "centred"}
+SMALL |= {"evaluation.replicates": 20, "evaluation.interval": "percentile"}
 # The rates of the source, so that its compiled steps serve the targets too.
 SMALL |= {"finetune.unet.optimizer.learning_rate": 2e-3, "finetune.vae.optimizer.learning_rate": 1e-3}
 
@@ -43,8 +44,8 @@ def seen_through(run: Run) -> Run:
 
 
 @pytest.fixture(scope="module")
-def source(folder) -> Run:
-    return seen_through(run_in(folder, "source"))
+def source(demo_run) -> Run:
+    return demo_run
 
 
 def target(folder, source, kind, **changes) -> Run:
