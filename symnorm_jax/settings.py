@@ -13,10 +13,10 @@ def flat(config: ConfigDict) -> dict[str, Any]:
 
 def leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
     """The leaves of nested dicts by their dotted names."""
-    leaves = {}
+    found = {}
     for key, value in tree.items():
-        leaves |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def value_of(config: ConfigDict, key: str) -> Any:
