@@ -16,10 +16,10 @@ from symnorm_jax.errors import reported
 VERBS = {
     "train": "train a config and see it through to its report",
     "check": "look at a cohort before anything is trained",
-    "score": "embed new scans, or carry difference maps back to the scans of a run",
+    "score": "embed new scans, or carry the maps of a run back to its scans",
     "evaluate": "repeat a late step of finished runs",
     "compare": "pair finished runs on the same test cases",
-    "study": "many runs: baselines, sweep, downstream, controls, or a job of SLURM",
+    "study": "baselines, sweep, downstream, controls: many runs here or on SLURM",
     "convert": "turn released weights of torch into a start for runs",
     "phantom": "write synthetic people as a release is laid out",
 }
