@@ -8,7 +8,6 @@ from symnorm_jax.data.phantom import anatomy, lesions, people
 from symnorm_jax.geometry import centred_affine, mirror
 
 SPACING = 5.0
-SUMS = [1.0, 1.0, 1, 1]
 
 
 def cohort(healthy=1, patients=1, seed=3, contrast="t1", spacing=SPACING, disease="metastases"):
@@ -39,10 +38,10 @@ def test_a_person_is_the_same_in_any_cohort_and_in_another_process():
 
 
 def test_voxels_stay_as_they_were():
-    """Of one machine to the last bit; rounding elsewhere may move a voxel by a little."""
     volume = person("phantom-p0001", "glioma", "t1_gd", 8.0)
-    sums = [volume.voxels.sum(), volume.voxels[::2].sum(), volume.lesion.sum(), volume.brain.sum()]
-    np.testing.assert_allclose(sums, SUMS, rtol=1e-3)
+    brightness = [volume.voxels.sum(), volume.voxels[::2].sum()]
+    np.testing.assert_allclose(brightness, [625171, 312051], rtol=1e-3)  # rounding may flip a voxel at an edge
+    np.testing.assert_allclose([volume.lesion.sum(), volume.brain.sum()], [263, 4047], atol=3)
 
 
 def test_people_and_seeds_differ():

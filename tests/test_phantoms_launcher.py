@@ -201,8 +201,8 @@ class TestRecords:
         [
             ({"disease": "stroke"}, "disease='stroke'; one of .*atrophy"),
             ({"labels": "rim"}, "labels='rim'; one of .*whole"),
-            ({"noise": 6.0}, "noise 6.0 is outside"),
-            ({"noise": float("nan")}, "noise nan"),
+            ({"noise": 6.0}, "noise=6.0; 0.0 to 5.0"),
+            ({"noise": float("nan")}, "noise=nan"),
             ({"visits": 0}, "visits=0"),
         ],
     )

@@ -329,7 +329,7 @@ class TestSlices:
         write_pictures(slices / "AD_NC" / "test" / "NC", "nobody", range(1))
         assert {len(scan.files) for scan in adni.records(str(slices))} == {20}
         assert [said.partition("left out ")[2] for said in warnings] == [
-            "1 of 29 pictures whose names hold no person and slice.",
+            "1 of 31 pictures whose names hold no person and slice.",
             "2 of 90 pictures, each of a slice that is there already.",
         ]
 

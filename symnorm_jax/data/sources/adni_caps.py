@@ -28,7 +28,10 @@ def holds(root: Path) -> bool:
 def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     """List all sessions with an image, and the kinds of each person at all sessions of the tables."""
     images = some(root, _images(_subjects(root)), "images of t1_linear", LAYOUT)
-    tables = read_tables(_tables(_subjects(root).parent), NEEDED, "\t")
+    base = _subjects(root).parent  # the subjects' own thousands of folders are not looked into
+    folders = [base, *(path for path in base.iterdir() if path.is_dir() and path.name != "subjects")]
+    paths = [path for folder in folders for pattern in ("*.tsv", "*/*.tsv") for path in folder.glob(pattern)]
+    tables = read_tables(paths, NEEDED, "\t")
     known = [(path, row) for path, row in tables if kind_of(row["diagnosis"])]
     rows = by_visit(known, lambda row: _name(row["participantid"], row["sessionid"]), {"diagnosis": kind_of})
     if not rows:
@@ -40,9 +43,8 @@ def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     found = []
     for path in images:
         person, session, _ = _FILE.fullmatch(path.name).groups()
-        row = rows.get(_name(person, session), {})
-        groups = cells(row, "diagnosis", "age", "sex")
-        found.append(Visit(person, session, row.get("diagnosis", ""), (str(path),), groups))
+        groups = cells(rows.get(_name(person, session), {}), "diagnosis", "age", "sex")
+        found.append(Visit(person, session, groups.get("diagnosis", ""), (str(path),), groups))
     return found, kinds
 
 
@@ -56,12 +58,6 @@ def _images(subjects: Path) -> list[Path]:
     images = [path for path, name in found.items() if name and name[1] == path.parents[2].name]
     key, rank = lambda path: found[path].groups()[:2], lambda path: (not found[path][3], str(path))
     return one_each(subjects, images, key, rank, "images, each another one of a session")
-
-
-def _tables(base: Path) -> list[Path]:
-    """Find the tables up to two folders down, without a look into the thousands of folders of people."""
-    folders = [base, *(path for path in base.iterdir() if path.is_dir() and path.name != "subjects")]
-    return [path for folder in folders for pattern in ("*.tsv", "*/*.tsv") for path in folder.glob(pattern)]
 
 
 def _name(person: str, session: str) -> str:

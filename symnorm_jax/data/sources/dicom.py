@@ -114,16 +114,15 @@ def _in_order(folder: str, slices: list[Slice]) -> tuple[list[Slice], np.ndarray
 def _check_places(folder: str, places: np.ndarray) -> None:
     """Raise ScanError unless the sorted `places` `[N]`, in mm along the normal, are evenly spaced."""
     steps = np.diff(places)
-    usual = np.percentile(steps, 50, method="lower")
-    if steps.min() < TOLERANCE * usual or usual <= 0:
-        where = places[steps.argmin()]
-        raise ScanError(f"{folder}: two slices lie at {where:.2f} mm along their normal; each place may come once.")
-    odd = np.abs(steps - usual).argmax()
-    if abs(steps[odd] - usual) > TOLERANCE * usual:
-        raise ScanError(
-            f"{folder}: {steps[odd]:.2f} mm lie between the slices at {places[odd]:.2f} and {places[odd + 1]:.2f} mm, "
-            f"{usual:.2f} mm between most; all distances must be the same."
-        )
+    usual, where = np.percentile(steps, 50, method="lower"), places[steps.argmin()]
+    twice, odd = steps.min() < TOLERANCE * usual or usual <= 0, np.abs(steps - usual).argmax()
+    gap = f"{steps[odd]:.2f} mm lie between the slices at {places[odd]:.2f} and {places[odd + 1]:.2f} mm"
+    uneven = abs(steps[odd] - usual) > TOLERANCE * usual
+    refuse(
+        folder,
+        (twice, f"two slices lie at {where:.2f} mm along their normal; each place may come once"),
+        (uneven, f"{gap}, {usual:.2f} mm between most; all distances must be the same"),
+    )
 
 
 def _read_mask(path: str, folder: str, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -27,7 +27,14 @@ BIDS = re.compile(r"(sub-[A-Za-z0-9]+)_(?:(ses-[A-Za-z0-9]+)_)?.*")
 
 def records(root: str | Path) -> list[Scan]:
     """List one unlabelled Scan a file of `find`, in the order of their names."""
-    return [_scan(path, path.relative_to(root if path != Path(root) else path.parent)) for path in find(root)[0]]
+    scans = []
+    for path in find(root)[0]:
+        name = path.relative_to(root if path != Path(root) else path.parent)
+        entities = BIDS.fullmatch(name.name)
+        patient, session = entities.groups("") if entities else (_stem(name.as_posix()), "")
+        about = {"patient": patient, "session": session, "standing": "unlabelled", "recipe": FORMAT}
+        scans.append(scan_of(partial(load, str(path)), [path], **about))
+    return scans
 
 
 def find(root: str | Path) -> tuple[list[Path], list[Path]]:
@@ -71,10 +78,3 @@ def _is_mask(name: Path) -> bool:
 
 def _stem(name: str) -> str:
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
-
-
-def _scan(path: Path, name: Path) -> Scan:
-    entities = BIDS.fullmatch(name.name)
-    patient, session = entities.groups("") if entities else (_stem(name.as_posix()), "")
-    about = {"patient": patient, "session": session, "standing": "unlabelled", "recipe": FORMAT}
-    return scan_of(partial(load, str(path)), [path], **about)

@@ -32,7 +32,10 @@ def records(root: str, *, unassessed: str = "drop") -> list[Scan]:
     check_options({"unassessed": ("drop", "healthy")}, unassessed=unassessed)
     path = existing(root, LAYOUT)
     sessions = some(root, _sessions(path), "sessions", LAYOUT)
-    rows = _table(path)
+    tables = read_tables(tables_near(path), ("id", "cdr"))
+    rows = {row["id"]: row | {"table": str(table)} for table, row in tables if row["id"]}
+    if not rows:
+        raise ScanError(f"{root}: no CSV file with the columns ID and CDR, here or beside; one is needed.")
     highest = _highest(rows)
     names = kept(path, sorted(sessions), sessions.get, "sessions without an image, or one of its two files")
     names = kept(path, names, rows.get, "sessions that the table does not list")
@@ -62,15 +65,6 @@ def _image(session: Path) -> tuple[Path, ...]:
         if image.with_suffix(".hdr").is_file():
             return image, image.with_suffix(".hdr")
     return tuple(session.glob("aligned_norm.nii.gz"))
-
-
-def _table(root: Path) -> dict[str, dict[str, str]]:
-    """Read the row of each session, by its name."""
-    tables = read_tables(tables_near(root), ("id", "cdr"))
-    rows = {row["id"]: row | {"table": str(path)} for path, row in tables if row["id"]}
-    if not rows:
-        raise ScanError(f"{root}: no CSV file with the columns ID and CDR, here or beside; one is needed.")
-    return rows
 
 
 def _highest(rows: dict[str, dict[str, str]]) -> dict[str, float]:

@@ -21,6 +21,7 @@ SPACES = {"raw": "raw", "coregistered": "coregistered", "resampled": "coregister
 CHANNELS = {"flair": ("FLAIR", "FLAIR"), "t1": ("T1W", "T1"), "t1_gd": ("T1WKS", "T1POST"), "t2": ("T2W", "T2")}
 CHOICES = {"channel": CHANNELS, "space": SPACES}
 GROUPS = ("age", "sex", "ms_type")
+MISSING = (None, "", "N/A")
 LAYOUT = "cross_sectional/<raw|coregistered|coregistered_resampled|MNI>/patient<number>/<images>.nii.gz"
 
 _PATIENT = re.compile(r"patient0*(\d+)")
@@ -34,7 +35,9 @@ def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Sc
     within = top / SPACES[space]
     folders = [path for path in within.iterdir() if _PATIENT.fullmatch(path.name)] if within.is_dir() else []
     folders = sorted(some(root, folders, f"patients in {within}", LAYOUT), key=lambda path: numeric(path.name))
-    known = _known(top / "patient_info.csv")
+    table = top / "patient_info.csv"
+    rows = read_rows(table, ("patient_id", "age", "sex")) if table.is_file() else []
+    known = {row["patient_id"]: {key: row[key] for key in GROUPS if row.get(key) not in MISSING} for row in rows}
     scans = [_scan(folder, channel, space, known) for folder in folders]
     return kept(within, scans, bool, f"patients without {channel}")
 
@@ -56,11 +59,3 @@ def _scan(folder: Path, channel: str, space: str, known: dict[str, dict[str, str
 def _find(folder: Path, pattern: str) -> Path | None:
     name = re.compile(rf"(?:{folder.name}_)?{pattern}\.nii\.gz")
     return min((path for path in folder.glob("*") if name.fullmatch(path.name)), key=str, default=None)
-
-
-def _known(path: Path) -> dict[str, dict[str, str]]:
-    """Read what is known of each patient, by number."""
-    rows = read_rows(path, ("patient_id", "age", "sex")) if path.is_file() else []
-    return {
-        row["patient_id"]: {key: row[key] for key in GROUPS if row.get(key, "N/A") not in ("", "N/A")} for row in rows
-    }
