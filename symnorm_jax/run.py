@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -49,7 +48,6 @@ FROM_METRICS = (rundir.METRICS, rundir.REPORT)
 class Step(NamedTuple):
     files: tuple[str, ...]  # that every run has after it
     lead: bool = False  # whether the lead takes it alone, while the other hosts wait
-    others: tuple[str, ...] = ()  # files that are made of its own elsewhere
 
 
 STEPS = {  # by the names of the methods that take them, in order
@@ -57,7 +55,7 @@ STEPS = {  # by the names of the methods that take them, in order
     "train_and_embed": Step(()),  # checkpoints of stages, embeddings of splits
     "predict": Step((), lead=True),  # predictions.csv, with a target
     "measure_cost": Step((rundir.COST,)),  # of which nothing else is made
-    "fit": Step((rundir.GAUSSIAN,), others=(rundir.CONTROLS,)),
+    "fit": Step((rundir.GAUSSIAN,)),
     "score": Step(FROM_SCORES, lead=True),
     "evaluate": Step(FROM_METRICS, lead=True),
 }
@@ -107,11 +105,10 @@ class Run:
 
         Raises RunError where the scans are no longer those that the run was begun with.
         """
-        path = self.workdir / rundir.MANIFEST
-        if path.exists() and holds(self.config.data.store, self.manifest):
+        path, data = self.workdir / rundir.MANIFEST, self.config.data
+        if path.exists() and holds(data.store, self.manifest):
             return
-        of_splits = self.config.data.split_seed
-        text = prepare(self.config.data, self.config.seed if of_splits is None else of_splits).to_csv()
+        text = prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
         if path.exists() and path.read_text() != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
@@ -125,9 +122,11 @@ class Run:
         check_groups(self.config.score.groups, self.manifest)
         for run in lineage(self.config.init_from):
             self._audit(run)
-        source = SampleSource(self.config.data.store, self._training_rows, self._targets)
-        if target_of(self.config):
+        rows, target, wanted = self._training_rows, target_of(self.config), None
+        if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
+            wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
+        source = SampleSource(self.config.data.store, rows, wanted)
         batches = lambda size, start: training_batches(source, self.config, size, start, self._system.asks)  # noqa: E731
         variables = train(self._system, self.config, batches, self.workdir)
         if takeover.source_of(self.config) and schedule(self.config, self._system):
@@ -207,12 +206,6 @@ class Run:
         return targets.training_rows(self.manifest, self.config)
 
     @cached_property
-    def _targets(self) -> np.ndarray | None:
-        """The targets of training rows, standardised; None without a target."""
-        section, rows = target_of(self.config), self._training_rows
-        return targets.standardised(rows, section, targets.scale_of(rows, section)) if section else None
-
-    @cached_property
     def _splits(self) -> tuple[str, ...]:
         """The splits that are embedded; what is unlabelled only where there is any."""
         unlabelled = (self.manifest.split == manifest.UNLABELLED).any()
@@ -268,6 +261,7 @@ class Run:
 
     def _forget(self, name: str) -> None:
         """Remove files from a step on, last first, so that what is left at any moment is a run that was cut off."""
-        steps = list(STEPS.values())[list(STEPS).index(name) :] if name != "measure_cost" else [STEPS[name]]
-        for file in [file for step in steps for file in (*step.files, *step.others)][::-1]:
+        steps = [name] if name == "measure_cost" else list(STEPS)[list(STEPS).index(name) :]
+        controls = [rundir.CONTROLS] if "score" in steps else []  # made of scores, by another command
+        for file in (*controls, *[file for step in steps for file in STEPS[step].files][::-1]):
             (self.workdir / file).unlink(missing_ok=True)

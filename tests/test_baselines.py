@@ -1,4 +1,4 @@
-"""The learned baselines: one contract, one trainer, and lesions that stand out; what embedding a slice costs."""
+"""The rivals on slices: one contract, one trainer, and lesions that stand out; what embedding a slice costs."""
 
 import functools
 import json
@@ -37,11 +37,10 @@ class Trained(NamedTuple):
 
 
 def tiny(name, **changes):
-    config = finish(base(), f"tiny,{name}")
-    stages = {f"train.{stage}.batch_size": 8 for stage in ("baseline", "patches")}
-    stages |= {"train.baseline.steps": STEPS, "train.patches.steps": 12, "train.checkpoint_every": STEPS}
-    config.update_from_flattened_dict(stages | {"train.baseline.optimizer.learning_rate": 3e-3, **changes})
-    return config
+    settings = {f"train.{stage}.batch_size": 8 for stage in ("baseline", "patches")}
+    settings |= {"train.baseline.steps": STEPS, "train.patches.steps": 12, "train.checkpoint_every": STEPS}
+    settings |= {"train.baseline.optimizer.learning_rate": 3e-3, **changes}
+    return finish(base(), f"tiny,{name}", sizes={"tiny": settings})
 
 
 def slices(index):

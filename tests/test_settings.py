@@ -14,7 +14,7 @@ from symnorm_jax.settings import POSITIVE, check_choices, check_rules, flat, lea
 from symnorm_jax.systems import BUILD
 
 NOTEBOOKS = sorted(
-    path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if "get_config" in path.read_text()
+    path for path in (Path(__file__).parents[1] / "configs").glob("*.py") if "def get_config" in path.read_text()
 )
 PRESETS = [sorted({preset for part in family for preset in part.PRESETS}) for family in FAMILIES]
 

@@ -266,7 +266,8 @@ def test_a_view_without_enough_brain_is_drawn_anew_or_is_the_whole_box():
     start, size = jax.vmap(lambda one: views.crop(one[:6], brain.shape[:3], checked.crop))(chances[:, 0])
     first = np.asarray((chosen.start == start) & (chosen.size == size)).all(1)
     assert 0 < first.mean() < (~whole).mean()  # the first where it will do, else a later one
-    none = choose(chances[0], 0 * brain, checked._replace(brain=0.0))
+    cropping.brain = 0.0
+    none = choose(chances[0], 0 * brain, views.checked(cropping))
     assert none.size.tolist() == [16, 16, 8]
 
 

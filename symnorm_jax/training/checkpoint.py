@@ -1,7 +1,7 @@
 """Orbax checkpoints of the whole model and the optimizer of its stage, with sums by which damage is found."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import reduce
 from logging import getLogger
@@ -56,8 +56,9 @@ class Checkpoints:
         """Write in the background. Raises RunError where this or the one before could not be written."""
         items = {"variables": variables, "opt": opt}
         items |= {f"{name}_sums": {"sums": fingerprint(item)} for name, item in items.items()}
+        args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         with self._writing():
-            self._manager.save(step, args=_each(ocp.args.StandardSave, items), force=True)
+            self._manager.save(step, args=ocp.args.Composite(**args), force=True)
 
     def wait(self) -> None:
         """Wait until everything saved is on disk. Raises RunError where it could not be written."""
@@ -129,9 +130,9 @@ def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> 
     shapes = {name: jax.tree.map(ocp.tree.to_shape_dtype_struct, item) for name, item in wanted.items()}
     for name, item in wanted.items():  # arrays of the host, which is to read them whatever devices wrote them
         shapes[f"{name}_sums"] = {"sums": np.zeros(jax.eval_shape(fingerprint, item).shape, np.uint32)}
-    damage = None
+    args, damage = {name: ocp.args.StandardRestore(item) for name, item in shapes.items()}, None
     try:
-        found = manager.restore(step, args=_each(ocp.args.StandardRestore, shapes))
+        found = manager.restore(step, args=ocp.args.Composite(**args))
     except Exception as error:  # damaged files end in many kinds of error
         damage = _brief(error)
     if not agreed(damage is None):
@@ -140,10 +141,6 @@ def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> 
         if (np.asarray(fingerprint(found[name])) != found[f"{name}_sums"]["sums"]).any():
             return {}, f"its {name} are not those that were written"
     return found, None
-
-
-def _each(args: Callable, items: dict[str, Any]) -> ocp.args.Composite:
-    return ocp.args.Composite(**{name: args(item) for name, item in items.items()})
 
 
 def _brief(error: Exception) -> str:

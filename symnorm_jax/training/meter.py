@@ -63,13 +63,12 @@ class Meter:
     def _pace(self, step: int) -> dict[str, float]:
         now = time.perf_counter()
         seconds = max(now - self._time, 1e-9)
-        steps_per_second = (step - self._since) / seconds
-        achieved, best = self._flops * steps_per_second, peak()
+        speed = (step - self._since) / seconds
+        achieved, best = self._flops * speed, peak()
         pace = {f"{what}_share": self._spent[what] / seconds for what in SHARES}
-        pace |= {"steps_per_second": steps_per_second, "examples_per_second": steps_per_second * self._batch_size}
-        pace |= {"teraflops": achieved / 1e12} | ({"mfu": achieved / best} if best else {}) | memory()
+        pace |= {"steps_per_second": speed, "examples_per_second": speed * self._batch_size}
         self._since, self._time, self._spent = step, now, defaultdict(float)
-        return pace
+        return pace | {"teraflops": achieved / 1e12} | ({"mfu": achieved / best} if best else {}) | memory()
 
 
 def memory() -> dict[str, float]:
