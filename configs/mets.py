@@ -4,7 +4,7 @@ python launch/train.py --config=configs/mets.py --config.data.root=/data/brainme
 
 T1 after gadolinium (`t1_gd`) unless another channel is asked for: bravo, t1_pre, flair. A transfer to T1-weighted scans
 without contrast, as those of configs/alz.py are, wants `--config.data.options.channel=t1_pre`. Without the release,
-`python launch/phantoms.py --layout=brainmetshare --output=/tmp/mets` writes synthetic people in its tree.
+`symnorm phantom --layout=brainmetshare --output=/tmp/mets` writes synthetic people in its tree.
 """
 
 from configs import sweeps

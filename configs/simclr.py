@@ -1,7 +1,7 @@
 """3D-Neuro-SimCLR on IXI: an encoder of whole T1 heads, trained without labels, and its rivals.
 
 python launch/train.py --config=configs/simclr.py:cpu --config.data.root=/data/ixi
-python launch/downstream.py --runs=runs/simclr,runs/mae,runs/untrained --targets=age,sex=F --output=runs/downstream
+symnorm study downstream --runs=runs/simclr,runs/mae,runs/untrained --targets=age,sex=F --output=runs/downstream
 
 The first scores heads by their Mahalanobis distance, some of which carry a planted lesion; the second predicts age and
 sex from the features of such runs, see docs/volumes.md. `full` is the box of the paper at 1 mm, for GPUs; `ixi2mm` and
@@ -46,7 +46,7 @@ SIZES = {
     },
 }
 SIZES["released"] = SIZES["full"] | {
-    "init_from": "runs/neuro_simclr",  # made by launch/convert_torch.py
+    "init_from": "runs/neuro_simclr",  # made by symnorm convert
     "finetune.kind": "gaussian",
     "score.batch_size": 8,
 }

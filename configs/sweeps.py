@@ -1,4 +1,4 @@
-"""Points of sweeps: what a reader of symnorm would want to see changed. For launch/sweep.py.
+"""Points of sweeps: what a reader of symnorm would want to see changed. For symnorm study sweep.
 
 A point is a dict of config keys to values. `ablations` is what a config's `sweep()` gives unless it says otherwise;
 `--points=masks` takes another function of this file.
