@@ -1,6 +1,7 @@
 """Embed scans with the networks of a finished run: no training, no split, no label."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -36,41 +37,36 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
     """
     export.check_output(output, source, overwrite)
     config = _config(workdir, brain_from, store)
-    rows = _prepared(_scans(source), config.data, source)
+    rows = _prepared(source, config.data)
     used, excluded = rows[rows.split != "excluded"], rows[rows.split == "excluded"]
     _show(excluded, source, output.with_name(f"{output.name}.excluded.csv"))
     if not len(used):
         raise ScanError(f"--input={source}: none of {len(excluded)} scans could be used, see {output}.excluded.csv.")
-    system, variables = _networks(workdir, config, SampleSource(config.data.store, used))
-    fitted = _fitted(workdir, config)
-    about = ["source", "patient", "session", *(["slice"] if len(config.data.size) == 2 else []), "position"]
-    parts = export.embedded(
-        make_embed(system, make_mesh()),
-        variables,
-        lambda some: SampleSource(config.data.store, used.loc[some.index]),
-        used[about].astype({"slice": int} if "slice" in about else {}),
-        -(-config.score.batch_size // jax.device_count()) * jax.device_count(),
-        fitted,
-    )
-    export.write(output, parts)
+    read, fitted = partial(SampleSource, config.data.store), _fitted(workdir, config)
+    system, variables = _networks(workdir, config, read(used))
+    about = used[["source", "patient", "session", "position"]]
+    if len(config.data.size) == 2:
+        about.insert(3, "slice", used.slice.astype(int))
+    size = -(-config.score.batch_size // jax.device_count()) * jax.device_count()
+    some = lambda part: read(used.loc[part.index])  # noqa: E731
+    export.write(output, export.embedded(make_embed(system, make_mesh()), variables, some, about, size, fitted))
     return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted.gaussian.mean)} dimensions"
 
 
 def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigDict:
-    """The config of a finished run, for scans that may be unusable."""
     config = read_config(workdir)
     if not Run(config, workdir).finished:
         raise RunError(f"--run={workdir}: not a finished run; see it through with `symnorm train` first.")
-    changes = {"brain": brain_from or config.data.brain, "store": store or config.data.store, "strict": False}
-    config.data.update(changes)
-    brain.check(config.data.brain, config.data.extractor)
-    if config.data.midline == "template":
+    data = config.data
+    data.update({"brain": brain_from or data.brain, "store": store or data.store, "strict": False})
+    brain.check(data.brain, data.extractor)
+    if data.midline == "template":
         template.check_installed()
     return config
 
 
 def _scans(source: Path) -> list[Scan]:
-    """The scans of a folder, a manifest or a file. Raises ScanError where there are none."""
+    """List the scans of a folder, a manifest or a file. Raises ScanError where there are none."""
     if not source.exists():
         raise ScanError(f"--input={source}: there is no such file or folder.")
     ending = source.name.lower()
@@ -85,20 +81,17 @@ def _scans(source: Path) -> list[Scan]:
     return scans
 
 
-def _prepared(scans: list[Scan], config: ConfigDict, source: Path) -> pd.DataFrame:
-    """The samples of the scans as rows of a manifest, whose `source` is as seen from the input."""
+def _prepared(source: Path, config: ConfigDict) -> pd.DataFrame:
+    """Cut the samples of the scans; rows of a manifest, whose `source` is as seen from the input."""
+    scans, top = _scans(source), source if source.is_dir() else source.parent
     if config.brain == "file" and not any(len(scan.extras) for scan in scans):
-        raise ScanError(
-            f"--input={source}: no scan has a brain mask file, as the run expects; --brain=extract, nonzero or head "
-            "does without, and a manifest can name some in its column brain_path."
-        )
+        how = "--brain=extract, nonzero or head does without, and a manifest can name some in its column brain_path"
+        raise ScanError(f"--input={source}: no scan has a brain mask file, as the run expects; {how}.")
     rows = store_scans(scans, config)
-    top = source if source.is_dir() else source.parent
     return rows.assign(source=[os.path.relpath(one, top) for one in rows.source])
 
 
 def _show(excluded: pd.DataFrame, source: Path, path: Path) -> None:
-    """Show and write what could not be used, with the reasons."""
     listed = excluded[["source", "patient", "session"]].assign(reason=excluded.exclusion)
     if len(listed):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +104,7 @@ def _show(excluded: pd.DataFrame, source: Path, path: Path) -> None:
 
 
 def _networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple[System, Variables]:
-    """The system of a run, with the networks it has trained; `samples` give the shapes."""
+    """Give the system of a run, with the networks it has trained; `samples` give the shapes."""
     system = BUILD[config.system](config)
     batch = next(scoring_batches(samples, jax.device_count()))
     share = {name: batch[name] for name in ("image", "brain", "index", "valid")}
@@ -119,11 +112,11 @@ def _networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple
 
 
 def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
-    """The Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
+    """Give the Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
     gaussian = mahalanobis.load(workdir / "gaussian.npz")
-    if not target_of(config):
+    section = target_of(config)
+    if not section:
         return export.Fitted(gaussian, None)
-    section = config.target
     training = targets.training_rows(read_manifest(workdir / "manifest.csv"), config)
     scale = targets.scale_of(training, section)
     return export.Fitted(gaussian, lambda predicted: targets.restored(predicted, section, scale))

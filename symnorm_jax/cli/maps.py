@@ -25,16 +25,16 @@ def carry(workdir: Path, output: Path, patients: list[str] | None) -> int:
     Raises RunError for a run without maps, for one of `patients` without a map, and for a scan that has gone.
     """
     config = read_config(workdir).data
-    files = [path for split in SPLITS if (path := workdir / "embeddings" / f"{split}.npz").exists()]
-    if not files:
+    paths = [path for split in SPLITS if (path := workdir / "embeddings" / f"{split}.npz").exists()]
+    if not paths:
         raise RunError(f"{workdir}: there are no embeddings of the test split; see the run through first.")
     if output.exists() and not output.is_dir():
         raise RunError(f"--output={output}: is a file; a folder is needed.")
-    arrays = [load_arrays(path, "index", "map") for path in files]
-    for path, found in zip(files, arrays, strict=True):
+    arrays = {path: load_arrays(path, "index", "map") for path in paths}
+    for path, found in arrays.items():
         if "map" not in found:
             raise RunError(f"{path}: holds no difference map; a system that makes one is needed.")
-    together = {name: np.concatenate([found[name] for found in arrays]) for name in ("index", "map")}
+    together = {name: np.concatenate([found[name] for found in arrays.values()]) for name in ("index", "map")}
     rows = manifest.read_manifest(workdir / "manifest.csv")
     rows = rows[rows.index.isin(together["index"])]
     scans = _wanted(config, rows, patients)
@@ -50,8 +50,7 @@ def _wanted(config: ConfigDict, rows: pd.DataFrame, patients: list[str] | None) 
     unknown = sorted(set(patients or ()) - set(rows.patient))
     if unknown:
         raise RunError(f"--patients={unknown[0]!r}: no map of that patient; {rows.patient.nunique()} others have one.")
-    visits = set(zip(rows.patient, rows.session, strict=True))
-    chosen = {visit for visit in visits if not patients or visit[0] in patients}
+    chosen = {visit for visit in zip(rows.patient, rows.session, strict=True) if not patients or visit[0] in patients}
     scans = [scan for scan in find_scans(config) if (scan.patient, scan.session) in chosen]
     lost = chosen - {(scan.patient, scan.session) for scan in scans}
     if lost:

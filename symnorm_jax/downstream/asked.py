@@ -13,15 +13,11 @@ TAUGHT = ("target.column", "train.patients", "finetune.patients")  # what a run 
 
 
 def target_settings(text: str) -> dict[str, str]:
-    """Read the section `target` of `age`, a number, or `sex=F`, a class.
-
-    Raises ConfigError for anything else, and for a column that cannot name a file.
-    """
+    """Read the section `target` of `age`, a number, or `sex=F`, a class. Raises ConfigError for anything else."""
     column, is_class, positive = text.partition("=")
-    if not column or (is_class and not positive) or Path(column).name != column:
+    if not column or (is_class and not positive) or Path(column).name != column:  # which names files
         raise ConfigError(f"--targets={text}: a column, as age, or a column and its class, as sex=F, is allowed.")
-    kind = "class" if is_class else "number"
-    return {"target.column": column, "target.kind": kind, "target.positive": positive}
+    return {"target.column": column, "target.kind": "class" if is_class else "number", "target.positive": positive}
 
 
 def check(args) -> None:
@@ -63,7 +59,5 @@ def check_runs(runs: list[Path], columns: list[str]) -> None:
         known = ["patient", "session", "split", "label", *(name for name in columns if name in rows)]
         people.append(rows.loc[rows.split.isin(SPLITS), known].reset_index(drop=True))
         if not people[-1].equals(people[0]):
-            raise RunError(
-                f"{run}: its people, their splits, labels or {', '.join(columns)} are not those of {runs[0]}; "
-                "give them the same data and seed."
-            )
+            what = f"its people, their splits, labels or {', '.join(columns)} are not those of {runs[0]}"
+            raise RunError(f"{run}: {what}; give them the same data and seed.")

@@ -18,7 +18,7 @@ from symnorm_jax.checks import checked
 from symnorm_jax.compare.downstream import Outcome
 from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.store import SampleSource
-from symnorm_jax.downstream import morphometry, probe
+from symnorm_jax.downstream import probe
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, read_json, write_text
 from symnorm_jax.progress import progress
@@ -47,11 +47,8 @@ def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
     return changed.lock()
 
 
-def rival_config(run: Path, preset: str) -> ConfigDict:
-    """Read the notebook of a run with another preset, and give the keys that both have the values of the run.
-
-    Raises RunError for a run that does not say which notebook it was begun with.
-    """
+def _rival_config(run: Path, preset: str) -> ConfigDict:
+    """Read the notebook of a run with another preset, and give the keys that both have the values of the run."""
     begun, own = read_json(run / "overrides.json").get("config"), flat(read_config(run))
     if not begun:
         raise RunError(f"{run}: its overrides.json names no notebook; begin it with `symnorm train`.")
@@ -75,20 +72,17 @@ def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:
 
 def probes(run: Path, target: dict, shares: dict[float, int], draws: int) -> Iterator[Outcome]:
     """Probe a run's embeddings by linear models."""
-    features = {split: load_arrays(run / "embeddings" / f"{split}.npz", "index", "z") for split in manifest.SPLITS}
-    yield from _probed(run.name, "probe", run, features, target, shares, draws)
+    yield from _probed(run.name, "probe", run, _embedded(run, "z"), target, shares, draws)
 
 
 def rulers(run: Path, target: dict, shares: dict[float, int], draws: int) -> Iterator[Outcome]:
     """Probe what needs no network: the size of the brain, and its share of fluid beside it."""
     config, rows = read_config(run), manifest.read_manifest(run / "manifest.csv")
     size, both = {}, {}
-    for split in manifest.SPLITS:
-        arrays = load_arrays(run / "embeddings" / f"{split}.npz", "index", "score.trivial_fluid")
+    for split, arrays in _embedded(run, "score.trivial_fluid").items():
         source = SampleSource(config.data.store, rows.loc[arrays["index"]])
-        x = morphometry.measured(source, config.data.spacing)
-        size[split] = {"index": arrays["index"], "z": x}
-        both[split] = {"index": arrays["index"], "z": np.column_stack([x, arrays["score.trivial_fluid"]])}
+        size[split] = arrays | {"z": (x := probe.measured(source, config.data.spacing))}
+        both[split] = arrays | {"z": np.column_stack([x, arrays["score.trivial_fluid"]])}
     yield from _probed("brain size", "ruler", run, size, target, shares, draws)
     yield from _probed("brain size and fluid", "ruler", run, both, target, shares, draws)
 
@@ -106,41 +100,41 @@ def trainings(runs: list[Path], target: dict, shares: dict[float, int], seeds: i
         for name, how, run, settings in kinds:
             tune = how == "fine-tuned"
             few = {f"{'finetune' if tune else 'train'}.patients": patients}
-            config = with_settings(read_config(run) if tune else rival_config(run, name), target | settings | few)
+            config = with_settings(read_config(run) if tune else _rival_config(run, name), target | settings | few)
             checked(config)
             planned.append((Outcome(name, how, fraction, patients, []), config, run))
     for place, (one, config, run) in enumerate(planned, start=1):
         what = f"{folder.name}: {one.method}, {one.how} on {one.patients} people" + f", {seeds} times" * (seeds > 1)
         print(f"{what}; {place} of {len(planned)}", flush=True)
-        workdirs = [folder / f"{one.method}_{100 * one.fraction:g}_{seed}" for seed in range(seeds)]
-        configs = [with_settings(config, {"seed": seed}) for seed in range(seeds)]
-        yield one._replace(tables=[_test_of(*pair, run) for pair in zip(configs, workdirs, strict=True)])
+        for seed in range(seeds):
+            workdir = folder / f"{one.method}_{100 * one.fraction:g}_{seed}"
+            one.tables.append(_test_of(with_settings(config, {"seed": seed}), workdir, run))
+        yield one
+
+
+def _embedded(run: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
+    return {split: load_arrays(run / "embeddings" / f"{split}.npz", "index", name) for split in manifest.SPLITS}
 
 
 def _probed(
-    name: str, how: str, run: Path, features: dict, target: dict, shares: dict[float, int], draws: int
+    name: str, how: str, run: Path, features: dict, target: dict, shares: dict, draws: int
 ) -> Iterator[Outcome]:
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
-    known = {split: known_rows(rows, arrays, config) for split, arrays in features.items()}
+    known = {split: known_rows(rows, arrays, config) for split, arrays in x.items()}
     known["val"] = known["val"][known["val"].population == SAME]  # chosen by people like those who teach
-    pairs = {split: (features[split]["z"][part.place], part.target.to_numpy()) for split, part in known.items()}
+    pairs = {split: (x[split]["z"][part.place], part.target.to_numpy()) for split, part in known.items()}
     for fraction, patients in shares.items():
-        tables = []
-        seeds = range(1 if fraction == 1 else draws)
-        for seed in progress(seeds, f"{name}, {patients} people", len(seeds)):
+        tables, times = [], 1 if fraction == 1 else draws
+        for seed in progress(range(times), f"{name}, {patients} people", times):
             chosen = manifest.few(known["train"], patients, seed, "--fractions").place
-            inside = known["train"].place.isin(chosen).to_numpy()
-            taught = tuple(x[inside] for x in pairs["train"])
+            taught = tuple(one[known["train"].place.isin(chosen).to_numpy()] for one in pairs["train"])
             answer = probe.predict(taught, pairs["val"], pairs["test"][0], config.target.kind)
             tables.append(known["test"].drop(columns="place").assign(predicted=answer))
         yield Outcome(name, how, fraction, patients, tables)
 
 
 def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
-    """Test predictions of a run as far as these, which goes on where it stands; its people are those of run `like`.
-
-    Its checkpoints, of which there would be one for each table cell, are removed then.
-    """
+    """Take a run as far as its test predictions, from where it stands; its people are those of run `like`."""
     run = Run(config, workdir)
     with claimed(workdir):
         open_run(workdir, config, {})
@@ -150,6 +144,6 @@ def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
             run.prepare()
             run.train_and_embed()
             run.predict()
-        shutil.rmtree(workdir / FINETUNE / "ckpt", ignore_errors=True)
+        shutil.rmtree(workdir / FINETUNE / "ckpt", ignore_errors=True)  # there would be one for each table cell
     table = manifest.read_table(workdir / "predictions.csv")
     return table[table.split == "test"]

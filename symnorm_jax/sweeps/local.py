@@ -1,14 +1,12 @@
 """Runs of a sweep on this machine, a few at a time, and a table of how far each has come."""
 
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +21,8 @@ from symnorm_jax.sweeps.process import start, stop, sweep_away
 
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LONGEST = 200  # letters of a log that are repeated
 SHARE = 0.9  # of a GPU's memory that the processes on it take together
+LONGEST = 200  # letters of a log that are repeated
 
 
 class Task(NamedTuple):
@@ -34,6 +32,10 @@ class Task(NamedTuple):
     command: list[str]
     finished: Callable[[], bool]
     steps: dict[str, int]  # of each training stage
+
+    @property
+    def log(self) -> Path:
+        return self.workdir.with_name(f"{self.workdir.name}.log")
 
 
 class State(NamedTuple):
@@ -50,24 +52,26 @@ def run_all(tasks: list[Task], lanes: list[dict[str, str]], show: Show, pause: f
     Finished tasks are skipped, and one that fails stops no other. `show` gets all states every `pause` seconds. Raises
     SystemExit on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
     """
-    free, running = queue.SimpleQueue(), {}
-    for lane in lanes:
-        free.put(lane)
-    pool = ThreadPoolExecutor(len(lanes))
+    free, waiting, running = [*lanes], [*tasks], {}
+    states = {task.workdir.name: State(WAITING) for task in tasks}
     with _noted() as received:
-        outcomes = [pool.submit(_outcome, task, free, running) for task in tasks]
         try:
-            waiting = True
-            while waiting and not received:
-                waiting = wait(outcomes, pause).not_done
-                pairs = zip(tasks, outcomes, strict=True)
-                states = {task.workdir.name: _state(task, outcome, running) for task, outcome in pairs}
+            while (waiting or running) and not received:
+                while waiting and free:
+                    task = waiting.pop(0)
+                    if task.finished():
+                        states[task.workdir.name] = State(FINISHED)
+                    else:
+                        running[task.workdir.name] = task, _started(task, free[0]), free.pop(0)
+                for label, (task, process, lane) in [*running.items()]:
+                    states[label] = _state(task, process)
+                    if states[label].name != RUNNING:
+                        del running[label]
+                        free.append(lane)
                 show(states)
+                time.sleep(pause if running else 0)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(outcome.done() for outcome in outcomes):  # one may have started just now
-                stop([*running.values()])
-                time.sleep(0.01)
+            stop([process for _, process, _ in running.values()])
     if received:
         print(f"stopped by {signal.Signals(received[0]).name}: the same command continues.", file=sys.stderr)
         sys.exit(128 + received[0])
@@ -137,36 +141,24 @@ def shown(console: Console) -> Iterator[Show]:
         yield tell
 
 
-def _outcome(task: Task, lanes: queue.SimpleQueue, running: dict[Path, subprocess.Popen]) -> State:
-    """Run a task to its end on a free lane, in this thread: on Linux the process ends with it."""
-    if task.finished():
-        return State(FINISHED)
-    lane, path = lanes.get(), task.workdir.with_name(f"{task.workdir.name}.log")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as log:
-            process = running[task.workdir] = start(task.command, log, lane)
-        status = process.wait()
-    finally:
-        running.pop(task.workdir, None)
-        lanes.put(lane)
+def _started(task: Task, lane: dict[str, str]) -> subprocess.Popen:
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    with task.log.open("ab") as log:
+        return start(task.command, log, lane)
+
+
+def _state(task: Task, process: subprocess.Popen) -> State:
+    status = process.poll()
+    if status is None:
+        return State(RUNNING, reached(task.workdir, task.steps))
     if status == 0 and task.finished():
         return State(FINISHED)
     sweep_away(process)
-    return State(FAILED, f"status {status}: {_last_line(path) or 'nothing was said'} ({path})")
-
-
-def _last_line(log: Path) -> str:
-    """Read the last line that is not empty, cut short; control letters of progress bars are left out."""
-    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    lines = task.log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    # Without the control letters of progress bars.
     readable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))
-    return next(filter(None, readable), "")[:LONGEST]
-
-
-def _state(task: Task, outcome: Future, running: dict[Path, subprocess.Popen]) -> State:
-    if outcome.done():
-        return outcome.result()
-    return State(RUNNING, reached(task.workdir, task.steps)) if task.workdir in running else State(WAITING)
+    said = next(filter(None, readable), "")[:LONGEST] or "nothing was said"
+    return State(FAILED, f"status {status}: {said} ({task.log})")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from symnorm_jax.sweeps import process
 
 WARNING = 180  # seconds before the time limit at which SLURM sends its signal; most of them are for the checkpoint
 RESTARTS = 1000  # time-outs after which a job is queued again; submitit's own limit is 3
-DEFAULTS = {"job_name": "symnorm", "time": 24 * 60, "signal_delay_s": WARNING}
-DEFAULTS |= {"additional_parameters": {"requeue": True}}
+DEFAULTS = {
+    "job_name": "symnorm",
+    "time": 24 * 60,
+    "signal_delay_s": WARNING,
+    "additional_parameters": {"requeue": True},
+}
 
 
 class Training:
@@ -43,8 +48,16 @@ class Training:
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            _end(self._process.pid, WARNING - 60)
+            self._end(WARNING - 60)
         return DelayedSubmission(Training(self.command, self.patience))
+
+    def _end(self, seconds: float) -> None:
+        """Send SIGTERM, and wait up to so many seconds until the process has ended, without reaping it."""
+        pid, until = self._process.pid, time.monotonic() + seconds
+        with suppress(ProcessLookupError, ChildProcessError):  # it had ended
+            os.kill(pid, signal.SIGTERM)
+            while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                time.sleep(0.1)
 
 
 def executor(folder: Path, settings: dict[str, Any]):
@@ -111,14 +124,3 @@ def _submitit():
     import submitit
 
     return submitit
-
-
-def _end(pid: int, seconds: float) -> None:
-    """SIGTERM, and wait until the process has ended, without reaping it; up to so many seconds."""
-    until = time.monotonic() + seconds
-    try:
-        os.kill(pid, signal.SIGTERM)
-        while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
-            time.sleep(0.1)
-    except (ProcessLookupError, ChildProcessError):
-        return  # it had ended

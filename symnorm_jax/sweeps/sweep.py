@@ -27,20 +27,19 @@ def sweep(args) -> None:
     runs = _checked(chosen, folder, args)
     waiting = [(point, run) for point, run in zip(chosen, runs, strict=True) if not run.finished]
     if args.how == "print":
-        print(*(shlex.join(_command(point, folder, ["symnorm", "train"])) for point in chosen), sep="\n")
-        return
+        return print(*(shlex.join(_command(point, folder, ["symnorm", "train"])) for point in chosen), sep="\n")
     if args.how != "table":
         for _, run in waiting:
             if run.config.init_from:
                 check_source(run.config, checked(run.config))
         points.record(folder, chosen)
     if args.how == "slurm":
-        _submit(folder, [point for point, _ in waiting], args.slurm)
-        return
+        return _submit(folder, [point for point, _ in waiting], args.slurm)
     if args.how == "local":
         failed = _run(folder, chosen, runs, args.jobs)
-    if not failed or any(run.finished for run in runs):
-        _tabulate(folder, chosen, [point for point, run in zip(chosen, runs, strict=True) if run.finished])
+    finished = [point for point, run in zip(chosen, runs, strict=True) if run.finished]
+    if finished or not failed:
+        _tabulate(folder, chosen, finished)
     if failed:
         sys.exit(f"error: {len(failed)} of {len(chosen)} points failed: {', '.join(failed)}; the same command goes on.")
 
@@ -51,10 +50,8 @@ def _planned(folder: Path, args) -> list[points.Point]:
         raise ConfigError("--config: a notebook is needed, as demo; only --how=table goes without.")
     listed, settings = points.listed(args.config, args.points), points.several(args.config, points.given(args.settings))
     if listed is None and all(len(values) == 1 for values in settings.values()):
-        raise ConfigError(
-            f"{args.config}: nothing to sweep; give the config a function sweep(), --points one of "
-            f"{points.FUNCTIONS}, or a setting several values, as --config.seed=0,1,2."
-        )
+        wanted = f"a function sweep(), --points one of {points.FUNCTIONS}, or a setting several values"
+        raise ConfigError(f"{args.config}: nothing to sweep; give the config {wanted}, as --config.seed=0,1,2.")
     return points.planned(folder, args.config, points.crossed(listed or [{}], settings))
 
 
@@ -92,8 +89,7 @@ def _run(folder: Path, chosen: list[points.Point], runs: list[Run], jobs: int) -
 
 def _submit(folder: Path, waiting: list[points.Point], asked: list[str]) -> None:
     if not waiting:
-        print(f"{folder}: nothing is left to do; --how=table makes the table.")
-        return
+        return print(f"{folder}: nothing is left to do; --how=table makes the table.")
     executor = slurm.executor(folder / "slurm", slurm.settings_of(asked))
     jobs = slurm.submit(executor, [_command(point, folder, TRAIN) for point in waiting])
     for point, job in zip(waiting, jobs, strict=True):
