@@ -75,10 +75,9 @@ def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
 
 
 def _converted(state: dict[str, np.ndarray], flat: Flat) -> Flat:
-    """Make variables, float32, of a state dict of torch; networks that the release lacks are those of `flat`.
+    """Make variables, float32, of a state dict of torch; `flat` gives the shapes and networks that the release lacks.
 
-    `flat` gives the shapes. Raises InputError that names the first array that is missing, not known, of another shape,
-    or not finite.
+    Raises InputError that names the first array that is missing, not known, of another shape, or not finite.
     """
     paths = {torch_name(path): path for path in flat if path[1] in NETWORKS}
     shapes = {name: flat[path].shape[::-1] for name, path in paths.items()}

@@ -26,18 +26,18 @@ DTYPES = {
 
 
 class Storage(NamedTuple):
-    """Numbers in a record of the archive: `kind` is one of DTYPES, `count` is in values."""
+    """Numbers in a record of the archive."""
 
-    kind: str
+    kind: str  # one of DTYPES
     key: str
-    count: int
+    count: int  # values
 
 
 class Tensor(NamedTuple):
-    """What the pickle says of a tensor; only its types are checked. `offset` and `strides` are in values."""
+    """What the pickle says of a tensor; nothing of it is checked but its types."""
 
     storage: Storage
-    offset: int
+    offset: int  # in values, like the strides
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 

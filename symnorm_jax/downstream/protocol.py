@@ -6,7 +6,7 @@ always among more.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ def _rival_config(run: Path, preset: str) -> ConfigDict:
     return config
 
 
-def counts(run: Path, target: dict, fractions: list[float]) -> dict[float, int]:
+def counts(run: Path, target: dict, fractions: Iterable[float]) -> dict[float, int]:
     """Count how many of a run's training people, of those whose target is known, make each fraction."""
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
     people = targets.training_rows(rows, config).patient.nunique()
@@ -116,9 +116,7 @@ def _embedded(run: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
     return {split: load_arrays(run / "embeddings" / f"{split}.npz", "index", name) for split in manifest.SPLITS}
 
 
-def _probed(
-    name: str, how: str, run: Path, features: dict, target: dict, shares: dict, draws: int
-) -> Iterator[Outcome]:
+def _probed(name: str, how: str, run: Path, x: dict, target: dict, shares: dict, draws: int) -> Iterator[Outcome]:
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
     known = {split: known_rows(rows, arrays, config) for split, arrays in x.items()}
     known["val"] = known["val"][known["val"].population == SAME]  # chosen by people like those who teach

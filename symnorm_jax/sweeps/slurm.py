@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from symnorm_jax.errors import PREEMPTED, ConfigError
+from symnorm_jax.errors import PREEMPTED, ConfigError, one_line
 from symnorm_jax.sweeps import process
 
 WARNING = 180  # seconds before the time limit at which SLURM sends its signal; most of them are for the checkpoint
@@ -114,13 +114,11 @@ def _set(found, settings: dict[str, Any]):
     try:
         found.update_parameters(**DEFAULTS | settings)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"--slurm: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"--slurm: {one_line(error)}") from None
     return found
 
 
 def _submitit():
     if not importlib.util.find_spec("submitit"):
         raise ConfigError("submitit is not installed: `pip install -e '.[slurm]'`.")
-    import submitit
-
-    return submitit
+    return importlib.import_module("submitit")
