@@ -43,7 +43,10 @@ def read(notebook: str, settings: Sequence[str] = ()) -> Notebook:
     except (flags.Error, ValueError, TypeError) as error:
         raise ConfigError(str(error).strip().splitlines()[-1]) from None
     words = [word for word in size.split(",") if word not in ("", "full")]
-    overrides = {"config": ":".join(filter(None, (_shown(path), size)))}
+    # Without folders above, which may have the names of people.
+    shown = path.name if path.is_absolute() else str(path)
+    shown = f"configs/{path.name}" if path.absolute().parent == _folder() else shown
+    overrides = {"config": ":".join(filter(None, (shown, size)))}
     return Notebook(flag.value, "_".join([path.stem, *words]), overrides | own["config"].override_values)
 
 
@@ -73,10 +76,3 @@ def sweeps() -> ModuleType:
 
 def _folder() -> Path:
     return Path(importlib.util.find_spec("configs").origin).parent
-
-
-def _shown(path: Path) -> str:
-    """Give the path as a run records it: without folders above, which may have the names of people."""
-    if path.absolute().parent == _folder():
-        return f"configs/{path.name}"
-    return path.name if path.is_absolute() else str(path)

@@ -105,10 +105,10 @@ def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
         asked.setdefault(_meaning(config, settings), settings)
     gone = [label for meaning, label in known.items() if meaning not in asked]
     if gone:
-        why = "which is not among those asked for; points can only be added to a sweep, so give the settings it was"
-        raise RunError(
-            f"{folder}: the sweep there has the point {gone[0]}, {why} begun with, or choose another --output."
+        why = (
+            "is not among those asked for; points can only be added to a sweep, so give the settings it was begun with"
         )
+        raise RunError(f"{folder}: the sweep there has the point {gone[0]}, which {why}, or choose another --output.")
     return there + labelled(there, config, [asked[one] for one in asked if one not in known])
 
 
@@ -149,6 +149,6 @@ def record(folder: Path, points: list[Point]) -> None:
 
 
 def _meaning(config: str, settings: Settings) -> str:
-    """What a point computes, as text; keys that change only where and how fast are left out."""
+    """Tell what a point computes, as text; keys that change only where and how fast are left out."""
     values = flat(config_of(config, settings))
     return json.dumps({key: value for key, value in values.items() if key not in INDIFFERENT}, sort_keys=True)

@@ -16,12 +16,8 @@ from symnorm_jax.sweeps import process
 
 WARNING = 180  # seconds before the time limit at which SLURM sends its signal; most of them are for the checkpoint
 RESTARTS = 1000  # time-outs after which a job is queued again; submitit's own limit is 3
-DEFAULTS = {
-    "job_name": "symnorm",
-    "time": 24 * 60,
-    "signal_delay_s": WARNING,
-    "additional_parameters": {"requeue": True},
-}
+DEFAULTS = {"job_name": "symnorm", "time": 24 * 60, "signal_delay_s": WARNING}
+DEFAULTS |= {"additional_parameters": {"requeue": True}}
 
 
 class Training:
@@ -74,12 +70,10 @@ def submit(executor, commands: list[list[str]]) -> list:
         return [executor.submit(Training(command)) for command in commands]
 
 
-def script(folder: Path, settings: dict[str, Any], jobs: int = 1) -> str:
-    """Write the text that would go to sbatch, also where there is no SLURM; of an array for several jobs."""
+def script(folder: Path, settings: dict[str, Any]) -> str:
+    """Write the text that would go to sbatch for one job, also where there is no SLURM."""
     anywhere = type("Anywhere", (_submitit().SlurmExecutor,), {"affinity": classmethod(lambda cls: 1)})
     made = _set(anywhere(folder), settings)
-    if jobs > 1:
-        made.parameters["map_count"] = jobs
     return made._make_submission_file_text(made._submitit_command_str, "")  # submitit shows it no other way
 
 
