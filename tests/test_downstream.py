@@ -15,8 +15,7 @@ from test_prediction import AGE, SEX, config_of, table
 
 from symnorm_jax.compare import downstream
 from symnorm_jax.downstream import probe
-from symnorm_jax.downstream.asked import target_settings
-from symnorm_jax.downstream.protocol import Outcome, with_settings
+from symnorm_jax.downstream.protocol import Outcome, target_settings, with_settings
 from symnorm_jax.errors import ConfigError, RunError
 
 

@@ -105,10 +105,9 @@ def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
         asked.setdefault(_meaning(config, settings), settings)
     gone = [label for meaning, label in known.items() if meaning not in asked]
     if gone:
-        why = (
-            "is not among those asked for; points can only be added to a sweep, so give the settings it was begun with"
-        )
-        raise RunError(f"{folder}: the sweep there has the point {gone[0]}, which {why}, or choose another --output.")
+        point = f"the point {gone[0]}, which is not among those asked for"
+        how = "points can only be added to a sweep, so give the settings it was begun with, or choose another --output."
+        raise RunError(f"{folder}: the sweep there has {point}; {how}")
     return there + labelled(there, config, [asked[one] for one in asked if one not in known])
 
 

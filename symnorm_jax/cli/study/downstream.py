@@ -28,11 +28,11 @@ OPTIONS = {
 
 
 def run(args) -> None:
-    from symnorm_jax.downstream import asked, protocol
+    from symnorm_jax.downstream import protocol
 
-    asked.check(args)
-    runs, targets = [Path(run) for run in args.runs], [asked.target_settings(text) for text in args.targets]
-    asked.check_runs(runs, [target["target.column"] for target in targets])
+    protocol.check(args)
+    runs, targets = [Path(run) for run in args.runs], [protocol.target_settings(text) for text in args.targets]
+    protocol.check_runs(runs, [target["target.column"] for target in targets])
     for target in targets:  # before the first of them takes its hours
         protocol.counts(runs[0], target, [1.0])
     for target in targets:
