@@ -116,13 +116,12 @@ def _networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple
 
 def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
     """Give the Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
-    gaussian = mahalanobis.load(workdir / "gaussian.npz")
-    section = target_of(config)
+    gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), target_of(config)
     if not section:
         return export.Fitted(gaussian, None)
     training = targets.training_rows(manifest.read_manifest(workdir / "manifest.csv"), config)
-    scale = targets.scale_of(training, section)
-    return export.Fitted(gaussian, lambda predicted: targets.restored(predicted, section, scale))
+    restore = partial(targets.restored, section=section, scale=targets.scale_of(training, section))
+    return export.Fitted(gaussian, restore)
 
 
 def carry(workdir: Path, output: Path, patients: list[str] | None) -> int:

@@ -71,11 +71,13 @@ def split(text: str) -> list[str]:
 
 def given(arguments: Iterable[str]) -> Settings:
     """Read settings `--config.<key>=<value>` of a command line. Raises ConfigError for anything else."""
-    found = {argument: re.fullmatch(r"--config\.([^=]+)=(.*)", argument, re.DOTALL) for argument in arguments}
-    for argument, match in found.items():
+    found = {}
+    for argument in arguments:
+        match = re.fullmatch(r"--config\.([^=]+)=(.*)", argument, re.DOTALL)
         if not match:
             raise ConfigError(f"{argument!r} is no setting; --config.<key>=<value> is allowed.")
-    return dict(match.groups() for match in found.values())
+        found[match[1]] = match[2]
+    return found
 
 
 def several(config: str, settings: Settings) -> dict[str, list[str]]:

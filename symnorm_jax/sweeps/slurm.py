@@ -40,20 +40,17 @@ class Training:
             raise RuntimeError(f"status {status}: {' '.join(self.command)}")
 
     def checkpoint(self):
-        """The same command for the next start of this job, once the process has saved its state and ended."""
+        """Give the same command for the next start of this job, once the process has saved its state and ended."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            self._end(WARNING - 60)
+            pid, until = self._process.pid, time.monotonic() + WARNING - 60
+            with suppress(ProcessLookupError, ChildProcessError):  # it had ended
+                os.kill(pid, signal.SIGTERM)
+                # Without reaping it.
+                while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                    time.sleep(0.1)
         return DelayedSubmission(Training(self.command, self.patience))
-
-    def _end(self, seconds: float) -> None:
-        """Send SIGTERM, and wait up to so many seconds until the process has ended, without reaping it."""
-        pid, until = self._process.pid, time.monotonic() + seconds
-        with suppress(ProcessLookupError, ChildProcessError):  # it had ended
-            os.kill(pid, signal.SIGTERM)
-            while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
-                time.sleep(0.1)
 
 
 def executor(folder: Path, settings: dict[str, Any]):
