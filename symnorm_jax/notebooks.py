@@ -31,7 +31,10 @@ def read(notebook: str, settings: Sequence[str] = ()) -> Notebook:
     """
     path, size = find(notebook), notebook.partition(":")[2]
     own, line = flags.FlagValues(), ["symnorm", *settings]
-    loaded = _config(notebook, path, size)
+    try:
+        loaded = module(path).get_config(*filter(None, [size]))
+    except Exception as error:  # whatever a file of one's own may raise
+        raise ConfigError(f"--config={notebook}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     try:
         flag = config_flags.DEFINE_config_dict("config", loaded, flag_values=own, sys_argv=line)
         own(line)
@@ -40,14 +43,16 @@ def read(notebook: str, settings: Sequence[str] = ()) -> Notebook:
     except (flags.Error, ValueError, TypeError) as error:
         raise ConfigError(str(error).strip().splitlines()[-1]) from None
     words = [word for word in size.split(",") if word not in ("", "full")]
-    overrides = {"config": ":".join(filter(None, (_shown(path), size)))}
+    # Without folders above, which may have the names of people.
+    shown = path.name if path.is_absolute() else str(path)
+    shown = f"configs/{path.name}" if path.absolute().parent == _folder() else shown
+    overrides = {"config": ":".join(filter(None, (shown, size)))}
     return Notebook(flag.value, "_".join([path.stem, *words]), overrides | own["config"].override_values)
 
 
 def find(notebook: str) -> Path:
     """Find the file of a notebook; a path that exists wins over a packaged one. Raises ConfigError for neither."""
-    name = notebook.partition(":")[0]
-    path = Path(name)
+    path = Path(notebook.partition(":")[0])
     if path.suffix == ".py" and path.is_file():
         return path
     packaged = {one.stem: one for one in sorted(_folder().glob("*.py")) if "def get_config(" in one.read_text()}
@@ -69,20 +74,5 @@ def sweeps() -> ModuleType:
     return module(_folder() / "sweeps.py")
 
 
-def _config(notebook: str, path: Path, size: str) -> ConfigDict:
-    try:
-        return module(path).get_config(*filter(None, [size]))
-    except Exception as error:  # whatever a file of one's own may raise
-        said = " ".join(str(error).split())
-        raise ConfigError(f"--config={notebook}: {type(error).__name__}: {said}") from None
-
-
 def _folder() -> Path:
     return Path(importlib.util.find_spec("configs").origin).parent
-
-
-def _shown(path: Path) -> str:
-    """The path as a run records it: without folders above, which may have the names of people."""
-    if path.absolute().parent == _folder():
-        return f"configs/{path.name}"
-    return path.name if path.is_absolute() else str(path)

@@ -98,9 +98,9 @@ class TestScript:
         assert "requeue" in asked and asked["signal"] == f"USR2@{slurm.WARNING}" and "array" not in asked
         assert asked["output"].startswith(str(tmp_path))
 
-    def test_several_jobs_are_one_array(self, tmp_path):
-        text = checked_by_bash(slurm.script(tmp_path, {"array_parallelism": 2}, jobs=5))
-        assert options(text)["array"] == "0-4%2"
+    def test_several_jobs_are_one_array(self, cluster):
+        slurm.submit(slurm.executor(cluster / "logs", {"array_parallelism": 2}), [["true"]] * 5)
+        assert options(checked_by_bash((cluster / "scripts").read_text()))["array"] == "0-4%2"
 
     def test_submitting_gives_sbatch_one_array_of_all_commands(self, cluster):
         executor = slurm.executor(cluster / "logs", {"partition": "gpu"})

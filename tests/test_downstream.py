@@ -14,9 +14,8 @@ from sklearn.metrics import mean_absolute_error
 from test_prediction import AGE, SEX, config_of, table
 
 from symnorm_jax.compare import downstream
-from symnorm_jax.downstream import morphometry, probe
-from symnorm_jax.downstream.asked import target_settings
-from symnorm_jax.downstream.protocol import Outcome, with_settings
+from symnorm_jax.downstream import probe
+from symnorm_jax.downstream.protocol import Outcome, target_settings, with_settings
 from symnorm_jax.errors import ConfigError, RunError
 
 
@@ -52,7 +51,7 @@ def test_a_ruler_measures_an_ellipsoid():
     axes = np.array([10, 15, 12])
     grid = np.moveaxis(np.indices((40, 40, 40)), 0, -1) - 19.5
     brain = ((grid / axes) ** 2).sum(-1) < 1
-    found = morphometry.measured([{"brain": brain[..., None]}], 2.0)
+    found = probe.measured([{"brain": brain[..., None]}], 2.0)
     np.testing.assert_allclose(found, [[60.32, 40, 60, 48]], rtol=0.01)
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from configs.base import base
 from configs.table import get_config
-from symnorm_jax.cli.maps import carry
+from symnorm_jax.cli.scans import carry
 from symnorm_jax.data import manifest, samples
 from symnorm_jax.data.midline import Midline
 from symnorm_jax.data.phantom import people

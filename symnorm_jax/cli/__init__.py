@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from absl import flags, logging
 
@@ -31,6 +32,9 @@ examples:
   symnorm compare --runs=runs/demo,runs/demo_dae"""
 
 
+_parser = partial(argparse.ArgumentParser, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments`, those of the process unless given, and return its exit status.
 
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def dispatch(program: str, about: str, verbs: dict[str, str], arguments: Sequence[str]) -> int:
     """Run the verb that comes first in `arguments`, a module of the package that `program` names."""
-    parser = _parser(program, about)
+    parser = _parser(program, description=about)
     listed = "\n".join(f"  {verb:<12}{what}" for verb, what in verbs.items())
     parser.usage, parser.epilog = f"{program} VERB [options]", f"verbs; each has its own --help:\n{listed}"
     parser.add_argument("verb", choices=verbs, metavar="VERB", help=argparse.SUPPRESS)
@@ -64,7 +68,7 @@ def parsed(program: str, about: str, options: dict[str, dict], arguments: Sequen
 
     They are `--config.<key>=<value>` or `--config.<key> <value>`. Raises SystemExit with status 2 for wrong ones.
     """
-    parser, settings, others, words = _parser(program, about), [], [], list(arguments)
+    parser, settings, others, words = _parser(program, description=about), [], [], list(arguments)
     for names, told in options.items():
         parser.add_argument(*names.split(), **told)
     while words:
@@ -90,8 +94,3 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; a whole number of 1 or more is allowed.")
     return int(text)
-
-
-def _parser(program: str, about: str) -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=program, description=about, formatter_class=layout, allow_abbrev=False)

@@ -37,25 +37,25 @@ def run(args) -> int:
 
 
 def _prepare(config, workdir: Path, overrides: dict) -> None:
-    """Prepare a run, and write and print what it is made of."""
     from symnorm_jax.evaluation.wording import sample_of
     from symnorm_jax.files import write_text
     from symnorm_jax.report import cohort, sheet
     from symnorm_jax.run import Run
     from symnorm_jax.rundir import open_run
 
-    run, data, noun = Run(config, workdir), config.data, sample_of(config).noun
+    run, data, about = Run(config, workdir), config.data, sample_of(config)
     open_run(workdir, config, overrides)
     stored = {path.stem for path in Path(data.store).glob("*.json")}
     start = perf_counter()
     run.prepare()
     seconds, rows = perf_counter() - start, run.manifest
     cut = rows[(rows.split != "excluded") & ~rows.store.isin(stored)]
-    size = f"{' x '.join(map(str, data.size))} {sample_of(config).element} of {data.spacing:g} mm"
+    size = f"{' x '.join(map(str, data.size))} {about.element} of {data.spacing:g} mm"
+    pace = f"{seconds:.1f} s: {len(cut) / seconds:.1f} {about.noun}s a second"
+    done = f"Cut {len(cut):,} {about.noun}s of {cut.store.nunique():,} scans in {pace}."
     notes = [f"Source `{data.source}`, seed {config.seed}, {size}, brain mask `{data.brain}`."]
-    pace = f"{len(cut):,} {noun}s of {cut.store.nunique():,} scans in {seconds:.1f} s: {len(cut) / seconds:.1f} {noun}s"
-    notes += [f"Cut {pace} a second." if len(cut) else "Every scan was in the store already."]
-    made = cohort.tables(rows, data.train_on, noun)
+    notes.append(done if len(cut) else "Every scan was in the store already.")
+    made = cohort.tables(rows, data.train_on, about.noun)
     write_text(workdir / "cohort.md", cohort.markdown(f"Cohort of {workdir.name}", made, notes))
     sheets = sheet.write_sheets(workdir, rows, data.store)
     cohort.show(made, [*notes, f"the same: {workdir / 'cohort.md'}; to look at: {', '.join(map(str, sheets))}"])

@@ -36,16 +36,14 @@ def run(args) -> None:
             if args.step == "cost":
                 run.measure_cost(anew=True)
                 write_report(run.workdir, run.config)
-            else:
-                if args.step == "gaussian":
-                    run.fit(anew=True)
-                    run.score()
-                run.evaluate(anew=True)
-        if args.step == "cost":
-            cost = read_json(run.workdir / "cost.json")
-            numbers = str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_sample']:.2f}"
-            costs.append([run.workdir.name, sample_of(run.config).noun, *numbers, cost["device"]])
-        else:
-            print_results(run.workdir)
+                cost = read_json(run.workdir / "cost.json")
+                numbers = str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_sample']:.2f}"
+                costs.append([run.workdir.name, sample_of(run.config).noun, *numbers, cost["device"]])
+                continue
+            if args.step == "gaussian":
+                run.fit(anew=True)
+                run.score()
+            run.evaluate(anew=True)
+        print_results(run.workdir)
     if costs:
         Table("Cost", ["run", "of a", "passes", "parameters", "ms", "device"], costs).print()

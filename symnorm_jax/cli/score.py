@@ -38,11 +38,9 @@ def run(args) -> None:
         args.refuse("either --input, perhaps with --brain, --store and --overwrite, or --maps is needed.")
     if args.patients and not args.maps:
         args.refuse("--patients is allowed with --maps alone.")
-    if args.maps:
-        from symnorm_jax.cli.maps import carry
+    from symnorm_jax.cli.scans import carry, embed
 
+    if args.maps:
         print(f"{args.output}: {carry(args.run, args.output, args.patients)} maps")
     else:
-        from symnorm_jax.cli.embedding import embed
-
         print(embed(args.run, args.input, args.output, args.brain, args.store, args.overwrite))

@@ -44,9 +44,9 @@ def run(args) -> None:
 
 
 def begin(args) -> tuple[Any, Path, dict[str, Any]]:
-    """Read the config, and join other hosts; give the config, the run directory, and the notebook with its overrides.
+    """Read the config, join other hosts, and put XLA's cache beside the run; give config, run directory and overrides.
 
-    XLA's cache comes to lie beside the run. Raises RunError where --pod finds no other hosts.
+    Raises RunError where --pod finds no other hosts.
     """
     import jax
 

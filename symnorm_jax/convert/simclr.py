@@ -40,6 +40,7 @@ RENAMED = (  # ours, theirs; in this order
     *(("hidden", "0"), ("out", "2"), ("/", ".")),
 )
 NO_OPTIMIZER = {"none": np.int32(0)}  # Orbax writes nothing that is empty
+Flat = dict[tuple[str, ...], Any]  # variables by their paths: collection, network, modules, leaf
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -60,41 +61,38 @@ def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
         raise ConfigError(f"--config: system={config.system!r}{norm}; the release is of 'simclr' with 'batch'.")
     system, state = BUILD[config.system](config), torch_checkpoint.read(source)
     try:
-        variables = converted(state, _fresh(system, config))
+        flat = _converted(state, _fresh(system, config))
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    origin = _origin(source, state, variables)
+    origin = _origin(source, state, flat)
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / "pretrain", ignore_errors=True)
     with Checkpoints(output / "pretrain" / "ckpt") as checkpoints:
-        checkpoints.save(0, variables, NO_OPTIMIZER)
+        checkpoints.save(0, unflatten_dict(flat), NO_OPTIMIZER)
     write_config(output, shared_settings(config, system))
     write_json(output / ORIGIN, origin)
     return origin
 
 
-def converted(state: dict[str, np.ndarray], fresh: dict[str, Any]) -> dict[str, Any]:
-    """Make `variables`, float32, of a state dict of torch; networks that the release lacks are those of `fresh`.
+def _converted(state: dict[str, np.ndarray], flat: Flat) -> Flat:
+    """Make variables, float32, of a state dict of torch; `flat` gives the shapes and networks that the release lacks.
 
-    `fresh` gives the shapes. Raises InputError that names the first array that is missing, not known, of another
-    shape, or not finite.
+    Raises InputError that names the first array that is missing, not known, of another shape, or not finite.
     """
-    flat = flatten_dict(fresh)
-    wanted = {torch_name(path): (path, x.shape[::-1]) for path, x in flat.items() if path[1] in NETWORKS}
+    paths = {torch_name(path): path for path in flat if path[1] in NETWORKS}
+    shapes = {name: flat[path].shape[::-1] for name, path in paths.items()}
     given = {name: array for name, array in state.items() if name.rpartition(".")[2] != COUNTS}
-    for name, (_, shape) in wanted.items():
+    for name, shape in shapes.items():
         if name not in given:
             raise InputError(f"{name} is missing; the networks of --config have it, of shape {shape}.")
     for name, array in given.items():
-        if name not in wanted:
-            raise InputError(f"{name[:80]!r} is not known; the networks of --config have {len(wanted)} other arrays.")
-        shape = wanted[name][1]
-        if array.shape != shape:
-            raise InputError(f"{name} has the shape {array.shape}; in the networks of --config it is {shape}.")
+        if name not in shapes:
+            raise InputError(f"{name[:80]!r} is not known; the networks of --config have {len(shapes)} other arrays.")
+        if array.shape != shapes[name]:
+            raise InputError(f"{name} has the shape {array.shape}; in the networks of --config it is {shapes[name]}.")
         if not np.isfinite(array.astype(np.float32)).all():
             raise InputError(f"{name} holds values that are not finite; only finite ones are allowed.")
-    taken = {path: jnp.asarray(given[name].astype(np.float32).T) for name, (path, _) in wanted.items()}
-    return unflatten_dict(flat | taken)
+    return flat | {path: jnp.asarray(given[name].astype(np.float32).T) for name, path in paths.items()}
 
 
 def shared_settings(config: ConfigDict, system: System) -> dict[str, Any]:
@@ -112,28 +110,25 @@ def torch_name(path: tuple[str, ...]) -> str:
     return f"module.{network}.{name}.{LEAVES[leaf]}"
 
 
-def _fresh(system: System, config: ConfigDict) -> dict[str, Any]:
-    """`variables` as a run begins them; the release's networks only as shapes, for they are replaced."""
+def _fresh(system: System, config: ConfigDict) -> Flat:
+    """Make variables as a run begins them; the release's networks only as shapes, for they are replaced."""
     shape = (1, *config.data.size, 1)
 
-    def make() -> dict[str, Any]:
-        return system.init(jax.random.key(config.seed), {"image": jnp.zeros(shape), "brain": jnp.ones(shape)})
+    def make() -> Flat:
+        batch = {"image": jnp.zeros(shape), "brain": jnp.ones(shape)}
+        return flatten_dict(system.init(jax.random.key(config.seed), batch))
 
-    own = jax.jit(lambda: {path: x for path, x in flatten_dict(make()).items() if path[1] not in NETWORKS})()
-    return unflatten_dict(flatten_dict(jax.eval_shape(make)) | own)
+    own = jax.jit(lambda: {path: x for path, x in make().items() if path[1] not in NETWORKS})()
+    return jax.eval_shape(make) | own
 
 
-def _origin(source: Path, state: dict[str, np.ndarray], variables: dict[str, Any]) -> dict[str, Any]:
+def _origin(source: Path, state: dict[str, np.ndarray], flat: Flat) -> dict[str, Any]:
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    flat = flatten_dict(variables)
     taken = {torch_name(path) for path in flat if path[1] in NETWORKS}
     return {
-        "file": source.name,
-        "sha256": digest,
-        "released": digest == RELEASED,
-        "learned_from": LEARNED_FROM[digest == RELEASED],
-        "arrays": len(taken),
+        **{"file": source.name, "sha256": digest, "released": digest == RELEASED},
+        **{"learned_from": LEARNED_FROM[digest == RELEASED], "arrays": len(taken)},
         "left_out": sorted(state.keys() - taken),
         "fresh": sorted({path[1] for path in flat if path[1] not in NETWORKS}),  # networks that the release lacks
         "axes": "[X, Y, Z]; in the file [Z, Y, X]",

@@ -30,7 +30,7 @@ DAMAGE = (
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict, or of the one under `model_state_dict`, by name, each of its own shape and type.
+    """Read the tensors of a state dict, or of the one under `model_state_dict`, by name, each of its shape and type.
 
     Types are float32, float16, bfloat16 and int64. Arrays are read-only and share memory where tensors do: together
     they take little more than the file. Raises InputError for a file that is damaged or of another kind, and for one
@@ -42,14 +42,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if file.read(2) != b"PK":
             raise InputError("is no zip archive, as torch writes since 1.6; torch.load and torch.save it there again.")
         with zipfile.ZipFile(file) as archive:
-            _check_archive(archive, path.stat().st_size)
-            folder = _folder(archive)
+            folder = _folder(archive, path.stat().st_size)
             return _arrays(archive, folder, _state(interpreted(archive.read(f"{folder}/data.pkl"))))
 
 
 @contextmanager
 def _told_of(path: Path) -> Iterator[None]:
-    """One sentence with the file's name, also in place of the many errors that damage ends in."""
+    """Name the file in one sentence, also in place of the many errors that damage ends in."""
     try:
         yield
     except InputError as error:
@@ -60,23 +59,21 @@ def _told_of(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: is cut off or damaged, {type(error).__name__}; it must be had again.") from None
 
 
-def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
-    """Raise InputError unless all records together take no more memory than the file has bytes, `size`."""
-    names = set()
-    for record in archive.infolist():
+def _folder(archive: zipfile.ZipFile, size: int) -> str:
+    """Find the name in front of every record.
+
+    Raises InputError unless all records together take no more memory than the file has bytes, `size`.
+    """
+    records, names = archive.infolist(), set()
+    for record in records:
         if record.filename in names:
             raise InputError(f"{legible(record.filename)} is in it twice; once is allowed.")
         names.add(record.filename)
         if record.compress_type != zipfile.ZIP_STORED or record.file_size != record.compress_size:
             raise InputError(f"{legible(record.filename)} is compressed; torch.save stores records as they are.")
-    claimed = sum(record.file_size for record in archive.infolist())
-    if claimed > size:
+    if (claimed := sum(record.file_size for record in records)) > size:
         raise InputError(f"its records claim {claimed} bytes; the file has {size}.")
-
-
-def _folder(archive: zipfile.ZipFile) -> str:
-    """The name in front of every record."""
-    found = [one for one in archive.infolist() if one.filename.partition("/")[2] == "data.pkl"]
+    found = [one for one in records if one.filename.partition("/")[2] == "data.pkl"]
     if len(found) != 1:
         raise InputError(f"has {len(found)} records <name>/data.pkl; a file of torch.save has one.")
     if found[0].file_size > MAX_PICKLE:
@@ -85,46 +82,43 @@ def _folder(archive: zipfile.ZipFile) -> str:
 
 
 def _state(found: Any) -> dict[str, Tensor]:
-    """The state dict in what a pickle stands for."""
     state = found.get(STATE, found) if isinstance(found, dict) else found
+    needed = f"a state dict is needed, by itself or under {STATE!r}."
     if not isinstance(state, dict):
-        raise InputError(f"holds no dict; a state dict is needed, by itself or under {STATE!r}.")
+        raise InputError(f"holds no dict; {needed}")
     for name, tensor in state.items():
         if type(name) is not str or type(tensor) is not Tensor:
-            raise InputError(f"{legible(name)} is no tensor; a state dict is needed, by itself or under {STATE!r}.")
+            raise InputError(f"{legible(name)} is no tensor; {needed}")
     return state
 
 
 def _arrays(archive: zipfile.ZipFile, folder: str, state: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    names = set(archive.namelist())
+    sizes = {record.filename: record.file_size for record in archive.infolist()}
     marker = f"{folder}/byteorder"  # not in files before torch 2.1
-    order = BYTE_ORDERS[archive.read(marker)] if marker in names else "<"
-    bytes_of = cache(archive.read)
-    found = {}
+    order = BYTE_ORDERS[archive.read(marker)] if marker in sizes else "<"
+    bytes_of, found = cache(archive.read), {}
     for name, tensor in state.items():
-        record, dtype = f"{folder}/data/{tensor.storage.key}", DTYPES[tensor.storage.kind]
-        there = archive.getinfo(record).file_size if record in names else 0
-        if there != tensor.storage.count * dtype.itemsize:
-            claimed = f"{tensor.storage.count} values of {dtype}"
+        kind, key, count = tensor.storage
+        record, dtype = f"{folder}/data/{key}", DTYPES[kind]
+        there, claimed = sizes.get(record, 0), f"{count} values of {dtype}"
+        if there != count * dtype.itemsize:
             raise InputError(f"{legible(name)} needs {claimed} in {legible(record)}, which has {there} bytes.")
         _check_inside(name, tensor)
         word = f"u{dtype.itemsize}"
-        values = np.frombuffer(bytes_of(record), order + word).astype(word, copy=False).view(dtype)
+        values = np.frombuffer(bytes_of(record), order + word).astype(word, copy=False).view(dtype)[tensor.offset :]
         strides = [step * dtype.itemsize for step in tensor.strides]
-        view = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides, writeable=False)
-        found[name] = view
+        found[name] = np.lib.stride_tricks.as_strided(values, tensor.shape, strides, writeable=False)
     return found
 
 
 def _check_inside(name: str, tensor: Tensor) -> None:
     """Raise InputError unless a tensor has values, no more of them than its storage, and all of them lie in it."""
-    _, offset, shape, strides = tensor
+    (_, _, count), offset, shape, strides = tensor
     if len(shape) != len(strides) or len(shape) > MAX_RANK:
-        raise InputError(
-            f"{legible(name)} has {len(shape)} sides and {len(strides)} strides; up to {MAX_RANK} are allowed."
-        )
+        sides = f"{len(shape)} sides and {len(strides)} strides"
+        raise InputError(f"{legible(name)} has {sides}; up to {MAX_RANK} are allowed.")
     last = offset + sum((side - 1) * step for side, step in zip(shape, strides, strict=True))
-    inside = last < tensor.storage.count and math.prod(shape) <= tensor.storage.count
+    inside = last < count and math.prod(shape) <= count
     if min(offset, *strides, 0) < 0 or min(shape, default=1) < 1 or not inside:
         where = f"shape {shape}, strides {strides} and offset {offset}"
-        raise InputError(f"{legible(name)} of {where} does not lie in its storage of {tensor.storage.count} values.")
+        raise InputError(f"{legible(name)} of {where} does not lie in its storage of {count} values.")

@@ -1,14 +1,12 @@
 """Runs of a sweep on this machine, a few at a time, and a table of how far each has come."""
 
 import os
-import queue
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +16,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from symnorm_jax.rundir import read_metrics
-from symnorm_jax.sweeps.process import last_line, start, stop, sweep_away
+from symnorm_jax.rundir import LOG, read_metrics
+from symnorm_jax.sweeps.process import start, stop, sweep_away
 
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHARE = 0.9  # of a GPU's memory that the processes on it take together
+LONGEST = 200  # letters of a log that are repeated
 
 
 class Task(NamedTuple):
@@ -40,38 +39,39 @@ class Task(NamedTuple):
 
 
 class State(NamedTuple):
-    """How far a task has come: waiting, running, finished or failed."""
-
-    name: str
+    name: str  # waiting, running, finished or failed
     detail: str = ""
 
 
-def run_all(
-    tasks: list[Task], lanes: list[dict[str, str]], show: Callable[[dict[str, State]], None], pause: float = 0.5
-) -> dict[str, State]:
+Show = Callable[[dict[str, State]], None]  # of states by the labels of their tasks
+
+
+def run_all(tasks: list[Task], lanes: list[dict[str, str]], show: Show, pause: float = 0.5) -> dict[str, State]:
     """Run tasks in order, as many at a time as there are `lanes`, each with the environment of its lane.
 
-    Finished tasks are skipped, and one that fails stops no other. `show` gets the state of each, by its label, every
-    `pause` seconds. Raises SystemExit on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
+    Finished tasks are skipped, and one that fails stops no other. `show` gets all states every `pause` seconds. Raises
+    SystemExit on SIGINT, SIGTERM and SIGHUP, once what runs has been told to end and has.
     """
-    free, running = queue.SimpleQueue(), {}
-    for lane in lanes:
-        free.put(lane)
-    pool = ThreadPoolExecutor(len(lanes))
+    free, waiting, running = [*lanes], [*tasks], {}
+    states = {task.workdir.name: State(WAITING) for task in tasks}
     with _noted() as received:
-        outcomes = [pool.submit(_outcome, task, free, running) for task in tasks]
         try:
-            waiting = True
-            while waiting and not received:
-                waiting = wait(outcomes, pause).not_done
-                found = [_state(*pair, running) for pair in zip(tasks, outcomes, strict=True)]
-                states = dict(zip((task.workdir.name for task in tasks), found, strict=True))
+            while (waiting or running) and not received:
+                while waiting and free:
+                    task = waiting.pop(0)
+                    if task.finished():
+                        states[task.workdir.name] = State(FINISHED)
+                    else:
+                        running[task.workdir.name] = task, _started(task, free[0]), free.pop(0)
+                for label, (task, process, lane) in [*running.items()]:
+                    states[label] = _state(task, process)
+                    if states[label].name != RUNNING:
+                        del running[label]
+                        free.append(lane)
                 show(states)
+                time.sleep(pause if running else 0)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(outcome.done() for outcome in outcomes):  # one may have started just now
-                stop([*running.values()])
-                time.sleep(0.01)
+            stop([process for _, process, _ in running.values()])
     if received:
         print(f"stopped by {signal.Signals(received[0]).name}: the same command continues.", file=sys.stderr)
         sys.exit(128 + received[0])
@@ -105,12 +105,12 @@ def gpus() -> list[str]:
 
 def reached(workdir: Path, steps: dict[str, int]) -> str:
     """Name the stage and step that a run has come to, from its `<stage>/metrics.jsonl`."""
-    begun = [stage for stage in steps if (workdir / stage / "metrics.jsonl").exists()]
+    begun = [stage for stage in steps if (workdir / stage / LOG).exists()]
     if not begun:
         return "preparing"
     stage = begun[-1]
     try:
-        lines = read_metrics(workdir / stage / "metrics.jsonl")
+        lines = read_metrics(workdir / stage / LOG)
     except ValueError:  # a line that is being written
         return stage
     step = lines[-1]["step"] if lines else 0
@@ -118,59 +118,53 @@ def reached(workdir: Path, steps: dict[str, int]) -> str:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Callable[[dict[str, State]], None]]:
+def shown(console: Console) -> Iterator[Show]:
     """Give a function that shows states: a live table on a terminal; elsewhere a line for each change."""
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            yield lambda states: live.update(_table(states), refresh=True)
-        return
-    known: dict[str, str] = {}
+    told = set()
+
+    def draw(states: dict[str, State]) -> None:
+        table = Table("point", "state", "")
+        for label, state in states.items():
+            table.add_row(*map(Text, (label, *state)))
+        live.update(table, refresh=True)
 
     def tell(states: dict[str, State]) -> None:
         for label, state in states.items():
-            if known.get(label) != state.name:
+            if (label, state.name) not in told:
                 console.print(Text(": ".join(filter(None, (label, *state)))), soft_wrap=True)
-                known[label] = state.name
+                told.add((label, state.name))
 
-    yield tell
-
-
-def _table(states: dict[str, State]) -> Table:
-    table = Table("point", "state", "")
-    for label, state in states.items():
-        table.add_row(*map(Text, (label, *state)))
-    return table
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            yield draw
+    else:
+        yield tell
 
 
-def _outcome(task: Task, lanes: queue.SimpleQueue, running: dict[Path, subprocess.Popen]) -> State:
-    """Run a task to its end on a free lane, in this thread: on Linux the process ends with it."""
-    if task.finished():
-        return State(FINISHED)
-    lane = lanes.get()
-    try:
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("ab") as log:
-            process = running[task.workdir] = start(task.command, log, lane)
-        status = process.wait()
-    finally:
-        running.pop(task.workdir, None)
-        lanes.put(lane)
+def _started(task: Task, lane: dict[str, str]) -> subprocess.Popen:
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    with task.log.open("ab") as log:
+        return start(task.command, log, lane)
+
+
+def _state(task: Task, process: subprocess.Popen) -> State:
+    status = process.poll()
+    if status is None:
+        return State(RUNNING, reached(task.workdir, task.steps))
     if status == 0 and task.finished():
         return State(FINISHED)
     sweep_away(process)
-    return State(FAILED, f"status {status}: {last_line(task.log) or 'nothing was said'} ({task.log})")
-
-
-def _state(task: Task, outcome: Future, running: dict[Path, subprocess.Popen]) -> State:
-    if outcome.done():
-        return outcome.result()
-    return State(RUNNING, reached(task.workdir, task.steps)) if task.workdir in running else State(WAITING)
+    lines = task.log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    # Without the control letters of progress bars.
+    readable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))
+    said = next(filter(None, readable), "")[:LONGEST] or "nothing was said"
+    return State(FAILED, f"status {status}: {said} ({task.log})")
 
 
 @contextmanager
 def _noted() -> Iterator[list[int]]:
-    """The signals received so far; while it is open they end nothing by themselves."""
-    received: list[int] = []
+    """List the signals received so far; while it is open they end nothing by themselves."""
+    received = []
     before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in SIGNALS}
     try:
         yield received

@@ -25,14 +25,23 @@ from symnorm_jax.settings import flat
 
 FILE = "sweep.json"
 FUNCTIONS = ["ablations", "masks", "differences", "transfers"]  # that come with the package
-LONGEST = 100  # letters of a label, which is the name of a directory
-DIGEST = 8
+LONGEST, DIGEST = 100, 8  # letters of a label, which is the name of a directory, and of a digest in it
 
 
 def config_of(config: str, settings: Settings) -> ConfigDict:
     """Make the locked config of a notebook and settings. Raises ConfigError that names the point it cannot make."""
     with _named(settings):
         return notebooks.read(config, Point("", config, settings).arguments[1:]).config
+
+
+@contextmanager
+def _named(settings: Settings) -> Iterator[None]:
+    """Put the name of a point in front of what is refused."""
+    try:
+        yield
+    except InputError as error:
+        told = ", ".join(f"{key}={value}" for key, value in settings.items()) or "without settings"
+        raise ConfigError(f"the point {told}: {error}") from None
 
 
 def listed(config: str, name: str) -> list[dict[str, Any]] | None:
@@ -81,8 +90,8 @@ def several(config: str, settings: Settings) -> dict[str, list[str]]:
 def crossed(points: list[dict[str, Any]], settings: dict[str, list[str]]) -> list[Settings]:
     """Cross each of `points` with each combination of `settings`, which win over those of a point."""
     texts = [{key: shown(value) for key, value in point.items()} for point in points]
-    combined = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
-    return [point | one for point in texts for one in combined]
+    combined = itertools.product(*settings.values())
+    return [point | dict(zip(settings, one, strict=True)) for point, one in itertools.product(texts, combined)]
 
 
 def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
@@ -92,17 +101,16 @@ def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
     point that a config does not allow.
     """
     there = recorded(folder)
-    known = {_meaning(point.config, point.settings): point for point in there}
+    known = {_meaning(point.config, point.settings): point.label for point in there}
     asked = {}
     for settings in wanted:
         asked.setdefault(_meaning(config, settings), settings)
-    gone = [point.label for meaning, point in known.items() if meaning not in asked]
+    gone = [label for meaning, label in known.items() if meaning not in asked]
     if gone:
-        raise RunError(
-            f"{folder}: the sweep there has the point {gone[0]}, which is not among those asked for; points can only "
-            f"be added to a sweep, so give the settings it was begun with, or choose another --output."
-        )
-    return there + labelled(there, config, [asked[meaning] for meaning in asked if meaning not in known])
+        point = f"the point {gone[0]}, which is not among those asked for"
+        how = "points can only be added to a sweep, so give the settings it was begun with, or choose another --output."
+        raise RunError(f"{folder}: the sweep there has {point}; {how}")
+    return there + labelled(there, config, [asked[one] for one in asked if one not in known])
 
 
 def labelled(there: list[Point], config: str, new: list[Settings]) -> list[Point]:
@@ -131,8 +139,8 @@ def check(points: list[Point], configs: list[ConfigDict]) -> None:
 
 def recorded(folder: Path) -> list[Point]:
     """Read the points that `record` wrote to `folder`; none where it wrote nothing."""
-    path = folder / FILE
-    return [Point(**one) for one in read_json(path)["points"]] if path.exists() else []
+    there = read_json(folder / FILE)["points"] if (folder / FILE).exists() else []
+    return [Point(**one) for one in there]
 
 
 def record(folder: Path, points: list[Point]) -> None:
@@ -142,16 +150,6 @@ def record(folder: Path, points: list[Point]) -> None:
 
 
 def _meaning(config: str, settings: Settings) -> str:
-    """What a point computes, as text; keys that change only where and how fast are left out."""
+    """Tell what a point computes, as text; keys that change only where and how fast are left out."""
     values = flat(config_of(config, settings))
     return json.dumps({key: value for key, value in values.items() if key not in INDIFFERENT}, sort_keys=True)
-
-
-@contextmanager
-def _named(settings: Settings) -> Iterator[None]:
-    """Put the name of a point in front of what is refused."""
-    try:
-        yield
-    except InputError as error:
-        told = ", ".join(f"{key}={value}" for key, value in settings.items()) or "without settings"
-        raise ConfigError(f"the point {told}: {error}") from None

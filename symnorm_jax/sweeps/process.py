@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from contextlib import suppress
 from typing import IO
 
 # A command that trains; -P: a folder `configs` of the user's is none of ours.
@@ -47,14 +47,5 @@ def stop(processes: list[subprocess.Popen], seconds: float = 120.0) -> None:
 
 def sweep_away(process: subprocess.Popen) -> None:
     """End what a process that has ended left behind in its session, such as workers that prepare scans."""
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def last_line(log: Path, longest: int = 200) -> str:
-    """The last line of a log that is not empty, cut short; control letters of progress bars are left out."""
-    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines() if log.exists() else []
-    readable = ("".join(letter for letter in line if letter.isprintable()).strip() for line in reversed(lines))
-    return next(filter(None, readable), "")[:longest]

@@ -7,10 +7,11 @@ import importlib.util
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from symnorm_jax.errors import PREEMPTED, ConfigError
+from symnorm_jax.errors import PREEMPTED, ConfigError, one_line
 from symnorm_jax.sweeps import process
 
 WARNING = 180  # seconds before the time limit at which SLURM sends its signal; most of them are for the checkpoint
@@ -39,11 +40,16 @@ class Training:
             raise RuntimeError(f"status {status}: {' '.join(self.command)}")
 
     def checkpoint(self):
-        """The same command for the next start of this job, once the process has saved its state and ended."""
+        """Give the same command for the next start of this job, once the process has saved its state and ended."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
-            _end(self._process.pid, WARNING - 60)
+            pid, until = self._process.pid, time.monotonic() + WARNING - 60
+            with suppress(ProcessLookupError, ChildProcessError):  # it had ended
+                os.kill(pid, signal.SIGTERM)
+                # Without reaping it.
+                while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                    time.sleep(0.1)
         return DelayedSubmission(Training(self.command, self.patience))
 
 
@@ -61,12 +67,10 @@ def submit(executor, commands: list[list[str]]) -> list:
         return [executor.submit(Training(command)) for command in commands]
 
 
-def script(folder: Path, settings: dict[str, Any], jobs: int = 1) -> str:
-    """Write the text that would go to sbatch, also where there is no SLURM; of an array for several jobs."""
+def script(folder: Path, settings: dict[str, Any]) -> str:
+    """Write the text that would go to sbatch for one job, also where there is no SLURM."""
     anywhere = type("Anywhere", (_submitit().SlurmExecutor,), {"affinity": classmethod(lambda cls: 1)})
     made = _set(anywhere(folder), settings)
-    if jobs > 1:
-        made.parameters["map_count"] = jobs
     return made._make_submission_file_text(made._submitit_command_str, "")  # submitit shows it no other way
 
 
@@ -101,24 +105,11 @@ def _set(found, settings: dict[str, Any]):
     try:
         found.update_parameters(**DEFAULTS | settings)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"--slurm: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"--slurm: {one_line(error)}") from None
     return found
 
 
 def _submitit():
     if not importlib.util.find_spec("submitit"):
         raise ConfigError("submitit is not installed: `pip install -e '.[slurm]'`.")
-    import submitit
-
-    return submitit
-
-
-def _end(pid: int, seconds: float) -> None:
-    """SIGTERM, and wait until the process has ended, without reaping it; up to so many seconds."""
-    until = time.monotonic() + seconds
-    try:
-        os.kill(pid, signal.SIGTERM)
-        while time.monotonic() < until and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
-            time.sleep(0.1)
-    except (ProcessLookupError, ChildProcessError):
-        return  # it had ended
+    return importlib.import_module("submitit")

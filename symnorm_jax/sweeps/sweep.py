@@ -23,43 +23,41 @@ def sweep(args) -> None:
     Raises ConfigError and RunError for what cannot be run, and SystemExit where points failed or a signal came.
     """
     folder, failed = args.output, []
-    chosen = points.recorded(folder) if args.how == "table" else _planned(folder, args)
-    runs = _checked(chosen, folder, args)
-    waiting = [(point, run) for point, run in zip(chosen, runs, strict=True) if not run.finished]
+    chosen = points.recorded(folder) if args.how == "table" else _planned(args)
+    runs = _checked(chosen, args)
     if args.how == "print":
-        print(*(shlex.join(_command(point, folder, ["symnorm", "train"])) for point in chosen), sep="\n")
-        return
+        commands = [_command(*one, ["symnorm", "train"]) for one in zip(chosen, runs, strict=True)]
+        return print(*map(shlex.join, commands), sep="\n")
+    waiting = [(point, run) for point, run in zip(chosen, runs, strict=True) if not run.finished]
     if args.how != "table":
         for _, run in waiting:
             if run.config.init_from:
                 check_source(run.config, checked(run.config))
         points.record(folder, chosen)
     if args.how == "slurm":
-        _submit(folder, [point for point, _ in waiting], args.slurm)
-        return
+        return _submit(folder, waiting, args.slurm)
     if args.how == "local":
-        failed = _run(folder, chosen, runs, args.jobs)
-    if not failed or any(run.finished for run in runs):
-        _tabulate(folder, chosen, [point for point, run in zip(chosen, runs, strict=True) if run.finished])
+        failed = _run(chosen, runs, args.jobs)
+    finished = [point for point, run in zip(chosen, runs, strict=True) if run.finished]
+    if finished or not failed:
+        _tabulate(folder, chosen, finished)
     if failed:
         sys.exit(f"error: {len(failed)} of {len(chosen)} points failed: {', '.join(failed)}; the same command goes on.")
 
 
-def _planned(folder: Path, args) -> list[points.Point]:
-    """The points that are asked for, in the order of the sweep."""
+def _planned(args) -> list[points.Point]:
+    """List the points that are asked for, in the order of the sweep."""
     if not args.config:
         raise ConfigError("--config: a notebook is needed, as demo; only --how=table goes without.")
     listed, settings = points.listed(args.config, args.points), points.several(args.config, points.given(args.settings))
     if listed is None and all(len(values) == 1 for values in settings.values()):
-        raise ConfigError(
-            f"{args.config}: nothing to sweep; give the config a function sweep(), --points one of "
-            f"{points.FUNCTIONS}, or a setting several values, as --config.seed=0,1,2."
-        )
-    return points.planned(folder, args.config, points.crossed(listed or [{}], settings))
+        wanted = f"a function sweep(), --points one of {points.FUNCTIONS}, or a setting several values"
+        raise ConfigError(f"{args.config}: nothing to sweep; give the config {wanted}, as --config.seed=0,1,2.")
+    return points.planned(args.output, args.config, points.crossed(listed or [{}], settings))
 
 
-def _checked(chosen: list[points.Point], folder: Path, args) -> list[Run]:
-    """The runs of points, whose configs are allowed on the devices that a run will have."""
+def _checked(chosen: list[points.Point], args) -> list[Run]:
+    """Make the runs of points, whose configs are allowed on the devices that a run will have."""
     configs = [points.config_of(point.config, point.settings) for point in chosen]
     devices = 0
     if args.how == "slurm":
@@ -72,32 +70,30 @@ def _checked(chosen: list[points.Point], folder: Path, args) -> list[Run]:
     jax.config.update("jax_platforms", "cpu")  # the devices are for the runs
     jax.config.update("jax_num_cpu_devices", devices)
     points.check(chosen, configs)
-    return [Run(config, folder / point.label) for point, config in zip(chosen, configs, strict=True)]
+    return [Run(config, args.output / point.label) for point, config in zip(chosen, configs, strict=True)]
 
 
-def _command(point: points.Point, folder: Path, train: list[str]) -> list[str]:
-    return [*train, *point.arguments, f"--workdir={folder / point.label}"]
+def _command(point: points.Point, run: Run, train: list[str]) -> list[str]:
+    return [*train, *point.arguments, f"--workdir={run.workdir}"]
 
 
-def _run(folder: Path, chosen: list[points.Point], runs: list[Run], jobs: int) -> list[str]:
+def _run(chosen: list[points.Point], runs: list[Run], jobs: int) -> list[str]:
     """Run what is not finished; the labels of those that failed. Raises SystemExit where a signal stops it."""
     tasks = []
     for point, run in zip(chosen, runs, strict=True):
         steps = {name: stage.steps for name, stage in schedule(run.config, checked(run.config)).items()}
-        tasks.append(local.Task(run.workdir, _command(point, folder, TRAIN), lambda run=run: run.finished, steps))
+        tasks.append(local.Task(run.workdir, _command(point, run, TRAIN), lambda run=run: run.finished, steps))
     with local.shown(Console()) as show:
         states = local.run_all(tasks, local.lanes(jobs), show)
     return [label for label, state in states.items() if state.name == local.FAILED]
 
 
-def _submit(folder: Path, waiting: list[points.Point], asked: list[str]) -> None:
+def _submit(folder: Path, waiting: list[tuple[points.Point, Run]], asked: list[str]) -> None:
     if not waiting:
-        print(f"{folder}: nothing is left to do; --how=table makes the table.")
-        return
+        return print(f"{folder}: nothing is left to do; --how=table makes the table.")
     executor = slurm.executor(folder / "slurm", slurm.settings_of(asked))
-    jobs = slurm.submit(executor, [_command(point, folder, TRAIN) for point in waiting])
-    for point, job in zip(waiting, jobs, strict=True):
-        print(f"{job.job_id} {point.label}")
+    jobs = slurm.submit(executor, [_command(*one, TRAIN) for one in waiting])
+    print(*(f"{job.job_id} {run.workdir.name}" for job, (_, run) in zip(jobs, waiting, strict=True)), sep="\n")
     print(f"logs: {folder / 'slurm'}")
 
 

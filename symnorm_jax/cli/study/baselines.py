@@ -15,8 +15,6 @@ from symnorm_jax.cli import comma_list, main
 from symnorm_jax.cli.train import NOTEBOOK
 
 REFERENCE = "symnorm"  # the notebook without a preset
-
-
 OPTIONS = {
     "--config": {"required": True} | NOTEBOOK,
     "--output": {"required": True, "type": Path, "help": "the folder of all runs"},
@@ -51,21 +49,20 @@ def planned(config: str, settings: list[str], systems: list[str]) -> dict[str, l
     path, _, size = config.partition(":")
     if "," in size:
         raise ConfigError(f"--config={config}: the systems are the presets here; full or tiny is allowed.")
-    asked, commands = given(settings), {}
-    unknown = dict(asked)
+    asked, commands, known = given(settings), {}, set()
     for system in systems:
         notebook = f"{path}:{size or 'full'}" + ("" if system == REFERENCE else f",{system}")
-        own = {key: value for key, value in asked.items() if key.partition("[")[0] in keys_of(notebook)}
-        commands[system] = [f"--config={notebook}", *(f"--config.{key}={value}" for key, value in own.items())]
+        own = [key for key in asked if key.partition("[")[0] in keys_of(notebook)]
+        commands[system] = [f"--config={notebook}", *(f"--config.{key}={asked[key]}" for key in own)]
         notebooks.read(notebook, commands[system][1:])
-        unknown = {key: value for key, value in unknown.items() if key not in own}
-    if unknown:
-        raise ConfigError(f"--config.{next(iter(unknown))}: no such config key in any of {', '.join(systems)}.")
+        known |= set(own)
+    for key in asked:
+        if key not in known:
+            raise ConfigError(f"--config.{key}: no such config key in any of {', '.join(systems)}.")
     return commands
 
 
 def keys_of(notebook: str) -> set[str]:
-    """List the keys of a config."""
     from symnorm_jax import notebooks
     from symnorm_jax.settings import flat
 

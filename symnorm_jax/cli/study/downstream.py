@@ -28,34 +28,29 @@ OPTIONS = {
 
 
 def run(args) -> None:
-    from symnorm_jax.downstream import asked, protocol
+    from symnorm_jax.downstream import protocol
 
-    asked.check(args)
-    runs, targets = [Path(run) for run in args.runs], [asked.target_settings(text) for text in args.targets]
-    asked.check_runs(runs, [target["target.column"] for target in targets])
+    protocol.check(args)
+    runs, targets = [Path(run) for run in args.runs], [protocol.target_settings(text) for text in args.targets]
+    protocol.check_runs(runs, [target["target.column"] for target in targets])
     for target in targets:  # before the first of them takes its hours
         protocol.counts(runs[0], target, [1.0])
     for target in targets:
-        _of_target(runs, target, args)
+        _try_everything(runs, target, args)
 
 
-def _of_target(runs: list[Path], target: dict, args) -> None:
-    """Try everything on one target, and write and print its table."""
+def _try_everything(runs: list[Path], target: dict, args) -> None:
     from symnorm_jax.compare import downstream as tables
     from symnorm_jax.downstream import protocol
     from symnorm_jax.lineage import unaudited
     from symnorm_jax.rundir import read_config
 
-    name, kind = target["target.column"], target["target.kind"]
-    probed, trained = (
-        protocol.counts(runs[0], target, [float(share) for share in shares])
-        for shares in (args.fractions, args.finetune)
-    )
+    name, kind, first = target["target.column"], target["target.kind"], runs[0]
+    probed, trained = (protocol.counts(first, target, map(float, texts)) for texts in (args.fractions, args.finetune))
     outcomes = [one for run in runs for one in protocol.probes(run, target, probed, args.draws)]
-    outcomes += protocol.rulers(runs[0], target, probed, args.draws)
+    outcomes += protocol.rulers(first, target, probed, args.draws)
     outcomes += protocol.trainings(runs, target, trained, args.seeds, args.output / name)
-    lines = tables.summary(outcomes, protocol.with_settings(read_config(runs[0]), target))
-    notes = unaudited(runs)
+    lines, notes = tables.summary(outcomes, protocol.with_settings(read_config(first), target)), unaudited(runs)
     paths = tables.write(lines, notes, name, kind, args.output)
     tables.table(lines, kind).print()
     print(*notes, f"{name}: {', '.join(map(str, paths))}", sep="\n")

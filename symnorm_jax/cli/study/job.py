@@ -42,7 +42,6 @@ def run(args) -> None:
     command += [f"--workdir={args.workdir}"] if args.workdir else []
     command += ["--pod"] if asked["nodes"] * asked["ntasks_per_node"] > 1 else []
     if args.dry_run:
-        print(slurm.script(args.logs, asked), f"# each task: {shlex.join(command)}", sep="\n")
-        return
+        return print(slurm.script(args.logs, asked), f"# each task: {shlex.join(command)}", sep="\n")
     [job] = slurm.submit(slurm.executor(args.logs, asked), [command])
     print(f"job {job.job_id}, logs: {args.logs}")
