@@ -9,7 +9,7 @@ import numpy as np
 
 from symnorm_jax.statistics.metrics import ratio
 
-MOST = 512  # thresholds of a curve; more would not be seen
+MOST = 512  # thresholds; more would not be seen
 RATES = np.linspace(0, 1, 101)  # at which sensitivity is read
 RECALLS = np.linspace(0.01, 1, 100)  # at which precision is read; at none nothing is called
 
@@ -37,10 +37,7 @@ def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients:
 
 
 def rates(found: Counts, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """False-positive rate, sensitivity and precision `[..., 1 + T]` of patients that count `[..., P]` times.
-
-    NaN where there is nothing to divide by.
-    """
+    """Give false-positive rate, sensitivity and precision `[..., 1 + T]` of patients that count `[..., P]` times."""
     true, false = weight @ found.positive, weight @ found.negative
     return ratio(false, false[..., -1:]), ratio(true, true[..., -1:]), ratio(true, true + false)
 

@@ -1,11 +1,10 @@
 """Variance of AUROCs, and of the difference of two on the same cases, without drawing anything again.
 
-DeLong, DeLong & Clarke-Pearson (Biometrics 44, 1988) for independent cases; Obuchowski (Biometrics 53, 1997) where
-the cases of one patient, such as its slices, are not independent. Quantiles are Student's, with one degree of freedom
-less than there are patients, and not normal: with twenty patients a normal interval is too narrow.
+DeLong, DeLong & Clarke-Pearson (Biometrics 44, 1988), and for cases that depend within a patient Obuchowski (Biometrics
+53, 1997). Quantiles are Student's, one degree of freedom less than patients: a normal interval of twenty is too narrow.
 
-Functions take scores `[S, N]` or `[N]`, where larger is more abnormal, positive `[N]` bool, and patient `[N]`, the
-patient of each case (None: every case is independent). They raise InputError for shapes that differ and NaN scores.
+Functions take scores `[S, N]` or `[N]`, larger is more abnormal, positive `[N]` bool, and patient `[N]` of each case
+(None: every case is independent). They raise InputError for shapes that differ and NaN scores.
 """
 
 from typing import NamedTuple
@@ -68,11 +67,11 @@ def auroc_interval(score: Array, positive: Array, patient: Names = None, level: 
     It is then closer to its level where patients are few (Pepe, The Statistical Evaluation of Medical Tests, 2003). The
     bounds are NaN at an AUROC of 0 or 1, where the variance is 0.
     """
-    auroc, covariance = (float(x.squeeze()) for x in auroc_covariance(np.asarray(score)[None], positive, patient))
+    auroc, variance = (float(x.squeeze()) for x in auroc_covariance(np.asarray(score)[None], positive, patient))
     if not 0 < auroc < 1:
         return Interval(auroc, np.nan, np.nan)
-    reach = _student(positive, patient).ppf((1 + level) / 2) * np.sqrt(max(covariance, 0)) / (auroc * (1 - auroc))
-    return Interval(auroc, float(expit(logit(auroc) - reach)), float(expit(logit(auroc) + reach)))
+    reach = _student(positive, patient).ppf((1 + level) / 2) * np.sqrt(max(variance, 0)) / (auroc * (1 - auroc))
+    return Interval(auroc, *(float(expit(logit(auroc) + side)) for side in (-reach, reach)))
 
 
 def auroc_difference(
@@ -96,7 +95,6 @@ def _student(positive, patient):
 
 
 def _checked(scores, positive, patient) -> tuple[Array, Array, Array]:
-    """The same as arrays, patients as indices."""
     scores, positive = np.asarray(scores), np.asarray(positive, bool)
     patient = np.arange(positive.size) if patient is None else np.asarray(patient)
     if scores.ndim != 2 or not scores.shape[1:] == positive.shape == patient.shape:
@@ -108,6 +106,5 @@ def _checked(scores, positive, patient) -> tuple[Array, Array, Array]:
 
 
 def _small_sample(patient: Array) -> float:
-    """The factor that makes a sum of squares over patients an unbiased variance."""
-    count = len(np.unique(patient))
+    count = len(np.unique(patient))  # the factor makes a sum of squares over patients an unbiased variance
     return count / (count - 1) if count > 1 else np.nan

@@ -1,10 +1,9 @@
 """How well a score separates abnormal from normal, in a cohort and in all its bootstrap replicates at once.
 
-A metric takes score `[N]`, where larger is more abnormal, or what is `called` abnormal `[N]` bool at a threshold, and
-positive `[N]` bool. Weight `[..., P]` says how often each patient counts (None: once; leading axes are replicates), and
-patient `[N]` is the index of each sample's patient (None: every sample is a patient of its own). A metric returns
-`[...]` in float64, NaN where it is undefined. It raises InputError for shapes that differ, and for scores that are NaN,
-which no ordering can place.
+A metric takes score `[N]`, larger is more abnormal, or what is `called` abnormal `[N]` bool, and positive `[N]` bool.
+Weight `[..., P]` says how often each patient counts (None: once; leading axes are replicates), and patient `[N]` is the
+index of each sample's patient (None: each is its own). It returns `[...]` in float64, NaN where it is undefined, and
+raises InputError for shapes that differ and NaN scores, which no ordering can place.
 """
 
 from collections.abc import Callable
@@ -38,17 +37,15 @@ def auroc_adjusted(
 ) -> Array:
     """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
 
-    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009), with a linear location model, fitted once, to
-    every negative counting once. NaN without more negatives than coefficients. Raises InputError for covariates of
-    another shape, or that are not finite.
+    That of Janes & Pepe (Biometrika 96, 2009), with a linear location model, fitted once, to every negative once. NaN
+    without more negatives than coefficients. Raises InputError for covariates of another shape, or not finite.
     """
     score, positive, known, _ = _checked(score, positive, weight, patient)
     covariates = np.asarray(covariates, float)
-    if covariates.shape[:1] != score.shape or covariates.ndim != 2 or not np.isfinite(covariates).all():
-        raise InputError(
-            f"Covariates have shape {covariates.shape} for {len(score)} scores; finite [N, K] ones are needed."
-        )
-    if (~positive).sum() <= covariates.shape[1] + 1:
+    shape = covariates.shape
+    if shape[:1] != score.shape or len(shape) != 2 or not np.isfinite(covariates).all():
+        raise InputError(f"Covariates have shape {shape} for {len(score)} scores; finite [N, K] ones are needed.")
+    if (~positive).sum() <= shape[1] + 1:
         return np.full(known.shape[:-1], np.nan)
     scaled = (covariates - covariates.mean(0)) / np.maximum(covariates.std(0), np.finfo(float).tiny)
     design = np.column_stack([np.ones(len(score)), scaled])
@@ -60,15 +57,14 @@ def auroc_adjusted(
 def partial_auroc(
     score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None, most_false: float = 0.1
 ) -> Array:
-    """Area under the ROC curve up to the false-positive rate `most_false`, where 0.5 is chance and 1 perfect.
+    """Area under the ROC curve up to the false-positive rate `most_false`, interpolated linearly, as through ties.
 
-    Standardised by the areas of chance and of a perfect score in the same range (McClish 1989). The curve is
-    interpolated linearly, as through ties. Raises InputError for a rate outside (0, 1].
+    Standardised so that 0.5 is chance and 1 perfect (McClish 1989). Raises InputError for a rate outside (0, 1].
     """
     if not 0 < most_false <= 1:
         raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
     score, positive, weight, patient = _checked(score, positive, weight, patient)
-    true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
+    true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
     area = _area_by_thresholds(_trapezium, score, positive, weight, patient, most_false * false)
     chance = most_false**2 / 2
     return (1 + (ratio(area, false * true) - chance) / (most_false - chance)) / 2
@@ -80,7 +76,7 @@ def average_precision(score: Array, positive: Array, weight: Maybe = None, patie
     NaN without positives, and without negatives, when every score would earn 1.
     """
     score, positive, weight, patient = _checked(score, positive, weight, patient)
-    true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
+    true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
     area = _area_by_thresholds(_step_of_precision, score, positive, weight, patient, false)
     return ratio(area, np.where(false > 0, true, 0))
 
@@ -112,9 +108,7 @@ def negative_predictive_value(called: Array, positive: Array, weight: Maybe = No
 
 def f1(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Harmonic mean of sensitivity and positive predictive value, at the prevalence of the cohort."""
-    return _share(
-        lambda called, positive: (2 * (called & positive), 1 * called + positive), called, positive, weight, patient
-    )
+    return _share(lambda called, true: (2 * (called & true), 1 * called + true), called, positive, weight, patient)
 
 
 def accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
@@ -128,10 +122,9 @@ def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, pati
 
 
 def pair_counts(score: Array, positive: Array, patient: Array, patients: int, stratum: Array) -> tuple[Array, Array]:
-    """Pairs of a positive of patient p and a negative of patient q in one stratum: concordant, and all, `[P, P]`.
+    """Count pairs of a positive of patient p and a negative of patient q in one stratum: concordant, all, `[P, P]`.
 
-    Ties are half concordant. With patients counting w `[P]` times, the AUROC is w'Kw / w'Nw of the two. Takes score,
-    positive, patient and stratum `[N]`, and the number of patients P.
+    Ties are half concordant. With patients counting w `[P]` times, the AUROC is w'Kw / w'Nw of the two.
     """
     concordant, pairs = np.zeros((2, patients, patients))
     for one in np.unique(stratum):
@@ -180,25 +173,22 @@ def _products(weight, matrix):
     return jnp.einsum("...p,...p->...", weight @ matrix, weight)
 
 
-def _by_patient(values, patient, weight) -> Array:
-    """Sums `[P]` of values `[N]`."""
-    return np.bincount(patient, values, weight.shape[-1])
+def _total(values, weight, patient) -> Array:
+    return weight @ np.bincount(patient, values, weight.shape[-1])
 
 
 def _share(parts: Callable, called, positive, weight, patient) -> Array:
     """The weighted count of one part of the samples by that of another, as `parts` makes them of called, positive."""
     called, positive, weight, patient = _checked(called, positive, weight, patient)
-    return ratio(*(weight @ _by_patient(one, patient, weight) for one in parts(called.astype(bool), positive)))
-
-
-def _last_of_ties(score) -> Array:
-    return np.append(score[1:] != score[:-1], np.ones(min(len(score), 1), bool))
+    return ratio(*(_total(one, weight, patient) for one in parts(called.astype(bool), positive)))
 
 
 def _area_by_thresholds(piece: Callable, score, positive, weight, patient, limit) -> Array:
     """Sum `[...]` of the pieces between all neighbouring thresholds, whatever the number of replicates."""
     order = np.argsort(score)[::-1]
-    samples = patient[order], positive[order], _last_of_ties(score[order])
+    ranked = score[order]
+    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
+    samples = patient[order], positive[order], last_of_ties
     lanes = np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
     with jax.enable_x64(True):
         area = np.asarray(_scan(piece, lanes, np.ravel(limit), samples))

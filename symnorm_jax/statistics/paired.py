@@ -7,9 +7,9 @@ from symnorm_jax.statistics.intervals import Interval
 
 
 def bootstrap_p_value(gaps: np.ndarray) -> float | None:
-    """Two-sided p-value of the hypothesis of no difference, from its replicates `[R]`; never 0.
+    """Give the two-sided p-value of no difference: twice the share of its replicates `[R]` beyond none; never 0.
 
-    Twice the share of replicates on the far side of none. NaN replicates are left out; None where half or more are.
+    NaN replicates are left out; None where half or more are.
     """
     defined = gaps[~np.isnan(gaps)]
     if 2 * len(defined) <= len(gaps):  # as for the interval
@@ -18,11 +18,11 @@ def bootstrap_p_value(gaps: np.ndarray) -> float | None:
 
 
 def non_inferiority(difference: Interval, margin: float) -> str:
-    """What an interval of new minus old says of a loss of `margin`, which must be stated before looking.
+    """Say what an interval of new minus old tells of a loss of `margin`, which must be stated before looking.
 
-    "superior" where it lies above 0, "non-inferior" where it lies above -margin, "inferior" where it lies below
-    -margin, else "inconclusive", as where it is NaN. With a two-sided 95 % interval, a loss of just the margin passes
-    in 2.5 % of trials. Raises InputError unless margin is positive and finite.
+    "superior" above 0, "non-inferior" above -margin, "inferior" below -margin, else "inconclusive", as where it is NaN.
+    With a two-sided 95 % interval, a loss of just the margin passes in 2.5 % of trials. Raises InputError unless margin
+    is positive and finite.
     """
     if not 0 < margin < np.inf:
         raise InputError(f"margin={margin}; a positive, finite loss that would still be accepted is needed.")
@@ -34,7 +34,7 @@ def non_inferiority(difference: Interval, margin: float) -> str:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values `[M]` adjusted for M tests, in the order given (Holm, Scand. J. Stat. 6, 1979).
+    """Adjust p-values `[M]` for M tests, in the order given (Holm, Scand. J. Stat. 6, 1979).
 
     Rejecting what is at most 0.05 makes one false rejection or more in at most 5 %, whatever the dependence. Raises
     InputError for values outside [0, 1], NaN among them.

@@ -31,10 +31,9 @@ def determination(predicted: Array, target: Array, weight: Array, patient: Array
 def correlation(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
     """Pearson's correlation; NaN where either does not vary."""
     (p, t), weight = (x - x.mean() for x in (predicted, target)), weight[:, patient]
-    means = _mean(p, weight), _mean(t, weight)
-    shared = _mean(p * t, weight) - means[0] * means[1]
-    spread = [_mean(x**2, weight) - mean**2 for x, mean in zip((p, t), means, strict=True)]
-    return _over(shared, np.sqrt(np.maximum(spread[0], 0) * np.maximum(spread[1], 0)))
+    shared = _mean(p * t, weight) - _mean(p, weight) * _mean(t, weight)
+    spread = (np.maximum(_mean(x**2, weight) - _mean(x, weight) ** 2, 0) for x in (p, t))
+    return _over(shared, np.sqrt(np.multiply(*spread)))
 
 
 def _mean(x: Array, weight: Array) -> Array:
