@@ -23,15 +23,14 @@ from symnorm_jax.data.store import SampleSource, holds
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.prediction import prediction_table
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import on_lead
 from symnorm_jax.lineage import converted, lineage, note_unaudited
 from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import mahalanobis, takeover
 from symnorm_jax.scoring.calibration import fit_calibration
-from symnorm_jax.scoring.cost import cost
-from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
-from symnorm_jax.scoring.predictions import prediction_table
+from symnorm_jax.scoring.embed import Arrays, cost, embed_split, make_embed
 from symnorm_jax.scoring.scores import ZERO_SHOT, healthy_moments, score_names, score_table
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.settings import target_of

@@ -1,4 +1,4 @@
-"""How well a number or a class is predicted, with intervals from a bootstrap over patients."""
+"""What a fine-tuned network says of each person, `predictions.csv`, and how right that is, with bootstrap intervals."""
 
 from functools import partial
 
@@ -6,24 +6,54 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from symnorm_jax.data import targets
+from symnorm_jax.data.manifest import of_population
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import of_level
-from symnorm_jax.scoring.predictions import POPULATIONS
+from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.thresholds import called
 from symnorm_jax.statistics.intervals import Metric, Values, as_json, interval
 
+SAME, OUTSIDE, ABNORMAL = "same", "held out", "abnormal"
+POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those of data.held_out; those not healthy
 PRIMARY = {kind: of_level(kind)[0].name for kind in ("number", "class")}
 EVEN = {"value": 0.5}  # the probability from which a class is called
 
 
+def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd.DataFrame:
+    """List the rows of what is embedded whose target is known: patient, session, split, population and target."""
+    rows = manifest.loc[arrays["index"]]
+    outside = of_population(manifest, config.data.held_out).loc[rows.index]
+    healthy = (rows.label == "healthy") & (rows.healthy_person | (config.data.train_on != "healthy_people"))
+    of = np.where(outside, OUTSIDE, np.where(healthy, SAME, ABNORMAL))
+    found = rows[["patient", "session", "split"]].assign(population=of, place=np.arange(len(rows)))
+    found = found.assign(target=targets.values(rows, config.target))
+    return found[np.isfinite(found.target)]
+
+
+def prediction_table(
+    manifest: pd.DataFrame, embedded: dict[str, Arrays], training: pd.DataFrame, config: ConfigDict
+) -> pd.DataFrame:
+    """Give each volume of `embedded`, `{split: arrays}`, whose target is known, a row with what was `predicted`.
+
+    A number is in its own unit, a class the probability of `target.positive`; `training` are the rows trained on.
+    """
+    scale, parts = targets.scale_of(training, config.target), []
+    for arrays in embedded.values():
+        rows = known_rows(manifest, arrays, config)
+        predicted = targets.restored(arrays["predicted"][rows.place], config.target, scale)
+        parts.append(rows.drop(columns="place").assign(predicted=predicted))
+    return pd.concat(parts)
+
+
 def of_predictions(table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
     """Judge the test rows of a `prediction_table`: `{population: {"patients", "scans", measure: values}}`."""
-    parts = {name: table[(table.split == "test") & (table.population == name)] for name in POPULATIONS}
-    return {
-        name: {"patients": int(rows.patient.nunique()), "scans": len(rows)} | values_of([rows], config)
-        for name, rows in parts.items()
-        if len(rows)
-    }
+    found = {}
+    for name in POPULATIONS:
+        if len(rows := table[(table.split == "test") & (table.population == name)]):
+            counts = {"patients": int(rows.patient.nunique()), "scans": len(rows)}
+            found[name] = counts | values_of([rows], config)
+    return found
 
 
 def values_of(tables: list[pd.DataFrame], config: ConfigDict) -> dict[str, Values]:
@@ -38,11 +68,10 @@ def measures(tables: list[pd.DataFrame], kind: str, index: np.ndarray) -> dict[s
 
     They are what MEASURES lists for the `kind` of target, number or class.
     """
-    given = [_given(table, kind) for table in tables]
-    return {
-        one.name: partial(_mean, [partial(one.of, *each[one.needs], patient=index) for each in given])
-        for one in of_level(kind)
-    }
+    given, found = [_given(table, kind) for table in tables], {}
+    for one in of_level(kind):
+        found[one.name] = partial(_mean, [partial(one.of, *each[one.needs], patient=index) for each in given])
+    return found
 
 
 def _given(table: pd.DataFrame, kind: str) -> dict[str, tuple]:

@@ -13,7 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.scoring.thresholds import proportion
+from symnorm_jax.scoring.thresholds import counted, finite, proportion
 from symnorm_jax.statistics.metrics import ratio
 
 BINS = 10
@@ -22,9 +22,9 @@ BINS = 10
 def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, float]:
     """Fit a logistic regression without penalty to the standardised score `[N]`, towards the targets of Platt (1999).
 
-    The targets, (n1 + 1) / (n1 + 2) for the abnormal and 1 / (n0 + 2) for the healthy, keep the slope finite where the
-    score separates the classes; n1 and n0 are sums of `weight` `[N]`, that is patients. Each case enters as one of
-    either class, weighted by its target, which is the same likelihood. The slope may come out negative.
+    They are (n1 + 1) / (n1 + 2) for the abnormal and 1 / (n0 + 2) for the healthy, n1 and n0 sums of `weight` `[N]`,
+    that is patients, and keep the slope, which may be negative, finite where the score separates the classes. Each case
+    enters as one of either class, weighted by its target, which is the same likelihood.
     """
     centre = np.average(score, weights=weight)
     scale = np.sqrt(np.average((score - centre) ** 2, weights=weight))
@@ -35,8 +35,8 @@ def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[s
         np.repeat([True, False], len(score)),
         np.concatenate([weight * target, weight * (1 - target)]),
     )
-    found = {"centre": centre, "scale": scale, "slope": model.coef_[0, 0], "intercept": model.intercept_[0]}
-    return {name: float(value) for name, value in found.items()}
+    slope, intercept = model.coef_[0, 0], model.intercept_[0]
+    return {"centre": float(centre), "scale": float(scale), "slope": float(slope), "intercept": float(intercept)}
 
 
 def isotonic(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, list[float]]:
@@ -52,15 +52,14 @@ def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str
     """Fit every method to validation cases with the columns `patient`, `positive` and scores: `{score: {method: fit}}`.
 
     A fit is plain JSON: `method`, `parameters`, or None with a `reason` where there is one class or one score value,
-    `origin`, and the numbers of `healthy` and `abnormal` cases and of `patients`. Raises InputError for scores that are
-    not finite.
+    and what `counted` gives. Raises InputError for scores that are not finite.
     """
     return {name: {method: _fit(method, cases, name) for method in METHODS} for name in names}
 
 
 def apply(fit: dict, score: np.ndarray) -> np.ndarray:
     """Give each score `[N]` its probability by a fit, also one that was read from JSON; NaN where it has none."""
-    score, found = _finite(score, "scores"), fit["parameters"]
+    score, found = finite(np.asarray(score, float), "scores"), fit["parameters"]
     if found is None:
         return np.full(len(score), np.nan)
     if fit["method"] == "platt":
@@ -80,7 +79,7 @@ def expected_calibration_error(
     """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
 
     Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. By
-    chance the error of perfect probabilities is above 0. Returns `[...]`.
+    chance the error `[...]` of perfect probabilities is above 0.
     """
     probability, positive, weight = _checked(probability, positive, weight)
     member = _bin(probability, bins)[:, None] == np.arange(bins)
@@ -92,8 +91,7 @@ def reliability(probability: np.ndarray, positive: np.ndarray, bins: int = BINS)
     """Give each bin of `expected_calibration_error` that holds a case a row, for a reliability diagram.
 
     `from` and `to` are the least and greatest probability in the bin, `predicted` their mean; `positive` of `cases`
-    are positive, `observed` is their share and `low` to `high` its interval, see `proportion`: slices are not
-    independent, and theirs is too narrow.
+    are positive, `observed` is their share, `low` to `high` its interval, too narrow for slices, see `proportion`.
     """
     probability, positive, _ = _checked(probability, positive, None)
     index, rows = _bin(probability, bins), []
@@ -112,15 +110,15 @@ def patient_weight(patients: np.ndarray) -> np.ndarray:
 
 
 def _fit(method: str, cases: pd.DataFrame, name: str) -> dict:
-    score, positive = _finite(cases[name], f"scores {name!r}"), cases.positive.to_numpy(bool)
-    counts = {"healthy": int((~positive).sum()), "abnormal": int(positive.sum())}
-    about = {"method": method, "origin": "val", **counts, "patients": int(cases.patient.nunique())}
-    if not min(counts.values()):
-        reason = f"validation has {counts['healthy']} healthy and {counts['abnormal']} abnormal cases; both are needed"
-        return about | {"parameters": None, "reason": reason}
-    if np.ptp(score) == 0:
-        return about | {"parameters": None, "reason": f"all {len(score)} scores are {score[0]:g}; they must vary"}
-    return about | {"parameters": METHODS[method](score, positive, patient_weight(cases.patient.to_numpy()))}
+    score, positive = finite(cases[name].to_numpy(float), f"scores {name!r}"), cases.positive.to_numpy(bool)
+    about = {"method": method} | counted(cases)
+    if positive.all() or not positive.any():
+        reason = f"validation has {about['healthy']} healthy and {about['abnormal']} abnormal cases; both are needed"
+    elif np.ptp(score) == 0:
+        reason = f"all {len(score)} scores are {score[0]:g}; they must vary"
+    else:
+        return about | {"parameters": METHODS[method](score, positive, patient_weight(cases.patient.to_numpy()))}
+    return about | {"parameters": None, "reason": reason}
 
 
 def _bin(probability: np.ndarray, bins: int) -> np.ndarray:
@@ -131,7 +129,7 @@ def _bin(probability: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _checked(probability, positive, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    probability, positive = _finite(probability, "probabilities"), np.asarray(positive, bool)
+    probability, positive = finite(np.asarray(probability, float), "probabilities"), np.asarray(positive, bool)
     weight = np.ones(probability.shape) if weight is None else np.asarray(weight, float)
     if probability.ndim != 1 or positive.shape != probability.shape or weight.shape[-1:] != probability.shape:
         shapes = f"{probability.shape}, {positive.shape} and {weight.shape}"
@@ -139,10 +137,3 @@ def _checked(probability, positive, weight) -> tuple[np.ndarray, np.ndarray, np.
     if outside := int(((probability < 0) | (probability > 1)).sum()):
         raise InputError(f"{outside} of {len(probability)} probabilities lie outside 0 to 1.")
     return probability, positive, weight
-
-
-def _finite(values, what: str) -> np.ndarray:
-    values = np.asarray(values, float)
-    if bad := int((~np.isfinite(values)).sum()):
-        raise InputError(f"{bad} of {values.size} {what} are NaN or infinite; finite numbers are needed.")
-    return values

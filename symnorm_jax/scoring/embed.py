@@ -1,7 +1,8 @@
-"""Run a trained system over the samples of a split; the arrays of a split are one npz file."""
+"""Run a trained system over the samples of a split, whose arrays are one npz file, and measure what that costs."""
 
 from collections import defaultdict
 from collections.abc import Callable
+from timeit import repeat
 
 import jax
 import numpy as np
@@ -14,6 +15,8 @@ from symnorm_jax.progress import progress
 from symnorm_jax.scoring.trivial import Arrays, trivial_scores
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.sharding import put_whole, replicated
+
+REPEATS = 5  # of which the quickest counts: whatever else the machine does only ever adds time
 
 
 def make_embed(system: System, mesh: Mesh) -> Callable:
@@ -31,8 +34,7 @@ def embed_split(
     `brain` and `lesion` `[N, X, Y]` bool, and `image`, `map` and `panel.<caption>` `[N, X, Y]` in half precision. Of
     volumes there is the middle plane.
     """
-    found = defaultdict(list)
-    total = -(-len(source) // batch_size)
+    found, total = defaultdict(list), -(-len(source) // batch_size)
     for batch in progress(scoring_batches(source, batch_size), f"embedding {what}", total):
         seen = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         out = jax.device_get(embed(variables, seen))
@@ -42,6 +44,26 @@ def embed_split(
         for name, x in (arrays | (_pictures(batch, out) if pictures else {})).items():
             found[name].append(x[batch["valid"]])
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dict[str, float | str]:
+    """Measure what a system costs that embeds a batch `{name: [B, ...]}` on a mesh: passes, parameters, seconds.
+
+    Parameters are what is learned, not what a system measures (`stats`). Seconds are those of the quickest of REPEATS
+    batches, compiled before; `device` names what they were measured on.
+    """
+    embed = make_embed(system, mesh)
+
+    def once() -> None:
+        jax.block_until_ready(embed(variables, batch))
+
+    once()
+    return {
+        "passes": system.passes,
+        "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
+        "seconds_per_sample": min(repeat(once, number=1, repeat=REPEATS)) / len(batch["index"]),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
 
 
 def _pictures(batch: Arrays, out: dict) -> Arrays:

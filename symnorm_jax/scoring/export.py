@@ -12,7 +12,7 @@ from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import whole
 from symnorm_jax.scoring.embed import embed_split
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
-from symnorm_jax.scoring.scores import own
+from symnorm_jax.scoring.scores import of_arrays, own
 from symnorm_jax.systems.contract import Variables
 
 ROWS = 4096  # that are held at a time
@@ -45,8 +45,7 @@ def embedded(
         some = rows.iloc[start : start + step]
         what = f"{start + len(some)} of {len(rows)}"
         arrays = embed_split(embed, variables, source(some), size, what, pictures=False)
-        found = {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
-        scores = {name: x for name, x in found.items() if own(name)}
+        scores = {name: x for name, x in of_arrays(arrays).items() if own(name)}
         scores["mahalanobis"] = np.asarray(distance(fitted.gaussian, arrays["z"]))
         if fitted.in_unit:
             scores["predicted"] = fitted.in_unit(arrays["predicted"])
@@ -80,10 +79,9 @@ def write(path: Path, parts: Iterator[Part]) -> None:
 
 
 def _frame(part: Part) -> pd.DataFrame:
-    dim = part.z.shape[1]
+    dim, index = part.z.shape[1], part.about.index
     names = [f"z{i:0{max(3, len(str(dim - 1)))}d}" for i in range(dim)]
-    z = pd.DataFrame(part.z, part.about.index, names)
-    return pd.concat([part.about, z, pd.DataFrame(part.scores, part.about.index)], axis=1)
+    return pd.concat([part.about, pd.DataFrame(part.z, index, names), pd.DataFrame(part.scores, index)], axis=1)
 
 
 def _csv(path: Path, parts: Iterator[Part]) -> None:

@@ -18,7 +18,7 @@ ENDING = "_map.nii.gz"
 
 
 def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
-    """Carry values `[N, X, Y]` of the slices of one scan, `rows` of a manifest, to its RAS+ voxels `[*shape]`, float32.
+    """Carry values `[N, X, Y]` of one scan's slices, `rows` of a manifest, to its RAS+ voxels `[*shape]`, float32.
 
     `about` is what the store knows of the scan. Zero where no slice was kept. `order` is that of `carry_back`.
     """
@@ -31,8 +31,8 @@ def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int
 def file_names(rows: pd.DataFrame) -> pd.Series:
     """Name a file for every patient and session of a manifest, by both; no two are one, even in lower case.
 
-    Patients are named by files and tables, so a name is no path: of other characters than A-Z, a-z, 0-9, `.`, `_` and
-    `-`, and of a leading dot, nothing is left.
+    Patients are named by files and tables: a name is no path, with no other characters than A-Z, a-z, 0-9, `.`, `_` and
+    `-`, and no leading dot.
     """
     visits = rows.drop_duplicates(["patient", "session"])[["patient", "session"]]
     names, taken = [], set()
@@ -48,14 +48,9 @@ def file_names(rows: pd.DataFrame) -> pd.Series:
 
 
 def write_maps(
-    scans: Iterable[Scan],
-    rows: pd.DataFrame,
-    arrays: Arrays,
-    store: Path,
-    output: Path,
-    axes: Callable[[Scan], str | None],
+    scans: Iterable[Scan], rows: pd.DataFrame, arrays: Arrays, store: Path, output: Path, axes: Callable
 ) -> Iterator[Path]:
-    """Write the map of each of `scans`, one after the other; `axes` tells how the scan is stored, None for no NIfTI.
+    """Write the map of each of `scans`, one after the other; `axes(scan)` says how it is stored, None for no NIfTI.
 
     `rows` is the run's manifest, whose slices are in `store`, and `arrays` has `index` `[N]` and `map` `[N, X, Y]`.
     Raises RunError where a scan is no longer the one that was prepared.

@@ -21,16 +21,14 @@ def score_table(
 ) -> pd.DataFrame:
     """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them.
 
-    Columns: those of `ABOUT`, each score of the system, `mahalanobis`, their sums such as `mse+mahalanobis`, and the
-    trivial scores `trivial_*`. Sums are of deviations from the healthy, by `moments` or else by those of the table's
-    own validation split.
+    Columns: those of `ABOUT`, each score of the system, `mahalanobis`, sums such as `mse+mahalanobis`, and trivial
+    scores `trivial_*`. Sums are of deviations from the healthy, by `moments` or those of the table's validation split.
     """
     parts = []
     for arrays in embedded.values():
-        scores = {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
         starts = range(0, len(arrays["z"]), BLOCK)
         z = (arrays["z"][start : start + BLOCK] for start in progress(starts, "scoring", len(starts)))
-        scores["mahalanobis"] = np.concatenate([distance(gaussian, block) for block in z])
+        scores = of_arrays(arrays) | {"mahalanobis": np.concatenate([distance(gaussian, block) for block in z])}
         parts.append(manifest.loc[arrays["index"], list(ABOUT)].assign(**scores))
     table = pd.concat(parts)
     moments = moments or healthy_moments(table)

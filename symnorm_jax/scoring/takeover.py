@@ -33,12 +33,10 @@ def moments_of(run: str) -> Moments:
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
-    Values are None for patients whose scores that run makes of their slices otherwise than the section `score` here
-    does, or by comparing them with its own slices (`calibrated`). Thresholds of groups are taken over where the same
-    groups are asked for here.
+    Values are None for patients whose scores that run makes of slices otherwise than the section `score` here does, or
+    by comparing them with its own slices (`calibrated`). Those of groups are taken over where the groups are the same.
     """
-    fitted = read_json(Path(run) / "thresholds.json")
-    there = read_config(Path(run)).score
+    fitted, there = read_json(Path(run) / "thresholds.json"), read_config(Path(run)).score
     same = all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
     reason = f"{run} makes the scores of patients otherwise"
     changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}

@@ -1,7 +1,7 @@
 """Operating points, fitted on the validation split alone, and the one place where they are applied: `called`.
 
-`cases` is a table with the columns `patient`, `positive` (bool), one column a score and, for groups, any further
-columns. A fit is plain JSON: `value`, or None with a `reason`, and where it comes from.
+`cases` is a table with the columns `patient`, `positive` (bool), one a score and, for groups, any others. A fit is
+plain JSON: `value`, or None with a `reason`, and where it comes from.
 """
 
 import numpy as np
@@ -62,9 +62,9 @@ def check_settings(settings: ConfigDict) -> None:
 def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: ConfigDict) -> dict[str, dict[str, dict]]:
     """Fit every rule of RULES to validation cases, with the `settings` of the section score: `{score: {rule: fit}}`.
 
-    A fit has `value`, `origin`, the numbers of `healthy` and `abnormal` cases and of `patients`, and the rule's
-    parameter; `reason` where value is None. `conformal` has more, see `fit_conformal`. Raises InputError for scores
-    that are not finite, ConfigError for settings and groups that are not allowed.
+    A fit has `value`, what `counted` gives, and the rule's parameter; `reason` where value is None. `conformal` has
+    more, see `fit_conformal`. Raises InputError for scores that are not finite, ConfigError for settings and groups
+    that are not allowed.
     """
     check_settings(settings)
     return {name: {rule: _fit(rule, cases, name, settings) for rule in RULES} for name in names}
@@ -77,10 +77,10 @@ def unpromised(fit: dict) -> dict:
 
 def threshold_of(fit: dict, cases: pd.DataFrame) -> np.ndarray:
     """Give each case its threshold `[N]`: that of its patient's group, else the overall one; NaN without one."""
-    overall = np.nan if fit["value"] is None else fit["value"]
-    if np.isnan(overall) or not fit.get("by_group"):
-        return np.full(len(cases), overall)
-    own = [fit["by_group"].get(label) for label in group_labels(cases, fit["groups"])]
+    overall, by_group = fit["value"], fit.get("by_group")
+    if overall is None or not by_group:
+        return np.full(len(cases), overall, float)
+    own = [by_group.get(label) for label in group_labels(cases, fit["groups"])]
     return np.array([overall if value is None else value for value in own])
 
 
@@ -89,16 +89,16 @@ def called(fit: dict, cases: pd.DataFrame, name: str) -> np.ndarray:
 
     Raises InputError for scores that are not finite.
     """
-    return _finite(cases, name) >= threshold_of(fit, cases)
+    return _score(cases, name) >= threshold_of(fit, cases)
 
 
 def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | None:
     """Count what a threshold does on other cases, such as those of the test split; None where there is no threshold.
 
-    Each entry has the counts `called` (abnormal) and `of`, and `share`, None of nobody. `healthy_patients` are those
-    none of whose cases is abnormal, with any case called: what `conformal` bounds. `patients_with_healthy_cases` are
-    these and the ill, with any healthy case called. The share of `healthy_cases` is the false-positive rate, that of
-    `abnormal_cases` the sensitivity; cases of one patient resemble each other, so they have no interval here.
+    Entries have the counts `called` (abnormal) and `of`, and `share`, None of nobody. `healthy_patients` have no
+    abnormal case, and are called with any case: what `conformal` bounds. `patients_with_healthy_cases` are these and
+    the ill, with any healthy case called. The share of `healthy_cases` is the false-positive rate, of `abnormal_cases`
+    the sensitivity; cases of one patient resemble each other, so they have no interval here.
     """
     if fit["value"] is None:
         return None
@@ -108,30 +108,40 @@ def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | Non
     return {
         "healthy_patients": proportion(patients.called[~patients.ill]),
         "patients_with_healthy_cases": proportion(patients.called[patients.healthy]),
-        "healthy_cases": _counted(shown[~positive]),
-        "abnormal_cases": _counted(shown[positive]),
+        "healthy_cases": _share(shown[~positive]),
+        "abnormal_cases": _share(shown[positive]),
     }
 
 
 def proportion(called: np.ndarray) -> dict[str, int | float | None]:
-    """Count independent units `[N]` bool: `called`, `of`, `share`, and its 95 % interval `low`, `high`.
-
-    The interval is the exact binomial one (Clopper & Pearson 1934).
-    """
-    found = _counted(called)
+    """Count independent units `[N]` bool: `called`, `of`, `share` with its 95 % bounds (Clopper & Pearson 1934)."""
+    found = _share(called)
     bounds = binomtest(found["called"], found["of"]).proportion_ci(method="exact") if found["of"] else (None, None)
     return found | {name: x if x is None else float(x) for name, x in zip(("low", "high"), bounds, strict=True)}
 
 
+def counted(cases: pd.DataFrame) -> dict[str, str | int]:
+    """Count what a fit rests on: `origin`, the numbers of `healthy` and `abnormal` cases, and of `patients`."""
+    abnormal = int(cases.positive.sum())
+    counts = {"healthy": len(cases) - abnormal, "abnormal": abnormal, "patients": int(cases.patient.nunique())}
+    return {"origin": "val"} | counts
+
+
+def finite(values: np.ndarray, what: str, needed: str = "finite numbers are needed") -> np.ndarray:
+    """Give values `[N]` back. Raises InputError where some are not finite."""
+    if bad := int((~np.isfinite(values)).sum()):
+        raise InputError(f"{bad} of {values.size} {what} are NaN or infinite; {needed}.")
+    return values
+
+
 def _fit(rule: str, cases: pd.DataFrame, name: str, settings: ConfigDict) -> dict:
-    score, positive = _finite(cases, name), cases.positive.to_numpy(bool)
-    counts = {"healthy": int((~positive).sum()), "abnormal": int(positive.sum())}
+    score, positive = _score(cases, name), cases.positive.to_numpy(bool)
     asked = {PARAMETER[rule]: float(getattr(settings, PARAMETER[rule]))} if rule in PARAMETER else {}
-    about = {"origin": "val", **counts, "patients": int(cases.patient.nunique()), **asked}
+    about = counted(cases) | asked
     if rule == "conformal":
         return about | fit_conformal(cases, score, asked["alpha"], tuple(settings.groups))
-    needed = dict(zip(counts, NEEDED[rule], strict=True))
-    if short := [f"{counts[of]} {of}" for of, least in needed.items() if counts[of] < least]:
+    needed = dict(zip(("healthy", "abnormal"), NEEDED[rule], strict=True))
+    if short := [f"{about[of]} {of}" for of, least in needed.items() if about[of] < least]:
         asked_for = " and ".join(f"{least} {of}" for of, least in needed.items() if least)
         return {"value": None, "reason": f"validation has {' and '.join(short)} cases; {asked_for} needed", **about}
     return {"value": RULES[rule](score, positive, *asked.values()), **about}
@@ -143,15 +153,13 @@ def _curve(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndar
     return fpr, tpr, values
 
 
-def _finite(cases: pd.DataFrame, name: str) -> np.ndarray:
+def _score(cases: pd.DataFrame, name: str) -> np.ndarray:
     """A score in the precision that it has, in which `conformal` takes the next number."""
     score = cases[name].to_numpy()
     score = score if np.issubdtype(score.dtype, np.floating) else score.astype(float)
-    if bad := int((~np.isfinite(score)).sum()):
-        raise InputError(f"{bad} of {len(score)} scores {name!r} are NaN or infinite; every case needs a finite score.")
-    return score
+    return finite(score, f"scores {name!r}", "every case needs a finite score")
 
 
-def _counted(called: np.ndarray) -> dict[str, int | float | None]:
+def _share(called: np.ndarray) -> dict[str, int | float | None]:
     count, of = int(np.sum(called)), len(called)
     return {"called": count, "of": of, "share": count / of if of else None}

@@ -18,9 +18,8 @@ FLUID = 0.35  # between fluid, about 0.15, and grey matter, about 0.6, where whi
 def trivial_scores(batch: Arrays) -> Arrays:
     """Score what an image gives away without any learning, `{name: [B]}`.
 
-    `trivial_brightness` is the 99.5th percentile in the brain, `trivial_mirror` the mean absolute difference of the
-    image from its mirror image where both are brain, `trivial_fluid` the dark share of the brain, which is
-    cerebrospinal fluid on T1 and FLAIR.
+    `trivial_brightness` is the 99.5th percentile in the brain, `trivial_mirror` the mean absolute difference from the
+    mirror image where both are brain, `trivial_fluid` the dark share of the brain, which is fluid on T1 and FLAIR.
     """
     image, brain = batch["image"][..., 0], batch["brain"][..., 0] > 0
     axes = tuple(range(1, image.ndim))
