@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.data import brain, manifest, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
-from symnorm_jax.evaluation.maps import chain
+from symnorm_jax.evaluation.evaluate import chain
 from symnorm_jax.scoring import calibration, scores, shrinkage, takeover, thresholds
 from symnorm_jax.settings import POSITIVE, check_choice, check_choices, check_rules, target_of
 from symnorm_jax.statistics.intervals import KINDS

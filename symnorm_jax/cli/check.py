@@ -38,7 +38,7 @@ def run(args) -> int:
 
 def _prepare(config, workdir: Path, overrides: dict) -> None:
     """Prepare a run, and write and print what it is made of."""
-    from symnorm_jax.evaluation.wording import sample_of
+    from symnorm_jax.evaluation.measures import sample_of
     from symnorm_jax.files import write_text
     from symnorm_jax.report import cohort, sheet
     from symnorm_jax.run import Run

@@ -21,7 +21,7 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.evaluation.levels import resamples
-from symnorm_jax.evaluation.wording import sample_of
+from symnorm_jax.evaluation.measures import sample_of
 from symnorm_jax.files import load_arrays
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.mahalanobis import distance, estimate

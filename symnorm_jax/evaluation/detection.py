@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from symnorm_jax.evaluation.components import components, grown, touching
 from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks
 from symnorm_jax.evaluation.measures import POINTS, THIRDS, of_level
 from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, bounded, cuts
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, components, grown, touching
 from symnorm_jax.statistics.intervals import Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 

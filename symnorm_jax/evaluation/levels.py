@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation.measures import of_level
-from symnorm_jax.evaluation.wording import sample_of
+from symnorm_jax.evaluation.measures import of_level, sample_of
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.conformal import group_labels
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.scoring.thresholds import called, realised
-from symnorm_jax.statistics.delong import auroc_interval
 from symnorm_jax.statistics.intervals import Metric, Resamples, Values, as_json, difference, interval, patient_weights
+from symnorm_jax.statistics.significance import auroc_interval
 
 MOST = 12  # groups of one column; a column with more, such as a name, is none
 

@@ -38,6 +38,11 @@ def score_table(
     return with_place(table)
 
 
+def of_arrays(arrays: Arrays) -> Arrays:
+    """Give the scores `{name: [N]}` among the arrays of a split."""
+    return {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
+
+
 def healthy_moments(table: pd.DataFrame) -> Moments:
     """Measure each of the system's scores, sums apart, over the healthy validation samples: mean and deviation."""
     healthy, tiny = validation(table, "healthy"), np.finfo(np.float32).tiny
