@@ -15,10 +15,7 @@ ENOUGH = 20  # healthy validation slices that a band needs; it is merged with it
 def cases_at(
     level: str, table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
 ) -> pd.DataFrame:
-    """List the cases of a split at one of LEVELS; `aggregate`, `k` and `about` as in `patient_cases`.
-
-    Columns: `patient`, `positive`, every score, and those of `about`, such as site; samples keep all others too.
-    """
+    """List the cases of a split at one of LEVELS: `patient`, `positive`, scores, and `about`; see `patient_cases`."""
     return sample_cases(table, split) if level == "sample" else patient_cases(table, split, aggregate, k, about)
 
 
@@ -33,10 +30,10 @@ def patient_cases(
 ) -> pd.DataFrame:
     """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
-    `top_k` is the mean of the k highest samples, of all where there are fewer; `calibrated` is the mean of -log p, see
-    `p_values`. Columns `about` take the patient's first value. Raises ConfigError for an unknown aggregate, a k below
-    1, an `about` that is not there, a column that is neither named there nor a number, and `calibrated` without healthy
-    validation samples; InputError for scores that are NaN.
+    `top_k` is the mean of the k highest samples, or of all; `calibrated` the mean of -log p, see `p_values`. Columns
+    `about` take the patient's first value. Raises ConfigError for an unknown aggregate, a k below 1, an `about` that is
+    not there, another column that is no number, and `calibrated` without healthy validation samples; InputError for NaN
+    scores.
     """
     _check(table, aggregate, k, about)
     rows = table[table.split == split]
@@ -57,9 +54,8 @@ def patient_cases(
 def p_values(table: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     """Conformal p-values `[N, S]` of scores `names` of the slices `rows` among healthy validation slices of `table`.
 
-    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those in the same band of
-    position (Vovk et al. 2005) of other patients: compared with its own slices too, a validation patient would look
-    healthier than a new one.
+    p = (1 + how many score at least as high) / (1 + how many there are), in the same band of position (Vovk et al.
+    2005) and of other patients: among its own slices too, a validation patient would look healthier than a new one.
     """
     healthy = validation(table, "healthy")
     edges = position_edges(healthy.position.to_numpy())

@@ -65,8 +65,8 @@ def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) 
 def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """AUROC of a classifier of embeddings with folds of whole patients and of slices, for true and shuffled labels.
 
-    Nearest neighbours remember, as a large network does: what they gain from folds of slices they owe to other slices
-    of the same patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
+    Nearest neighbours remember, as a large network does: folds of slices let them recall other slices of the same
+    patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
     """
     cases = pd.concat([sample_cases(table, split) for split in ("val", "test")])
     z, drawn = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy(), resamples(cases, config)

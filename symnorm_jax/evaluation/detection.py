@@ -53,9 +53,9 @@ def of_lesions(
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
     and what shares a voxel with them is not false. Intervals are 95 %, over the patients `drawn`. `froc_1` to `froc_8`
-    are what `froc` gives, `froc_mean` is their mean. At the threshold, `sensitivity` is the share of lesions found,
-    also by third of their sizes, `precision` the share of components that are lesions, and `false_positives` their mean
-    number a scan, scans without lesions among them. `thirds` are the voxels from which a lesion is middle, and large.
+    are what `froc` gives. At the threshold, `sensitivity` is the share of lesions found, also by third of their sizes,
+    `precision` the share of components that are lesions, `false_positives` their mean number a scan, with scans without
+    lesions. `thirds` are the voxels from which a lesion is middle, and large.
     """
     tried = cuts(test, REACH)
     findings = detect(test, tried, settings, smallest)
@@ -78,10 +78,7 @@ def of_lesions(
 
 
 def detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
-    """Find lesions in processed scans at thresholds `[T]`, which go from the highest down.
-
-    Scans in which nothing is judged are left out.
-    """
+    """Find lesions in processed scans, but for those not judged, at thresholds `[T]` from the highest down."""
     lowest = lowest_rank(thresholds.min(initial=np.inf))
     shown = [np.count_nonzero(ranks(stack.values) >= lowest) for stack in stacks]
     groups = np.flatnonzero(np.diff(np.cumsum(shown) // VOXELS, prepend=-1))
@@ -103,9 +100,9 @@ def summed(findings: Findings, patients: np.ndarray) -> Sums:
 def froc(sums: Sums, weight: np.ndarray) -> np.ndarray:
     """Sensitivity `[..., 4]` by lesion at POINTS false positives a scan, for patients that count `[..., P]` times.
 
-    That is what the lowest threshold finds that is reached, from the highest down, before false positives first exceed
-    the point; nothing is interpolated. Below the threshold with the most false positives components grow together and
-    seem fewer, so the curve ends there. The thresholds of the sums go from the highest down. NaN without lesions.
+    The lowest threshold counts that is reached, from the highest down, before false positives first exceed the point;
+    nothing is interpolated. Below the threshold with the most false positives components grow together and seem fewer,
+    so the curve ends there. NaN without lesions.
     """
     rate, found = _rates(sums, weight)
     most = rate.shape[-1] - 1 - np.argmax(rate[..., ::-1], -1)[..., None]

@@ -31,10 +31,9 @@ ARRAYS = ("index", "image", "map", "brain", "lesion")
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """Measure everything on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    `sample` and `patient` are described in `levels.of_cases`; `pixel`, `lesion` and `froc` in `maps.of_maps`, and left
-    out without maps or lesions; `prediction`, of runs with a target, in `prediction.of_predictions`. `thresholds`,
-    `groups` and `calibration` are of the headline score by level. `notes` are sentences on what is undefined. Raises
-    RunError for scores that are not those of the manifest's test split.
+    `sample` and `patient` are those of `of_cases`; `pixel`, `lesion` and `froc` of `of_maps`; `prediction`, of runs
+    with a target, of `of_predictions`. `thresholds`, `groups` and `calibration` are of the headline score by level,
+    `notes` say what is undefined. Raises RunError for scores that are not those of the manifest's test split.
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)
@@ -62,10 +61,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
 
 
 def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Read `scores.csv` and check it against the manifest `rows`.
-
-    Raises RunError where test slices are missing or a score is not finite.
-    """
+    """Read `scores.csv`. Raises RunError where test slices of manifest `rows` are missing or a score is not finite."""
     path = workdir / "scores.csv"
     table, test = read_table(path), rows[rows.split == "test"]
     missing = test[~test.index.isin(table.index)]
@@ -91,10 +87,9 @@ def chain(config: ConfigDict) -> PostProcessing:
 
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
-    """Judge the run's map and trivial ones; nothing without a map or a lesion.
+    """Judge the run's map and trivial ones: `pixel`, `lesion` `{map: {measure: values}}`; {} without map or lesion.
 
-    `pixel` and `lesion` are `{map: {measure: values}}`. Of the run's map `froc` is the curve, see `of_lesions`, and
-    `pixel_thresholds` are those of `fit_pixel_thresholds`.
+    Of the run's map `froc` is the curve of `of_lesions`, and `pixel_thresholds` are those of `fit_pixel_thresholds`.
     """
     (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
     if not _judgeable(test, rows):
@@ -115,8 +110,7 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
 def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, tuple]:
     """Count the pixels of the processed test split: `{map: (patients [P], counts [P, 2, bins])}`.
 
-    `histograms.measures` takes the counts, to compare runs on the same draws of patients. Nothing without a map or a
-    lesion.
+    They are for `histograms.measures`, to compare runs on the same draws of patients. {} without a map or a lesion.
     """
     test, rows = _load(workdir, "test", table)
     if not _judgeable(test, rows):

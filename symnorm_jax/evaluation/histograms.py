@@ -43,8 +43,8 @@ def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
 def edges(counts: np.ndarray) -> np.ndarray:
     """Choose the ranks, ascending and at most BINS, at which bins of pixels counted `[RANKS]` begin.
 
-    Each bin holds the same few thousandths of all that lies at or above it, down to the single highest pixel: fine
-    where a lesion's pixels are few and high. The lowest edge is the lowest finite value: -inf alone lies below it.
+    Each bin holds the same few thousandths of what lies at or above it: fine where a lesion's pixels are few and high.
+    The lowest edge is the lowest finite value.
     """
     counts = np.where(np.arange(RANKS) > NEVER, counts, 0)
     found = np.unique(from_the_top(counts, np.ceil(np.geomspace(1, max(counts.sum(), 1), BINS))))
@@ -65,8 +65,7 @@ def binned(rank: np.ndarray, lesion: np.ndarray, place: np.ndarray) -> np.ndarra
 def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
     """Measure the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`.
 
-    `average_precision` and `auroc`, where pixels of one bin are tied; `dice_oracle`, the best Dice of any edge; and
-    `prevalence`, the average precision of knowing nothing. NaN where they are undefined.
+    Pixels of one bin are tied; `dice_oracle` is the best Dice of any edge, `prevalence` what knowing nothing earns.
     """
     flat = counts.reshape(len(counts), -1).astype(float)
     starts = range(0, len(weight), BLOCK)

@@ -20,11 +20,10 @@ Judged = dict[str, Values]
 
 
 def of_cases(cases: pd.DataFrame, names: list[str], thresholds: dict, config: ConfigDict) -> dict[str, Judged]:
-    """Measure the scores `names` of the test cases of one level: `{score: {measure: values}}`.
+    """Measure scores `names` of a level's test cases, thresholds `{score: {rule: fit}}`: `{score: {measure: values}}`.
 
-    `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<measure>_minus_<other>`, its paired
-    difference from each trivial score in the primary measure of the level. `auroc_delong` is the AUROC again, its
-    interval from a formula and not from the bootstrap.
+    Scores of a system also have `<measure>_minus_<other>`, their paired difference from each trivial score in the
+    level's primary measure. `auroc_delong` is the AUROC with its interval from a formula.
     """
     drawn, kind, decides = resamples(cases, config), config.evaluation.interval, primary(cases, config)
     rule, results = config.score.threshold, {}
@@ -69,9 +68,8 @@ def separations(
 def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
     """Judge a score `name` with its threshold `fit` in each group of the `columns`: `{column: {group: {...}}}`.
 
-    Columns are such as site, sex or age. A group has `patients`, `cases`, `abnormal`, the level's primary measure with
-    its interval, and what `realised` counts at the threshold. A column in which everybody is alike, or with more than
-    MOST groups, is left out.
+    A group has `patients`, `cases`, `abnormal`, the level's primary measure with its interval, and what `realised`
+    counts. A column, such as site or sex, in which everybody is alike, or with more than MOST groups, is left out.
     """
     found = {}
     for column in columns:

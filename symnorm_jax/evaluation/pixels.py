@@ -36,10 +36,10 @@ def map_values(name: str, arrays: Arrays) -> np.ndarray:
 def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:
     """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over the patients `drawn`.
 
-    `dice_oracle` is the best Dice of any threshold, chosen on the test split and in each replicate anew: a bound, not a
-    result. `dice` and `dice_at_5_fpr` have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of
-    healthy test pixels called at the latter. Components are dropped in these, which are of binary maps, and in no
-    other; with that step the oracle tries the `cuts` and the fitted thresholds alone.
+    `dice_oracle` is the best Dice of any threshold, chosen on test and in each replicate anew: a bound, not a result.
+    `dice` and `dice_at_5_fpr` have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy
+    test pixels called at the latter. Components are dropped in these alone, which are of binary maps; the oracle then
+    tries the `cuts` and the fitted thresholds alone.
     """
     weights = np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight])
     counted = counting.measures(histograms(test, drawn.patients), weights)
@@ -64,12 +64,10 @@ def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProces
 
 
 def fit_pixel_thresholds(val: list[MapStack], settings: PostProcessing) -> Thresholds:
-    """Fit the thresholds `dice` and `fpr_5` to processed validation scans.
+    """Fit the thresholds `dice` and `fpr_5` to processed validation scans; None, with a reason, of nothing to fit on.
 
-    `dice` is the best of the `cuts` after small components have been dropped, if they go, else the best of all.
-    `fpr_5` is the lowest at which no more than 5 % of the brain pixels of slices labelled healthy are called, before
-    components go; it needs no lesion. The value is None, with a reason, where there is nothing to fit on: no scans,
-    no lesion, no healthy slice.
+    `dice` is the best of the `cuts` after small components have been dropped, if they go, else the best of all. `fpr_5`
+    is the lowest at which no more than 5 % of the brain pixels of healthy slices are called, before components go.
     """
     if not val:
         return dict.fromkeys(("dice", "fpr_5"), _threshold(None, NO_MAPS))
@@ -102,10 +100,7 @@ def cuts(stacks: list[MapStack], reach: float) -> np.ndarray:
 
 
 def confusion(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing) -> np.ndarray:
-    """Count pixels of processed scans at thresholds `[T]`, as `[T, 5]` int.
-
-    They are: lesion and called, called, lesion, healthy and called, healthy.
-    """
+    """Count `[T, 5]` pixels at thresholds `[T]`: lesion and called, called, lesion, healthy and called, healthy."""
     total = np.zeros((len(thresholds), 5), int)
     for stack in stacks:
         lesion, healthy = stack.lesion & stack.brain, stack.brain & stack.healthy[:, None, None]

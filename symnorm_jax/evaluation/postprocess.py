@@ -59,10 +59,9 @@ def check(settings: PostProcessing) -> PostProcessing:
 
 
 def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[MapStack]:
-    """Stack `values` `[N, X, Y]`, with `brain` and `lesion` `[N, X, Y]` of the arrays, to scans by patient and session.
+    """Stack `values` `[N, X, Y]`, with `brain` and `lesion` of the arrays, to scans by patient and session.
 
-    `rows` are the N lines of the score table that belong to them, in the same order, which may be any. Raises RunError
-    where a pixel of the brain has no finite value.
+    `rows` are the N lines of the score table that belong to them. Raises RunError where a brain pixel is not finite.
     """
     within = values[arrays["brain"]]
     if bad := int((~np.isfinite(within)).sum()):
@@ -87,8 +86,7 @@ def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
 def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
     """Take each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16.
 
-    What is not brain counts as 0, and is 0: a map whose 0 means no difference loses what is thin at the rim, as in the
-    field.
+    What is not brain counts as 0, and is 0: as in the field, a map loses what is thin at the rim.
     """
     filtered = ndimage.median_filter(np.where(brain, values, 0).astype(np.float32), size, mode="constant")
     return np.where(brain, filtered, 0).astype(np.float16)
@@ -124,10 +122,7 @@ def known(rows: pd.DataFrame) -> np.ndarray:
 
 
 def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
-    """Number the components of a binary map `[Z, X, Y]`, but for those of fewer than `smallest` voxels.
-
-    Gives a map `[Z, X, Y]` int of the numbers, from 1 on, 0 elsewhere; and how many there are.
-    """
+    """Number components `[Z, X, Y]` from 1, 0 elsewhere, without those below `smallest` voxels, and count them."""
     labels, count = ndimage.label(mask, NEIGHBOURS) if mask.any() else (np.zeros(mask.shape, np.int32), 0)
     if smallest <= 1:
         return labels, count
@@ -150,8 +145,8 @@ def touching(mask: np.ndarray) -> np.ndarray:
 def grown(level: np.ndarray, pairs: np.ndarray, levels: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """Join voxels `[M]` to components as they appear, each at its level `[M]`; those of pairs `[2, E]` touch.
 
-    Gives, for each of the `levels` in turn, the voxels `[n]` that are there, the component `[n]` of each, from 0 on,
-    and how many components there are.
+    Gives, for each of the `levels` in turn, the voxels `[n]` there, the component `[n]` of each, and how many there
+    are.
     """
     there = np.argsort(level, kind="stable")
     place = np.empty_like(there)

@@ -64,10 +64,7 @@ def values_of(tables: list[pd.DataFrame], config: ConfigDict) -> dict[str, Value
 
 
 def measures(tables: list[pd.DataFrame], kind: str, index: np.ndarray) -> dict[str, Metric]:
-    """Make `{measure: weights [R, P] -> values [R]}`, the mean over `tables`; `index` `[N]` is each row's patient.
-
-    They are what MEASURES lists for the `kind` of target, number or class.
-    """
+    """Make the MEASURES of a `kind`, means over tables: `{name: weights [R, P] -> [R]}`; `index` `[N]` of patients."""
     given, found = [_given(table, kind) for table in tables], {}
     for one in of_level(kind):
         found[one.name] = partial(_mean, [partial(one.of, *each[one.needs], patient=index) for each in given])

@@ -78,8 +78,7 @@ def expected_calibration_error(
 ) -> np.ndarray:
     """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
 
-    Bins, at most `bins`, hold equal numbers of cases, as far as equal probabilities, which stay together, allow. By
-    chance the error `[...]` of perfect probabilities is above 0.
+    Bins hold equal numbers of cases, as far as ties allow. By chance that `[...]` of perfect probabilities is above 0.
     """
     probability, positive, weight = _checked(probability, positive, weight)
     member = _bin(probability, bins)[:, None] == np.arange(bins)

@@ -19,10 +19,7 @@ UNKNOWN = "unknown"
 
 
 def conformal(highest: np.ndarray, alpha: float) -> float | None:
-    """Fit the threshold to the `highest` score `[P]` of each patient; None where P is below `patients_needed`.
-
-    A new patient exchangeable with these reaches it with probability at most alpha, ties included.
-    """
+    """Fit what a new patient's `highest` score, like these `[P]`, reaches with probability at most alpha."""
     rank = _rank(len(highest), alpha)
     if rank > len(highest):
         return None
@@ -71,8 +68,8 @@ def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: 
 def group_labels(cases: pd.DataFrame, groups: tuple[str, ...]) -> list[str]:
     """Label each case `[N]` with its group, such as `Guys / 40-59`; the column `age` is cut into bands.
 
-    It is that of its patient's first case: a patient has one group, though it may have aged between two scans, since a
-    promise is kept for a patient and not for a visit. Raises ConfigError for a column that is not there.
+    It is that of the patient's first case, for a promise is kept for a patient and not for a visit. Raises ConfigError
+    for a column that is not there.
     """
     for name in groups:
         if name not in cases:

@@ -49,8 +49,7 @@ def embed_split(
 def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dict[str, float | str]:
     """Measure what a system costs that embeds a batch `{name: [B, ...]}` on a mesh: passes, parameters, seconds.
 
-    Parameters are what is learned, not what a system measures (`stats`). Seconds are those of the quickest of REPEATS
-    batches, compiled before; `device` names what they were measured on.
+    Parameters are what is learned, not what a system measures (`stats`). Seconds are the quickest of REPEATS, compiled.
     """
     embed = make_embed(system, mesh)
 

@@ -36,10 +36,7 @@ class Fitted(NamedTuple):
 def embedded(
     embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, fitted: Fitted
 ) -> Iterator[Part]:
-    """Embed `rows`, whose samples `source(rows)` reads in batches of `size`, in their order.
-
-    Scores are the system's own, `mahalanobis`, the distance to the Gaussian, and with a target what is `predicted`.
-    """
+    """Embed `rows`, read by `source(rows)`, `size` at a time, with own scores, `mahalanobis`, and `predicted`."""
     step = max(1, ROWS // size) * size
     for start in range(0, len(rows), step):
         some = rows.iloc[start : start + step]

@@ -51,10 +51,7 @@ def fit(moments: Moments, shrinkage: float) -> Gaussian:
 
 
 def estimate(z: np.ndarray, patients: np.ndarray, shrinkage: str | float = "auto", batch: int = 1024) -> Gaussian:
-    """Fit the Gaussian of healthy z `[N, D]` of patients `[N]`; shrinkage is oas, ledoit_wolf, auto or a number.
-
-    Raises EmbeddingError, see `fit`.
-    """
+    """Fit, as `fit`, healthy z `[N, D]` of patients `[N]`; shrinkage is oas, ledoit_wolf, auto or a number."""
     moments = stream(z, batch)
     if shrinkage == "auto":
         return fit(moments, rules.choose_shrinkage(z, patients, batch=batch))

@@ -31,8 +31,7 @@ def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int
 def file_names(rows: pd.DataFrame) -> pd.Series:
     """Name a file for every patient and session of a manifest, by both; no two are one, even in lower case.
 
-    Patients are named by files and tables: a name is no path, with no other characters than A-Z, a-z, 0-9, `.`, `_` and
-    `-`, and no leading dot.
+    Tables name patients: a name is no path, but of A-Z, a-z, 0-9, `.`, `_` and `-`, without a leading dot.
     """
     visits = rows.drop_duplicates(["patient", "session"])[["patient", "session"]]
     names, taken = [], set()

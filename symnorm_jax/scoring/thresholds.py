@@ -62,9 +62,8 @@ def check_settings(settings: ConfigDict) -> None:
 def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: ConfigDict) -> dict[str, dict[str, dict]]:
     """Fit every rule of RULES to validation cases, with the `settings` of the section score: `{score: {rule: fit}}`.
 
-    A fit has `value`, what `counted` gives, and the rule's parameter; `reason` where value is None. `conformal` has
-    more, see `fit_conformal`. Raises InputError for scores that are not finite, ConfigError for settings and groups
-    that are not allowed.
+    A fit has `value`, or None and `reason`, what `counted` gives, and the rule's parameter; see also `fit_conformal`.
+    Raises InputError for scores that are not finite, ConfigError for settings and groups that are not allowed.
     """
     check_settings(settings)
     return {name: {rule: _fit(rule, cases, name, settings) for rule in RULES} for name in names}
@@ -85,10 +84,7 @@ def threshold_of(fit: dict, cases: pd.DataFrame) -> np.ndarray:
 
 
 def called(fit: dict, cases: pd.DataFrame, name: str) -> np.ndarray:
-    """Call each case `[N]` abnormal whose score is at or above its threshold; nobody where there is none.
-
-    Raises InputError for scores that are not finite.
-    """
+    """Call cases `[N]` abnormal with a score at or above their threshold. Raises InputError for scores not finite."""
     return _score(cases, name) >= threshold_of(fit, cases)
 
 

@@ -37,10 +37,7 @@ def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def with_place(table: pd.DataFrame) -> pd.DataFrame:
-    """Add to a score table slice position, brain area and, with abnormal validation slices, both in one regression.
-
-    What is free in a trivial score, such as its sign, is chosen in its favour, on validation.
-    """
+    """Add slice position, area and, fitted on validation, both in one; what is free, such as a sign, is favourable."""
     labelled = table[(table.split == "val") & (table.label != "neither")]
     abnormal = labelled.label == "abnormal"
     centre = labelled.position[abnormal].median()

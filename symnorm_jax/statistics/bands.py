@@ -22,10 +22,7 @@ class Counts(NamedTuple):
 
 
 def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients: int) -> Counts:
-    """Count cases with scores `[N]`, positive `[N]` bool and the number `index` `[N]` of each case's patient.
-
-    Thresholds are the scores themselves, or MOST of their quantiles where there are more.
-    """
+    """Count cases `[N]` of patients `index` `[N]`; thresholds are their scores, or MOST of their quantiles if more."""
     values = np.unique(score)
     if len(values) > MOST:
         values = np.unique(np.quantile(score, np.linspace(0, 1, MOST), method="lower"))

@@ -43,10 +43,7 @@ class Interval(NamedTuple):
 
 
 def patient_weights(patients: np.ndarray, replicates: int = 1000, seed: int = 0) -> Resamples:
-    """Draw replicates of a cohort with samples of patients `[N]`: each has P of the P patients, with replacement.
-
-    A single patient shows no spread between patients: there are no replicates, and every interval is NaN.
-    """
+    """Draw replicates of a cohort with samples of patients `[N]`, with replacement; none, so no interval, of one."""
     names, index = np.unique(patients, return_inverse=True)
     replicates = replicates if len(names) > 1 else 0
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)

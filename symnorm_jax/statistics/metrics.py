@@ -71,10 +71,7 @@ def partial_auroc(
 
 
 def average_precision(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Mean over the positives of the precision at their score, equal scores being one threshold.
-
-    NaN without positives, and without negatives, when every score would earn 1.
-    """
+    """Mean over positives of the precision at their score, ties as one; NaN without positives, or without negatives."""
     score, positive, weight, patient = _checked(score, positive, weight, patient)
     true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
     area = _area_by_thresholds(_step_of_precision, score, positive, weight, patient, false)
@@ -122,10 +119,7 @@ def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, pati
 
 
 def pair_counts(score: Array, positive: Array, patient: Array, patients: int, stratum: Array) -> tuple[Array, Array]:
-    """Count pairs of a positive of patient p and a negative of patient q in one stratum: concordant, all, `[P, P]`.
-
-    Ties are half concordant. With patients counting w `[P]` times, the AUROC is w'Kw / w'Nw of the two.
-    """
+    """Count pairs, `[P, P]`: concordant K, ties half, and all N; for weights w the AUROC is w'Kw / w'Nw."""
     concordant, pairs = np.zeros((2, patients, patients))
     for one in np.unique(stratum):
         rows = [np.flatnonzero((stratum == one) & chosen) for chosen in (positive, ~positive)]

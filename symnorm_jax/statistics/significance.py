@@ -1,4 +1,4 @@
-"""Whether scores differ: variance of AUROCs on the same cases without drawing anything again; p-values, non-inferiority.
+"""Whether scores differ: the variance of AUROCs without drawing anything again, p-values, and non-inferiority.
 
 DeLong, DeLong & Clarke-Pearson (Biometrics 44, 1988), and for cases that depend within a patient Obuchowski (Biometrics
 53, 1997). Quantiles are Student's, one degree of freedom less than patients: a normal interval of twenty is too narrow.
@@ -42,10 +42,7 @@ def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
 
 
 def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> tuple[Array, Array]:
-    """AUROCs `[S]` and their covariance matrix `[S, S]`.
-
-    NaN are the AUROCs without both classes, and the covariances with a class in fewer than two patients.
-    """
+    """AUROCs `[S]` and their covariance `[S, S]`; NaN without both classes, or with one in fewer than two patients."""
     scores, positive, patient = _checked(scores, positive, patient)
     classes = positive, ~positive
     if min(chosen.sum() for chosen in classes) == 0:
@@ -62,10 +59,9 @@ def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> t
 
 
 def auroc_interval(score: Array, positive: Array, patient: Names = None, level: float = 0.95) -> Interval:
-    """AUROC with its interval, which is symmetric on the logit scale and so within 0 and 1.
+    """AUROC with its interval, which is symmetric on the logit scale and so within 0 and 1; NaN at an AUROC of 0 or 1.
 
-    It is then closer to its level where patients are few (Pepe, The Statistical Evaluation of Medical Tests, 2003). The
-    bounds are NaN at an AUROC of 0 or 1, where the variance is 0.
+    It is then closer to its level where patients are few (Pepe, The Statistical Evaluation of Medical Tests, 2003).
     """
     auroc, variance = (float(x.squeeze()) for x in auroc_covariance(np.asarray(score)[None], positive, patient))
     if not 0 < auroc < 1:
@@ -77,10 +73,7 @@ def auroc_interval(score: Array, positive: Array, patient: Names = None, level: 
 def auroc_difference(
     first: Array, second: Array, positive: Array, patient: Names = None, level: float = 0.95
 ) -> Comparison:
-    """AUROC of the first score minus that of the second, with a symmetric interval and the two-sided test.
-
-    Scores that order the cases alike have p-value 1.
-    """
+    """AUROC of the first score minus the second: symmetric interval, two-sided test; p is 1 for the same order."""
     auroc, covariance = auroc_covariance(np.stack([first, second]), positive, patient)
     contrast = np.array([1.0, -1.0])
     value, deviation = contrast @ auroc, np.sqrt(np.maximum(contrast @ covariance @ contrast, 0))
@@ -91,10 +84,7 @@ def auroc_difference(
 
 
 def bootstrap_p_value(gaps: np.ndarray) -> float | None:
-    """Give the two-sided p-value of no difference: twice the share of its replicates `[R]` beyond none; never 0.
-
-    NaN replicates are left out; None where half or more are.
-    """
+    """Two-sided p-value, never 0, of replicates `[R]` of a difference; None where half or more are NaN."""
     defined = gaps[~np.isnan(gaps)]
     if 2 * len(defined) <= len(gaps):  # as for the interval
         return None
@@ -104,9 +94,9 @@ def bootstrap_p_value(gaps: np.ndarray) -> float | None:
 def non_inferiority(difference: Interval, margin: float) -> str:
     """Say what an interval of new minus old tells of a loss of `margin`, which must be stated before looking.
 
-    "superior" above 0, "non-inferior" above -margin, "inferior" below -margin, else "inconclusive", as where it is NaN.
-    With a two-sided 95 % interval, a loss of just the margin passes in 2.5 % of trials. Raises InputError unless margin
-    is positive and finite.
+    "superior" above 0, "non-inferior" above -margin, "inferior" below -margin, else, and of NaN, "inconclusive". Of a
+    two-sided 95 % interval, a loss of just the margin passes in 2.5 %. Raises InputError unless margin is positive,
+    finite.
     """
     if not 0 < margin < np.inf:
         raise InputError(f"margin={margin}; a positive, finite loss that would still be accepted is needed.")
@@ -118,10 +108,9 @@ def non_inferiority(difference: Interval, margin: float) -> str:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values `[M]` for M tests, in the order given (Holm, Scand. J. Stat. 6, 1979).
+    """Adjust p-values `[M]` for M tests, in the order given, whatever the dependence (Holm, Scand. J. Stat. 6, 1979).
 
-    Rejecting what is at most 0.05 makes one false rejection or more in at most 5 %, whatever the dependence. Raises
-    InputError for values outside [0, 1], NaN among them.
+    Raises InputError for values outside [0, 1], NaN among them.
     """
     p_values = np.asarray(p_values, float)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
