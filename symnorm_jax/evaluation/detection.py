@@ -13,7 +13,7 @@ import numpy as np
 from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks
 from symnorm_jax.evaluation.measures import POINTS, THIRDS, of_level
 from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, bounded, cuts
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, components, grown, touching
+from symnorm_jax.evaluation.postprocess import PostProcessing, Stacks, components, grown, touching
 from symnorm_jax.statistics.intervals import Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
@@ -46,9 +46,7 @@ class Sums(NamedTuple):
     true: np.ndarray  # [P, T] int
 
 
-def of_lesions(
-    test: list[MapStack], threshold: dict, settings: PostProcessing, smallest: int, drawn: Resamples
-) -> dict:
+def of_lesions(test: Stacks, threshold: dict, settings: PostProcessing, smallest: int, drawn: Resamples) -> dict:
     """Judge the detection of lesions in processed scans: `{"metrics": {measure: values}, "curve", ...}`.
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
@@ -77,7 +75,7 @@ def of_lesions(
     }
 
 
-def detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
+def detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
     """Find lesions in processed scans, but for those not judged, at thresholds `[T]` from the highest down."""
     lowest = lowest_rank(thresholds.min(initial=np.inf))
     shown = [np.count_nonzero(ranks(stack.values) >= lowest) for stack in stacks]
@@ -142,7 +140,7 @@ def _thirds(size: np.ndarray) -> np.ndarray:
     return np.quantile(size, [1 / 3, 2 / 3]) if len(size) else np.empty(0)
 
 
-def _detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
+def _detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
     """Of a group of S scans: lesions `[S]`, their sizes `[L]`, which are found `[L, T]`, false and true `[S, T]`."""
     scan, lesion, level, pairs, sizes = _voxels(stacks, thresholds)
     whole = np.concatenate(sizes)
@@ -162,7 +160,7 @@ def _detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProces
     return lesions, whole[counted], found[counted], false, true
 
 
-def _voxels(stacks: list[MapStack], thresholds: np.ndarray) -> tuple:
+def _voxels(stacks: Stacks, thresholds: np.ndarray) -> tuple:
     """Voxels of scans that any of the thresholds calls: the scan, lesion and highest threshold `[M]`, and who touch.
 
     Scans, lesions, -1 for none, and thresholds are numbers from 0 on. The last are the sizes of each scan's lesions.

@@ -1,7 +1,7 @@
 """Every number that a run is judged by: its name in files, its label, what it needs, and where it is shown.
 
 To add one, write the function (of slices and patients in `statistics/metrics.py`) and a line here: it is then computed,
-and stands in the full tables of its levels; `shown` puts it into the short ones too.
+and stands in the full tables of its levels; `shown` puts it into the short ones too. What a sample is called is here.
 """
 
 from collections.abc import Callable
@@ -59,10 +59,7 @@ MEASURES = (
     Measure("dice_at_5_fpr", "Dice at 5 % FPR of validation", None, "threshold", _at("pixel")),
     Measure("fpr_at_5_fpr", "FPR at that threshold", None, "threshold", _at("pixel")),
     Measure("froc_mean", "FROC, mean of the four", None, "map", _at("lesion", places=TERMINAL)),
-    *(
-        Measure(f"froc_{point}", f"sensitivity at {point} false positives a scan", None, "map", _at("lesion"))
-        for point in POINTS
-    ),
+    *(Measure(f"froc_{n}", f"sensitivity at {n} false positives a scan", None, "map", _at("lesion")) for n in POINTS),
     Measure("precision", "precision", None, "threshold", _at("lesion")),
     Measure("false_positives", "false positives a scan", None, "threshold", _at("lesion", places=TERMINAL)),
     *(Measure(f"sensitivity_{third}", f"sensitivity, {third}", None, "threshold", _at("lesion")) for third in THIRDS),
@@ -72,16 +69,13 @@ MEASURES = (
     Measure("correlation", "correlation", regression.correlation, "target", _at("number")),
     Measure("balanced_accuracy", "balanced accuracy", metrics.balanced_accuracy, "threshold", _at("class")),
 )
-LABELS = {measure.name: measure.label for measure in MEASURES} | {
-    "map": "difference map",
-    "roc": "ROC (Youden)",
-    "mean_plus_k_sd": "mean + k SD",
-}
+LABELS = {"map": "difference map", "roc": "ROC (Youden)", "mean_plus_k_sd": "mean + k SD"}
+LABELS |= {measure.name: measure.label for measure in MEASURES}
 
 
 def label(name: str) -> str:
     """Give a measure, score or rule as a reader names it."""
-    return LABELS[name] if name in LABELS else name.replace("_", " ")
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def of_level(level: str, place: str | None = None) -> list[Measure]:
@@ -142,10 +136,7 @@ def sample_of(config: ConfigDict) -> Sample:
 
 
 def levels_of(table: pd.DataFrame, config: ConfigDict) -> dict[str, str]:
-    """Name the LEVELS that are told of a score table: `{level: its name}`.
-
-    Where every judged patient has one volume, labelled as the patient is, both levels are the same and one is told.
-    """
+    """Name the LEVELS told of a score table; one where every judged patient is one volume with the patient's label."""
     noun, judged = sample_of(config).noun, table[table.split.isin(("val", "test"))]
     people = np.where(judged.healthy_person, "healthy", "abnormal")
     same = judged.patient.is_unique and (judged.label == people).all() and config.score.patient != "calibrated"

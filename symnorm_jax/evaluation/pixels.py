@@ -8,7 +8,7 @@ import numpy as np
 
 from symnorm_jax.evaluation import histograms as counting
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, from_the_top, ranks, values_of
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, called
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, Stacks, called
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.trivial import mirror_difference
 from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
@@ -23,17 +23,18 @@ NO_LESION = "No lesion is drawn, or none that is judged."
 NO_VALUE = "Nothing is left of the maps that could be called."
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
+Array = np.ndarray
 Thresholds = dict[str, dict]  # {"dice" | "fpr_5": {"value", "origin"} and, where there is no value, {"reason"}}
 
 
-def map_values(name: str, arrays: Arrays) -> np.ndarray:
+def map_values(name: str, arrays: Arrays) -> Array:
     """Give one of MAPS, `[N, X, Y]`, from `image`, `map` and `brain` of the arrays of a split."""
     if name == "trivial_mirror":
         return mirror_difference(arrays["image"].astype(np.float32), arrays["brain"])
     return arrays["map" if name == "map" else "image"]
 
 
-def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:
+def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:
     """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over the patients `drawn`.
 
     `dice_oracle` is the best Dice of any threshold, chosen on test and in each replicate anew: a bound, not a result.
@@ -63,7 +64,7 @@ def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProces
     return found
 
 
-def fit_pixel_thresholds(val: list[MapStack], settings: PostProcessing) -> Thresholds:
+def fit_pixel_thresholds(val: Stacks, settings: PostProcessing) -> Thresholds:
     """Fit the thresholds `dice` and `fpr_5` to processed validation scans; None, with a reason, of nothing to fit on.
 
     `dice` is the best of the `cuts` after small components have been dropped, if they go, else the best of all. `fpr_5`
@@ -86,7 +87,7 @@ def fit_pixel_thresholds(val: list[MapStack], settings: PostProcessing) -> Thres
     return {"dice": _threshold(best, NO_VALUE if counts[1].any() else NO_LESION), "fpr_5": _threshold(few, NO_HEALTHY)}
 
 
-def cuts(stacks: list[MapStack], reach: float) -> np.ndarray:
+def cuts(stacks: Stacks, reach: float) -> Array:
     """Choose thresholds `[T]` of processed scans, highest first, at most CUTS, with equal ratios of what they call.
 
     The highest calls a tenth of a voxel a scan, or one voxel; none calls more than a share `reach` of the brain.
@@ -99,7 +100,7 @@ def cuts(stacks: list[MapStack], reach: float) -> np.ndarray:
     return values_of(chosen[(reached <= most) & (chosen > NEVER)]).astype(float)
 
 
-def confusion(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing) -> np.ndarray:
+def confusion(stacks: Stacks, thresholds: Array, settings: PostProcessing) -> Array:
     """Count `[T, 5]` pixels at thresholds `[T]`: lesion and called, called, lesion, healthy and called, healthy."""
     total = np.zeros((len(thresholds), 5), int)
     for stack in stacks:
@@ -110,13 +111,13 @@ def confusion(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProc
     return total
 
 
-def census(stacks: list[MapStack]) -> np.ndarray:
+def census(stacks: Stacks) -> Array:
     """Count the judged pixels of processed scans, without and with lesion, by the rank of their value: `[2, RANKS]`."""
     every = np.arange(RANKS)
     return sum((_binned(stack, every) for stack in stacks), np.zeros((2, RANKS), int))
 
 
-def histograms(stacks: list[MapStack], patients: np.ndarray) -> np.ndarray:
+def histograms(stacks: Stacks, patients: Array) -> Array:
     """Count the pixels of each of the patients in histograms `[P, 2, bins]` int, all with the same edges."""
     place = counting.bins(counting.edges(census(stacks).sum(0)))
     counts = np.zeros((len(patients), 2, place[-1] + 1), int)
@@ -125,18 +126,16 @@ def histograms(stacks: list[MapStack], patients: np.ndarray) -> np.ndarray:
     return counts
 
 
-def bounded(values: np.ndarray) -> Interval:
+def bounded(values: Array) -> Interval:
     """Make an interval of a measure's values `[1 + R]`, that of the cohort itself before those of the replicates."""
     return interval(lambda _: values, np.empty((len(values) - 1, 1)))
 
 
-def _binned(stack: MapStack, place: np.ndarray) -> np.ndarray:
+def _binned(stack: MapStack, place: Array) -> Array:
     return counting.binned(ranks(stack.values[stack.brain]), stack.lesion[stack.brain], place)
 
 
-def _by_patient(
-    stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, patients: np.ndarray
-) -> np.ndarray:
+def _by_patient(stacks: Stacks, thresholds: Array, settings: PostProcessing, patients: Array) -> Array:
     """The `confusion` of the scans of each patient, `[P, T, 5]`."""
     theirs = ([stack for stack in stacks if stack.patient == patient] for patient in patients)
     return np.stack([confusion(own, thresholds, settings) for own in theirs])
@@ -146,11 +145,11 @@ def _threshold(value: float | None, reason: str) -> dict:
     return {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
 
 
-def _dice(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _dice(tables: Array, weight: Array) -> Array:
     """Dice `[..., T]` from the tables `[P, T, 5]` of `confusion`."""
     both, shown, lesion, _, _ = np.moveaxis(np.tensordot(weight, tables, 1), -1, 0)
     return ratio(np.where(lesion > 0, 2 * both, np.nan), shown + lesion)
 
 
-def _false_positive_rate(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _false_positive_rate(tables: Array, weight: Array) -> Array:
     return ratio(*np.moveaxis(np.tensordot(weight, tables[..., 3:], 1), -1, 0))

@@ -47,6 +47,9 @@ class MapStack(NamedTuple):
     healthy: np.ndarray  # [Z] bool: labelled healthy
 
 
+Stacks = list[MapStack]
+
+
 def check(settings: PostProcessing) -> PostProcessing:
     """Give the settings back. Raises ConfigError for a step or a number that is not allowed."""
     steps, erosion, size, smallest, _ = settings
@@ -58,7 +61,7 @@ def check(settings: PostProcessing) -> PostProcessing:
     return settings
 
 
-def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[MapStack]:
+def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
     """Stack `values` `[N, X, Y]`, with `brain` and `lesion` of the arrays, to scans by patient and session.
 
     `rows` are the N lines of the score table that belong to them. Raises RunError where a brain pixel is not finite.

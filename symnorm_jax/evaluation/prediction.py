@@ -14,13 +14,14 @@ from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.thresholds import called
 from symnorm_jax.statistics.intervals import Metric, Values, as_json, interval
 
+Table = pd.DataFrame
 SAME, OUTSIDE, ABNORMAL = "same", "held out", "abnormal"
 POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those of data.held_out; those not healthy
 PRIMARY = {kind: of_level(kind)[0].name for kind in ("number", "class")}
 EVEN = {"value": 0.5}  # the probability from which a class is called
 
 
-def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd.DataFrame:
+def known_rows(manifest: Table, arrays: Arrays, config: ConfigDict) -> Table:
     """List the rows of what is embedded whose target is known: patient, session, split, population and target."""
     rows = manifest.loc[arrays["index"]]
     outside = of_population(manifest, config.data.held_out).loc[rows.index]
@@ -31,9 +32,7 @@ def known_rows(manifest: pd.DataFrame, arrays: Arrays, config: ConfigDict) -> pd
     return found[np.isfinite(found.target)]
 
 
-def prediction_table(
-    manifest: pd.DataFrame, embedded: dict[str, Arrays], training: pd.DataFrame, config: ConfigDict
-) -> pd.DataFrame:
+def prediction_table(manifest: Table, embedded: dict[str, Arrays], training: Table, config: ConfigDict) -> Table:
     """Give each volume of `embedded`, `{split: arrays}`, whose target is known, a row with what was `predicted`.
 
     A number is in its own unit, a class the probability of `target.positive`; `training` are the rows trained on.
@@ -46,7 +45,7 @@ def prediction_table(
     return pd.concat(parts)
 
 
-def of_predictions(table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
+def of_predictions(table: Table, config: ConfigDict) -> dict[str, dict]:
     """Judge the test rows of a `prediction_table`: `{population: {"patients", "scans", measure: values}}`."""
     found = {}
     for name in POPULATIONS:
@@ -56,14 +55,14 @@ def of_predictions(table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
     return found
 
 
-def values_of(tables: list[pd.DataFrame], config: ConfigDict) -> dict[str, Values]:
+def values_of(tables: list[Table], config: ConfigDict) -> dict[str, Values]:
     """Give every measure its interval: its mean over `tables` of the same people, such as those of several seeds."""
     drawn, kind = resamples(tables[0], config), config.evaluation.interval
     found = measures(tables, config.target.kind, drawn.index)
     return {name: as_json(interval(of, drawn.patient_weight, kind=kind)) for name, of in found.items()}
 
 
-def measures(tables: list[pd.DataFrame], kind: str, index: np.ndarray) -> dict[str, Metric]:
+def measures(tables: list[Table], kind: str, index: np.ndarray) -> dict[str, Metric]:
     """Make the MEASURES of a `kind`, means over tables: `{name: weights [R, P] -> [R]}`; `index` `[N]` of patients."""
     given, found = [_given(table, kind) for table in tables], {}
     for one in of_level(kind):
@@ -71,7 +70,7 @@ def measures(tables: list[pd.DataFrame], kind: str, index: np.ndarray) -> dict[s
     return found
 
 
-def _given(table: pd.DataFrame, kind: str) -> dict[str, tuple]:
+def _given(table: Table, kind: str) -> dict[str, tuple]:
     predicted, target = table.predicted.to_numpy(float), table.target.to_numpy(float)
     if kind == "number":
         return {"target": (predicted, target)}

@@ -16,10 +16,11 @@ from symnorm_jax.errors import InputError
 from symnorm_jax.scoring.thresholds import counted, finite, proportion
 from symnorm_jax.statistics.metrics import ratio
 
+Array = np.ndarray
 BINS = 10
 
 
-def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, float]:
+def platt(score: Array, positive: Array, weight: Array) -> dict[str, float]:
     """Fit a logistic regression without penalty to the standardised score `[N]`, towards the targets of Platt (1999).
 
     They are (n1 + 1) / (n1 + 2) for the abnormal and 1 / (n0 + 2) for the healthy, n1 and n0 sums of `weight` `[N]`,
@@ -39,7 +40,7 @@ def platt(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[s
     return {"centre": float(centre), "scale": float(scale), "slope": float(slope), "intercept": float(intercept)}
 
 
-def isotonic(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> dict[str, list[float]]:
+def isotonic(score: Array, positive: Array, weight: Array) -> dict[str, list[float]]:
     """Fit the non-decreasing curve nearest to the labels (Zadrozny & Elkan 2002): its corners; constant beyond them."""
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, positive.astype(float), weight)
     return {"score": model.X_thresholds_.tolist(), "probability": model.y_thresholds_.tolist()}
@@ -57,7 +58,7 @@ def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str
     return {name: {method: _fit(method, cases, name) for method in METHODS} for name in names}
 
 
-def apply(fit: dict, score: np.ndarray) -> np.ndarray:
+def apply(fit: dict, score: Array) -> Array:
     """Give each score `[N]` its probability by a fit, also one that was read from JSON; NaN where it has none."""
     score, found = finite(np.asarray(score, float), "scores"), fit["parameters"]
     if found is None:
@@ -67,15 +68,15 @@ def apply(fit: dict, score: np.ndarray) -> np.ndarray:
     return np.interp(score, found["score"], found["probability"])
 
 
-def brier(probability: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def brier(probability: Array, positive: Array, weight: Array | None = None) -> Array:
     """Mean squared difference of probability and outcome (Brier 1950), `[...]`; NaN where the weights sum to 0."""
     probability, positive, weight = _checked(probability, positive, weight)
     return ratio(weight @ (probability - positive) ** 2, weight.sum(-1))
 
 
 def expected_calibration_error(
-    probability: np.ndarray, positive: np.ndarray, weight: np.ndarray | None = None, bins: int = BINS
-) -> np.ndarray:
+    probability: Array, positive: Array, weight: Array | None = None, bins: int = BINS
+) -> Array:
     """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
 
     Bins hold equal numbers of cases, as far as ties allow. By chance that `[...]` of perfect probabilities is above 0.
@@ -86,7 +87,7 @@ def expected_calibration_error(
     return ratio(np.abs(gaps).sum(-1), weight.sum(-1))
 
 
-def reliability(probability: np.ndarray, positive: np.ndarray, bins: int = BINS) -> list[dict]:
+def reliability(probability: Array, positive: Array, bins: int = BINS) -> list[dict]:
     """Give each bin of `expected_calibration_error` that holds a case a row, for a reliability diagram.
 
     `from` and `to` are the least and greatest probability in the bin, `predicted` their mean; `positive` of `cases`
@@ -102,7 +103,7 @@ def reliability(probability: np.ndarray, positive: np.ndarray, bins: int = BINS)
     return rows
 
 
-def patient_weight(patients: np.ndarray) -> np.ndarray:
+def patient_weight(patients: Array) -> Array:
     """Weigh cases of patients `[N]` so that the weights `[N]` sum to 1 over each patient."""
     _, index, counts = np.unique(patients, return_inverse=True, return_counts=True)
     return 1 / counts[index]
@@ -120,14 +121,14 @@ def _fit(method: str, cases: pd.DataFrame, name: str) -> dict:
     return about | {"parameters": None, "reason": reason}
 
 
-def _bin(probability: np.ndarray, bins: int) -> np.ndarray:
+def _bin(probability: Array, bins: int) -> Array:
     """The bin `[N]` of each case, a number below `bins`; like scikit-learn's, bins are open below and closed above."""
     if len(probability) == 0:
         return np.zeros(0, int)
     return np.searchsorted(np.quantile(probability, np.arange(1, bins) / bins), probability)
 
 
-def _checked(probability, positive, weight) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(probability, positive, weight) -> tuple[Array, Array, Array]:
     probability, positive = finite(np.asarray(probability, float), "probabilities"), np.asarray(positive, bool)
     weight = np.ones(probability.shape) if weight is None else np.asarray(weight, float)
     if probability.ndim != 1 or positive.shape != probability.shape or weight.shape[-1:] != probability.shape:

@@ -13,12 +13,13 @@ TRIVIAL = "trivial_"  # of scores that need no network
 ZERO_SHOT = "zero_shot"  # the score that a run calls headline, by the run it started from as that one is
 BLOCK = 1024  # embeddings whose distances are taken together
 
+Table = pd.DataFrame
 Moments = dict[str, dict[str, float]]  # {score: {"mean", "sd"}} of healthy validation samples
 
 
 def score_table(
-    manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
-) -> pd.DataFrame:
+    manifest: Table, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
+) -> Table:
     """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them.
 
     Columns: those of `ABOUT`, each score of the system, `mahalanobis`, sums such as `mse+mahalanobis`, and trivial
@@ -43,7 +44,7 @@ def of_arrays(arrays: Arrays) -> Arrays:
     return {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
 
 
-def healthy_moments(table: pd.DataFrame) -> Moments:
+def healthy_moments(table: Table) -> Moments:
     """Measure each of the system's scores, sums apart, over the healthy validation samples: mean and deviation."""
     healthy, tiny = validation(table, "healthy"), np.finfo(np.float32).tiny
     names = [name for name in score_names(table) if "+" not in name]
@@ -60,11 +61,11 @@ def own(name: str) -> bool:
     return not name.startswith(TRIVIAL) and name != ZERO_SHOT
 
 
-def score_names(table: pd.DataFrame, trivial: bool = False) -> list[str]:
+def score_names(table: Table, trivial: bool = False) -> list[str]:
     """List the columns of a score table that are scores of the system or, with `trivial`, the others."""
     return [name for name in table if name not in ABOUT and own(name) != trivial]
 
 
-def validation(table: pd.DataFrame, label: str) -> pd.DataFrame:
+def validation(table: Table, label: str) -> Table:
     """Select the validation samples with this label."""
     return table[(table.split == "val") & (table.label == label)]

@@ -14,7 +14,7 @@ from symnorm_jax.scoring.moments import Moments, about, merge, scatter, stream
 Array = np.ndarray
 EPSILON = float(np.finfo(np.float32).eps)
 MAX_CONDITION = 1 / EPSILON  # beyond it the smallest eigenvalue of a float32 covariance is rounding error
-CANDIDATES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
+SHARES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
 
 
 def oas(moments: Moments) -> float:
@@ -34,9 +34,7 @@ def ledoit_wolf(moments: Moments) -> float:
     return float(np.clip(error / spread, 0, 1)) if spread > 0 else 0.0
 
 
-def choose_shrinkage(
-    z: Array, patients: Array, folds: int = 5, candidates: Array = CANDIDATES, batch: int = 1024
-) -> float:
+def choose_shrinkage(z: Array, patients: Array, folds: int = 5, candidates: Array = SHARES, batch: int = 1024) -> float:
     """Choose the candidate that makes z `[N, D]` of held-out patients `[N]` most likely, over folds of whole patients.
 
     Slices of one patient resemble each other, so the formulas, which count slices, shrink too little. Candidates

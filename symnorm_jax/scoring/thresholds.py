@@ -37,13 +37,7 @@ def mean_plus_k_sd(score: np.ndarray, positive: np.ndarray, k: float) -> float:
     return float(healthy.mean() + k * healthy.std(ddof=1))
 
 
-RULES = {
-    "roc": roc,
-    "max_accuracy": max_accuracy,
-    "healthy_quantile": healthy_quantile,
-    "mean_plus_k_sd": mean_plus_k_sd,
-    "conformal": conformal,
-}
+RULES = {of.__name__: of for of in (roc, max_accuracy, healthy_quantile, mean_plus_k_sd, conformal)}
 PARAMETER = {"healthy_quantile": "quantile", "mean_plus_k_sd": "k", "conformal": "alpha"}  # a key of the section score
 NEEDED = {"roc": (1, 1), "max_accuracy": (1, 1), "healthy_quantile": (1, 0), "mean_plus_k_sd": (2, 0)}  # cases
 

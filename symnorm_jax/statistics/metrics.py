@@ -80,37 +80,25 @@ def average_precision(score: Array, positive: Array, weight: Maybe = None, patie
 
 def prevalence(positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Share of positives: the average precision, and if above one half the accuracy, of knowing nothing."""
-    return _share(lambda called, positive: (positive, called), np.ones(len(positive)), positive, weight, patient)
+    return accuracy(np.ones(len(positive), bool), positive, weight, patient)
 
 
-def sensitivity(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of the positives that are called abnormal."""
-    return _share(lambda called, positive: (called & positive, positive), called, positive, weight, patient)
+def _share(parts: Callable) -> Callable:
+    """Make a metric of called and positive: the weighted count of one part of the samples by that of another."""
+
+    def metric(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+        called, positive, weight, patient = _checked(called, positive, weight, patient)
+        return ratio(*(_total(one, weight, patient) for one in parts(called.astype(bool), positive)))
+
+    return metric
 
 
-def specificity(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of the negatives that are called normal: one minus the false-positive rate."""
-    return sensitivity(~np.asarray(called, bool), ~np.asarray(positive, bool), weight, patient)
-
-
-def positive_predictive_value(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of those called abnormal that are positive, at the prevalence of the cohort: the precision."""
-    return _share(lambda called, positive: (called & positive, called), called, positive, weight, patient)
-
-
-def negative_predictive_value(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of those called normal that are negative, at the prevalence of the cohort."""
-    return positive_predictive_value(~np.asarray(called, bool), ~np.asarray(positive, bool), weight, patient)
-
-
-def f1(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Harmonic mean of sensitivity and positive predictive value, at the prevalence of the cohort."""
-    return _share(lambda called, true: (2 * (called & true), 1 * called + true), called, positive, weight, patient)
-
-
-def accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of all samples that are called what they are."""
-    return _share(lambda called, positive: (called == positive, called | True), called, positive, weight, patient)
+sensitivity = _share(lambda called, positive: (called & positive, positive))
+specificity = _share(lambda called, positive: (~called & ~positive, ~positive))  # one minus the false-positive rate
+positive_predictive_value = _share(lambda called, positive: (called & positive, called))  # at the cohort's prevalence
+negative_predictive_value = _share(lambda called, positive: (~called & ~positive, ~called))
+f1 = _share(lambda called, positive: (2 * (called & positive), 1 * called + positive))  # harmonic mean of two of these
+accuracy = _share(lambda called, positive: (called == positive, called | True))
 
 
 def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
@@ -169,12 +157,6 @@ def _products(weight, matrix):
 
 def _total(values, weight, patient) -> Array:
     return weight @ np.bincount(patient, values, weight.shape[-1])
-
-
-def _share(parts: Callable, called, positive, weight, patient) -> Array:
-    """The weighted count of one part of the samples by that of another, as `parts` makes them of called, positive."""
-    called, positive, weight, patient = _checked(called, positive, weight, patient)
-    return ratio(*(_total(one, weight, patient) for one in parts(called.astype(bool), positive)))
 
 
 def _area_by_thresholds(piece: Callable, score, positive, weight, patient, limit) -> Array:

@@ -71,10 +71,10 @@ def auroc_interval(score: Array, positive: Array, patient: Names = None, level: 
 
 
 def auroc_difference(
-    first: Array, second: Array, positive: Array, patient: Names = None, level: float = 0.95
+    one: Array, other: Array, positive: Array, patient: Names = None, level: float = 0.95
 ) -> Comparison:
     """AUROC of the first score minus the second: symmetric interval, two-sided test; p is 1 for the same order."""
-    auroc, covariance = auroc_covariance(np.stack([first, second]), positive, patient)
+    auroc, covariance = auroc_covariance(np.stack([one, other]), positive, patient)
     contrast = np.array([1.0, -1.0])
     value, deviation = contrast @ auroc, np.sqrt(np.maximum(contrast @ covariance @ contrast, 0))
     student = _student(positive, patient)
