@@ -53,7 +53,7 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
         fitted,
     )
     export.write(output, parts)
-    return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted.gaussian.mean)} dimensions"
+    return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted[0].mean)} dimensions"
 
 
 def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigDict:
@@ -122,8 +122,8 @@ def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
     """The Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
     gaussian = mahalanobis.load(workdir / "gaussian.npz")
     if not target_of(config):
-        return export.Fitted(gaussian, None)
+        return gaussian, None
     section = config.target
     training = targets.training_rows(read_manifest(workdir / "manifest.csv"), config)
     scale = targets.scale_of(training, section)
-    return export.Fitted(gaussian, lambda predicted: targets.restored(predicted, section, scale))
+    return gaussian, lambda predicted: targets.restored(predicted, section, scale)

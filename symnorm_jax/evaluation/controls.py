@@ -1,7 +1,6 @@
 """Negative controls of a run: what its evaluation says of labels that mean nothing, and what a leak would add.
 
-Only here are slices of one patient ever put on both sides of a split, to measure how much that flatters. Volumes take
-the place of slices in runs of volumes.
+Only here are slices of one patient, or volumes, ever put on both sides of a split, to measure how much that flatters.
 """
 
 from functools import partial
@@ -57,9 +56,9 @@ def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) 
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):
         values.append(float(auroc(score, (rng.permutation(len(names)) < len(names) // 2)[patient])))
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975]).tolist()
     about = {"expected": 0.5, "repeats": repeats, "error": float(np.std(values) / np.sqrt(repeats))}
-    return {"auroc": {"value": float(np.mean(values)), "low": float(low), "high": float(high)}} | about
+    return {"auroc": {"value": float(np.mean(values)), "low": low, "high": high}} | about
 
 
 def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
@@ -113,13 +112,11 @@ def _out_of_fold(z: np.ndarray, positive: np.ndarray, groups: np.ndarray | None,
 
 
 def _embeddings(workdir: Path, splits: tuple[str, ...]) -> pd.DataFrame:
-    """The embeddings of splits, one row a slice, with the index of the manifest."""
     parts = [load_arrays(workdir / "embeddings" / f"{split}.npz", "index", "z") for split in splits]
     return pd.concat([pd.DataFrame(part["z"], index=part["index"]) for part in parts])
 
 
 def _notes(found: dict, noun: str) -> list[str]:
-    """What the numbers say, in sentences."""
     value, error = found["shuffled"]["auroc"]["value"], found["shuffled"]["error"]
     sound = abs(value - 0.5) <= max(4 * error, 0.005)
     verdict = "as it must be" if sound else "further from 0.5 than chance takes it: doubt the evaluation itself"
@@ -129,9 +126,9 @@ def _notes(found: dict, noun: str) -> list[str]:
     leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}
     for labels, what in (("true", "the true labels"), ("shuffled", "labels drawn by lot")):
         apart, mixed = leaks[labels, "patient"], leaks[labels, noun]
-        if apart is not None and mixed is not None:
-            notes.append(
-                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one patient "
-                f"stand on both sides of the split, and {apart:.3f} when they do not."
+        if None not in (apart, mixed):
+            reached = (
+                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one patient"
             )
+            notes.append(f"{reached} stand on both sides of the split, and {apart:.3f} when they do not.")
     return notes

@@ -1,9 +1,8 @@
 """How well a map finds lesions as wholes, and what it finds that is none: free-response ROC, by scan.
 
-A lesion is a 26-connected component of the truth of one scan: voxels that touch at a corner are one lesion, however
-thick the slices. It is found if at least a share COVERED of its voxels is called. A component of what is called is a
-false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc. SPIE 127 (1977); the points are four
-of the seven of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
+A lesion is a 26-connected component of a scan's truth, found if at least a share COVERED of its voxels is called. A
+component of what is called is a false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc. SPIE
+127 (1977), at four of the seven points of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
 """
 
 from typing import NamedTuple
@@ -21,7 +20,6 @@ COVERED = 0.1  # share of a lesion's voxels that must be called
 REACH = 0.1  # share of the brain that a threshold of the curve may call; all of it is one component, which finds all
 OPERATION = tuple(one.name for one in of_level("lesion") if one.needs == "threshold")
 VOXELS = 2**18  # called ones of scans whose components grow together; more only costs memory
-CURVE = ("threshold", "false_positives", "sensitivity")
 NO_CALL = "No component is called, or none that is judged."
 
 
@@ -65,14 +63,10 @@ def of_lesions(test: Stacks, threshold: dict, settings: PostProcessing, smallest
         found |= dict.fromkeys(OPERATION, as_json(NOTHING, threshold["reason"]))
     else:
         found |= _operation(detect(test, np.array([threshold["value"]]), settings, smallest), drawn)
-    rate, share = (x[1:] for x in _rates(sums, np.ones(len(drawn.patients))))
-    return {
-        "metrics": found,
-        "curve": dict(zip(CURVE, (x.tolist() for x in (tried, rate, np.nan_to_num(share))), strict=True)),
-        "lesions": len(findings.size),
-        "scans": len(findings.scan_owner),
-        "thirds": _thirds(findings.size).tolist(),
-    }
+    rate, share = (x[1:].tolist() for x in _rates(sums, np.ones(len(drawn.patients))))
+    curve = {"threshold": tried.tolist(), "false_positives": rate, "sensitivity": np.nan_to_num(share).tolist()}
+    counts = {"lesions": len(findings.size), "scans": len(findings.scan_owner)}
+    return {"metrics": found, "curve": curve, **counts, "thirds": _thirds(findings.size).tolist()}
 
 
 def detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
@@ -116,7 +110,6 @@ def _rates(sums: Sums, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
-    """OPERATION at the one threshold of the findings."""
     sums = summed(findings, drawn.patients)
     shares = {
         "sensitivity": (sums.found, sums.lesions, NO_LESION),
@@ -128,11 +121,11 @@ def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
         own = {field: getattr(findings, field)[third == place] for field in ("owner", "size", "found")}
         part = summed(findings._replace(**own), drawn.patients)
         shares[f"sensitivity_{name}"] = part.found, part.lesions, NO_LESION
-    made = {
-        name: interval(lambda weight, x=x, n=n: ratio(weight @ x[:, 0], weight @ n), drawn.patient_weight)
-        for name, (x, n, _) in shares.items()
-    }
-    return {name: as_json(made[name], reason) for name, (_, _, reason) in shares.items()}
+    found = {}
+    for name, (x, n, reason) in shares.items():
+        made = interval(lambda w, x=x, n=n: ratio(w @ x[:, 0], w @ n), drawn.patient_weight)
+        found[name] = as_json(made, reason)
+    return found
 
 
 def _thirds(size: np.ndarray) -> np.ndarray:
@@ -161,10 +154,7 @@ def _detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, sm
 
 
 def _voxels(stacks: Stacks, thresholds: np.ndarray) -> tuple:
-    """Voxels of scans that any of the thresholds calls: the scan, lesion and highest threshold `[M]`, and who touch.
-
-    Scans, lesions, -1 for none, and thresholds are numbers from 0 on. The last are the sizes of each scan's lesions.
-    """
+    """Voxels called: numbers of scan, lesion (-1: none), highest threshold `[M]`; who touch; lesion sizes by scan."""
     passed = np.searchsorted(lowest_rank(thresholds[::-1]), np.arange(RANKS), side="right")
     parts, sizes, lesions, start = [], [], 0, 0
     for scan, stack in enumerate(stacks):

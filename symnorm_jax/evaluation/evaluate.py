@@ -40,14 +40,13 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     names, groups = score_names(table) + score_names(table, trivial=True), group_columns(rows)
     table = table.join(rows[groups])
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
-    headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}}
+    headline = config.score.headline
+    results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
     results["notes"] = unaudited([workdir]) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
         results[level] = {name: {} for name in names}
-        for part in ("thresholds", "groups", "calibration"):
-            results[part][level] = {}
         if not len(cases):
             continue
         results[level], rules = of_cases(cases, names, fitted[level], config), fitted[level][headline]
@@ -120,7 +119,6 @@ def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> 
 
 
 def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
-    """The arrays of a split, and their rows of the score table."""
     arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", *ARRAYS)
     return arrays, table.loc[arrays["index"]]
 
@@ -139,33 +137,28 @@ def _processed(name: str, arrays: Arrays, rows: pd.DataFrame, settings: PostProc
 
 
 def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
-    """How far the probabilities that a `fit` makes of a score are right."""
     if fit["parameters"] is None:
         return {"reason": fit["reason"]}
     positive, weights = cases.positive.to_numpy(), resamples(cases, config).weight
     share = calibration.patient_weight(cases.patient.to_numpy())  # as in the fit, every patient counts the same
     probability = calibration.apply(fit, cases[name].to_numpy())
-    found = {
-        of.__name__: as_json(interval(lambda weight, of=of: of(probability, positive, weight * share), weights))
-        for of in (calibration.brier, calibration.expected_calibration_error)
-    }
+    found = {}
+    for of in (calibration.brier, calibration.expected_calibration_error):
+        found[of.__name__] = as_json(interval(lambda w, of=of: of(probability, positive, w * share), weights))
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
 
 
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
-    """A sentence on test people who are unlike those trained on."""
     test = rows[rows.split == "test"]
     outside = test.patient[of_population(rows, held_out).loc[test.index]].nunique()
-    if not outside:
-        return []
-    return [
+    told = (
         f"{outside} of {test.patient.nunique()} test people are of {held_out}, of whom nobody was trained on: scores "
         f"are judged over all test people, and within each group; what a threshold promises does not hold for these."
-    ]
+    )
+    return [told] if outside else []
 
 
 def _notes(cases: pd.DataFrame, level: str) -> list[str]:
-    """Sentences on what cannot be told from the cases of a level."""
     if not len(cases):
         return [f"The test split has no labelled {level}: nothing is defined at {level} level."]
     undefined = "what compares abnormal with healthy is undefined"

@@ -1,7 +1,7 @@
 """Pixels of maps counted by their value, and what the counts of patients tell when patients are drawn again.
 
-Maps are in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them, its
-rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
+Half precision has 2 ** 16 numbers: a pixel is counted under its value's rank among them, and nothing is sorted. Arrays
+over ranks or bins go from the lowest up.
 """
 
 import numpy as np

@@ -88,14 +88,14 @@ class Sample(NamedTuple):
 
     noun: str  # the level of its measures
     element: str  # what an array of it is made of
-    alike: str  # what those that the primary measure compares share
     confounds: str  # what is controlled for; bands of height
-    neighbours: str  # why of each patient the worst sample is shown alone
-    picture: str  # what is drawn of it
     neither: str  # which are not judged; the margin of a lesion
     unjudged: str  # the same among a model card's limits
-    left_out: str  # what has too little brain; how many, and mm2
-    untold: tuple[str, ...]  # columns that are the same for every sample
+    alike: str = ""  # what those that the primary measure compares share
+    neighbours: str = ""  # why of each patient the worst sample is shown alone
+    picture: str = ""  # what is drawn of it
+    left_out: str = ""  # what has too little brain; how many, and mm2
+    untold: tuple[str, ...] = ()  # columns that are the same for every sample
 
     @property
     def primary(self) -> str:
@@ -106,26 +106,21 @@ class Sample(NamedTuple):
 SLICE = Sample(
     noun="slice",
     element="pixels",
-    alike=" of the same height",
     confounds="Slice position alone can tell slices apart, so the AUROC within position compares slices of {} bands of "
     "height only with their like; the adjusted one takes position and brain area out of every score.",
-    neighbours=", since neighbouring slices look alike",
-    picture="",
     neither="show a trace of lesion, or lie within {} of one",
     unjudged="Slices next to a lesion, or with a trace of one,",
+    alike=" of the same height",
+    neighbours=", since neighbouring slices look alike",
     left_out=" {} slices with less than {:g} mm² of brain were left out.",
-    untold=(),
 )
 VOLUME = Sample(
     noun="volume",
     element="voxels",
-    alike="",
     confounds="The adjusted AUROC takes brain area, the mean over the slices of a volume, out of every score.",
-    neighbours="",
-    picture=" Of a volume there is the middle slice, which may miss its lesion.",
     neither="show a trace of lesion and no more",
     unjudged="Volumes with no more than a trace of lesion",
-    left_out="",
+    picture=" Of a volume there is the middle slice, which may miss its lesion.",
     untold=("slice", "position"),
 )
 

@@ -1,7 +1,7 @@
 """How well a map finds the pixels of lesions, over all judged brain pixels of all scans at once.
 
-No slice and no scan has a mean of its own: what is counted are pixels, in integers, one histogram or table a patient,
-which a bootstrap over patients adds up. Thresholds come from the validation split and are taken as fixed.
+Pixels are counted, in integers, one histogram or table a patient, which a bootstrap over patients adds up; no slice or
+scan has a mean of its own. Thresholds come from the validation split and are taken as fixed.
 """
 
 import numpy as np
@@ -71,7 +71,7 @@ def fit_pixel_thresholds(val: Stacks, settings: PostProcessing) -> Thresholds:
     is the lowest at which no more than 5 % of the brain pixels of healthy slices are called, before components go.
     """
     if not val:
-        return dict.fromkeys(("dice", "fpr_5"), _threshold(None, NO_MAPS))
+        return dict.fromkeys(("dice", "fpr_5"), {"value": None, "origin": "val", "reason": NO_MAPS})
     counts, healthy = census(val), census([x._replace(brain=x.brain & x.healthy[:, None, None]) for x in val]).sum(0)
     if "components" in settings.steps:
         tried = cuts(val, 1.0)
@@ -84,7 +84,11 @@ def fit_pixel_thresholds(val: Stacks, settings: PostProcessing) -> Thresholds:
     best = float(tried[np.argmax(reached)]) if counts[1].any() and len(tried) else None
     above = from_the_top(healthy, int(ALLOWED * healthy.sum()) + 1) + 1  # the lowest rank that so few reach
     few = float(values_of(above)) if healthy.any() else None
-    return {"dice": _threshold(best, NO_VALUE if counts[1].any() else NO_LESION), "fpr_5": _threshold(few, NO_HEALTHY)}
+    why = NO_VALUE if counts[1].any() else NO_LESION
+    found = {}
+    for name, value, reason in (("dice", best, why), ("fpr_5", few, NO_HEALTHY)):
+        found[name] = {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
+    return found
 
 
 def cuts(stacks: Stacks, reach: float) -> Array:
@@ -136,13 +140,8 @@ def _binned(stack: MapStack, place: Array) -> Array:
 
 
 def _by_patient(stacks: Stacks, thresholds: Array, settings: PostProcessing, patients: Array) -> Array:
-    """The `confusion` of the scans of each patient, `[P, T, 5]`."""
     theirs = ([stack for stack in stacks if stack.patient == patient] for patient in patients)
     return np.stack([confusion(own, thresholds, settings) for own in theirs])
-
-
-def _threshold(value: float | None, reason: str) -> dict:
-    return {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
 
 
 def _dice(tables: Array, weight: Array) -> Array:

@@ -1,8 +1,7 @@
-"""Difference maps stacked to scans, and the field's post-processing of them as steps that can be left out.
+"""Difference maps stacked to scans `[Z, X, Y]`, and the field's post-processing of them as steps that can be left out.
 
-The chain is that of Baur et al., Medical Image Analysis 69:101952 (2021), taken up by cDDPM (Behrendt et al.,
-arXiv:2312.04215): the rim of the brain is taken off the map, the map is median filtered in 3-D, and small components
-are dropped once it is cut at a threshold. Stacks are `[Z, X, Y]`, slices first.
+They are those of Baur et al., Medical Image Analysis 69:101952 (2021), and cDDPM (Behrendt et al., arXiv:2312.04215):
+the brain loses its rim, the map is median filtered in 3-D, and, cut at a threshold, loses its small components.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,8 @@
 """From scores to probabilities, fitted on the validation split alone, and how far the probabilities are right.
 
-Every patient counts the same in a fit, for slices of one patient say much the same thing. A probability is that of a
-case of a patient drawn at random, at the prevalence of the validation split; at another prevalence it is off.
-
-A metric takes probability `[N]`, positive `[N]` bool and weight `[..., N]`, how often each case counts (None: once).
+Every patient counts the same in a fit, for its slices say much the same thing. A probability is that of a case of a
+patient drawn at random, at the prevalence of validation; at another it is off. A metric takes probability `[N]`,
+positive `[N]` bool and weight `[..., N]`, how often each case counts (None: once).
 """
 
 import numpy as np

@@ -16,6 +16,7 @@ from symnorm_jax.scoring.scores import of_arrays, own
 from symnorm_jax.systems.contract import Variables
 
 ROWS = 4096  # that are held at a time
+Fitted = tuple[Gaussian, Callable | None]  # the latter takes what is predicted, [N], to the unit of the target
 
 
 class Part(NamedTuple):
@@ -26,26 +27,19 @@ class Part(NamedTuple):
     scores: dict[str, np.ndarray]  # each [N]
 
 
-class Fitted(NamedTuple):
-    """What a run has found out beside its networks."""
-
-    gaussian: Gaussian
-    in_unit: Callable | None  # what is predicted, [N], to the unit of the target; None without one
-
-
 def embedded(
     embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, fitted: Fitted
 ) -> Iterator[Part]:
     """Embed `rows`, read by `source(rows)`, `size` at a time, with own scores, `mahalanobis`, and `predicted`."""
-    step = max(1, ROWS // size) * size
+    (gaussian, in_unit), step = fitted, max(1, ROWS // size) * size
     for start in range(0, len(rows), step):
         some = rows.iloc[start : start + step]
         what = f"{start + len(some)} of {len(rows)}"
         arrays = embed_split(embed, variables, source(some), size, what, pictures=False)
         scores = {name: x for name, x in of_arrays(arrays).items() if own(name)}
-        scores["mahalanobis"] = np.asarray(distance(fitted.gaussian, arrays["z"]))
-        if fitted.in_unit:
-            scores["predicted"] = fitted.in_unit(arrays["predicted"])
+        scores["mahalanobis"] = np.asarray(distance(gaussian, arrays["z"]))
+        if in_unit:
+            scores["predicted"] = in_unit(arrays["predicted"])
         yield Part(some, np.asarray(arrays["z"], np.float32), scores)
 
 

@@ -1,7 +1,4 @@
-"""The healthy Gaussian, and the distance to it (Mahalanobis 1936).
-
-Its covariance comes from streamed sums, and is shrunk and factored on the host in float64; distances are float32.
-"""
+"""The healthy Gaussian, shrunk and factored on the host in float64, and float32 distances to it (Mahalanobis 1936)."""
 
 from pathlib import Path
 from typing import NamedTuple

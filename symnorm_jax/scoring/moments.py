@@ -1,8 +1,7 @@
 """Streamed sums of embeddings: mean, scatter, and what Ledoit and Wolf's shrinkage needs.
 
-The sums of any number of batches, devices or hosts merge by the parallel formula of Chan, Golub & LeVeque (1983):
-memory does not grow with their number, and nothing is squared before it is centred. Sums are float32, with what
-rounding takes from them kept beside them.
+Sums of any number of batches, devices or hosts merge as in Chan, Golub & LeVeque (1983): memory does not grow, and
+nothing is squared before it is centred. They are float32, with what rounding takes kept beside them.
 """
 
 from collections.abc import Callable

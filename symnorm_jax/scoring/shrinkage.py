@@ -1,7 +1,4 @@
-"""How far a covariance is drawn towards a sphere: by formula, or by what makes people who were left out most likely.
-
-Computed on the host in float64.
-"""
+"""How far a covariance is drawn, in float64, towards a sphere: by formula, or by what makes people left out likely."""
 
 from contextlib import suppress
 from functools import reduce
@@ -47,10 +44,8 @@ def choose_shrinkage(z: Array, patients: Array, folds: int = 5, candidates: Arra
     fold = index % min(folds, len(names))
     parts = [stream(z[fold == held], batch) for held in range(fold.max() + 1)]
     candidates = np.clip(candidates, z.shape[1] / MAX_CONDITION, 1)
-    likelihood = sum(
-        log_likelihood(reduce(merge, parts[:held] + parts[held + 1 :]), test, candidates)
-        for held, test in enumerate(parts)
-    )
+    rest = (reduce(merge, parts[:held] + parts[held + 1 :]) for held in range(len(parts)))
+    likelihood = sum(log_likelihood(train, test, candidates) for train, test in zip(rest, parts, strict=True))
     return float(candidates[np.argmax(likelihood)])
 
 
@@ -78,10 +73,9 @@ def sample(moments: Moments) -> tuple[int, Array, Array]:
         raise EmbeddingError(f"The healthy Gaussian was given {n} embeddings; at least 2 are needed.")
     for name, value in moments._asdict().items():
         if bad := int((~np.isfinite(value)).sum()):
-            raise EmbeddingError(
-                f"{bad} of {np.size(value)} entries of the healthy embeddings' {name} are NaN or infinite; every "
-                f"embedding must be finite and, for float32 sums, below about 1e6."
-            )
+            needed = "every embedding must be finite and, for float32 sums, below about 1e6."
+            entries = f"{bad} of {np.size(value)} entries of the healthy embeddings' {name}"
+            raise EmbeddingError(f"{entries} are NaN or infinite; {needed}")
     mean, covariance = np.asarray(moments.mean, np.float64), scatter(moments) / n
     level, spread = np.sqrt(np.mean(mean**2)), np.sqrt(np.trace(covariance) / len(mean))
     if spread <= EPSILON * level:
@@ -109,9 +103,9 @@ def rank_limited(eigenvalues: Array, n: int) -> Array:
 
 
 def log_likelihood(train: Moments, test: Moments, candidates: Array) -> Array:
-    """Log-likelihood `[C]`, up to a constant, of one set of vectors under Gaussians fitted to another.
+    """Log-likelihood `[C]`, up to a constant, of the moments of vectors under Gaussians fitted to others.
 
-    Shrinkage moves no eigenvector: one decomposition serves all candidates; the test set enters by its moments.
+    Shrinkage moves no eigenvector: one decomposition serves all candidates.
     """
     n, _, covariance = sample(train)
     eigenvalues, vectors = np.linalg.eigh(covariance)

@@ -1,7 +1,4 @@
-"""ROC and precision-recall curves with pointwise bands from the bootstrap over patients.
-
-What each patient contributes at each threshold is counted once, `[P, T]`; a replicate is then a product of matrices.
-"""
+"""ROC and precision-recall curves with pointwise bands from the bootstrap over patients, a product of matrices each."""
 
 from typing import NamedTuple
 
