@@ -127,8 +127,6 @@ def _notes(found: dict, noun: str) -> list[str]:
     for labels, what in (("true", "the true labels"), ("shuffled", "labels drawn by lot")):
         apart, mixed = leaks[labels, "patient"], leaks[labels, noun]
         if None not in (apart, mixed):
-            reached = (
-                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one patient"
-            )
-            notes.append(f"{reached} stand on both sides of the split, and {apart:.3f} when they do not.")
+            reached = f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one"
+            notes.append(f"{reached} patient stand on both sides of the split, and {apart:.3f} when they do not.")
     return notes

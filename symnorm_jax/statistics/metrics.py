@@ -136,10 +136,8 @@ def _checked(score, positive, weight, patient) -> tuple[Array, Array, Array, Arr
         shapes = f"{score.shape}, {positive.shape} and {counts.shape}"
         raise InputError(f"Scores, labels and weights have shapes {shapes}; [N], [N] and [..., N] are needed.")
     if index.shape != score.shape or index.size and not 0 <= index.min() <= index.max() < counts.shape[-1]:
-        raise InputError(
-            f"Patients have shape {index.shape} for {len(score)} scores and {counts.shape[-1]} weights; "
-            "[N] indices below the number of weights are needed."
-        )
+        found = f"shape {index.shape} for {len(score)} scores and {counts.shape[-1]} weights"
+        raise InputError(f"Patients have {found}; [N] indices below the number of weights are needed.")
     if bad := np.isnan(score).sum():
         raise InputError(f"{bad} of {len(score)} scores are NaN; every sample needs a score.")
     return (score, positive, np.ones(1), np.zeros_like(index)) if weight is None else (score, positive, counts, index)

@@ -7,7 +7,7 @@ Functions take scores `[S, N]` or `[N]`, larger is more abnormal, positive `[N]`
 (None: every case is independent). They raise InputError for shapes that differ and NaN scores.
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from scipy.special import expit, logit
@@ -16,16 +16,7 @@ from scipy.stats import rankdata, t
 from symnorm_jax.errors import InputError
 from symnorm_jax.statistics.intervals import Interval
 
-
-class Comparison(NamedTuple):
-    """A paired difference, the bounds of its confidence interval, and the two-sided p-value of no difference."""
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-
-
+Comparison = namedtuple("Comparison", (*Interval._fields, "p_value"))  # a paired difference; two-sided p-value
 Array, Names = np.ndarray, np.ndarray | None
 
 
