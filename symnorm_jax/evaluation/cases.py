@@ -27,10 +27,9 @@ def sample_cases(table: Table, split: str) -> Table:
 def patient_cases(table: Table, split: str, aggregate: str = "max", k: int = 5, about: Names = ()) -> Table:
     """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
-    `top_k` is the mean of the k highest samples, or of all; `calibrated` the mean of -log p, see `p_values`. Columns
-    `about` take the patient's first value. Raises ConfigError for an unknown aggregate, a k below 1, an `about` that is
-    not there, another column that is no number, and `calibrated` without healthy validation samples; InputError for NaN
-    scores.
+    `top_k` is the mean of the k highest, or of all; `calibrated` the mean of -log p, see `p_values`. Columns `about`
+    take the patient's first value. Raises ConfigError for what is not allowed, a column that is neither in `about` nor
+    a number, and `calibrated` without healthy validation samples; InputError for NaN scores.
     """
     _check(table, aggregate, k, about)
     rows = table[table.split == split]

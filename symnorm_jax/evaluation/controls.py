@@ -48,9 +48,9 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
 
 
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
-    """AUROC of slices when patients are called ill by lot, all slices of one alike: 0.5 on the average.
+    """AUROC of slices when patients are called ill by lot: 0.5 on the average, whose standard error is `error`.
 
-    `auroc` is the mean over `repeats` draws with the range that holds 95 % of them, `error` its standard error.
+    `auroc` is the mean over `repeats` draws with the range that holds 95 % of them.
     """
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
@@ -85,8 +85,8 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
 def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """AUROC of the Mahalanobis distance to the healthy Gaussian, and to one with slices of test patients in it.
 
-    Half of the healthy test slices take the place of as many training slices; both are judged on the other half
-    and the abnormal slices. The networks stay as they are, so this is the least that a leak would add.
+    Half of the healthy test slices take the place of training slices; the rest are judged. The networks stay, so this
+    is the least that a leak would add.
     """
     test, rng, noun = sample_cases(table, "test"), np.random.default_rng(config.seed), sample_of(config).noun
     healthy = rng.permutation(test.index[~test.positive])

@@ -48,10 +48,10 @@ def of_lesions(test: Stacks, threshold: dict, settings: PostProcessing, smallest
     """Judge the detection of lesions in processed scans: `{"metrics": {measure: values}, "curve", ...}`.
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
-    and what shares a voxel with them is not false. Intervals are 95 %, over the patients `drawn`. `froc_1` to `froc_8`
-    are what `froc` gives. At the threshold, `sensitivity` is the share of lesions found, also by third of their sizes,
-    `precision` the share of components that are lesions, `false_positives` their mean number a scan, with scans without
-    lesions. `thirds` are the voxels from which a lesion is middle, and large.
+    and what shares a voxel with them is not false. Intervals are over the patients `drawn`. `froc_1` to `froc_8` are of
+    `froc`. At the threshold, `sensitivity` is the share of lesions found, also by third of their sizes, `precision` the
+    share of components that are lesions, `false_positives` their mean number a scan, and `thirds` where a third begins,
+    in voxels.
     """
     tried = cuts(test, REACH)
     findings = detect(test, tried, settings, smallest)
@@ -92,9 +92,9 @@ def summed(findings: Findings, patients: np.ndarray) -> Sums:
 def froc(sums: Sums, weight: np.ndarray) -> np.ndarray:
     """Sensitivity `[..., 4]` by lesion at POINTS false positives a scan, for patients that count `[..., P]` times.
 
-    The lowest threshold counts that is reached, from the highest down, before false positives first exceed the point;
-    nothing is interpolated. Below the threshold with the most false positives components grow together and seem fewer,
-    so the curve ends there. NaN without lesions.
+    It is that of the lowest threshold reached, from the highest down, before false positives first exceed the point,
+    and is not interpolated. The curve ends where they are most, for below components grow together. NaN without
+    lesions.
     """
     rate, found = _rates(sums, weight)
     most = rate.shape[-1] - 1 - np.argmax(rate[..., ::-1], -1)[..., None]

@@ -65,17 +65,13 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
     table, test = read_table(path), rows[rows.split == "test"]
     missing = test[~test.index.isin(table.index)]
     if len(missing):
-        raise RunError(
-            f"{path}: {len(missing)} slices of the test split are missing, the first of patient "
-            f"{missing.patient.iloc[0]}; score the run again with launch/score.py."
-        )
+        first = f"the first of patient {missing.patient.iloc[0]}; score the run again with launch/score.py."
+        raise RunError(f"{path}: {len(missing)} slices of the test split are missing, {first}")
     for name in score_names(table) + score_names(table, trivial=True):
         bad = table.index[~np.isfinite(pd.to_numeric(table[name], errors="coerce"))]
         if len(bad):
-            raise RunError(
-                f"{path}: the score {name!r} of {len(bad)} slices is NaN or infinite, the first in row {bad[0]}; "
-                f"every slice needs a finite score."
-            )
+            found = f"is NaN or infinite, the first in row {bad[0]}; every slice needs a finite score."
+            raise RunError(f"{path}: the score {name!r} of {len(bad)} slices {found}")
     return table
 
 

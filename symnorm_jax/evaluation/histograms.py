@@ -41,10 +41,9 @@ def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def edges(counts: np.ndarray) -> np.ndarray:
-    """Choose the ranks, ascending and at most BINS, at which bins of pixels counted `[RANKS]` begin.
+    """Choose at most BINS ascending ranks at which bins of pixels counted `[RANKS]` begin; the lowest is finite.
 
-    Each bin holds the same few thousandths of what lies at or above it: fine where a lesion's pixels are few and high.
-    The lowest edge is the lowest finite value.
+    Each holds the same few thousandths of what lies at or above it: fine where a lesion's pixels are few and high.
     """
     counts = np.where(np.arange(RANKS) > NEVER, counts, 0)
     found = np.unique(from_the_top(counts, np.ceil(np.geomspace(1, max(counts.sum(), 1), BINS))))

@@ -9,8 +9,7 @@ import numpy as np
 from symnorm_jax.evaluation import histograms as counting
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, from_the_top, ranks, values_of
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, Stacks, called
-from symnorm_jax.scoring.embed import Arrays
-from symnorm_jax.scoring.trivial import mirror_difference
+from symnorm_jax.scoring.embed import Arrays, mirror_difference
 from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
@@ -38,9 +37,9 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
     """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over the patients `drawn`.
 
     `dice_oracle` is the best Dice of any threshold, chosen on test and in each replicate anew: a bound, not a result.
-    `dice` and `dice_at_5_fpr` have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy
-    test pixels called at the latter. Components are dropped in these alone, which are of binary maps; the oracle then
-    tries the `cuts` and the fitted thresholds alone.
+    Others have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy pixels called.
+    Components are dropped in these alone, which are of binary maps; the oracle then tries the `cuts` and the fitted
+    thresholds.
     """
     weights = np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight])
     counted = counting.measures(histograms(test, drawn.patients), weights)
@@ -92,9 +91,9 @@ def fit_pixel_thresholds(val: Stacks, settings: PostProcessing) -> Thresholds:
 
 
 def cuts(stacks: Stacks, reach: float) -> Array:
-    """Choose thresholds `[T]` of processed scans, highest first, at most CUTS, with equal ratios of what they call.
+    """Choose at most CUTS thresholds `[T]` of processed scans, highest first, with equal ratios of what they call.
 
-    The highest calls a tenth of a voxel a scan, or one voxel; none calls more than a share `reach` of the brain.
+    The highest calls a tenth of a voxel a scan, or one; none calls more than a share `reach` of the brain.
     """
     counts = census(stacks).sum(0)
     most = max(int(reach * counts.sum()), 1)

@@ -95,10 +95,10 @@ def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
 
 
 def processed(stack: MapStack, settings: PostProcessing) -> MapStack:
-    """Take the steps that make a map of a map; values are -inf where nothing can be called.
+    """Take the steps that make a map of a map, cut to the box of the brain; -inf where nothing can be called.
 
-    That is outside the brain and on its eroded rim, whose pixels are still judged: a lesion there is missed. Slices
-    whose truth is not known are filtered with the others, and then are no brain. Cut to the box of the brain.
+    That is outside the brain and on its eroded rim, still judged: a lesion there is missed. Slices whose truth is not
+    known are filtered with the others, and then are no brain.
     """
     for box in ndimage.find_objects(stack.brain.view(np.int8)):
         pictures = {name: getattr(stack, name)[box] for name in ("values", "brain", "lesion")}

@@ -22,9 +22,8 @@ BINS = 10
 def platt(score: Array, positive: Array, weight: Array) -> dict[str, float]:
     """Fit a logistic regression without penalty to the standardised score `[N]`, towards the targets of Platt (1999).
 
-    They are (n1 + 1) / (n1 + 2) for the abnormal and 1 / (n0 + 2) for the healthy, n1 and n0 sums of `weight` `[N]`,
-    that is patients, and keep the slope, which may be negative, finite where the score separates the classes. Each case
-    enters as one of either class, weighted by its target, which is the same likelihood.
+    They are (n1 + 1) / (n1 + 2) and 1 / (n0 + 2), n1 and n0 the sums of `weight` `[N]` of ill and healthy, and keep the
+    slope finite. Each case enters as one of either class, weighted by its target, which is the same likelihood.
     """
     centre = np.average(score, weights=weight)
     scale = np.sqrt(np.average((score - centre) ** 2, weights=weight))
@@ -51,8 +50,8 @@ METHODS = {"platt": platt, "isotonic": isotonic}
 def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str, dict]]:
     """Fit every method to validation cases with the columns `patient`, `positive` and scores: `{score: {method: fit}}`.
 
-    A fit is plain JSON: `method`, `parameters`, or None with a `reason` where there is one class or one score value,
-    and what `counted` gives. Raises InputError for scores that are not finite.
+    A fit has `method`, `parameters`, or None with a `reason`, and what `counted` gives. Raises InputError for scores
+    that are not finite.
     """
     return {name: {method: _fit(method, cases, name) for method in METHODS} for name in names}
 

@@ -36,11 +36,11 @@ def patients_needed(alpha: float) -> int:
 def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: tuple[str, ...]) -> dict:
     """Fit the threshold of a score `[N]`, and those of the groups that the columns `groups` make.
 
-    The fit has `value`, and `reason` where it is None; `calibrated_on` and `calibration_patients`, who and how many;
-    `promise` in words or None. Where scores do not tie, `expected_rate` is the probability that it bounds, and the rate
-    of this very threshold lies within `rate_95` with 95 % probability (a Beta distribution). Groups (Mondrian, Vovk et
-    al. 2005, section 4.5) add `groups`, `by_group` `{label: value}`, `group_patients`, and `group_reasons` of values
-    that are None, where the overall value decides without a promise for the group.
+    The fit has `value`, or None and `reason`; who and how many in `calibrated_on` and `calibration_patients`; `promise`
+    in words or None. Without ties `expected_rate` is the probability that it bounds, and the rate of this very
+    threshold lies within `rate_95` with 95 % (a Beta distribution). Groups (Mondrian, Vovk et al. 2005, section 4.5)
+    add `by_group` `{label: value}`, `group_patients`, and `group_reasons` of None, where the overall value decides
+    without a promise.
     """
     group, positive = group_labels(cases, groups) if groups else "", cases.positive.to_numpy(bool)
     ours = pd.DataFrame({"patient": cases.patient.to_numpy(), "highest": score, "group": group})

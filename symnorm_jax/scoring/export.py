@@ -60,9 +60,9 @@ def check_output(path: Path, source: Path, overwrite: bool) -> None:
 
 
 def write(path: Path, parts: Iterator[Part]) -> None:
-    """Write parts of a table, of which there is at least one, in the format that the name of `path` asks for.
+    """Write parts of a table, at least one, as `path` is named: `about`, then `z000` and so on, then the scores.
 
-    Columns: those of `about`, then `z000` and so on, then the scores; in npz the embeddings are one array `z` `[N, D]`.
+    In npz the embeddings are one array `z` `[N, D]`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:

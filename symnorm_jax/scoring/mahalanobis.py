@@ -27,8 +27,8 @@ class Gaussian(NamedTuple):
 def fit(moments: Moments, shrinkage: float) -> Gaussian:
     """Fit the Gaussian with covariance (1 - s) S + s (trace S / D) I; S has denominator n, s is the shrinkage.
 
-    Raises EmbeddingError for fewer than two vectors, moments that are not finite, vectors that do not vary, a
-    shrinkage outside [0, 1], and a covariance whose condition number exceeds MAX_CONDITION.
+    Raises EmbeddingError for a shrinkage outside [0, 1], moments of which `sample` makes none, and a condition number
+    above MAX_CONDITION.
     """
     if not 0 <= shrinkage <= 1:
         raise EmbeddingError(f"The shrinkage is {shrinkage:g}; 0 to 1 is allowed.")

@@ -51,8 +51,8 @@ def write_maps(
 ) -> Iterator[Path]:
     """Write the map of each of `scans`, one after the other; `axes(scan)` says how it is stored, None for no NIfTI.
 
-    `rows` is the run's manifest, whose slices are in `store`, and `arrays` has `index` `[N]` and `map` `[N, X, Y]`.
-    Raises RunError where a scan is no longer the one that was prepared.
+    `rows` is the manifest of slices in `store`; `arrays` has `index` `[N]` and `map` `[N, X, Y]`. Raises RunError where
+    a scan is no longer the one that was prepared.
     """
     names = file_names(rows)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])

@@ -3,11 +3,16 @@
 Larger is more abnormal. Nothing is fitted on the test split.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from symnorm_jax.files import read_json
 from symnorm_jax.lineage import converted
@@ -15,7 +20,6 @@ from symnorm_jax.progress import progress
 from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
-from symnorm_jax.scoring.trivial import with_place
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
 THRESHOLDS = ("source", "target")  # whose a run uses
@@ -47,6 +51,25 @@ def score_table(
     for name in (name for name in moments if name != "mahalanobis"):
         table[f"{name}+mahalanobis"] = deviation[name] + deviation["mahalanobis"]
     return with_place(table)
+
+
+def with_place(table: Table) -> Table:
+    """Add slice position, area and, fitted on validation, both in one; what is free, such as a sign, is favourable."""
+    labelled = table[(table.split == "val") & (table.label != "neither")]
+    abnormal = labelled.label == "abnormal"
+    centre = labelled.position[abnormal].median()
+    table["trivial_position"] = -(table.position - (0.5 if np.isnan(centre) else centre)).abs()
+    table["trivial_area"] = table.brain_mm2
+    if labelled.label.nunique() == 2:
+        auroc = partial(roc_auc_score, abnormal)
+        for name in ("trivial_area", "trivial_brightness", "trivial_fluid"):
+            table[name] *= 1.0 if auroc(table.loc[labelled.index, name]) >= 0.5 else -1.0
+        # Position comes with its square, for lesions are most frequent half-way up.
+        place = np.column_stack([table.position, table.position**2, table.brain_mm2])
+        model = make_pipeline(StandardScaler(), LogisticRegression())
+        model.fit(place[table.index.isin(labelled.index)], abnormal)
+        table["trivial_position_and_area"] = model.decision_function(place)
+    return table
 
 
 def of_arrays(arrays: Arrays) -> Arrays:
@@ -99,8 +122,8 @@ def moments_of(run: str) -> Moments:
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
-    Values are None for patients whose scores that run makes of slices otherwise than the section `score` here does, or
-    by comparing them with its own slices (`calibrated`). Those of groups are taken over where the groups are the same.
+    None for patients if that run scores them otherwise than `score` here, or by its own slices (`calibrated`). Those of
+    groups are taken over where the groups are the same.
     """
     fitted, there = read_json(Path(run) / "thresholds.json"), read_config(Path(run)).score
     same = all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"

@@ -85,10 +85,10 @@ def called(fit: dict, cases: pd.DataFrame, name: str) -> np.ndarray:
 def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | None:
     """Count what a threshold does on other cases, such as those of the test split; None where there is no threshold.
 
-    Entries have the counts `called` (abnormal) and `of`, and `share`, None of nobody. `healthy_patients` have no
-    abnormal case, and are called with any case: what `conformal` bounds. `patients_with_healthy_cases` are these and
-    the ill, with any healthy case called. The share of `healthy_cases` is the false-positive rate, of `abnormal_cases`
-    the sensitivity; cases of one patient resemble each other, so they have no interval here.
+    Entries are as in `_share`. `healthy_patients` have no abnormal case, and are called with any: what `conformal`
+    bounds. `patients_with_healthy_cases` are these and the ill, with any healthy case called. The share of
+    `healthy_cases` is the false-positive rate, of `abnormal_cases` the sensitivity; cases of a patient are alike, so
+    they have no interval.
     """
     if fit["value"] is None:
         return None

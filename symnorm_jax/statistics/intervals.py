@@ -53,9 +53,9 @@ def patient_weights(patients: np.ndarray, replicates: int = 1000, seed: int = 0)
 def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile") -> Interval:
     """Measure the metric of the cohort itself, and its interval over the replicates in weights `[R, P]`.
 
-    `percentile` takes quantiles of the replicates. `bca` moves them by what the bootstrap is biased and by how its
-    spread changes with the value (Efron 1987); every column of weights must then be a patient. Undefined replicates
-    (NaN) are left out; if half or more are, the bounds are NaN. Raises InputError for another kind or level.
+    `percentile` takes quantiles of the replicates; `bca` moves them by bias and by how the spread changes with the
+    value (Efron 1987), where columns must be patients. NaN replicates are left out; if half or more are, the bounds are
+    NaN. Raises InputError for another kind or level.
     """
     if kind not in KINDS or not 0 < level < 1:
         raise InputError(f"kind={kind!r}, level={level}; one of {list(KINDS)} and a level between 0 and 1 are needed.")
@@ -89,8 +89,7 @@ def as_json(found: Interval, reason: str = "") -> Values:
 def _corrected(shares: np.ndarray, value: float, replicates: np.ndarray, jackknife: np.ndarray) -> np.ndarray:
     """The quantiles to be taken in place of `shares`: Efron (JASA 82, 1987), with ties counting half.
 
-    A value beyond all R replicates is taken to lie half a replicate within them. Patients without whom the metric is
-    undefined do not enter the acceleration.
+    A value beyond all replicates is taken to lie half a one within; undefined patients do not enter the acceleration.
     """
     half = 0.5 / len(replicates)
     below = ((replicates < value).mean() + (replicates <= value).mean()) / 2

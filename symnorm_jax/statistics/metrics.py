@@ -37,8 +37,8 @@ def auroc_adjusted(
 ) -> Array:
     """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
 
-    That of Janes & Pepe (Biometrika 96, 2009), with a linear location model, fitted once, to every negative once. NaN
-    without more negatives than coefficients. Raises InputError for covariates of another shape, or not finite.
+    That of Janes & Pepe (Biometrika 96, 2009), fitted once. NaN without more negatives than coefficients. Raises
+    InputError for covariates of another shape, or not finite.
     """
     score, positive, known, _ = _checked(score, positive, weight, patient)
     covariates = np.asarray(covariates, float)
@@ -63,18 +63,14 @@ def partial_auroc(
     """
     if not 0 < most_false <= 1:
         raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
-    area = _area_by_thresholds(_trapezium, score, positive, weight, patient, most_false * false)
+    area, true, false = _area_by_thresholds(_trapezium, most_false, score, positive, weight, patient)
     chance = most_false**2 / 2
     return (1 + (ratio(area, false * true) - chance) / (most_false - chance)) / 2
 
 
 def average_precision(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Mean over positives of the precision at their score, ties as one; NaN without positives, or without negatives."""
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
-    area = _area_by_thresholds(_step_of_precision, score, positive, weight, patient, false)
+    area, true, false = _area_by_thresholds(_step_of_precision, 1, score, positive, weight, patient)
     return ratio(area, np.where(false > 0, true, 0))
 
 
@@ -157,16 +153,18 @@ def _total(values, weight, patient) -> Array:
     return weight @ np.bincount(patient, values, weight.shape[-1])
 
 
-def _area_by_thresholds(piece: Callable, score, positive, weight, patient, limit) -> Array:
-    """Sum `[...]` of the pieces between all neighbouring thresholds, whatever the number of replicates."""
+def _area_by_thresholds(piece: Callable, most_false, score, positive, weight, patient) -> tuple[Array, Array, Array]:
+    """Sum `[...]` of pieces between neighbouring thresholds up to a share of negatives; positives and negatives."""
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
     order = np.argsort(score)[::-1]
     ranked = score[order]
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
     samples = patient[order], positive[order], last_of_ties
     lanes = np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
     with jax.enable_x64(True):
-        area = np.asarray(_scan(piece, lanes, np.ravel(limit), samples))
-    return area.reshape(weight.shape[:-1])
+        area = np.asarray(_scan(piece, lanes, np.ravel(most_false * false), samples))
+    return area.reshape(weight.shape[:-1]), true, false
 
 
 @partial(jax.jit, static_argnames="piece")

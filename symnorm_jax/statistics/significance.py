@@ -21,11 +21,8 @@ Array, Names = np.ndarray, np.ndarray | None
 
 
 def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
-    """Share of negatives below each positive `[S, N1]`, and of positives above each negative `[S, N0]`.
-
-    Ties count half, so both have the AUROC as their mean. From ranks: Sun & Xu, IEEE Signal Process. Lett. 21 (2014).
-    """
-    ranks = rankdata(scores, axis=1)
+    """Share of negatives below each positive `[S, N1]`, of positives above each negative `[S, N0]`; ties count half."""
+    ranks = rankdata(scores, axis=1)  # Sun & Xu, IEEE Signal Process. Lett. 21 (2014)
     within = [rankdata(scores[:, chosen], axis=1) for chosen in (positive, ~positive)]
     below = ranks[:, positive] - within[0]
     above = within[0].shape[1] - (ranks[:, ~positive] - within[1])
