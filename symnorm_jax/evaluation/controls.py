@@ -32,10 +32,7 @@ FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
 
 
 def controls(workdir: Path, config: ConfigDict) -> dict:
-    """Make every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
-
-    There is no `leak` where everybody has one volume. Raises RunError for a test split of one patient or one class.
-    """
+    """Make every control of a run, as JSON. Raises RunError for a test split of one patient or one class."""
     table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
     test, noun = sample_cases(table, "test"), sample_of(config).noun
     if test.patient.nunique() < 2 or test.positive.nunique() < 2:
@@ -48,10 +45,7 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
 
 
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
-    """AUROC of slices when patients are called ill by lot: 0.5 on the average, whose standard error is `error`.
-
-    `auroc` is the mean over `repeats` draws with the range that holds 95 % of them.
-    """
+    """AUROC when patients are ill by lot, all slices of one alike: mean, 95 % range, and standard error of draws."""
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):

@@ -49,9 +49,8 @@ def of_lesions(test: Stacks, threshold: dict, settings: PostProcessing, smallest
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
     and what shares a voxel with them is not false. Intervals are over the patients `drawn`. `froc_1` to `froc_8` are of
-    `froc`. At the threshold, `sensitivity` is the share of lesions found, also by third of their sizes, `precision` the
-    share of components that are lesions, `false_positives` their mean number a scan, and `thirds` where a third begins,
-    in voxels.
+    `froc`. At the threshold, `sensitivity` is the share of lesions found, also by thirds of size, from `thirds` voxels
+    on, `precision` the share of components that are lesions, and `false_positives` their mean number a scan.
     """
     tried = cuts(test, REACH)
     findings = detect(test, tried, settings, smallest)
@@ -93,8 +92,7 @@ def froc(sums: Sums, weight: np.ndarray) -> np.ndarray:
     """Sensitivity `[..., 4]` by lesion at POINTS false positives a scan, for patients that count `[..., P]` times.
 
     It is that of the lowest threshold reached, from the highest down, before false positives first exceed the point,
-    and is not interpolated. The curve ends where they are most, for below components grow together. NaN without
-    lesions.
+    not interpolated. The curve ends where they are most: below components grow together. NaN without lesions.
     """
     rate, found = _rates(sums, weight)
     most = rate.shape[-1] - 1 - np.argmax(rate[..., ::-1], -1)[..., None]

@@ -103,10 +103,7 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
 
 
 def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, tuple]:
-    """Count the pixels of the processed test split: `{map: (patients [P], counts [P, 2, bins])}`.
-
-    They are for `histograms.measures`, to compare runs on the same draws of patients. {} without a map or a lesion.
-    """
+    """Count processed test pixels: `{map: (patients [P], counts [P, 2, bins])}`; {} without a map or a lesion."""
     test, rows = _load(workdir, "test", table)
     if not _judgeable(test, rows):
         return {}
@@ -147,11 +144,9 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
     test = rows[rows.split == "test"]
     outside = test.patient[of_population(rows, held_out).loc[test.index]].nunique()
-    told = (
-        f"{outside} of {test.patient.nunique()} test people are of {held_out}, of whom nobody was trained on: scores "
-        f"are judged over all test people, and within each group; what a threshold promises does not hold for these."
-    )
-    return [told] if outside else []
+    people = f"{outside} of {test.patient.nunique()} test people are of {held_out}, of whom nobody was trained on"
+    judged = "scores are judged over all test people, and within each group"
+    return [f"{people}: {judged}; what a threshold promises does not hold for these."] if outside else []
 
 
 def _notes(cases: pd.DataFrame, level: str) -> list[str]:

@@ -76,8 +76,7 @@ def _measures(pooled: np.ndarray) -> dict[str, np.ndarray]:
     rest, lesion = np.moveaxis(pooled[..., ::-1], 1, 0)
     false, true = rest.cumsum(1), lesion.cumsum(1)
     called, negatives, positives = false + true, false[:, -1], true[:, -1]
-    area = (lesion * true / np.maximum(called, 1)).sum(1)
-    pairs = (rest * (true - lesion / 2)).sum(1)
+    area, pairs = (lesion * true / np.maximum(called, 1)).sum(1), (rest * (true - lesion / 2)).sum(1)
     dice = (2 * true / np.maximum(called + positives[:, None], 1))[:, :-1].max(1, initial=0)
     return {
         "average_precision": ratio(area, np.where(negatives > 0, positives, 0)),

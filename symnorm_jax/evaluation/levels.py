@@ -65,10 +65,10 @@ def separations(cases: Table, name: str, config: ConfigDict, drawn: Resamples, f
 
 
 def of_groups(cases: Table, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
-    """Judge a score `name` with its threshold `fit` in each group of the `columns`: `{column: {group: {...}}}`.
+    """Judge a score in each group of the `columns`, such as site: `{column: {group: {...}}}`.
 
-    A group has `patients`, `cases`, `abnormal`, the level's primary measure with its interval, and what `realised`
-    counts. A column, such as site or sex, in which everybody is alike, or with more than MOST groups, is left out.
+    A group has `patients`, `cases`, `abnormal`, the primary measure with its interval, and what `realised` counts by
+    `fit`. A column in which everybody is alike, or with more than MOST groups, is left out.
     """
     found = {}
     for column in columns:

@@ -38,8 +38,7 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
 
     `dice_oracle` is the best Dice of any threshold, chosen on test and in each replicate anew: a bound, not a result.
     Others have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy pixels called.
-    Components are dropped in these alone, which are of binary maps; the oracle then tries the `cuts` and the fitted
-    thresholds.
+    Components are dropped in these alone, of binary maps; the oracle then tries the `cuts` and the fitted thresholds.
     """
     weights = np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight])
     counted = counting.measures(histograms(test, drawn.patients), weights)
@@ -57,9 +56,9 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
         at = thresholds[rule]
         if at["value"] is None:
             found[name] = as_json(NOTHING, at["reason"])
-            continue
-        tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
-        found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
+        else:
+            tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
+            found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
     return found
 
 

@@ -61,10 +61,7 @@ def check(settings: PostProcessing) -> PostProcessing:
 
 
 def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
-    """Stack `values` `[N, X, Y]`, with `brain` and `lesion` of the arrays, to scans by patient and session.
-
-    `rows` are the N lines of the score table that belong to them. Raises RunError where a brain pixel is not finite.
-    """
+    """Stack `values`, `brain`, `lesion` `[N, X, Y]` of `rows` to scans. Raises RunError for a brain pixel not finite."""
     within = values[arrays["brain"]]
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
@@ -86,10 +83,7 @@ def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
 
 
 def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
-    """Take each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16.
-
-    What is not brain counts as 0, and is 0: as in the field, a map loses what is thin at the rim.
-    """
+    """Take medians over cubes of `size` pixels, `[Z, X, Y]` float16; outside the brain is 0, as in the field."""
     filtered = ndimage.median_filter(np.where(brain, values, 0).astype(np.float32), size, mode="constant")
     return np.where(brain, filtered, 0).astype(np.float16)
 

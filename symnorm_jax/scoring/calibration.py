@@ -29,11 +29,9 @@ def platt(score: Array, positive: Array, weight: Array) -> dict[str, float]:
     scale = np.sqrt(np.average((score - centre) ** 2, weights=weight))
     abnormal, healthy = weight[positive].sum(), weight[~positive].sum()
     target = np.where(positive, (abnormal + 1) / (abnormal + 2), 1 / (healthy + 2))
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-9).fit(
-        np.tile((score - centre) / scale, 2)[:, None],
-        np.repeat([True, False], len(score)),
-        np.concatenate([weight * target, weight * (1 - target)]),
-    )
+    twice, classes = np.tile((score - centre) / scale, 2)[:, None], np.repeat([True, False], len(score))
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-9)
+    model.fit(twice, classes, np.concatenate([weight * target, weight * (1 - target)]))
     slope, intercept = model.coef_[0, 0], model.intercept_[0]
     return {"centre": float(centre), "scale": float(scale), "slope": float(slope), "intercept": float(intercept)}
 

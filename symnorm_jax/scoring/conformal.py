@@ -66,10 +66,9 @@ def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: 
 
 
 def group_labels(cases: pd.DataFrame, groups: tuple[str, ...]) -> list[str]:
-    """Label each case `[N]` with its group, such as `Guys / 40-59`; the column `age` is cut into bands.
+    """Label each case `[N]` with its patient's first group, such as `Guys / 40-59`: a promise is kept for a patient.
 
-    It is that of the patient's first case, for a promise is kept for a patient and not for a visit. Raises ConfigError
-    for a column that is not there.
+    The column `age` is cut into bands. Raises ConfigError for a column that is not there.
     """
     for name in groups:
         if name not in cases:

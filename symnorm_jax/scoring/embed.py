@@ -68,10 +68,7 @@ def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dict[str, float | str]:
-    """Measure what a system costs that embeds a batch `{name: [B, ...]}` on a mesh: passes, parameters, seconds.
-
-    Parameters are what is learned, not what a system measures (`stats`). Seconds are the quickest of REPEATS, compiled.
-    """
+    """Measure what embedding a batch `{name: [B, ...]}` costs: passes, learned parameters, best seconds a sample."""
     embed = make_embed(system, mesh)
 
     def once() -> None:

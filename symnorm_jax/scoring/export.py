@@ -60,10 +60,7 @@ def check_output(path: Path, source: Path, overwrite: bool) -> None:
 
 
 def write(path: Path, parts: Iterator[Part]) -> None:
-    """Write parts of a table, at least one, as `path` is named: `about`, then `z000` and so on, then the scores.
-
-    In npz the embeddings are one array `z` `[N, D]`.
-    """
+    """Write parts, one or more, as `path` is named: `about`, `z000` and on, or in npz `z` `[N, D]`, then the scores."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         WRITERS[path.suffix.lower()](partial, parts)

@@ -37,10 +37,11 @@ def fit(moments: Moments, shrinkage: float) -> Gaussian:
     spectrum = rules.shrink(eigenvalues, shrinkage)
     condition = spectrum[-1] / spectrum[0] if spectrum[0] > 0 else np.inf
     if condition > rules.MAX_CONDITION:
-        raise EmbeddingError(
-            f"The covariance of {n} embeddings in {len(mean)} dimensions has condition number {condition:.2g} "
-            f"at shrinkage {shrinkage:g}; at most {rules.MAX_CONDITION:.2g} is allowed, so shrink more."
+        found = (
+            f"{n} embeddings in {len(mean)} dimensions has condition number {condition:.2g} at shrinkage {shrinkage:g}"
         )
+        most = f"at most {rules.MAX_CONDITION:.2g} is allowed, so shrink more."
+        raise EmbeddingError(f"The covariance of {found}; {most}")
     share = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
     cholesky = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * rules.sphere(covariance))
     arrays, rank = (jnp.asarray(x, jnp.float32) for x in (mean, cholesky)), np.exp(-(share * np.log(share)).sum())

@@ -66,10 +66,7 @@ def update(moments: Moments, z: jax.Array, valid: jax.Array) -> Moments:
 
 
 def stream(z: np.ndarray, batch: int = 1024) -> Moments:
-    """Sum up z `[N, D]`, read about `batch` rows at a time and shared out to all devices of all hosts.
-
-    z may be memory-mapped; every host has it whole. Devices sum up what they are given each for itself, and merge once.
-    """
+    """Sum up z `[N, D]`, which every host has whole, about `batch` rows at a time, on all devices, which merge once."""
     mesh, dim = make_mesh(), z.shape[1]
     batch = -(-batch // mesh.size) * mesh.size
     begin, add, end = _on_devices(mesh)

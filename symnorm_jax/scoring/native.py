@@ -18,10 +18,7 @@ ENDING = "_map.nii.gz"
 
 
 def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
-    """Carry values `[N, X, Y]` of one scan's slices, `rows` of a manifest, to its RAS+ voxels `[*shape]`, float32.
-
-    `about` is what the store knows of the scan. Zero where no slice was kept. `order` is that of `carry_back`.
-    """
+    """Carry `[N, X, Y]` of one scan's `rows` to its RAS+ voxels, 0 where no slice was kept; `about` is of the store."""
     count = len(about["rows"]) + about["left_out"]
     grid = np.zeros((*values.shape[1:], count), np.float32)
     grid[..., rows.slice.to_numpy(int)] = np.moveaxis(values, 0, -1)
@@ -29,10 +26,7 @@ def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int
 
 
 def file_names(rows: pd.DataFrame) -> pd.Series:
-    """Name a file for every patient and session of a manifest, by both; no two are one, even in lower case.
-
-    Tables name patients: a name is no path, but of A-Z, a-z, 0-9, `.`, `_` and `-`, without a leading dot.
-    """
+    """Name a file for each patient and session: no two alike in any case, none a path, for tables name patients."""
     visits = rows.drop_duplicates(["patient", "session"])[["patient", "session"]]
     names, taken = [], set()
     for visit in visits.itertuples(index=False):

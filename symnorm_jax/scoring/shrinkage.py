@@ -79,10 +79,9 @@ def sample(moments: Moments) -> tuple[int, Array, Array]:
     mean, covariance = np.asarray(moments.mean, np.float64), scatter(moments) / n
     level, spread = np.sqrt(np.mean(mean**2)), np.sqrt(np.trace(covariance) / len(mean))
     if spread <= EPSILON * level:
-        raise EmbeddingError(
-            f"The healthy embeddings have standard deviation {spread:.2g} about a mean of size {level:.2g}; it "
-            f"must exceed {EPSILON * level:.2g}, the resolution of float32."
-        )
+        found = f"standard deviation {spread:.2g} about a mean of size {level:.2g}"
+        least = f"it must exceed {EPSILON * level:.2g}, the resolution of float32."
+        raise EmbeddingError(f"The healthy embeddings have {found}; {least}")
     return n, mean, covariance
 
 
@@ -103,10 +102,7 @@ def rank_limited(eigenvalues: Array, n: int) -> Array:
 
 
 def log_likelihood(train: Moments, test: Moments, candidates: Array) -> Array:
-    """Log-likelihood `[C]`, up to a constant, of the moments of vectors under Gaussians fitted to others.
-
-    Shrinkage moves no eigenvector: one decomposition serves all candidates.
-    """
+    """Log-likelihood `[C]`, up to a constant, of test moments; shrinkage moves no eigenvector, so all share them."""
     n, _, covariance = sample(train)
     eigenvalues, vectors = np.linalg.eigh(covariance)
     power = np.einsum("ij,ij->j", vectors, scatter(about(test, train.mean)) @ vectors)

@@ -53,9 +53,9 @@ def patient_weights(patients: np.ndarray, replicates: int = 1000, seed: int = 0)
 def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str = "percentile") -> Interval:
     """Measure the metric of the cohort itself, and its interval over the replicates in weights `[R, P]`.
 
-    `percentile` takes quantiles of the replicates; `bca` moves them by bias and by how the spread changes with the
-    value (Efron 1987), where columns must be patients. NaN replicates are left out; if half or more are, the bounds are
-    NaN. Raises InputError for another kind or level.
+    `percentile` takes their quantiles; `bca` moves them by bias and by how the spread changes with the value (Efron
+    1987); columns must be patients. NaN is left out; if half or more are, so are bounds. Raises InputError for another
+    kind or level.
     """
     if kind not in KINDS or not 0 < level < 1:
         raise InputError(f"kind={kind!r}, level={level}; one of {list(KINDS)} and a level between 0 and 1 are needed.")

@@ -1,7 +1,6 @@
 """How far a predicted number is from the true one, in a cohort and in all its bootstrap replicates at once.
 
-A metric takes predicted and target `[N]`, weight `[R, P]`, how often each patient counts in R replicates, and patient
-`[N]`, the index of each row's patient. It returns `[R]`, NaN where it is undefined.
+A metric takes predicted, target and the index of the patient `[N]`, and how often patients count, weight `[R, P]`.
 """
 
 import numpy as np

@@ -96,10 +96,7 @@ def non_inferiority(difference: Interval, margin: float) -> str:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values `[M]` for M tests, in the order given, whatever the dependence (Holm, Scand. J. Stat. 6, 1979).
-
-    Raises InputError for values outside [0, 1], NaN among them.
-    """
+    """Adjust p-values `[M]` of M tests (Holm, Scand. J. Stat. 6, 1979). Raises InputError outside [0, 1], or for NaN."""
     p_values = np.asarray(p_values, float)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
         raise InputError(f"p-values {p_values.tolist()}; a list of numbers from 0 to 1 is needed.")
