@@ -35,10 +35,10 @@ def test_whole_patients_are_drawn():
     patients = np.random.default_rng(0).choice(["b", "a", "c", "d"], 50)
     drawn = patient_weights(patients, replicates=200, seed=3)
     assert drawn.patients.tolist() == ["a", "b", "c", "d"]
-    assert drawn.weight.shape == (200, 50) and drawn.patient_weight.shape == (200, 4)
+    assert drawn.patient_weight[:, drawn.index].shape == (200, 50) and drawn.patient_weight.shape == (200, 4)
     assert (drawn.patient_weight.sum(1) == 4).all() and (drawn.patients[drawn.index] == patients).all()
     for column, patient in enumerate(drawn.patients):
-        assert (drawn.weight[:, patients == patient] == drawn.patient_weight[:, [column]]).all()
+        assert (drawn.patient_weight[:, drawn.index][:, patients == patient] == drawn.patient_weight[:, [column]]).all()
     assert np.abs(drawn.patient_weight.mean(0) - 1).max() < 0.2
     assert drawn.patient_weight.var(0) == pytest.approx(0.75, abs=0.25)  # binomial, 4 draws at 1/4
 
@@ -96,7 +96,7 @@ def test_intervals_by_slice_do_not_cover_the_truth():
     drawn = patient_weights(np.arange(200), 100)
     for _ in range(200):
         score, positive, _ = cohort(rng)
-        found = interval(partial(auroc, score, positive), drawn.weight)
+        found = interval(partial(auroc, score, positive), drawn.patient_weight[:, drawn.index])
         covered += found.low <= truth <= found.high
     assert covered / 200 < 0.8
 
@@ -141,8 +141,8 @@ def test_undefined_replicates_are_left_out_up_to_half(share, given):
 
 def test_a_single_patient_has_no_interval():
     drawn = patient_weights(np.array(["a"] * 6))
-    assert drawn.weight.shape == (0, 6)
-    found = interval(mean_of(np.arange(6.0)), drawn.weight)
+    assert drawn.patient_weight[:, drawn.index].shape == (0, 6)
+    found = interval(mean_of(np.arange(6.0)), drawn.patient_weight[:, drawn.index])
     assert found.value == 2.5 and np.isnan([found.low, found.high]).all()
 
 
@@ -183,7 +183,7 @@ def test_every_metric_can_be_given_an_interval():
         partial(accuracy, score >= 0.5, positive),
     ):
         found = interval(partial(metric, patient=drawn.index), drawn.patient_weight)
-        assert found == pytest.approx(interval(metric, drawn.weight), abs=1e-12)
+        assert found == pytest.approx(interval(metric, drawn.patient_weight[:, drawn.index]), abs=1e-12)
         assert found.value == pytest.approx(metric(None), abs=1e-12)
         corrected = interval(partial(metric, patient=drawn.index), drawn.patient_weight, kind="bca")
         assert corrected.low < corrected.value < corrected.high

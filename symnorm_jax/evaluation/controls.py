@@ -58,8 +58,7 @@ def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) 
 def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """AUROC of a classifier of embeddings with folds of whole patients and of slices, for true and shuffled labels.
 
-    Nearest neighbours remember, as a large network does: folds of slices let them recall other slices of the same
-    patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
+    Neighbours remember, as networks do: Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels.
     """
     cases = pd.concat([sample_cases(table, split) for split in ("val", "test")])
     z, drawn = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy(), resamples(cases, config)
@@ -79,8 +78,7 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
 def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """AUROC of the Mahalanobis distance to the healthy Gaussian, and to one with slices of test patients in it.
 
-    Half of the healthy test slices take the place of training slices; the rest are judged. The networks stay, so this
-    is the least that a leak would add.
+    Half of the healthy test slices take the place of training slices, the rest are judged: the least a leak would add.
     """
     test, rng, noun = sample_cases(table, "test"), np.random.default_rng(config.seed), sample_of(config).noun
     healthy = rng.permutation(test.index[~test.positive])

@@ -25,8 +25,6 @@ from symnorm_jax.scoring.thresholds import realised
 from symnorm_jax.settings import target_of
 from symnorm_jax.statistics.intervals import as_json, interval, patient_weights
 
-ARRAYS = ("index", "image", "map", "brain", "lesion")
-
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """Measure everything on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
@@ -82,10 +80,7 @@ def chain(config: ConfigDict) -> PostProcessing:
 
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
-    """Judge the run's map and trivial ones: `pixel`, `lesion` `{map: {measure: values}}`; {} without map or lesion.
-
-    Of the run's map `froc` is the curve of `of_lesions`, and `pixel_thresholds` are those of `fit_pixel_thresholds`.
-    """
+    """Judge the run's map and trivial ones: `pixel`, `lesion`, `froc`, `pixel_thresholds`; {} without map or lesion."""
     (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
     if not _judgeable(test, rows):
         return {}
@@ -112,7 +107,7 @@ def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> 
 
 
 def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
-    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", *ARRAYS)
+    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", "index", "image", "map", "brain", "lesion")
     return arrays, table.loc[arrays["index"]]
 
 
@@ -132,10 +127,10 @@ def _processed(name: str, arrays: Arrays, rows: pd.DataFrame, settings: PostProc
 def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
     if fit["parameters"] is None:
         return {"reason": fit["reason"]}
-    positive, weights = cases.positive.to_numpy(), resamples(cases, config).weight
+    positive, drawn = cases.positive.to_numpy(), resamples(cases, config)
     share = calibration.patient_weight(cases.patient.to_numpy())  # as in the fit, every patient counts the same
     probability = calibration.apply(fit, cases[name].to_numpy())
-    found = {}
+    found, weights = {}, drawn.patient_weight[:, drawn.index]
     for of in (calibration.brier, calibration.expected_calibration_error):
         found[of.__name__] = as_json(interval(lambda w, of=of: of(probability, positive, w * share), weights))
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}

@@ -62,10 +62,7 @@ def binned(rank: np.ndarray, lesion: np.ndarray, place: np.ndarray) -> np.ndarra
 
 
 def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`.
-
-    Pixels of one bin are tied; `dice_oracle` is the best Dice of any edge, `prevalence` what knowing nothing earns.
-    """
+    """Measure histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`; bins tie."""
     flat = counts.reshape(len(counts), -1).astype(float)
     starts = range(0, len(weight), BLOCK)
     parts = [_measures((weight[x : x + BLOCK] @ flat).reshape(-1, *counts.shape[1:])) for x in starts]

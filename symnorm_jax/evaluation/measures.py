@@ -12,7 +12,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.evaluation.cases import LEVELS
-from symnorm_jax.statistics import metrics, regression
+from symnorm_jax.statistics import metrics
 
 WITHIN = "auroc_within_position"
 ALL = ("terminal", "summary", "comparison")  # the short tables
@@ -63,10 +63,10 @@ MEASURES = (
     Measure("precision", "precision", None, "threshold", _at("lesion")),
     Measure("false_positives", "false positives a scan", None, "threshold", _at("lesion", places=TERMINAL)),
     *(Measure(f"sensitivity_{third}", f"sensitivity, {third}", None, "threshold", _at("lesion")) for third in THIRDS),
-    Measure("mean_absolute_error", "mean absolute error", regression.mean_absolute_error, "target", _at("number")),
-    Measure("rmse", "root mean squared error", regression.root_mean_squared_error, "target", _at("number")),
-    Measure("r2", "R²", regression.determination, "target", _at("number")),
-    Measure("correlation", "correlation", regression.correlation, "target", _at("number")),
+    Measure("mean_absolute_error", "mean absolute error", metrics.mean_absolute_error, "target", _at("number")),
+    Measure("rmse", "root mean squared error", metrics.root_mean_squared_error, "target", _at("number")),
+    Measure("r2", "R²", metrics.determination, "target", _at("number")),
+    Measure("correlation", "correlation", metrics.correlation, "target", _at("number")),
     Measure("balanced_accuracy", "balanced accuracy", metrics.balanced_accuracy, "threshold", _at("class")),
 )
 LABELS = {"map": "difference map", "roc": "ROC (Youden)", "mean_plus_k_sd": "mean + k SD"}

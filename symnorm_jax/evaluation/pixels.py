@@ -17,9 +17,9 @@ MAPS = ("map", "trivial_brightness", "trivial_mirror")  # the system's, and two 
 ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the threshold `fpr_5`
 CUTS = 40  # thresholds at which components are looked for
 NO_MAPS = "The validation split has no maps."
+NO_VALUE = "Nothing is left of the maps that could be called."
 NO_HEALTHY = "No slice is labelled healthy."
 NO_LESION = "No lesion is drawn, or none that is judged."
-NO_VALUE = "Nothing is left of the maps that could be called."
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
 Array = np.ndarray
@@ -90,10 +90,7 @@ def fit_pixel_thresholds(val: Stacks, settings: PostProcessing) -> Thresholds:
 
 
 def cuts(stacks: Stacks, reach: float) -> Array:
-    """Choose at most CUTS thresholds `[T]` of processed scans, highest first, with equal ratios of what they call.
-
-    The highest calls a tenth of a voxel a scan, or one; none calls more than a share `reach` of the brain.
-    """
+    """Choose at most CUTS thresholds, from the highest, that call a tenth of a voxel a scan to a share `reach`."""
     counts = census(stacks).sum(0)
     most = max(int(reach * counts.sum()), 1)
     numbers = np.geomspace(min(max(len(stacks) // 10, 1), most), most, CUTS).astype(int)

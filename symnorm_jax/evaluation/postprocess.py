@@ -61,7 +61,7 @@ def check(settings: PostProcessing) -> PostProcessing:
 
 
 def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
-    """Stack `values`, `brain`, `lesion` `[N, X, Y]` of `rows` to scans. Raises RunError for a brain pixel not finite."""
+    """Stack `values`, `brain`, `lesion` `[N, X, Y]` of `rows` to scans. Raises RunError for brain not finite."""
     within = values[arrays["brain"]]
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
@@ -91,8 +91,7 @@ def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
 def processed(stack: MapStack, settings: PostProcessing) -> MapStack:
     """Take the steps that make a map of a map, cut to the box of the brain; -inf where nothing can be called.
 
-    That is outside the brain and on its eroded rim, still judged: a lesion there is missed. Slices whose truth is not
-    known are filtered with the others, and then are no brain.
+    That is outside the brain and on its rim, still judged: a lesion there is missed. Unknown slices end as no brain.
     """
     for box in ndimage.find_objects(stack.brain.view(np.int8)):
         pictures = {name: getattr(stack, name)[box] for name in ("values", "brain", "lesion")}

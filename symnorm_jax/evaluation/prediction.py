@@ -33,10 +33,7 @@ def known_rows(manifest: Table, arrays: Arrays, config: ConfigDict) -> Table:
 
 
 def prediction_table(manifest: Table, embedded: dict[str, Arrays], training: Table, config: ConfigDict) -> Table:
-    """Give each volume of `embedded`, `{split: arrays}`, whose target is known, a row with what was `predicted`.
-
-    A number is in its own unit, a class the probability of `target.positive`; `training` are the rows trained on.
-    """
+    """List what is `predicted`, a number or a chance, where the target is known; `training` are the rows trained on."""
     scale, parts = targets.scale_of(training, config.target), []
     for arrays in embedded.values():
         rows = known_rows(manifest, arrays, config)

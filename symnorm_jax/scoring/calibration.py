@@ -1,8 +1,7 @@
 """From scores to probabilities, fitted on the validation split alone, and how far the probabilities are right.
 
-Every patient counts the same in a fit, for its slices say much the same thing. A probability is that of a case of a
-patient drawn at random, at the prevalence of validation; at another it is off. A metric takes probability `[N]`,
-positive `[N]` bool and weight `[..., N]`, how often each case counts (None: once).
+A fit counts every patient the same, and a probability is that of a case of a random patient at the prevalence of
+validation. A metric takes probability, positive `[N]` and weight `[..., N]`, how often a case counts (None: once).
 """
 
 import numpy as np
@@ -46,10 +45,9 @@ METHODS = {"platt": platt, "isotonic": isotonic}
 
 
 def fit_calibration(cases: pd.DataFrame, names: list[str]) -> dict[str, dict[str, dict]]:
-    """Fit every method to validation cases with the columns `patient`, `positive` and scores: `{score: {method: fit}}`.
+    """Fit every method to validation cases with `patient`, `positive` and finite scores: `{score: {method: fit}}`.
 
-    A fit has `method`, `parameters`, or None with a `reason`, and what `counted` gives. Raises InputError for scores
-    that are not finite.
+    A fit has `method`, `parameters`, or None with a `reason`, and what `counted` gives.
     """
     return {name: {method: _fit(method, cases, name) for method in METHODS} for name in names}
 
@@ -86,8 +84,8 @@ def expected_calibration_error(
 def reliability(probability: Array, positive: Array, bins: int = BINS) -> list[dict]:
     """Give each bin of `expected_calibration_error` that holds a case a row, for a reliability diagram.
 
-    `from` and `to` are the least and greatest probability in the bin, `predicted` their mean; `positive` of `cases`
-    are positive, `observed` is their share, `low` to `high` its interval, too narrow for slices, see `proportion`.
+    `predicted` is the mean of `from` to `to`, `observed` the share `positive` of `cases`, its bounds those of
+    `proportion`.
     """
     probability, positive, _ = _checked(probability, positive, None)
     index, rows = _bin(probability, bins), []

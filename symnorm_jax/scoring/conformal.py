@@ -66,10 +66,7 @@ def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: 
 
 
 def group_labels(cases: pd.DataFrame, groups: tuple[str, ...]) -> list[str]:
-    """Label each case `[N]` with its patient's first group, such as `Guys / 40-59`: a promise is kept for a patient.
-
-    The column `age` is cut into bands. Raises ConfigError for a column that is not there.
-    """
+    """Label cases `[N]` with their patient's first group, such as `Guys / 40-59`. Raises ConfigError for no column."""
     for name in groups:
         if name not in cases:
             raise ConfigError(f"The group {name!r} is no column of the cases; one of {sorted(cases)} is allowed.")

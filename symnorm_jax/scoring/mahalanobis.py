@@ -27,8 +27,7 @@ class Gaussian(NamedTuple):
 def fit(moments: Moments, shrinkage: float) -> Gaussian:
     """Fit the Gaussian with covariance (1 - s) S + s (trace S / D) I; S has denominator n, s is the shrinkage.
 
-    Raises EmbeddingError for a shrinkage outside [0, 1], moments of which `sample` makes none, and a condition number
-    above MAX_CONDITION.
+    Raises EmbeddingError for s outside [0, 1], what `sample` refuses, and a condition number above MAX_CONDITION.
     """
     if not 0 <= shrinkage <= 1:
         raise EmbeddingError(f"The shrinkage is {shrinkage:g}; 0 to 1 is allowed.")
@@ -37,11 +36,9 @@ def fit(moments: Moments, shrinkage: float) -> Gaussian:
     spectrum = rules.shrink(eigenvalues, shrinkage)
     condition = spectrum[-1] / spectrum[0] if spectrum[0] > 0 else np.inf
     if condition > rules.MAX_CONDITION:
-        found = (
-            f"{n} embeddings in {len(mean)} dimensions has condition number {condition:.2g} at shrinkage {shrinkage:g}"
-        )
+        found = f"{n} embeddings in {len(mean)} dimensions has condition number {condition:.2g}"
         most = f"at most {rules.MAX_CONDITION:.2g} is allowed, so shrink more."
-        raise EmbeddingError(f"The covariance of {found}; {most}")
+        raise EmbeddingError(f"The covariance of {found} at shrinkage {shrinkage:g}; {most}")
     share = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
     cholesky = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * rules.sphere(covariance))
     arrays, rank = (jnp.asarray(x, jnp.float32) for x in (mean, cholesky)), np.exp(-(share * np.log(share)).sum())
@@ -53,8 +50,8 @@ def estimate(z: np.ndarray, patients: np.ndarray, shrinkage: str | float = "auto
     moments = stream(z, batch)
     if shrinkage == "auto":
         return fit(moments, rules.choose_shrinkage(z, patients, batch=batch))
-    known = rules.RULES.get(shrinkage)
-    return fit(moments, known(moments) if known else rules.number(shrinkage))
+    known = rules.check_shrinkage(shrinkage)
+    return fit(moments, rules.RULES[known](moments) if known in rules.RULES else known)
 
 
 def distance(gaussian: Gaussian, z: jax.Array) -> jax.Array:

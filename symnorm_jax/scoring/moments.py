@@ -95,11 +95,9 @@ def _on_devices(mesh: Mesh) -> tuple[Callable, Callable, Callable]:
         near = jax.vmap(about, (0, None))(moments, mean)  # about one point sums can be added up, by an all-reduce
         return jax.tree.map(lambda x: x.sum(0), near)._replace(n=n, mean=mean)
 
-    return (
-        jax.jit(begin, static_argnums=0, out_shardings=apart),
-        jax.jit(jax.vmap(update), out_shardings=apart, donate_argnums=0),
-        jax.jit(end, out_shardings=replicated(mesh)),
-    )
+    begin = jax.jit(begin, static_argnums=0, out_shardings=apart)
+    add = jax.jit(jax.vmap(update), out_shardings=apart, donate_argnums=0)
+    return begin, add, jax.jit(end, out_shardings=replicated(mesh))
 
 
 def about(moments: Moments, point) -> Moments:

@@ -43,10 +43,9 @@ def file_names(rows: pd.DataFrame) -> pd.Series:
 def write_maps(
     scans: Iterable[Scan], rows: pd.DataFrame, arrays: Arrays, store: Path, output: Path, axes: Callable
 ) -> Iterator[Path]:
-    """Write the map of each of `scans`, one after the other; `axes(scan)` says how it is stored, None for no NIfTI.
+    """Write the map `[N, X, Y]` in `arrays` of each of `scans`; `axes(scan)` says how it is stored, None for no NIfTI.
 
-    `rows` is the manifest of slices in `store`; `arrays` has `index` `[N]` and `map` `[N, X, Y]`. Raises RunError where
-    a scan is no longer the one that was prepared.
+    `rows` is the manifest of slices in `store`. Raises RunError where a scan is no longer the one that was prepared.
     """
     names = file_names(rows)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])

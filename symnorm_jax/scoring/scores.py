@@ -34,10 +34,10 @@ Moments = dict[str, dict[str, float]]  # {score: {"mean", "sd"}} of healthy vali
 def score_table(
     manifest: Table, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
 ) -> Table:
-    """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them.
+    """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them, ABOUT.
 
-    Columns: those of `ABOUT`, each score of the system, `mahalanobis`, sums such as `mse+mahalanobis`, and trivial
-    scores `trivial_*`. Sums are of deviations from the healthy, by `moments` or those of the table's validation split.
+    Scores are the system's, `mahalanobis`, sums such as `mse+mahalanobis`, and `trivial_*`. Sums are of deviations from
+    the healthy, by `moments` or those of the table's validation split.
     """
     parts = []
     for arrays in embedded.values():
@@ -122,8 +122,8 @@ def moments_of(run: str) -> Moments:
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
-    None for patients if that run scores them otherwise than `score` here, or by its own slices (`calibrated`). Those of
-    groups are taken over where the groups are the same.
+    None for patients scored otherwise there or by its own slices (`calibrated`); those of groups where these are the
+    same.
     """
     fitted, there = read_json(Path(run) / "thresholds.json"), read_config(Path(run)).score
     same = all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"

@@ -34,8 +34,8 @@ def ledoit_wolf(moments: Moments) -> float:
 def choose_shrinkage(z: Array, patients: Array, folds: int = 5, candidates: Array = SHARES, batch: int = 1024) -> float:
     """Choose the candidate that makes z `[N, D]` of held-out patients `[N]` most likely, over folds of whole patients.
 
-    Slices of one patient resemble each other, so the formulas, which count slices, shrink too little. Candidates
-    below D / MAX_CONDITION are raised to it: from there on any covariance can be solved in float32.
+    Slices of a patient are alike, so formulas, which count slices, shrink too little. From D / MAX_CONDITION, to which
+    candidates are raised, any covariance can be solved in float32.
     """
     names, index = np.unique(patients, return_inverse=True)
     if len(names) < 2:
@@ -52,14 +52,10 @@ def choose_shrinkage(z: Array, patients: Array, folds: int = 5, candidates: Arra
 RULES = {"oas": oas, "ledoit_wolf": ledoit_wolf}
 
 
-def check_shrinkage(shrinkage: str | float) -> None:
-    """Raise ConfigError unless `estimate` knows this shrinkage."""
-    if shrinkage != "auto" and shrinkage not in RULES:
-        number(shrinkage)
-
-
-def number(shrinkage: str | float) -> float:
-    """Read a shrinkage that is a number. Raises ConfigError for what is none, or outside [0, 1]."""
+def check_shrinkage(shrinkage: str | float) -> str | float:
+    """Give back auto, one of RULES, or a number. Raises ConfigError for what is none of these, or outside [0, 1]."""
+    if shrinkage == "auto" or shrinkage in RULES:
+        return shrinkage
     with suppress(ValueError):
         if 0 <= float(shrinkage) <= 1:
             return float(shrinkage)

@@ -112,9 +112,8 @@ def proportion(called: np.ndarray) -> dict[str, int | float | None]:
 
 def counted(cases: pd.DataFrame) -> dict[str, str | int]:
     """Count what a fit rests on: `origin`, the numbers of `healthy` and `abnormal` cases, and of `patients`."""
-    abnormal = int(cases.positive.sum())
-    counts = {"healthy": len(cases) - abnormal, "abnormal": abnormal, "patients": int(cases.patient.nunique())}
-    return {"origin": "val"} | counts
+    ill, people = int(cases.positive.sum()), int(cases.patient.nunique())
+    return {"origin": "val", "healthy": len(cases) - ill, "abnormal": ill, "patients": people}
 
 
 def finite(values: np.ndarray, what: str, needed: str = "finite numbers are needed") -> np.ndarray:

@@ -28,11 +28,6 @@ class Resamples(NamedTuple):
     index: np.ndarray  # [N] int, of each sample's patient among them
     patient_weight: np.ndarray  # [R, P] int; each row sums to P
 
-    @property
-    def weight(self) -> np.ndarray:
-        """The same by sample `[R, N]`, for metrics that know no patients."""
-        return self.patient_weight[:, self.index]
-
 
 class Interval(NamedTuple):
     """A value and the bounds of its confidence interval, both NaN where there is none."""

@@ -1,9 +1,9 @@
-"""How well a score separates abnormal from normal, in a cohort and in all its bootstrap replicates at once.
+"""How well a score separates, or a number is predicted, in a cohort and in all its bootstrap replicates at once.
 
 A metric takes score `[N]`, larger is more abnormal, or what is `called` abnormal `[N]` bool, and positive `[N]` bool.
 Weight `[..., P]` says how often each patient counts (None: once; leading axes are replicates), and patient `[N]` is the
 index of each sample's patient (None: each is its own). It returns `[...]` in float64, NaN where it is undefined, and
-raises InputError for shapes that differ and NaN scores, which no ordering can place.
+raises InputError for shapes that differ and NaN scores. One of numbers takes predicted and target `[N]` instead.
 """
 
 from collections.abc import Callable
@@ -57,12 +57,10 @@ def auroc_adjusted(
 def partial_auroc(
     score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None, most_false: float = 0.1
 ) -> Array:
-    """Area under the ROC curve up to the false-positive rate `most_false`, interpolated linearly, as through ties.
-
-    Standardised so that 0.5 is chance and 1 perfect (McClish 1989). Raises InputError for a rate outside (0, 1].
-    """
+    """Area under the ROC curve up to rate `most_false`, standardised (McClish 1989): chance is 0.5, perfect is 1."""
     if not 0 < most_false <= 1:
         raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
+    # Interpolated linearly, as through ties.
     area, true, false = _area_by_thresholds(_trapezium, most_false, score, positive, weight, patient)
     chance = most_false**2 / 2
     return (1 + (ratio(area, false * true) - chance) / (most_false - chance)) / 2
@@ -102,6 +100,31 @@ def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, pati
     return np.mean([of(called, positive, weight, patient) for of in (sensitivity, specificity)], 0)
 
 
+def mean_absolute_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Mean absolute difference, in the unit of the target."""
+    return _mean(np.abs(predicted - target), weight[:, patient])
+
+
+def root_mean_squared_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Root of the mean squared difference, in the unit of the target."""
+    return np.sqrt(_mean((predicted - target) ** 2, weight[:, patient]))
+
+
+def determination(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """1 - squared error over the variance of the target; NaN where the target does not vary."""
+    weight = weight[:, patient]
+    variance = _mean(target**2, weight) - _mean(target, weight) ** 2
+    return 1 - _over(_mean((predicted - target) ** 2, weight), variance)
+
+
+def correlation(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Pearson's correlation; NaN where either does not vary."""
+    (p, t), weight = (x - x.mean() for x in (predicted, target)), weight[:, patient]
+    shared = _mean(p * t, weight) - _mean(p, weight) * _mean(t, weight)
+    spread = (np.maximum(_mean(x**2, weight) - _mean(x, weight) ** 2, 0) for x in (p, t))
+    return _over(shared, np.sqrt(np.multiply(*spread)))
+
+
 def pair_counts(score: Array, positive: Array, patient: Array, patients: int, stratum: Array) -> tuple[Array, Array]:
     """Count pairs, `[P, P]`: concordant K, ties half, and all N; for weights w the AUROC is w'Kw / w'Nw."""
     concordant, pairs = np.zeros((2, patients, patients))
@@ -137,6 +160,15 @@ def _checked(score, positive, weight, patient) -> tuple[Array, Array, Array, Arr
     if bad := np.isnan(score).sum():
         raise InputError(f"{bad} of {len(score)} scores are NaN; every sample needs a score.")
     return (score, positive, np.ones(1), np.zeros_like(index)) if weight is None else (score, positive, counts, index)
+
+
+def _mean(x: Array, weight: Array) -> Array:
+    return _over(weight @ x, weight.sum(1))
+
+
+def _over(part: Array, whole: Array) -> Array:
+    """The ratio; a variance below 1e-12 is what rounding left of none."""
+    return ratio(part, np.where(whole > 1e-12, whole, 0))
 
 
 def _quadratic(weight, matrix) -> Array:

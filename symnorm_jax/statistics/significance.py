@@ -31,7 +31,14 @@ def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
 
 def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> tuple[Array, Array]:
     """AUROCs `[S]` and their covariance `[S, S]`; NaN without both classes, or with one in fewer than two patients."""
-    scores, positive, patient = _checked(scores, positive, patient)
+    scores, positive = np.asarray(scores), np.asarray(positive, bool)
+    patient = np.arange(positive.size) if patient is None else np.asarray(patient)
+    if scores.ndim != 2 or not scores.shape[1:] == positive.shape == patient.shape:
+        shapes = f"{scores.shape}, {positive.shape} and {patient.shape}"
+        raise InputError(f"Scores, labels and patients have shapes {shapes}; [S, N], [N] and [N] are needed.")
+    if bad := np.isnan(scores).sum():
+        raise InputError(f"{bad} of {scores.size} scores are NaN; every case needs a score.")
+    patient = np.unique(patient, return_inverse=True)[1]
     classes = positive, ~positive
     if min(chosen.sum() for chosen in classes) == 0:
         return np.full(len(scores), np.nan), np.full((len(scores), len(scores)), np.nan)
@@ -47,10 +54,7 @@ def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> t
 
 
 def auroc_interval(score: Array, positive: Array, patient: Names = None, level: float = 0.95) -> Interval:
-    """AUROC with its interval, which is symmetric on the logit scale and so within 0 and 1; NaN at an AUROC of 0 or 1.
-
-    It is then closer to its level where patients are few (Pepe, The Statistical Evaluation of Medical Tests, 2003).
-    """
+    """AUROC, its interval symmetric on the logit scale (Pepe 2003), for few patients; NaN at an AUROC of 0 or 1."""
     auroc, variance = (float(x.squeeze()) for x in auroc_covariance(np.asarray(score)[None], positive, patient))
     if not 0 < auroc < 1:
         return Interval(auroc, np.nan, np.nan)
@@ -96,7 +100,7 @@ def non_inferiority(difference: Interval, margin: float) -> str:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values `[M]` of M tests (Holm, Scand. J. Stat. 6, 1979). Raises InputError outside [0, 1], or for NaN."""
+    """Adjust p-values `[M]` of M tests (Holm, Scand. J. Stat. 6, 1979). Raises InputError outside [0, 1], for NaN."""
     p_values = np.asarray(p_values, float)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
         raise InputError(f"p-values {p_values.tolist()}; a list of numbers from 0 to 1 is needed.")
@@ -108,17 +112,6 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 def _student(positive, patient):
     return t(len(positive if patient is None else np.unique(patient)) - 1)
-
-
-def _checked(scores, positive, patient) -> tuple[Array, Array, Array]:
-    scores, positive = np.asarray(scores), np.asarray(positive, bool)
-    patient = np.arange(positive.size) if patient is None else np.asarray(patient)
-    if scores.ndim != 2 or not scores.shape[1:] == positive.shape == patient.shape:
-        shapes = f"{scores.shape}, {positive.shape} and {patient.shape}"
-        raise InputError(f"Scores, labels and patients have shapes {shapes}; [S, N], [N] and [N] are needed.")
-    if bad := np.isnan(scores).sum():
-        raise InputError(f"{bad} of {scores.size} scores are NaN; every case needs a score.")
-    return scores, positive, np.unique(patient, return_inverse=True)[1]
 
 
 def _small_sample(patient: Array) -> float:
