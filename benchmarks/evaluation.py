@@ -27,7 +27,7 @@ from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.files import save_arrays
 from symnorm_jax.run import Run
-from symnorm_jax.scoring.trivial import trivial_scores
+from symnorm_jax.scoring.embed import trivial_scores
 
 _SLICES = flags.DEFINE_integer("slices", 10_000, "Slices of the test split; validation has a third.", lower_bound=330)
 _REPLICATES = flags.DEFINE_integer("replicates", 2000, "Replicates of the bootstrap over patients.", lower_bound=1)

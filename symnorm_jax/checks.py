@@ -6,8 +6,8 @@ from ml_collections import ConfigDict
 from symnorm_jax.data import brain, manifest, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
-from symnorm_jax.evaluation.maps import chain
-from symnorm_jax.scoring import calibration, scores, shrinkage, takeover, thresholds
+from symnorm_jax.evaluation.evaluate import chain
+from symnorm_jax.scoring import calibration, scores, shrinkage, thresholds
 from symnorm_jax.settings import POSITIVE, check_choice, check_choices, check_rules, target_of
 from symnorm_jax.statistics.intervals import KINDS
 from symnorm_jax.systems import BUILD
@@ -49,7 +49,7 @@ def checked(config: ConfigDict) -> System:
         allowed = "a system comes with its own by a preset, as --config=configs/demo.py:full,dae"
         raise ConfigError(f"{found}; {allowed}.") from None
     check_choices(config, CHOICES | {"score.headline": scores.names_of(system.scores)})
-    check_choices(config, {"score.thresholds": takeover.THRESHOLDS if config.init_from else ("target",)})
+    check_choices(config, {"score.thresholds": scores.THRESHOLDS if config.init_from else ("target",)})
     brain.check_choice(config.data.brain, config.data.extractor)
     thresholds.check_settings(config.score)
     shrinkage.check_shrinkage(config.score.shrinkage)

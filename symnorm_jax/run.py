@@ -23,15 +23,14 @@ from symnorm_jax.data.store import SampleSource, holds
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.prediction import prediction_table
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import on_lead
 from symnorm_jax.lineage import converted, lineage, note_unaudited
 from symnorm_jax.report.page import write_report
-from symnorm_jax.scoring import mahalanobis, takeover
+from symnorm_jax.scoring import mahalanobis, scores
 from symnorm_jax.scoring.calibration import fit_calibration
-from symnorm_jax.scoring.cost import cost
-from symnorm_jax.scoring.embed import Arrays, embed_split, make_embed
-from symnorm_jax.scoring.predictions import prediction_table
+from symnorm_jax.scoring.embed import Arrays, cost, embed_split, make_embed
 from symnorm_jax.scoring.scores import ZERO_SHOT, healthy_moments, score_names, score_table
 from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
 from symnorm_jax.settings import target_of
@@ -129,7 +128,7 @@ class Run:
         source = SampleSource(self.config.data.store, rows, wanted)
         batches = lambda size, start: training_batches(source, self.config, size, start, self._system.asks)  # noqa: E731
         variables = train(self._system, self.config, batches, self.workdir)
-        if takeover.source_of(self.config) and schedule(self.config, self._system):
+        if scores.source_of(self.config) and schedule(self.config, self._system):
             self._embed(restored(self.config.init_from, self._system, variables), folder / "source", self._splits[1:])
         self._embed(variables, folder, self._splits)
 
@@ -161,7 +160,7 @@ class Run:
         if self._has(rundir.GAUSSIAN):
             return
         if self.config.init_from and self.config.finetune.kind == "none":
-            gaussian = takeover.gaussian_of(self.config.init_from)
+            gaussian = scores.gaussian_of(self.config.init_from)
         else:
             healthy = self._embedded(("train",))["train"]
             patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
@@ -174,13 +173,13 @@ class Run:
         if self._has(*FROM_SCORES):
             return
         self._need(rundir.GAUSSIAN)
-        config, source = self.config, takeover.source_of(self.config)
+        config, source = self.config, scores.source_of(self.config)
         gaussian = mahalanobis.load(self.workdir / rundir.GAUSSIAN)
-        moments = takeover.moments_of(source) if config.score.thresholds == "source" else None
+        moments = scores.moments_of(source) if config.score.thresholds == "source" else None
         table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
         if source:  # where no network was trained, the run's embeddings are the source's
             theirs = self._embedded(self._splits[1:], "source" if schedule(config, self._system) else "")
-            table[ZERO_SHOT] = takeover.zero_shot(source, self.manifest, theirs, config.score.headline)
+            table[ZERO_SHOT] = scores.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / rundir.SCORES, table.to_csv())
         grouped, how = table.join(self.manifest[list(config.score.groups)]), config.score
         validation = {level: cases_at(level, grouped, "val", how.patient, how.top_k, how.groups) for level in LEVELS}
@@ -244,9 +243,9 @@ class Run:
         if level == "patient" and config.score.patient == "calibrated":
             # Validation patients were compared with the others of them, new ones are with all: not exchangeable.
             fitted = {name: rules | {"conformal": unpromised(rules["conformal"])} for name, rules in fitted.items()}
-        source = takeover.source_of(config)
+        source = scores.source_of(config)
         if source:
-            theirs = takeover.thresholds_of(source, level, config.score)
+            theirs = scores.thresholds_of(source, level, config.score)
             kept = own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
         return fitted

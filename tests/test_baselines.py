@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs.base import base, finish
-from symnorm_jax.scoring.cost import cost
+from symnorm_jax.scoring.embed import cost
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Embedding, System, Variables
 from symnorm_jax.training.sharding import make_mesh

@@ -182,7 +182,8 @@ def test_a_row_of_the_diagram():
 
 
 def test_the_metrics_can_be_given_intervals_over_patients(cases):
-    weights = patient_weights(cases.patient.to_numpy(), 100).weight
+    drawn = patient_weights(cases.patient.to_numpy(), 100)
+    weights = drawn.patient_weight[:, drawn.index]
     probability = apply(fitted(cases, "platt"), cases.s)
     for metric in (brier, expected_calibration_error):
         found = interval(partial(metric, probability, cases.positive.to_numpy()), weights)

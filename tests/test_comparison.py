@@ -12,7 +12,7 @@ from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import read_json, write_json
 from symnorm_jax.scoring.thresholds import fit_thresholds
-from symnorm_jax.statistics.paired import holm
+from symnorm_jax.statistics.significance import holm
 
 TOLD = {"difference", "p_value", "p_value_holm", "verdict", "auroc", "patient", "pixel"}  # of each pair
 

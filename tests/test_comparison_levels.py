@@ -9,7 +9,7 @@ from test_comparison import line_of, noisy_truth, run_named
 from symnorm_jax.compare import tables
 from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
-from symnorm_jax.statistics.paired import holm
+from symnorm_jax.statistics.significance import holm
 
 
 @pytest.fixture(scope="module")

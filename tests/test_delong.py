@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import binom, norm, t
 
 from symnorm_jax.errors import InputError
-from symnorm_jax.statistics.delong import auroc_covariance, auroc_difference, auroc_interval, placements
 from symnorm_jax.statistics.intervals import difference, interval, patient_weights
 from symnorm_jax.statistics.metrics import auroc
+from symnorm_jax.statistics.significance import auroc_covariance, auroc_difference, auroc_interval, placements
 
 COHORTS = 1000  # simulated for a coverage
 TRUTH = norm.cdf(1 / np.sqrt(2))  # of two unit normals, one apart

@@ -14,6 +14,10 @@ from symnorm_jax.statistics.metrics import accuracy, auroc, auroc_within, averag
 COHORTS = 1000  # simulated for a coverage
 
 
+def by_sample(drawn):
+    return drawn.patient_weight[:, drawn.index]
+
+
 def width(found: Interval) -> float:
     return found.high - found.low
 
@@ -35,27 +39,27 @@ def test_whole_patients_are_drawn():
     patients = np.random.default_rng(0).choice(["b", "a", "c", "d"], 50)
     drawn = patient_weights(patients, replicates=200, seed=3)
     assert drawn.patients.tolist() == ["a", "b", "c", "d"]
-    assert drawn.weight.shape == (200, 50) and drawn.patient_weight.shape == (200, 4)
+    assert by_sample(drawn).shape == (200, 50) and drawn.patient_weight.shape == (200, 4)
     assert (drawn.patient_weight.sum(1) == 4).all() and (drawn.patients[drawn.index] == patients).all()
     for column, patient in enumerate(drawn.patients):
-        assert (drawn.weight[:, patients == patient] == drawn.patient_weight[:, [column]]).all()
+        assert (by_sample(drawn)[:, patients == patient] == drawn.patient_weight[:, [column]]).all()
     assert np.abs(drawn.patient_weight.mean(0) - 1).max() < 0.2
     assert drawn.patient_weight.var(0) == pytest.approx(0.75, abs=0.25)  # binomial, 4 draws at 1/4
 
 
 def test_replicates_follow_the_seed():
     patients = np.array(["a", "b", "c", "a"])
-    first, again, other = (patient_weights(patients, 20, seed).weight for seed in (1, 1, 2))
+    first, again, other = (by_sample(patient_weights(patients, 20, seed)) for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_copies_of_a_slice_do_not_narrow_the_interval():
     x = np.random.default_rng(0).standard_normal(5)
     names = np.array(["a", "b", "c", "d", "e"])
-    once = interval(mean_of(x), patient_weights(names).weight)
-    copied = interval(mean_of(np.repeat(x, 100)), patient_weights(np.repeat(names, 100)).weight)
+    once = interval(mean_of(x), by_sample(patient_weights(names)))
+    copied = interval(mean_of(np.repeat(x, 100)), by_sample(patient_weights(np.repeat(names, 100))))
     assert copied == pytest.approx(once)
-    as_slices = interval(mean_of(np.repeat(x, 100)), patient_weights(np.arange(500).astype(str)).weight)
+    as_slices = interval(mean_of(np.repeat(x, 100)), by_sample(patient_weights(np.arange(500).astype(str))))
     assert width(as_slices) < width(copied) / 5
 
 
@@ -96,7 +100,7 @@ def test_intervals_by_slice_do_not_cover_the_truth():
     drawn = patient_weights(np.arange(200), 100)
     for _ in range(200):
         score, positive, _ = cohort(rng)
-        found = interval(partial(auroc, score, positive), drawn.weight)
+        found = interval(partial(auroc, score, positive), by_sample(drawn))
         covered += found.low <= truth <= found.high
     assert covered / 200 < 0.8
 
@@ -141,15 +145,15 @@ def test_undefined_replicates_are_left_out_up_to_half(share, given):
 
 def test_a_single_patient_has_no_interval():
     drawn = patient_weights(np.array(["a"] * 6))
-    assert drawn.weight.shape == (0, 6)
-    found = interval(mean_of(np.arange(6.0)), drawn.weight)
+    assert by_sample(drawn).shape == (0, 6)
+    found = interval(mean_of(np.arange(6.0)), by_sample(drawn))
     assert found.value == 2.5 and np.isnan([found.low, found.high]).all()
 
 
 def test_a_score_does_not_differ_from_itself():
     score, positive, patients = cohort(np.random.default_rng(0))
     metric = partial(auroc, score, positive)
-    assert difference(metric, metric, patient_weights(patients).weight) == (0, 0, 0)
+    assert difference(metric, metric, by_sample(patient_weights(patients))) == (0, 0, 0)
 
 
 def test_an_interval_is_written_without_nan():
@@ -164,7 +168,7 @@ def test_differences_are_paired():
     score, positive, patients = cohort(rng)
     better = partial(auroc, score + 0.2 * positive, positive)
     alone = partial(auroc, score, positive)
-    weights = patient_weights(patients).weight
+    weights = by_sample(patient_weights(patients))
     found = difference(better, alone, weights)
     assert found.value == pytest.approx(better(None) - alone(None)) and found.low > 0
     assert width(found) < width(interval(alone, weights)) / 2
@@ -183,7 +187,7 @@ def test_every_metric_can_be_given_an_interval():
         partial(accuracy, score >= 0.5, positive),
     ):
         found = interval(partial(metric, patient=drawn.index), drawn.patient_weight)
-        assert found == pytest.approx(interval(metric, drawn.weight), abs=1e-12)
+        assert found == pytest.approx(interval(metric, by_sample(drawn)), abs=1e-12)
         assert found.value == pytest.approx(metric(None), abs=1e-12)
         corrected = interval(partial(metric, patient=drawn.index), drawn.patient_weight, kind="bca")
         assert corrected.low < corrected.value < corrected.high

@@ -5,7 +5,7 @@ import pytest
 
 from symnorm_jax.errors import InputError
 from symnorm_jax.statistics.intervals import Interval
-from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiority
+from symnorm_jax.statistics.significance import bootstrap_p_value, holm, non_inferiority
 
 
 def test_a_p_value_is_twice_the_share_on_the_far_side():

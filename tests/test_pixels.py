@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from configs.base import base
-from symnorm_jax.evaluation import maps, pixels
+from symnorm_jax.evaluation import evaluate as maps
+from symnorm_jax.evaluation import pixels
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, binned, bins, edges, lowest_rank, measures, ranks, values_of
 from symnorm_jax.evaluation.postprocess import STEPS, MapStack, PostProcessing, called, processed
 from symnorm_jax.files import load_arrays, save_arrays

@@ -7,17 +7,19 @@ import pandas as pd
 import pytest
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.evaluation.components import components, grown, touching
 from symnorm_jax.evaluation.postprocess import (
     STEPS,
     MapStack,
     PostProcessing,
     called,
     check,
+    components,
     erode,
+    grown,
     median,
     processed,
     stacks,
+    touching,
 )
 
 RNG = np.random.default_rng(0)

@@ -12,9 +12,8 @@ from sklearn.metrics import root_mean_squared_error as root_error
 
 from symnorm_jax.data import manifest, targets
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.evaluation.prediction import measures, of_predictions, values_of
+from symnorm_jax.evaluation.prediction import known_rows, measures, of_predictions, prediction_table, values_of
 from symnorm_jax.report import score_tables
-from symnorm_jax.scoring.predictions import known_rows, prediction_table
 
 AGE = ConfigDict({"column": "age", "kind": "number", "positive": ""})
 SEX = ConfigDict({"column": "sex", "kind": "class", "positive": "F"})

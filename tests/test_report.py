@@ -303,7 +303,7 @@ def test_curves_of_replicates_equal_scikit_learn():
     drawn = patient_weights(patient, 20, 1)
     found = bands.counts(score, positive, drawn.index, 12)
     curves = bands.roc(found, drawn.patient_weight), bands.precision_recall(found, drawn.patient_weight)
-    for weight, tpr, precision in zip(drawn.weight, *curves, strict=True):
+    for weight, tpr, precision in zip(drawn.patient_weight[:, drawn.index], *curves, strict=True):
         fpr, expected, _ = roc_curve(positive, score, sample_weight=weight, drop_intermediate=False)
         assert tpr == pytest.approx(np.interp(bands.RATES, fpr, expected), abs=1e-12)
         p, r, _ = precision_recall_curve(positive, score, sample_weight=weight)

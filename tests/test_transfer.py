@@ -12,7 +12,7 @@ from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, LeakageError, RunError
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
-from symnorm_jax.scoring.takeover import thresholds_of
+from symnorm_jax.scoring.scores import thresholds_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables

@@ -23,7 +23,7 @@ OPTIONS = {
 
 
 def run(args) -> None:
-    from symnorm_jax.evaluation.wording import sample_of
+    from symnorm_jax.evaluation.measures import sample_of
     from symnorm_jax.files import read_json
     from symnorm_jax.report.page import print_results, write_report
     from symnorm_jax.report.table import Table

@@ -53,7 +53,7 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
     size = -(-config.score.batch_size // jax.device_count()) * jax.device_count()
     some = lambda part: read(used.loc[part.index])  # noqa: E731
     export.write(output, export.embedded(make_embed(system, make_mesh()), variables, some, about, size, fitted))
-    return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted.gaussian.mean)} dimensions"
+    return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted[0].mean)} dimensions"
 
 
 def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigDict:
@@ -118,10 +118,10 @@ def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
     """Give the Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
     gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), target_of(config)
     if not section:
-        return export.Fitted(gaussian, None)
+        return gaussian, None
     training = targets.training_rows(manifest.read_manifest(workdir / "manifest.csv"), config)
     restore = partial(targets.restored, section=section, scale=targets.scale_of(training, section))
-    return export.Fitted(gaussian, restore)
+    return gaussian, restore
 
 
 def carry(workdir: Path, output: Path, patients: list[str] | None) -> int:

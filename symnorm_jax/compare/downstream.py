@@ -13,12 +13,11 @@ from symnorm_jax.compare.pairs import correct, tested
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import label, of_level
-from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
+from symnorm_jax.evaluation.prediction import POPULATIONS, PRIMARY, measures, values_of
 from symnorm_jax.files import whole, write_json, write_text
 from symnorm_jax.progress import progress
 from symnorm_jax.report.figures import COLOURS
 from symnorm_jax.report.table import Table, number, p_value
-from symnorm_jax.scoring.predictions import POPULATIONS
 from symnorm_jax.statistics.intervals import as_json
 
 LOOKS = {"probe": "--", "fine-tuned": "-", "from scratch": "-.", "ruler": ":"}

@@ -10,8 +10,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
-from symnorm_jax.evaluation.evaluate import read_scores
-from symnorm_jax.evaluation.maps import pixel_histograms
+from symnorm_jax.evaluation.evaluate import pixel_histograms, read_scores
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.rundir import read_config

@@ -11,13 +11,12 @@ from ml_collections import ConfigDict
 from symnorm_jax.compare.entries import Entry, read_entries, refuse_other_cases
 from symnorm_jax.evaluation.histograms import measures
 from symnorm_jax.evaluation.levels import primary, resamples, separations
-from symnorm_jax.evaluation.wording import sample_of
+from symnorm_jax.evaluation.measures import sample_of
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.scores import own
-from symnorm_jax.statistics.delong import auroc_difference
 from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, as_json, difference, interval, patient_weights
-from symnorm_jax.statistics.paired import bootstrap_p_value, holm, non_inferiority
+from symnorm_jax.statistics.significance import auroc_difference, bootstrap_p_value, holm, non_inferiority
 
 
 def compare(runs: list[Path], level: str = "sample") -> dict:

@@ -21,11 +21,11 @@ from symnorm_jax.data import manifest, targets
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.downstream import probe
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.evaluation.prediction import SAME, known_rows
 from symnorm_jax.files import load_arrays, read_json, write_text
 from symnorm_jax.progress import progress
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import claimed, open_run, read_config
-from symnorm_jax.scoring.predictions import SAME, known_rows
 from symnorm_jax.settings import flat, value_of
 from symnorm_jax.systems.encoder import FINETUNE
 

@@ -6,37 +6,30 @@ import pandas as pd
 from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.scoring.scores import ABOUT, validation
 
+Table, Names = pd.DataFrame, tuple[str, ...]
 AGGREGATES = ("max", "mean", "top_k", "calibrated")
 LEVELS = ("sample", "patient")
 BANDS = 10  # of slice position, from 0 to 1
 ENOUGH = 20  # healthy validation slices that a band needs; it is merged with its neighbour until it has them
 
 
-def cases_at(
-    level: str, table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
-) -> pd.DataFrame:
-    """List the cases of a split at one of LEVELS; `aggregate`, `k` and `about` as in `patient_cases`.
-
-    Columns: `patient`, `positive`, every score, and those of `about`, such as site; samples keep all others too.
-    """
+def cases_at(level: str, table: Table, split: str, aggregate: str = "max", k: int = 5, about: Names = ()) -> Table:
+    """List the cases of a split at one of LEVELS: `patient`, `positive`, scores, and `about`; see `patient_cases`."""
     return sample_cases(table, split) if level == "sample" else patient_cases(table, split, aggregate, k, about)
 
 
-def sample_cases(table: pd.DataFrame, split: str) -> pd.DataFrame:
+def sample_cases(table: Table, split: str) -> Table:
     """List the labelled samples of a split with a column `positive`; those that are neither are left out."""
     cases = table[(table.split == split) & (table.label != "neither")]
     return cases.assign(positive=cases.label == "abnormal")
 
 
-def patient_cases(
-    table: pd.DataFrame, split: str, aggregate: str = "max", k: int = 5, about: tuple[str, ...] = ()
-) -> pd.DataFrame:
+def patient_cases(table: Table, split: str, aggregate: str = "max", k: int = 5, about: Names = ()) -> Table:
     """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
-    `top_k` is the mean of the k highest samples, of all where there are fewer; `calibrated` is the mean of -log p, see
-    `p_values`. Columns `about` take the patient's first value. Raises ConfigError for an unknown aggregate, a k below
-    1, an `about` that is not there, a column that is neither named there nor a number, and `calibrated` without healthy
-    validation samples; InputError for scores that are NaN.
+    `top_k` is the mean of the k highest, or of all; `calibrated` the mean of -log p, see `p_values`. Columns `about`
+    take the patient's first value. Raises ConfigError for what is not allowed, a column that is neither in `about` nor
+    a number, and `calibrated` without healthy validation samples; InputError for NaN scores.
     """
     _check(table, aggregate, k, about)
     rows = table[table.split == split]
@@ -54,12 +47,11 @@ def patient_cases(
     return cases.assign(positive=~people.healthy_person.all()).reset_index()
 
 
-def p_values(table: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> np.ndarray:
+def p_values(table: Table, rows: Table, names: list[str]) -> np.ndarray:
     """Conformal p-values `[N, S]` of scores `names` of the slices `rows` among healthy validation slices of `table`.
 
-    p = (1 + how many of them score at least as high) / (1 + how many there are), counting those in the same band of
-    position (Vovk et al. 2005) of other patients: compared with its own slices too, a validation patient would look
-    healthier than a new one.
+    p = (1 + how many score at least as high) / (1 + how many there are), in the same band of position (Vovk et al.
+    2005) and of other patients: among its own slices too, a validation patient would look healthier than a new one.
     """
     healthy = validation(table, "healthy")
     edges = position_edges(healthy.position.to_numpy())
@@ -87,7 +79,7 @@ def position_edges(position: np.ndarray) -> np.ndarray:
     return np.array(edges)
 
 
-def _numbers(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
+def _numbers(rows: Table, names: list[str]) -> np.ndarray:
     scores = rows[names].to_numpy(float)
     for name, bad in zip(names, np.isnan(scores).sum(0), strict=True):
         if bad:
@@ -95,7 +87,7 @@ def _numbers(rows: pd.DataFrame, names: list[str]) -> np.ndarray:
     return scores
 
 
-def _check(table: pd.DataFrame, aggregate: str, k: int, about: tuple[str, ...]) -> None:
+def _check(table: Table, aggregate: str, k: int, about: Names) -> None:
     if aggregate not in AGGREGATES:
         raise ConfigError(f"score.patient={aggregate!r}; one of {sorted(AGGREGATES)} is allowed.")
     if k < 1:

@@ -1,7 +1,6 @@
 """Negative controls of a run: what its evaluation says of labels that mean nothing, and what a leak would add.
 
-Only here are slices of one patient ever put on both sides of a split, to measure how much that flatters. Volumes take
-the place of slices in runs of volumes.
+Only here are slices of one patient, or volumes, ever put on both sides of a split, to measure how much that flatters.
 """
 
 from functools import partial
@@ -21,7 +20,7 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.evaluation.levels import resamples
-from symnorm_jax.evaluation.wording import sample_of
+from symnorm_jax.evaluation.measures import sample_of
 from symnorm_jax.files import load_arrays
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.mahalanobis import distance, estimate
@@ -33,10 +32,7 @@ FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
 
 
 def controls(workdir: Path, config: ConfigDict) -> dict:
-    """Make every control of a finished run, as JSON: `shuffled`, `leak`, `gaussian` and `notes`.
-
-    There is no `leak` where everybody has one volume. Raises RunError for a test split of one patient or one class.
-    """
+    """Make every control of a run, as JSON. Raises RunError for a test split of one patient or one class."""
     table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
     test, noun = sample_cases(table, "test"), sample_of(config).noun
     if test.patient.nunique() < 2 or test.positive.nunique() < 2:
@@ -49,24 +45,20 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
 
 
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
-    """AUROC of slices when patients are called ill by lot, all slices of one alike: 0.5 on the average.
-
-    `auroc` is the mean over `repeats` draws with the range that holds 95 % of them, `error` its standard error.
-    """
+    """AUROC when patients are ill by lot, all slices of one alike: mean, 95 % range, and standard error of draws."""
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):
         values.append(float(auroc(score, (rng.permutation(len(names)) < len(names) // 2)[patient])))
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975]).tolist()
     about = {"expected": 0.5, "repeats": repeats, "error": float(np.std(values) / np.sqrt(repeats))}
-    return {"auroc": {"value": float(np.mean(values)), "low": float(low), "high": float(high)}} | about
+    return {"auroc": {"value": float(np.mean(values)), "low": low, "high": high}} | about
 
 
 def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """AUROC of a classifier of embeddings with folds of whole patients and of slices, for true and shuffled labels.
 
-    Nearest neighbours remember, as a large network does: what they gain from folds of slices they owe to other slices
-    of the same patients (Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels).
+    Neighbours remember, as networks do: Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels.
     """
     cases = pd.concat([sample_cases(table, split) for split in ("val", "test")])
     z, drawn = _embeddings(workdir, ("val", "test")).loc[cases.index].to_numpy(), resamples(cases, config)
@@ -86,8 +78,7 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
 def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
     """AUROC of the Mahalanobis distance to the healthy Gaussian, and to one with slices of test patients in it.
 
-    Half of the healthy test slices take the place of as many training slices; both are judged on the other half
-    and the abnormal slices. The networks stay as they are, so this is the least that a leak would add.
+    Half of the healthy test slices take the place of training slices, the rest are judged: the least a leak would add.
     """
     test, rng, noun = sample_cases(table, "test"), np.random.default_rng(config.seed), sample_of(config).noun
     healthy = rng.permutation(test.index[~test.positive])
@@ -113,13 +104,11 @@ def _out_of_fold(z: np.ndarray, positive: np.ndarray, groups: np.ndarray | None,
 
 
 def _embeddings(workdir: Path, splits: tuple[str, ...]) -> pd.DataFrame:
-    """The embeddings of splits, one row a slice, with the index of the manifest."""
     parts = [load_arrays(workdir / "embeddings" / f"{split}.npz", "index", "z") for split in splits]
     return pd.concat([pd.DataFrame(part["z"], index=part["index"]) for part in parts])
 
 
 def _notes(found: dict, noun: str) -> list[str]:
-    """What the numbers say, in sentences."""
     value, error = found["shuffled"]["auroc"]["value"], found["shuffled"]["error"]
     sound = abs(value - 0.5) <= max(4 * error, 0.005)
     verdict = "as it must be" if sound else "further from 0.5 than chance takes it: doubt the evaluation itself"
@@ -129,9 +118,7 @@ def _notes(found: dict, noun: str) -> list[str]:
     leaks = {(one["labels"], one["split"]): one["auroc"]["value"] for one in found["leak"]}
     for labels, what in (("true", "the true labels"), ("shuffled", "labels drawn by lot")):
         apart, mixed = leaks[labels, "patient"], leaks[labels, noun]
-        if apart is not None and mixed is not None:
-            notes.append(
-                f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one patient "
-                f"stand on both sides of the split, and {apart:.3f} when they do not."
-            )
+        if None not in (apart, mixed):
+            reached = f"A classifier of embeddings reaches an AUROC of {mixed:.3f} for {what} when {noun}s of one"
+            notes.append(f"{reached} patient stand on both sides of the split, and {apart:.3f} when they do not.")
     return notes

@@ -1,20 +1,18 @@
 """How well a map finds lesions as wholes, and what it finds that is none: free-response ROC, by scan.
 
-A lesion is a 26-connected component of the truth of one scan: voxels that touch at a corner are one lesion, however
-thick the slices. It is found if at least a share COVERED of its voxels is called. A component of what is called is a
-false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc. SPIE 127 (1977); the points are four
-of the seven of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
+A lesion is a 26-connected component of a scan's truth, found if at least a share COVERED of its voxels is called. A
+component of what is called is a false positive if it shares no voxel with the truth. FROC is Bunch et al., Proc. SPIE
+127 (1977), at four of the seven points of LUNA16, Setio et al., Medical Image Analysis 42 (2017).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from symnorm_jax.evaluation.components import components, grown, touching
 from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks
 from symnorm_jax.evaluation.measures import POINTS, THIRDS, of_level
 from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, bounded, cuts
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing
+from symnorm_jax.evaluation.postprocess import PostProcessing, Stacks, components, grown, touching
 from symnorm_jax.statistics.intervals import Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
@@ -22,7 +20,6 @@ COVERED = 0.1  # share of a lesion's voxels that must be called
 REACH = 0.1  # share of the brain that a threshold of the curve may call; all of it is one component, which finds all
 OPERATION = tuple(one.name for one in of_level("lesion") if one.needs == "threshold")
 VOXELS = 2**18  # called ones of scans whose components grow together; more only costs memory
-CURVE = ("threshold", "false_positives", "sensitivity")
 NO_CALL = "No component is called, or none that is judged."
 
 
@@ -47,16 +44,13 @@ class Sums(NamedTuple):
     true: np.ndarray  # [P, T] int
 
 
-def of_lesions(
-    test: list[MapStack], threshold: dict, settings: PostProcessing, smallest: int, drawn: Resamples
-) -> dict:
+def of_lesions(test: Stacks, threshold: dict, settings: PostProcessing, smallest: int, drawn: Resamples) -> dict:
     """Judge the detection of lesions in processed scans: `{"metrics": {measure: values}, "curve", ...}`.
 
     `threshold` is one of `fit_pixel_thresholds`. Lesions of fewer than `smallest` voxels are neither found nor missed,
-    and what shares a voxel with them is not false. Intervals are 95 %, over the patients `drawn`. `froc_1` to `froc_8`
-    are what `froc` gives, `froc_mean` is their mean. At the threshold, `sensitivity` is the share of lesions found,
-    also by third of their sizes, `precision` the share of components that are lesions, and `false_positives` their mean
-    number a scan, scans without lesions among them. `thirds` are the voxels from which a lesion is middle, and large.
+    and what shares a voxel with them is not false. Intervals are over the patients `drawn`. `froc_1` to `froc_8` are of
+    `froc`. At the threshold, `sensitivity` is the share of lesions found, also by thirds of size, from `thirds` voxels
+    on, `precision` the share of components that are lesions, and `false_positives` their mean number a scan.
     """
     tried = cuts(test, REACH)
     findings = detect(test, tried, settings, smallest)
@@ -68,21 +62,14 @@ def of_lesions(
         found |= dict.fromkeys(OPERATION, as_json(NOTHING, threshold["reason"]))
     else:
         found |= _operation(detect(test, np.array([threshold["value"]]), settings, smallest), drawn)
-    rate, share = (x[1:] for x in _rates(sums, np.ones(len(drawn.patients))))
-    return {
-        "metrics": found,
-        "curve": dict(zip(CURVE, (x.tolist() for x in (tried, rate, np.nan_to_num(share))), strict=True)),
-        "lesions": len(findings.size),
-        "scans": len(findings.scan_owner),
-        "thirds": _thirds(findings.size).tolist(),
-    }
+    rate, share = (x[1:].tolist() for x in _rates(sums, np.ones(len(drawn.patients))))
+    curve = {"threshold": tried.tolist(), "false_positives": rate, "sensitivity": np.nan_to_num(share).tolist()}
+    counts = {"lesions": len(findings.size), "scans": len(findings.scan_owner)}
+    return {"metrics": found, "curve": curve, **counts, "thirds": _thirds(findings.size).tolist()}
 
 
-def detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
-    """Find lesions in processed scans at thresholds `[T]`, which go from the highest down.
-
-    Scans in which nothing is judged are left out.
-    """
+def detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:
+    """Find lesions in processed scans, but for those not judged, at thresholds `[T]` from the highest down."""
     lowest = lowest_rank(thresholds.min(initial=np.inf))
     shown = [np.count_nonzero(ranks(stack.values) >= lowest) for stack in stacks]
     groups = np.flatnonzero(np.diff(np.cumsum(shown) // VOXELS, prepend=-1))
@@ -104,9 +91,8 @@ def summed(findings: Findings, patients: np.ndarray) -> Sums:
 def froc(sums: Sums, weight: np.ndarray) -> np.ndarray:
     """Sensitivity `[..., 4]` by lesion at POINTS false positives a scan, for patients that count `[..., P]` times.
 
-    That is what the lowest threshold finds that is reached, from the highest down, before false positives first exceed
-    the point; nothing is interpolated. Below the threshold with the most false positives components grow together and
-    seem fewer, so the curve ends there. The thresholds of the sums go from the highest down. NaN without lesions.
+    It is that of the lowest threshold reached, from the highest down, before false positives first exceed the point,
+    not interpolated. The curve ends where they are most: below components grow together. NaN without lesions.
     """
     rate, found = _rates(sums, weight)
     most = rate.shape[-1] - 1 - np.argmax(rate[..., ::-1], -1)[..., None]
@@ -122,7 +108,6 @@ def _rates(sums: Sums, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
-    """OPERATION at the one threshold of the findings."""
     sums = summed(findings, drawn.patients)
     shares = {
         "sensitivity": (sums.found, sums.lesions, NO_LESION),
@@ -134,11 +119,11 @@ def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
         own = {field: getattr(findings, field)[third == place] for field in ("owner", "size", "found")}
         part = summed(findings._replace(**own), drawn.patients)
         shares[f"sensitivity_{name}"] = part.found, part.lesions, NO_LESION
-    made = {
-        name: interval(lambda weight, x=x, n=n: ratio(weight @ x[:, 0], weight @ n), drawn.patient_weight)
-        for name, (x, n, _) in shares.items()
-    }
-    return {name: as_json(made[name], reason) for name, (_, _, reason) in shares.items()}
+    found = {}
+    for name, (x, n, reason) in shares.items():
+        made = interval(lambda w, x=x, n=n: ratio(w @ x[:, 0], w @ n), drawn.patient_weight)
+        found[name] = as_json(made, reason)
+    return found
 
 
 def _thirds(size: np.ndarray) -> np.ndarray:
@@ -146,7 +131,7 @@ def _thirds(size: np.ndarray) -> np.ndarray:
     return np.quantile(size, [1 / 3, 2 / 3]) if len(size) else np.empty(0)
 
 
-def _detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
+def _detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> tuple:
     """Of a group of S scans: lesions `[S]`, their sizes `[L]`, which are found `[L, T]`, false and true `[S, T]`."""
     scan, lesion, level, pairs, sizes = _voxels(stacks, thresholds)
     whole = np.concatenate(sizes)
@@ -166,11 +151,8 @@ def _detect(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProces
     return lesions, whole[counted], found[counted], false, true
 
 
-def _voxels(stacks: list[MapStack], thresholds: np.ndarray) -> tuple:
-    """Voxels of scans that any of the thresholds calls: the scan, lesion and highest threshold `[M]`, and who touch.
-
-    Scans, lesions, -1 for none, and thresholds are numbers from 0 on. The last are the sizes of each scan's lesions.
-    """
+def _voxels(stacks: Stacks, thresholds: np.ndarray) -> tuple:
+    """Voxels called: numbers of scan, lesion (-1: none), highest threshold `[M]`; who touch; lesion sizes by scan."""
     passed = np.searchsorted(lowest_rank(thresholds[::-1]), np.arange(RANKS), side="right")
     parts, sizes, lesions, start = [], [], 0, 0
     for scan, stack in enumerate(stacks):

@@ -9,40 +9,42 @@ from ml_collections import ConfigDict
 from symnorm_jax.data.manifest import group_columns, of_population, read_manifest, read_table
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
+from symnorm_jax.evaluation.detection import of_lesions
 from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
-from symnorm_jax.evaluation.maps import of_maps
+from symnorm_jax.evaluation.measures import sample_of
+from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, check, known, processed, stacks
 from symnorm_jax.evaluation.prediction import of_predictions
-from symnorm_jax.evaluation.wording import sample_of
-from symnorm_jax.files import read_json
+from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.lineage import unaudited
+from symnorm_jax.progress import progress
 from symnorm_jax.scoring import calibration
+from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
 from symnorm_jax.settings import target_of
-from symnorm_jax.statistics.intervals import as_json, interval
+from symnorm_jax.statistics.intervals import as_json, interval, patient_weights
 
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """Measure everything on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    `sample` and `patient` are described in `levels.of_cases`; `pixel`, `lesion` and `froc` in `maps.of_maps`, and left
-    out without maps or lesions; `prediction`, of runs with a target, in `prediction.of_predictions`. `thresholds`,
-    `groups` and `calibration` are of the headline score by level. `notes` are sentences on what is undefined. Raises
-    RunError for scores that are not those of the manifest's test split.
+    `sample` and `patient` are those of `of_cases`; `pixel`, `lesion` and `froc` of `of_maps`; `prediction`, of runs
+    with a target, of `of_predictions`. `thresholds`, `groups` and `calibration` are of the headline score by level,
+    `notes` say what is undefined. Raises RunError for scores that are not those of the manifest's test split.
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)
     names, groups = score_names(table) + score_names(table, trivial=True), group_columns(rows)
     table = table.join(rows[groups])
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
-    headline, results = config.score.headline, {"thresholds": {}, "groups": {}, "calibration": {}}
+    headline = config.score.headline
+    results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
     results["notes"] = unaudited([workdir]) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
         results[level] = {name: {} for name in names}
-        for part in ("thresholds", "groups", "calibration"):
-            results[part][level] = {}
         if not len(cases):
             continue
         results[level], rules = of_cases(cases, names, fitted[level], config), fitted[level][headline]
@@ -56,56 +58,93 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
 
 
 def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Read `scores.csv` and check it against the manifest `rows`.
-
-    Raises RunError where test slices are missing or a score is not finite.
-    """
+    """Read `scores.csv`. Raises RunError where test slices of manifest `rows` are missing or a score is not finite."""
     path = workdir / "scores.csv"
     table, test = read_table(path), rows[rows.split == "test"]
     missing = test[~test.index.isin(table.index)]
     if len(missing):
-        raise RunError(
-            f"{path}: {len(missing)} slices of the test split are missing, the first of patient "
-            f"{missing.patient.iloc[0]}; score the run again with launch/score.py."
-        )
+        first = f"the first of patient {missing.patient.iloc[0]}; score the run again with launch/score.py."
+        raise RunError(f"{path}: {len(missing)} slices of the test split are missing, {first}")
     for name in score_names(table) + score_names(table, trivial=True):
         bad = table.index[~np.isfinite(pd.to_numeric(table[name], errors="coerce"))]
         if len(bad):
-            raise RunError(
-                f"{path}: the score {name!r} of {len(bad)} slices is NaN or infinite, the first in row {bad[0]}; "
-                f"every slice needs a finite score."
-            )
+            found = f"is NaN or infinite, the first in row {bad[0]}; every slice needs a finite score."
+            raise RunError(f"{path}: the score {name!r} of {len(bad)} slices {found}")
     return table
 
 
+def chain(config: ConfigDict) -> PostProcessing:
+    """Give the post-processing that a config asks for. Raises ConfigError for what is not allowed."""
+    steps, *sizes = (config.evaluation[key] for key in ("postprocess", "erosion", "median", "smallest"))
+    return check(PostProcessing(steps, *sizes, config.data.spacing))
+
+
+def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
+    """Judge the run's map and trivial ones: `pixel`, `lesion`, `froc`, `pixel_thresholds`; {} without map or lesion."""
+    (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
+    if not _judgeable(test, rows):
+        return {}
+    settings, asked, found = chain(config), config.evaluation, {"pixel": {}, "lesion": {}}
+    drawn = patient_weights(rows.patient.to_numpy(object), asked.replicates, config.seed)
+    for name in progress(MAPS, "evaluating maps", len(MAPS)):
+        shown, fitting = (_processed(name, *part, settings) for part in ((test, rows), val))
+        fitted = fit_pixel_thresholds(fitting, settings)
+        found["pixel"][name] = of_pixels(shown, fitted, settings, drawn)
+        about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, drawn)
+        found["lesion"][name] = about.pop("metrics")
+        if name == "map":
+            found |= {"froc": about, "pixel_thresholds": fitted}
+    return found
+
+
+def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, tuple]:
+    """Count processed test pixels: `{map: (patients [P], counts [P, 2, bins])}`; {} without a map or a lesion."""
+    test, rows = _load(workdir, "test", table)
+    if not _judgeable(test, rows):
+        return {}
+    settings, patients = chain(config), np.unique(rows.patient.to_numpy(object))
+    return {name: (patients, histograms(_processed(name, test, rows, settings), patients)) for name in MAPS}
+
+
+def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
+    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", "index", "image", "map", "brain", "lesion")
+    return arrays, table.loc[arrays["index"]]
+
+
+def _judgeable(arrays: Arrays, rows: pd.DataFrame) -> bool:
+    """Whether there is a map, and a lesion in a slice whose truth is known."""
+    return "map" in arrays and bool(arrays["lesion"][known(rows)].any())
+
+
+def _processed(name: str, arrays: Arrays, rows: pd.DataFrame, settings: PostProcessing) -> list[MapStack]:
+    """The processed scans of a split with one of MAPS as their values; none where the split has no maps."""
+    if "map" not in arrays:
+        return []
+    made = stacks(arrays, rows, np.asarray(map_values(name, arrays), np.float16))
+    return [processed(stack, settings) for stack in made]
+
+
 def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
-    """How far the probabilities that a `fit` makes of a score are right."""
     if fit["parameters"] is None:
         return {"reason": fit["reason"]}
-    positive, weights = cases.positive.to_numpy(), resamples(cases, config).weight
+    positive, drawn = cases.positive.to_numpy(), resamples(cases, config)
     share = calibration.patient_weight(cases.patient.to_numpy())  # as in the fit, every patient counts the same
     probability = calibration.apply(fit, cases[name].to_numpy())
-    found = {
-        of.__name__: as_json(interval(lambda weight, of=of: of(probability, positive, weight * share), weights))
-        for of in (calibration.brier, calibration.expected_calibration_error)
-    }
+    found, weights = {}, drawn.patient_weight[:, drawn.index]
+    for of in (calibration.brier, calibration.expected_calibration_error):
+        found[of.__name__] = as_json(interval(lambda w, of=of: of(probability, positive, w * share), weights))
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
 
 
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:
-    """A sentence on test people who are unlike those trained on."""
     test = rows[rows.split == "test"]
     outside = test.patient[of_population(rows, held_out).loc[test.index]].nunique()
-    if not outside:
-        return []
-    return [
-        f"{outside} of {test.patient.nunique()} test people are of {held_out}, of whom nobody was trained on: scores "
-        f"are judged over all test people, and within each group; what a threshold promises does not hold for these."
-    ]
+    people = f"{outside} of {test.patient.nunique()} test people are of {held_out}, of whom nobody was trained on"
+    judged = "scores are judged over all test people, and within each group"
+    return [f"{people}: {judged}; what a threshold promises does not hold for these."] if outside else []
 
 
 def _notes(cases: pd.DataFrame, level: str) -> list[str]:
-    """Sentences on what cannot be told from the cases of a level."""
     if not len(cases):
         return [f"The test split has no labelled {level}: nothing is defined at {level} level."]
     undefined = "what compares abnormal with healthy is undefined"

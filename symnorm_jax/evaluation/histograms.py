@@ -1,7 +1,7 @@
 """Pixels of maps counted by their value, and what the counts of patients tell when patients are drawn again.
 
-Maps are in half precision, which has 2 ** 16 numbers: a pixel is counted under the place of its value among them, its
-rank, and nothing is sorted. Arrays over ranks or bins go from the lowest up.
+Half precision has 2 ** 16 numbers: a pixel is counted under its value's rank among them, and nothing is sorted. Arrays
+over ranks or bins go from the lowest up.
 """
 
 import numpy as np
@@ -41,10 +41,9 @@ def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
 
 
 def edges(counts: np.ndarray) -> np.ndarray:
-    """Choose the ranks, ascending and at most BINS, at which bins of pixels counted `[RANKS]` begin.
+    """Choose at most BINS ascending ranks at which bins of pixels counted `[RANKS]` begin; the lowest is finite.
 
-    Each bin holds the same few thousandths of all that lies at or above it, down to the single highest pixel: fine
-    where a lesion's pixels are few and high. The lowest edge is the lowest finite value: -inf alone lies below it.
+    Each holds the same few thousandths of what lies at or above it: fine where a lesion's pixels are few and high.
     """
     counts = np.where(np.arange(RANKS) > NEVER, counts, 0)
     found = np.unique(from_the_top(counts, np.ceil(np.geomspace(1, max(counts.sum(), 1), BINS))))
@@ -63,11 +62,7 @@ def binned(rank: np.ndarray, lesion: np.ndarray, place: np.ndarray) -> np.ndarra
 
 
 def measures(counts: np.ndarray, weight: np.ndarray) -> dict[str, np.ndarray]:
-    """Measure the pixels in histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`.
-
-    `average_precision` and `auroc`, where pixels of one bin are tied; `dice_oracle`, the best Dice of any edge; and
-    `prevalence`, the average precision of knowing nothing. NaN where they are undefined.
-    """
+    """Measure histograms `[P, 2, bins]` of patients that count weight `[R, P]` times: `{measure: [R]}`; bins tie."""
     flat = counts.reshape(len(counts), -1).astype(float)
     starts = range(0, len(weight), BLOCK)
     parts = [_measures((weight[x : x + BLOCK] @ flat).reshape(-1, *counts.shape[1:])) for x in starts]
@@ -78,8 +73,7 @@ def _measures(pooled: np.ndarray) -> dict[str, np.ndarray]:
     rest, lesion = np.moveaxis(pooled[..., ::-1], 1, 0)
     false, true = rest.cumsum(1), lesion.cumsum(1)
     called, negatives, positives = false + true, false[:, -1], true[:, -1]
-    area = (lesion * true / np.maximum(called, 1)).sum(1)
-    pairs = (rest * (true - lesion / 2)).sum(1)
+    area, pairs = (lesion * true / np.maximum(called, 1)).sum(1), (rest * (true - lesion / 2)).sum(1)
     dice = (2 * true / np.maximum(called + positives[:, None], 1))[:, :-1].max(1, initial=0)
     return {
         "average_precision": ratio(area, np.where(negatives > 0, positives, 0)),

@@ -6,26 +6,25 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.evaluation.measures import of_level
-from symnorm_jax.evaluation.wording import sample_of
+from symnorm_jax.evaluation.measures import of_level, sample_of
 from symnorm_jax.progress import progress
 from symnorm_jax.scoring.conformal import group_labels
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.scoring.thresholds import called, realised
-from symnorm_jax.statistics.delong import auroc_interval
 from symnorm_jax.statistics.intervals import Metric, Resamples, Values, as_json, difference, interval, patient_weights
+from symnorm_jax.statistics.significance import auroc_interval
 
 MOST = 12  # groups of one column; a column with more, such as a name, is none
 
-Judged = dict[str, Values]
+Table = pd.DataFrame
+Judged, Metrics = dict[str, Values], dict[str, Metric]
 
 
-def of_cases(cases: pd.DataFrame, names: list[str], thresholds: dict, config: ConfigDict) -> dict[str, Judged]:
-    """Measure the scores `names` of the test cases of one level: `{score: {measure: values}}`.
+def of_cases(cases: Table, names: list[str], thresholds: dict, config: ConfigDict) -> dict[str, Judged]:
+    """Measure scores `names` of a level's test cases, thresholds `{score: {rule: fit}}`: `{score: {measure: values}}`.
 
-    `thresholds` are `{score: {rule: fit}}`. Every score of a system also has `<measure>_minus_<other>`, its paired
-    difference from each trivial score in the primary measure of the level. `auroc_delong` is the AUROC again, its
-    interval from a formula and not from the bootstrap.
+    Scores of a system also have `<measure>_minus_<other>`, their paired difference from each trivial score in the
+    level's primary measure. `auroc_delong` is the AUROC with its interval from a formula.
     """
     drawn, kind, decides = resamples(cases, config), config.evaluation.interval, primary(cases, config)
     rule, results = config.score.threshold, {}
@@ -40,19 +39,17 @@ def of_cases(cases: pd.DataFrame, names: list[str], thresholds: dict, config: Co
     return results
 
 
-def primary(cases: pd.DataFrame, config: ConfigDict) -> str:
+def primary(cases: Table, config: ConfigDict) -> str:
     """Name the measure that decides: of slices AUROC within position, for position alone tells much; else AUROC."""
     return of_level(_level(cases, config))[0].name
 
 
-def resamples(cases: pd.DataFrame, config: ConfigDict) -> Resamples:
+def resamples(cases: Table, config: ConfigDict) -> Resamples:
     """Draw the bootstrap over the patients of these cases that every number of a run shares."""
     return patient_weights(cases.patient.to_numpy(), config.evaluation.replicates, config.seed)
 
 
-def separations(
-    cases: pd.DataFrame, name: str, config: ConfigDict, drawn: Resamples, fit: dict | None = None
-) -> dict[str, Metric]:
+def separations(cases: Table, name: str, config: ConfigDict, drawn: Resamples, fit: dict | None = None) -> Metrics:
     """Make the measures of a score that the cases' level has, but for DeLong's; those at a threshold need its `fit`."""
     score, positive = cases[name].to_numpy(float), cases.positive.to_numpy()
     given = {"scores": (score, positive), "labels": (positive,)}
@@ -67,12 +64,11 @@ def separations(
     return {one.name: partial(one.of, *given[one.needs], patient=drawn.index) for one in listed}
 
 
-def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
-    """Judge a score `name` with its threshold `fit` in each group of the `columns`: `{column: {group: {...}}}`.
+def of_groups(cases: Table, name: str, fit: dict, columns: list[str], config: ConfigDict) -> dict[str, dict]:
+    """Judge a score in each group of the `columns`, such as site: `{column: {group: {...}}}`.
 
-    Columns are such as site, sex or age. A group has `patients`, `cases`, `abnormal`, the level's primary measure with
-    its interval, and what `realised` counts at the threshold. A column in which everybody is alike, or with more than
-    MOST groups, is left out.
+    A group has `patients`, `cases`, `abnormal`, the primary measure with its interval, and what `realised` counts by
+    `fit`. A column in which everybody is alike, or with more than MOST groups, is left out.
     """
     found = {}
     for column in columns:
@@ -83,7 +79,7 @@ def of_groups(cases: pd.DataFrame, name: str, fit: dict, columns: list[str], con
     return found
 
 
-def _of_group(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> dict:
+def _of_group(cases: Table, name: str, fit: dict, config: ConfigDict) -> dict:
     drawn, measure = resamples(cases, config), primary(cases, config)
     of = separations(cases, name, config, drawn)[measure]
     found = {"patients": len(drawn.patients), "cases": len(cases), "abnormal": int(cases.positive.sum())}
@@ -91,5 +87,5 @@ def _of_group(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) -> 
     return found | {"realised": realised(fit, cases, name)}
 
 
-def _level(cases: pd.DataFrame, config: ConfigDict) -> str:
+def _level(cases: Table, config: ConfigDict) -> str:
     return sample_of(config).noun if "slice" in cases else "patient"

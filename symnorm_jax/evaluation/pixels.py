@@ -1,16 +1,15 @@
 """How well a map finds the pixels of lesions, over all judged brain pixels of all scans at once.
 
-No slice and no scan has a mean of its own: what is counted are pixels, in integers, one histogram or table a patient,
-which a bootstrap over patients adds up. Thresholds come from the validation split and are taken as fixed.
+Pixels are counted, in integers, one histogram or table a patient, which a bootstrap over patients adds up; no slice or
+scan has a mean of its own. Thresholds come from the validation split and are taken as fixed.
 """
 
 import numpy as np
 
 from symnorm_jax.evaluation import histograms as counting
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, from_the_top, ranks, values_of
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, called
-from symnorm_jax.scoring.embed import Arrays
-from symnorm_jax.scoring.trivial import mirror_difference
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, Stacks, called
+from symnorm_jax.scoring.embed import Arrays, mirror_difference
 from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
@@ -18,28 +17,28 @@ MAPS = ("map", "trivial_brightness", "trivial_mirror")  # the system's, and two 
 ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the threshold `fpr_5`
 CUTS = 40  # thresholds at which components are looked for
 NO_MAPS = "The validation split has no maps."
+NO_VALUE = "Nothing is left of the maps that could be called."
 NO_HEALTHY = "No slice is labelled healthy."
 NO_LESION = "No lesion is drawn, or none that is judged."
-NO_VALUE = "Nothing is left of the maps that could be called."
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
+Array = np.ndarray
 Thresholds = dict[str, dict]  # {"dice" | "fpr_5": {"value", "origin"} and, where there is no value, {"reason"}}
 
 
-def map_values(name: str, arrays: Arrays) -> np.ndarray:
+def map_values(name: str, arrays: Arrays) -> Array:
     """Give one of MAPS, `[N, X, Y]`, from `image`, `map` and `brain` of the arrays of a split."""
     if name == "trivial_mirror":
         return mirror_difference(arrays["image"].astype(np.float32), arrays["brain"])
     return arrays["map" if name == "map" else "image"]
 
 
-def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:
+def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:
     """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over the patients `drawn`.
 
-    `dice_oracle` is the best Dice of any threshold, chosen on the test split and in each replicate anew: a bound, not a
-    result. `dice` and `dice_at_5_fpr` have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of
-    healthy test pixels called at the latter. Components are dropped in these, which are of binary maps, and in no
-    other; with that step the oracle tries the `cuts` and the fitted thresholds alone.
+    `dice_oracle` is the best Dice of any threshold, chosen on test and in each replicate anew: a bound, not a result.
+    Others have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy pixels called.
+    Components are dropped in these alone, of binary maps; the oracle then tries the `cuts` and the fitted thresholds.
     """
     weights = np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight])
     counted = counting.measures(histograms(test, drawn.patients), weights)
@@ -57,22 +56,20 @@ def of_pixels(test: list[MapStack], thresholds: Thresholds, settings: PostProces
         at = thresholds[rule]
         if at["value"] is None:
             found[name] = as_json(NOTHING, at["reason"])
-            continue
-        tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
-        found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
+        else:
+            tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
+            found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
     return found
 
 
-def fit_pixel_thresholds(val: list[MapStack], settings: PostProcessing) -> Thresholds:
-    """Fit the thresholds `dice` and `fpr_5` to processed validation scans.
+def fit_pixel_thresholds(val: Stacks, settings: PostProcessing) -> Thresholds:
+    """Fit the thresholds `dice` and `fpr_5` to processed validation scans; None, with a reason, of nothing to fit on.
 
-    `dice` is the best of the `cuts` after small components have been dropped, if they go, else the best of all.
-    `fpr_5` is the lowest at which no more than 5 % of the brain pixels of slices labelled healthy are called, before
-    components go; it needs no lesion. The value is None, with a reason, where there is nothing to fit on: no scans,
-    no lesion, no healthy slice.
+    `dice` is the best of the `cuts` after small components have been dropped, if they go, else the best of all. `fpr_5`
+    is the lowest at which no more than 5 % of the brain pixels of healthy slices are called, before components go.
     """
     if not val:
-        return dict.fromkeys(("dice", "fpr_5"), _threshold(None, NO_MAPS))
+        return dict.fromkeys(("dice", "fpr_5"), {"value": None, "origin": "val", "reason": NO_MAPS})
     counts, healthy = census(val), census([x._replace(brain=x.brain & x.healthy[:, None, None]) for x in val]).sum(0)
     if "components" in settings.steps:
         tried = cuts(val, 1.0)
@@ -85,14 +82,15 @@ def fit_pixel_thresholds(val: list[MapStack], settings: PostProcessing) -> Thres
     best = float(tried[np.argmax(reached)]) if counts[1].any() and len(tried) else None
     above = from_the_top(healthy, int(ALLOWED * healthy.sum()) + 1) + 1  # the lowest rank that so few reach
     few = float(values_of(above)) if healthy.any() else None
-    return {"dice": _threshold(best, NO_VALUE if counts[1].any() else NO_LESION), "fpr_5": _threshold(few, NO_HEALTHY)}
+    why = NO_VALUE if counts[1].any() else NO_LESION
+    found = {}
+    for name, value, reason in (("dice", best, why), ("fpr_5", few, NO_HEALTHY)):
+        found[name] = {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
+    return found
 
 
-def cuts(stacks: list[MapStack], reach: float) -> np.ndarray:
-    """Choose thresholds `[T]` of processed scans, highest first, at most CUTS, with equal ratios of what they call.
-
-    The highest calls a tenth of a voxel a scan, or one voxel; none calls more than a share `reach` of the brain.
-    """
+def cuts(stacks: Stacks, reach: float) -> Array:
+    """Choose at most CUTS thresholds, from the highest, that call a tenth of a voxel a scan to a share `reach`."""
     counts = census(stacks).sum(0)
     most = max(int(reach * counts.sum()), 1)
     numbers = np.geomspace(min(max(len(stacks) // 10, 1), most), most, CUTS).astype(int)
@@ -101,11 +99,8 @@ def cuts(stacks: list[MapStack], reach: float) -> np.ndarray:
     return values_of(chosen[(reached <= most) & (chosen > NEVER)]).astype(float)
 
 
-def confusion(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing) -> np.ndarray:
-    """Count pixels of processed scans at thresholds `[T]`, as `[T, 5]` int.
-
-    They are: lesion and called, called, lesion, healthy and called, healthy.
-    """
+def confusion(stacks: Stacks, thresholds: Array, settings: PostProcessing) -> Array:
+    """Count `[T, 5]` pixels at thresholds `[T]`: lesion and called, called, lesion, healthy and called, healthy."""
     total = np.zeros((len(thresholds), 5), int)
     for stack in stacks:
         lesion, healthy = stack.lesion & stack.brain, stack.brain & stack.healthy[:, None, None]
@@ -115,13 +110,13 @@ def confusion(stacks: list[MapStack], thresholds: np.ndarray, settings: PostProc
     return total
 
 
-def census(stacks: list[MapStack]) -> np.ndarray:
+def census(stacks: Stacks) -> Array:
     """Count the judged pixels of processed scans, without and with lesion, by the rank of their value: `[2, RANKS]`."""
     every = np.arange(RANKS)
     return sum((_binned(stack, every) for stack in stacks), np.zeros((2, RANKS), int))
 
 
-def histograms(stacks: list[MapStack], patients: np.ndarray) -> np.ndarray:
+def histograms(stacks: Stacks, patients: Array) -> Array:
     """Count the pixels of each of the patients in histograms `[P, 2, bins]` int, all with the same edges."""
     place = counting.bins(counting.edges(census(stacks).sum(0)))
     counts = np.zeros((len(patients), 2, place[-1] + 1), int)
@@ -130,32 +125,25 @@ def histograms(stacks: list[MapStack], patients: np.ndarray) -> np.ndarray:
     return counts
 
 
-def bounded(values: np.ndarray) -> Interval:
+def bounded(values: Array) -> Interval:
     """Make an interval of a measure's values `[1 + R]`, that of the cohort itself before those of the replicates."""
     return interval(lambda _: values, np.empty((len(values) - 1, 1)))
 
 
-def _binned(stack: MapStack, place: np.ndarray) -> np.ndarray:
+def _binned(stack: MapStack, place: Array) -> Array:
     return counting.binned(ranks(stack.values[stack.brain]), stack.lesion[stack.brain], place)
 
 
-def _by_patient(
-    stacks: list[MapStack], thresholds: np.ndarray, settings: PostProcessing, patients: np.ndarray
-) -> np.ndarray:
-    """The `confusion` of the scans of each patient, `[P, T, 5]`."""
+def _by_patient(stacks: Stacks, thresholds: Array, settings: PostProcessing, patients: Array) -> Array:
     theirs = ([stack for stack in stacks if stack.patient == patient] for patient in patients)
     return np.stack([confusion(own, thresholds, settings) for own in theirs])
 
 
-def _threshold(value: float | None, reason: str) -> dict:
-    return {"value": value, "origin": "val"} | ({"reason": reason} if value is None else {})
-
-
-def _dice(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _dice(tables: Array, weight: Array) -> Array:
     """Dice `[..., T]` from the tables `[P, T, 5]` of `confusion`."""
     both, shown, lesion, _, _ = np.moveaxis(np.tensordot(weight, tables, 1), -1, 0)
     return ratio(np.where(lesion > 0, 2 * both, np.nan), shown + lesion)
 
 
-def _false_positive_rate(tables: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _false_positive_rate(tables: Array, weight: Array) -> Array:
     return ratio(*np.moveaxis(np.tensordot(weight, tables[..., 3:], 1), -1, 0))

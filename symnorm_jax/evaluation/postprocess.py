@@ -1,22 +1,26 @@
-"""Difference maps stacked to scans, and the field's post-processing of them as steps that can be left out.
+"""Difference maps stacked to scans `[Z, X, Y]`, and the field's post-processing of them as steps that can be left out.
 
-The chain is that of Baur et al., Medical Image Analysis 69:101952 (2021), taken up by cDDPM (Behrendt et al.,
-arXiv:2312.04215): the rim of the brain is taken off the map, the map is median filtered in 3-D, and small components
-are dropped once it is cut at a threshold. Stacks are `[Z, X, Y]`, slices first.
+They are those of Baur et al., Medical Image Analysis 69:101952 (2021), and cDDPM (Behrendt et al., arXiv:2312.04215):
+the brain loses its rim, the map is median filtered in 3-D, and, cut at a threshold, loses its small components.
 """
 
+from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.evaluation.components import components
 from symnorm_jax.evaluation.histograms import lowest_rank, ranks
 from symnorm_jax.scoring.embed import Arrays
 
 STEPS = ("erode", "median", "components")  # in the order in which they are always taken
+NEIGHBOURS = np.ones((3, 3, 3))  # a voxel and its 26 neighbours: voxels that touch at a corner are in one component
+AFTER = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]  # to the half that follow in C order
 CROSS = ndimage.generate_binary_structure(2, 1)[None]  # a pixel and its 4 neighbours within the slice
 
 
@@ -42,6 +46,9 @@ class MapStack(NamedTuple):
     healthy: np.ndarray  # [Z] bool: labelled healthy
 
 
+Stacks = list[MapStack]
+
+
 def check(settings: PostProcessing) -> PostProcessing:
     """Give the settings back. Raises ConfigError for a step or a number that is not allowed."""
     steps, erosion, size, smallest, _ = settings
@@ -53,12 +60,8 @@ def check(settings: PostProcessing) -> PostProcessing:
     return settings
 
 
-def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> list[MapStack]:
-    """Stack `values` `[N, X, Y]`, with `brain` and `lesion` `[N, X, Y]` of the arrays, to scans by patient and session.
-
-    `rows` are the N lines of the score table that belong to them, in the same order, which may be any. Raises RunError
-    where a pixel of the brain has no finite value.
-    """
+def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
+    """Stack `values`, `brain`, `lesion` `[N, X, Y]` of `rows` to scans. Raises RunError for brain not finite."""
     within = values[arrays["brain"]]
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
@@ -80,20 +83,15 @@ def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:
 
 
 def median(values: np.ndarray, brain: np.ndarray, size: int) -> np.ndarray:
-    """Take each pixel's median over a cube of `size` pixels a side, `[Z, X, Y]` float16.
-
-    What is not brain counts as 0, and is 0: a map whose 0 means no difference loses what is thin at the rim, as in the
-    field.
-    """
+    """Take medians over cubes of `size` pixels, `[Z, X, Y]` float16; outside the brain is 0, as in the field."""
     filtered = ndimage.median_filter(np.where(brain, values, 0).astype(np.float32), size, mode="constant")
     return np.where(brain, filtered, 0).astype(np.float16)
 
 
 def processed(stack: MapStack, settings: PostProcessing) -> MapStack:
-    """Take the steps that make a map of a map; values are -inf where nothing can be called.
+    """Take the steps that make a map of a map, cut to the box of the brain; -inf where nothing can be called.
 
-    That is outside the brain and on its eroded rim, whose pixels are still judged: a lesion there is missed. Slices
-    whose truth is not known are filtered with the others, and then are no brain. Cut to the box of the brain.
+    That is outside the brain and on its rim, still judged: a lesion there is missed. Unknown slices end as no brain.
     """
     for box in ndimage.find_objects(stack.brain.view(np.int8)):
         pictures = {name: getattr(stack, name)[box] for name in ("values", "brain", "lesion")}
@@ -116,3 +114,47 @@ def called(stack: MapStack, threshold: float, settings: PostProcessing) -> np.nd
 def known(rows: pd.DataFrame) -> np.ndarray:
     """Whether the truth of each slice is known, `[N]`, as it is not where an abnormal one has no drawn lesion."""
     return ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()
+
+
+def components(mask: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
+    """Number components `[Z, X, Y]` from 1, 0 elsewhere, without those below `smallest` voxels, and count them."""
+    labels, count = ndimage.label(mask, NEIGHBOURS) if mask.any() else (np.zeros(mask.shape, np.int32), 0)
+    if smallest <= 1:
+        return labels, count
+    large = np.bincount(labels.ravel()) >= smallest
+    large[0] = False  # what is in no component
+    return (np.cumsum(large) * large)[labels], int(large.sum())
+
+
+def touching(mask: np.ndarray) -> np.ndarray:
+    """List the pairs `[2, E]` of true voxels that touch, as their numbers in C order."""
+    padded = np.pad(mask, 1)
+    _, width, depth = padded.shape
+    place = np.flatnonzero(padded)
+    number = np.full(padded.size, -1, np.int32)
+    number[place] = np.arange(len(place))
+    near = number[place[:, None] + [(z * width + x) * depth + y for z, x, y in AFTER]]
+    return np.stack([np.nonzero(near >= 0)[0], near[near >= 0]])
+
+
+def grown(level: np.ndarray, pairs: np.ndarray, levels: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Join voxels `[M]` to components as they appear, each at its level `[M]`; those of pairs `[2, E]` touch.
+
+    Gives, for each of the `levels` in turn, the voxels `[n]` there, the component `[n]` of each, and how many there
+    are.
+    """
+    there = np.argsort(level, kind="stable")
+    place = np.empty_like(there)
+    place[there] = np.arange(len(there))
+    pairs = place[pairs]
+    pairs = pairs[:, np.argsort(pairs.max(0))]
+    ends = np.searchsorted(level[there], np.arange(levels), side="right")
+    component, count, start = np.empty(0, int), 0, 0
+    for end, stop in zip(ends, np.searchsorted(pairs.max(0), ends), strict=True):
+        component = np.concatenate([component, count + np.arange(end - len(component))])
+        count = component.max(initial=-1) + 1
+        joined = component[pairs[:, start:stop]]
+        graph = coo_array((np.ones(stop - start, bool), tuple(joined)), (count, count))
+        count, label = connected_components(graph, directed=False)
+        component, start = label[component], stop
+        yield there[:end], component, count

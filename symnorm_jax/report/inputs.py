@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest
 from symnorm_jax.data.manifest import group_columns
-from symnorm_jax.evaluation.wording import Sample, levels_of, named, sample_of, told
+from symnorm_jax.evaluation.measures import Sample, levels_of, named, sample_of, told
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.scores import score_names
@@ -20,7 +20,7 @@ class Files(NamedTuple):
     name: str
     config: ConfigDict
     sample: Sample
-    levels: dict[str, str]  # wording.levels_of
+    levels: dict[str, str]  # measures.levels_of
     results: dict  # metrics.json, its levels by their names
     thresholds: dict  # by the names of the levels
     cost: dict

@@ -5,7 +5,7 @@ from symnorm_jax.report.inputs import Files
 from symnorm_jax.report.table import UNDEFINED, Table, cell_text, number
 from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own
 from symnorm_jax.statistics.intervals import Interval
-from symnorm_jax.statistics.paired import non_inferiority
+from symnorm_jax.statistics.significance import non_inferiority
 
 LEVELS = ("slice", "volume", "patient", "pixel", "lesion")  # in the order of tables
 POPULATIONS = {"same": "like those trained on", "held out": "of the group held out", "abnormal": "not healthy"}

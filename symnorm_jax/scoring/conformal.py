@@ -1,10 +1,11 @@
 """Split conformal thresholds: what a new patient's score exceeds with a probability that is kept, overall and by group.
 
-Vovk et al. (2005); Lei et al. (2018), theorem 2.2. What is exchangeable are patients, not their cases: a patient enters
-by its highest score. Cases are those of `scoring.thresholds`.
+Vovk et al. (2005); Lei et al. (2018), theorem 2.2. Patients are exchangeable, not their cases, which are as in
+`scoring.thresholds`: a patient enters by its highest score.
 """
 
 import math
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
@@ -18,11 +19,7 @@ UNKNOWN = "unknown"
 
 
 def conformal(highest: np.ndarray, alpha: float) -> float | None:
-    """Fit the threshold to the `highest` score `[P]` of each patient; None where P is below `patients_needed`.
-
-    The highest score of a new patient that is exchangeable with these is at or above the threshold with probability at
-    most alpha, ties included.
-    """
+    """Fit what a new patient's `highest` score, like these `[P]`, reaches with probability at most alpha."""
     rank = _rank(len(highest), alpha)
     if rank > len(highest):
         return None
@@ -39,11 +36,11 @@ def patients_needed(alpha: float) -> int:
 def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: tuple[str, ...]) -> dict:
     """Fit the threshold of a score `[N]`, and those of the groups that the columns `groups` make.
 
-    The fit has `value`, and `reason` where it is None; `calibrated_on`, who, and `calibration_patients`, how many;
-    `promise` in words, None where there is none. Where scores do not tie, `expected_rate` is the probability that it
-    bounds, and the rate of this very threshold lies within `rate_95` with 95 % probability (a Beta distribution). With
-    groups (Mondrian, Vovk et al. 2005, section 4.5) there are `groups`, `by_group` `{label: value}`, `group_patients`,
-    and `group_reasons` of the values that are None, where the overall value decides without a promise for the group.
+    The fit has `value`, or None and `reason`; who and how many in `calibrated_on` and `calibration_patients`; `promise`
+    in words or None. Without ties `expected_rate` is the probability that it bounds, and the rate of this very
+    threshold lies within `rate_95` with 95 % (a Beta distribution). Groups (Mondrian, Vovk et al. 2005, section 4.5)
+    add `by_group` `{label: value}`, `group_patients`, and `group_reasons` of None, where the overall value decides
+    without a promise.
     """
     group, positive = group_labels(cases, groups) if groups else "", cases.positive.to_numpy(bool)
     ours = pd.DataFrame({"patient": cases.patient.to_numpy(), "highest": score, "group": group})
@@ -59,24 +56,17 @@ def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: 
     if value is None:
         found["reason"] = _too_few(n, alpha)
     else:
-        rank = _rank(n, alpha)
-        found["promise"] = (
-            f"of new {whom} like the {n} of validation, at most {100 * alpha:g} % are expected to have any healthy "
-            f"case called abnormal"
-        )
-        found["expected_rate"] = (n + 1 - rank) / (n + 1)
-        found["rate_95"] = beta.ppf([0.025, 0.975], n + 1 - rank, rank).tolist()
+        expected = f"at most {100 * alpha:g} % are expected to have any healthy case called abnormal"
+        found["promise"] = f"of new {whom} like the {n} of validation, {expected}"
+        above = n + 1 - (rank := _rank(n, alpha))
+        found |= {"expected_rate": above / (n + 1), "rate_95": beta.ppf([0.025, 0.975], above, rank).tolist()}
     if groups:
         found |= {"groups": list(groups)} | _by_group(units, sorted(set(group)), alpha)
     return found
 
 
 def group_labels(cases: pd.DataFrame, groups: tuple[str, ...]) -> list[str]:
-    """Label each case `[N]` with its group, such as `Guys / 40-59`; the column `age` is cut into bands.
-
-    It is that of its patient's first case: a patient has one group, though it may have aged between two scans, since a
-    promise is kept for a patient and not for a visit. Raises ConfigError for a column that is not there.
-    """
+    """Label cases `[N]` with their patient's first group, such as `Guys / 40-59`. Raises ConfigError for no column."""
     for name in groups:
         if name not in cases:
             raise ConfigError(f"The group {name!r} is no column of the cases; one of {sorted(cases)} is allowed.")
@@ -87,19 +77,17 @@ def group_labels(cases: pd.DataFrame, groups: tuple[str, ...]) -> list[str]:
 
 def age_band(age: str | float) -> str:
     """Name the band of BAND years in which an age lies: `40-59` for 40 to 59.9; `unknown` for what is no age."""
-    try:
-        years = float(age)
-    except (TypeError, ValueError):
-        return UNKNOWN
-    if not 0 <= years < np.inf:
-        return UNKNOWN
-    low = int(years // BAND) * BAND
-    return f"{low}-{low + BAND - 1}"
+    with suppress(TypeError, ValueError):
+        if 0 <= float(age) < np.inf:
+            low = int(float(age) // BAND) * BAND
+            return f"{low}-{low + BAND - 1}"
+    return UNKNOWN
 
 
 def _by_group(units: pd.DataFrame, labels: list[str], alpha: float) -> dict:
     highest = {label: units.highest[units.group == label].to_numpy() for label in labels}
-    values, sizes = ({label: of(x) for label, x in highest.items()} for of in (lambda x: conformal(x, alpha), len))
+    values = {label: conformal(x, alpha) for label, x in highest.items()}
+    sizes = {label: len(x) for label, x in highest.items()}
     decides = "the overall threshold decides, without a promise"
     short = {label: f"{_too_few(sizes[label], alpha)}; {decides}" for label in labels if values[label] is None}
     return {"by_group": values, "group_patients": sizes, "group_reasons": short}
@@ -110,7 +98,6 @@ def _too_few(n: int, alpha: float) -> str:
 
 
 def _rank(n: int, alpha: float) -> int:
-    """ceil((n + 1)(1 - alpha)), exactly."""
     return math.ceil((n + 1) * (1 - _exact(alpha)))
 
 

@@ -12,10 +12,11 @@ from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import whole
 from symnorm_jax.scoring.embed import embed_split
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
-from symnorm_jax.scoring.scores import own
+from symnorm_jax.scoring.scores import of_arrays, own
 from symnorm_jax.systems.contract import Variables
 
 ROWS = 4096  # that are held at a time
+Fitted = tuple[Gaussian, Callable | None]  # the latter takes what is predicted, [N], to the unit of the target
 
 
 class Part(NamedTuple):
@@ -26,30 +27,19 @@ class Part(NamedTuple):
     scores: dict[str, np.ndarray]  # each [N]
 
 
-class Fitted(NamedTuple):
-    """What a run has found out beside its networks."""
-
-    gaussian: Gaussian
-    in_unit: Callable | None  # what is predicted, [N], to the unit of the target; None without one
-
-
 def embedded(
     embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, fitted: Fitted
 ) -> Iterator[Part]:
-    """Embed `rows`, whose samples `source(rows)` reads in batches of `size`, in their order.
-
-    Scores are the system's own, `mahalanobis`, the distance to the Gaussian, and with a target what is `predicted`.
-    """
-    step = max(1, ROWS // size) * size
+    """Embed `rows`, read by `source(rows)`, `size` at a time, with own scores, `mahalanobis`, and `predicted`."""
+    (gaussian, in_unit), step = fitted, max(1, ROWS // size) * size
     for start in range(0, len(rows), step):
         some = rows.iloc[start : start + step]
         what = f"{start + len(some)} of {len(rows)}"
         arrays = embed_split(embed, variables, source(some), size, what, pictures=False)
-        found = {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
-        scores = {name: x for name, x in found.items() if own(name)}
-        scores["mahalanobis"] = np.asarray(distance(fitted.gaussian, arrays["z"]))
-        if fitted.in_unit:
-            scores["predicted"] = fitted.in_unit(arrays["predicted"])
+        scores = {name: x for name, x in of_arrays(arrays).items() if own(name)}
+        scores["mahalanobis"] = np.asarray(distance(gaussian, arrays["z"]))
+        if in_unit:
+            scores["predicted"] = in_unit(arrays["predicted"])
         yield Part(some, np.asarray(arrays["z"], np.float32), scores)
 
 
@@ -70,20 +60,16 @@ def check_output(path: Path, source: Path, overwrite: bool) -> None:
 
 
 def write(path: Path, parts: Iterator[Part]) -> None:
-    """Write parts of a table, of which there is at least one, in the format that the name of `path` asks for.
-
-    Columns: those of `about`, then `z000` and so on, then the scores; in npz the embeddings are one array `z` `[N, D]`.
-    """
+    """Write parts, one or more, as `path` is named: `about`, `z000` and on, or in npz `z` `[N, D]`, then the scores."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         WRITERS[path.suffix.lower()](partial, parts)
 
 
 def _frame(part: Part) -> pd.DataFrame:
-    dim = part.z.shape[1]
+    dim, index = part.z.shape[1], part.about.index
     names = [f"z{i:0{max(3, len(str(dim - 1)))}d}" for i in range(dim)]
-    z = pd.DataFrame(part.z, part.about.index, names)
-    return pd.concat([part.about, z, pd.DataFrame(part.scores, part.about.index)], axis=1)
+    return pd.concat([part.about, pd.DataFrame(part.z, index, names), pd.DataFrame(part.scores, index)], axis=1)
 
 
 def _csv(path: Path, parts: Iterator[Part]) -> None:

@@ -1,7 +1,4 @@
-"""The healthy Gaussian, and the distance to it (Mahalanobis 1936).
-
-Its covariance comes from streamed sums, and is shrunk and factored on the host in float64; distances are float32.
-"""
+"""The healthy Gaussian, shrunk and factored on the host in float64, and float32 distances to it (Mahalanobis 1936)."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +27,7 @@ class Gaussian(NamedTuple):
 def fit(moments: Moments, shrinkage: float) -> Gaussian:
     """Fit the Gaussian with covariance (1 - s) S + s (trace S / D) I; S has denominator n, s is the shrinkage.
 
-    Raises EmbeddingError for fewer than two vectors, moments that are not finite, vectors that do not vary, a
-    shrinkage outside [0, 1], and a covariance whose condition number exceeds MAX_CONDITION.
+    Raises EmbeddingError for s outside [0, 1], what `sample` refuses, and a condition number above MAX_CONDITION.
     """
     if not 0 <= shrinkage <= 1:
         raise EmbeddingError(f"The shrinkage is {shrinkage:g}; 0 to 1 is allowed.")
@@ -40,10 +36,9 @@ def fit(moments: Moments, shrinkage: float) -> Gaussian:
     spectrum = rules.shrink(eigenvalues, shrinkage)
     condition = spectrum[-1] / spectrum[0] if spectrum[0] > 0 else np.inf
     if condition > rules.MAX_CONDITION:
-        raise EmbeddingError(
-            f"The covariance of {n} embeddings in {len(mean)} dimensions has condition number {condition:.2g} "
-            f"at shrinkage {shrinkage:g}; at most {rules.MAX_CONDITION:.2g} is allowed, so shrink more."
-        )
+        found = f"{n} embeddings in {len(mean)} dimensions has condition number {condition:.2g}"
+        most = f"at most {rules.MAX_CONDITION:.2g} is allowed, so shrink more."
+        raise EmbeddingError(f"The covariance of {found} at shrinkage {shrinkage:g}; {most}")
     share = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
     cholesky = np.linalg.cholesky((1 - shrinkage) * covariance + shrinkage * rules.sphere(covariance))
     arrays, rank = (jnp.asarray(x, jnp.float32) for x in (mean, cholesky)), np.exp(-(share * np.log(share)).sum())
@@ -51,15 +46,12 @@ def fit(moments: Moments, shrinkage: float) -> Gaussian:
 
 
 def estimate(z: np.ndarray, patients: np.ndarray, shrinkage: str | float = "auto", batch: int = 1024) -> Gaussian:
-    """Fit the Gaussian of healthy z `[N, D]` of patients `[N]`; shrinkage is oas, ledoit_wolf, auto or a number.
-
-    Raises EmbeddingError, see `fit`.
-    """
+    """Fit, as `fit`, healthy z `[N, D]` of patients `[N]`; shrinkage is oas, ledoit_wolf, auto or a number."""
     moments = stream(z, batch)
     if shrinkage == "auto":
         return fit(moments, rules.choose_shrinkage(z, patients, batch=batch))
-    known = rules.RULES.get(shrinkage)
-    return fit(moments, known(moments) if known else rules.number(shrinkage))
+    known = rules.check_shrinkage(shrinkage)
+    return fit(moments, rules.RULES[known](moments) if known in rules.RULES else known)
 
 
 def distance(gaussian: Gaussian, z: jax.Array) -> jax.Array:

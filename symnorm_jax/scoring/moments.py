@@ -1,8 +1,7 @@
 """Streamed sums of embeddings: mean, scatter, and what Ledoit and Wolf's shrinkage needs.
 
-The sums of any number of batches, devices or hosts merge by the parallel formula of Chan, Golub & LeVeque (1983):
-memory does not grow with their number, and nothing is squared before it is centred. Sums are float32, with what
-rounding takes from them kept beside them.
+Sums of any number of batches, devices or hosts merge as in Chan, Golub & LeVeque (1983): memory does not grow, and
+nothing is squared before it is centred. They are float32, with what rounding takes kept beside them.
 """
 
 from collections.abc import Callable
@@ -67,10 +66,7 @@ def update(moments: Moments, z: jax.Array, valid: jax.Array) -> Moments:
 
 
 def stream(z: np.ndarray, batch: int = 1024) -> Moments:
-    """Sum up z `[N, D]`, read about `batch` rows at a time and shared out to all devices of all hosts.
-
-    z may be memory-mapped; every host has it whole. Devices sum up what they are given each for itself, and merge once.
-    """
+    """Sum up z `[N, D]`, which every host has whole, about `batch` rows at a time, on all devices, which merge once."""
     mesh, dim = make_mesh(), z.shape[1]
     batch = -(-batch // mesh.size) * mesh.size
     begin, add, end = _on_devices(mesh)
@@ -99,11 +95,9 @@ def _on_devices(mesh: Mesh) -> tuple[Callable, Callable, Callable]:
         near = jax.vmap(about, (0, None))(moments, mean)  # about one point sums can be added up, by an all-reduce
         return jax.tree.map(lambda x: x.sum(0), near)._replace(n=n, mean=mean)
 
-    return (
-        jax.jit(begin, static_argnums=0, out_shardings=apart),
-        jax.jit(jax.vmap(update), out_shardings=apart, donate_argnums=0),
-        jax.jit(end, out_shardings=replicated(mesh)),
-    )
+    begin = jax.jit(begin, static_argnums=0, out_shardings=apart)
+    add = jax.jit(jax.vmap(update), out_shardings=apart, donate_argnums=0)
+    return begin, add, jax.jit(end, out_shardings=replicated(mesh))
 
 
 def about(moments: Moments, point) -> Moments:

@@ -18,10 +18,7 @@ ENDING = "_map.nii.gz"
 
 
 def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
-    """Carry values `[N, X, Y]` of the slices of one scan, `rows` of a manifest, to its RAS+ voxels `[*shape]`, float32.
-
-    `about` is what the store knows of the scan. Zero where no slice was kept. `order` is that of `carry_back`.
-    """
+    """Carry `[N, X, Y]` of one scan's `rows` to its RAS+ voxels, 0 where no slice was kept; `about` is of the store."""
     count = len(about["rows"]) + about["left_out"]
     grid = np.zeros((*values.shape[1:], count), np.float32)
     grid[..., rows.slice.to_numpy(int)] = np.moveaxis(values, 0, -1)
@@ -29,11 +26,7 @@ def volume(values: np.ndarray, rows: pd.DataFrame, about: dict, shape: tuple[int
 
 
 def file_names(rows: pd.DataFrame) -> pd.Series:
-    """Name a file for every patient and session of a manifest, by both; no two are one, even in lower case.
-
-    Patients are named by files and tables, so a name is no path: of other characters than A-Z, a-z, 0-9, `.`, `_` and
-    `-`, and of a leading dot, nothing is left.
-    """
+    """Name a file for each patient and session: no two alike in any case, none a path, for tables name patients."""
     visits = rows.drop_duplicates(["patient", "session"])[["patient", "session"]]
     names, taken = [], set()
     for visit in visits.itertuples(index=False):
@@ -48,17 +41,11 @@ def file_names(rows: pd.DataFrame) -> pd.Series:
 
 
 def write_maps(
-    scans: Iterable[Scan],
-    rows: pd.DataFrame,
-    arrays: Arrays,
-    store: Path,
-    output: Path,
-    axes: Callable[[Scan], str | None],
+    scans: Iterable[Scan], rows: pd.DataFrame, arrays: Arrays, store: Path, output: Path, axes: Callable
 ) -> Iterator[Path]:
-    """Write the map of each of `scans`, one after the other; `axes` tells how the scan is stored, None for no NIfTI.
+    """Write the map `[N, X, Y]` in `arrays` of each of `scans`; `axes(scan)` says how it is stored, None for no NIfTI.
 
-    `rows` is the run's manifest, whose slices are in `store`, and `arrays` has `index` `[N]` and `map` `[N, X, Y]`.
-    Raises RunError where a scan is no longer the one that was prepared.
+    `rows` is the manifest of slices in `store`. Raises RunError where a scan is no longer the one that was prepared.
     """
     names = file_names(rows)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])

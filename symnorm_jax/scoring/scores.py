@@ -1,36 +1,49 @@
-"""Raw scores of every embedded sample, one table; larger is more abnormal. Nothing is fitted on the test split."""
+"""Raw scores of every embedded sample, one table, and what is taken over from the finished run that a run starts from.
+
+Larger is more abnormal. Nothing is fitted on the test split.
+"""
+
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from symnorm_jax.files import read_json
+from symnorm_jax.lineage import converted
 from symnorm_jax.progress import progress
+from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring.embed import Arrays
-from symnorm_jax.scoring.mahalanobis import Gaussian, distance
-from symnorm_jax.scoring.trivial import with_place
+from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
+THRESHOLDS = ("source", "target")  # whose a run uses
 TRIVIAL = "trivial_"  # of scores that need no network
 ZERO_SHOT = "zero_shot"  # the score that a run calls headline, by the run it started from as that one is
 BLOCK = 1024  # embeddings whose distances are taken together
 
+Table = pd.DataFrame
 Moments = dict[str, dict[str, float]]  # {score: {"mean", "sd"}} of healthy validation samples
 
 
 def score_table(
-    manifest: pd.DataFrame, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
-) -> pd.DataFrame:
-    """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them.
+    manifest: Table, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
+) -> Table:
+    """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them, ABOUT.
 
-    Columns: those of `ABOUT`, each score of the system, `mahalanobis`, their sums such as `mse+mahalanobis`, and the
-    trivial scores `trivial_*`. Sums are of deviations from the healthy, by `moments` or else by those of the table's
-    own validation split.
+    Scores are the system's, `mahalanobis`, sums such as `mse+mahalanobis`, and `trivial_*`. Sums are of deviations from
+    the healthy, by `moments` or those of the table's validation split.
     """
     parts = []
     for arrays in embedded.values():
-        scores = {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
         starts = range(0, len(arrays["z"]), BLOCK)
         z = (arrays["z"][start : start + BLOCK] for start in progress(starts, "scoring", len(starts)))
-        scores["mahalanobis"] = np.concatenate([distance(gaussian, block) for block in z])
+        scores = of_arrays(arrays) | {"mahalanobis": np.concatenate([distance(gaussian, block) for block in z])}
         parts.append(manifest.loc[arrays["index"], list(ABOUT)].assign(**scores))
     table = pd.concat(parts)
     moments = moments or healthy_moments(table)
@@ -40,7 +53,31 @@ def score_table(
     return with_place(table)
 
 
-def healthy_moments(table: pd.DataFrame) -> Moments:
+def with_place(table: Table) -> Table:
+    """Add slice position, area and, fitted on validation, both in one; what is free, such as a sign, is favourable."""
+    labelled = table[(table.split == "val") & (table.label != "neither")]
+    abnormal = labelled.label == "abnormal"
+    centre = labelled.position[abnormal].median()
+    table["trivial_position"] = -(table.position - (0.5 if np.isnan(centre) else centre)).abs()
+    table["trivial_area"] = table.brain_mm2
+    if labelled.label.nunique() == 2:
+        auroc = partial(roc_auc_score, abnormal)
+        for name in ("trivial_area", "trivial_brightness", "trivial_fluid"):
+            table[name] *= 1.0 if auroc(table.loc[labelled.index, name]) >= 0.5 else -1.0
+        # Position comes with its square, for lesions are most frequent half-way up.
+        place = np.column_stack([table.position, table.position**2, table.brain_mm2])
+        model = make_pipeline(StandardScaler(), LogisticRegression())
+        model.fit(place[table.index.isin(labelled.index)], abnormal)
+        table["trivial_position_and_area"] = model.decision_function(place)
+    return table
+
+
+def of_arrays(arrays: Arrays) -> Arrays:
+    """Give the scores `{name: [N]}` among the arrays of a split."""
+    return {name.removeprefix("score."): x for name, x in arrays.items() if name.startswith("score.")}
+
+
+def healthy_moments(table: Table) -> Moments:
     """Measure each of the system's scores, sums apart, over the healthy validation samples: mean and deviation."""
     healthy, tiny = validation(table, "healthy"), np.finfo(np.float32).tiny
     names = [name for name in score_names(table) if "+" not in name]
@@ -57,11 +94,50 @@ def own(name: str) -> bool:
     return not name.startswith(TRIVIAL) and name != ZERO_SHOT
 
 
-def score_names(table: pd.DataFrame, trivial: bool = False) -> list[str]:
+def score_names(table: Table, trivial: bool = False) -> list[str]:
     """List the columns of a score table that are scores of the system or, with `trivial`, the others."""
     return [name for name in table if name not in ABOUT and own(name) != trivial]
 
 
-def validation(table: pd.DataFrame, label: str) -> pd.DataFrame:
+def validation(table: Table, label: str) -> Table:
     """Select the validation samples with this label."""
     return table[(table.split == "val") & (table.label == label)]
+
+
+def source_of(config: ConfigDict) -> str | None:
+    """Name the finished run that one starts from; None from scratch, and from converted weights, only networks."""
+    return config.init_from if config.init_from and not converted(config.init_from) else None
+
+
+def gaussian_of(run: str) -> Gaussian:
+    """Read the healthy Gaussian of a run."""
+    return load(Path(run) / "gaussian.npz")
+
+
+def moments_of(run: str) -> Moments:
+    """Read the means and deviations by which a run sums its scores."""
+    return read_json(Path(run) / "thresholds.json")["moments"]
+
+
+def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
+    """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
+
+    None for patients scored otherwise there or by its own slices (`calibrated`); those of groups where these are the
+    same.
+    """
+    fitted, there = read_json(Path(run) / "thresholds.json"), read_config(Path(run)).score
+    same = all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
+    reason = f"{run} makes the scores of patients otherwise"
+    changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}
+
+    def taken(fit: dict) -> dict:
+        other = list(score.groups) != fit.get("groups", [])
+        kept = {key: value for key, value in fit.items() if not (other and "group" in key)}
+        return kept | changes | {"origin": f"{run}: {fit['origin']}"}
+
+    return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted[level].items()}
+
+
+def zero_shot(run: str, manifest: Table, embedded: dict[str, Arrays], headline: str) -> pd.Series:
+    """Give the `headline` score of a run to samples that its own networks have embedded, nothing fitted anew."""
+    return score_table(manifest, embedded, gaussian_of(run), moments_of(run))[headline]

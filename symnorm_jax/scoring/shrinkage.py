@@ -1,7 +1,4 @@
-"""How far a covariance is drawn towards a sphere: by formula, or by what makes people who were left out most likely.
-
-Computed on the host in float64.
-"""
+"""How far a covariance is drawn, in float64, towards a sphere: by formula, or by what makes people left out likely."""
 
 from contextlib import suppress
 from functools import reduce
@@ -14,7 +11,7 @@ from symnorm_jax.scoring.moments import Moments, about, merge, scatter, stream
 Array = np.ndarray
 EPSILON = float(np.finfo(np.float32).eps)
 MAX_CONDITION = 1 / EPSILON  # beyond it the smallest eigenvalue of a float32 covariance is rounding error
-CANDIDATES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
+SHARES = 1 / (1 + np.exp(-np.linspace(-9, 7, 33)))  # shrinkages from 1e-4 to 0.999, even in log odds
 
 
 def oas(moments: Moments) -> float:
@@ -34,13 +31,11 @@ def ledoit_wolf(moments: Moments) -> float:
     return float(np.clip(error / spread, 0, 1)) if spread > 0 else 0.0
 
 
-def choose_shrinkage(
-    z: Array, patients: Array, folds: int = 5, candidates: Array = CANDIDATES, batch: int = 1024
-) -> float:
+def choose_shrinkage(z: Array, patients: Array, folds: int = 5, candidates: Array = SHARES, batch: int = 1024) -> float:
     """Choose the candidate that makes z `[N, D]` of held-out patients `[N]` most likely, over folds of whole patients.
 
-    Slices of one patient resemble each other, so the formulas, which count slices, shrink too little. Candidates
-    below D / MAX_CONDITION are raised to it: from there on any covariance can be solved in float32.
+    Slices of a patient are alike, so formulas, which count slices, shrink too little. From D / MAX_CONDITION, to which
+    candidates are raised, any covariance can be solved in float32.
     """
     names, index = np.unique(patients, return_inverse=True)
     if len(names) < 2:
@@ -49,24 +44,18 @@ def choose_shrinkage(
     fold = index % min(folds, len(names))
     parts = [stream(z[fold == held], batch) for held in range(fold.max() + 1)]
     candidates = np.clip(candidates, z.shape[1] / MAX_CONDITION, 1)
-    likelihood = sum(
-        log_likelihood(reduce(merge, parts[:held] + parts[held + 1 :]), test, candidates)
-        for held, test in enumerate(parts)
-    )
+    rest = (reduce(merge, parts[:held] + parts[held + 1 :]) for held in range(len(parts)))
+    likelihood = sum(log_likelihood(train, test, candidates) for train, test in zip(rest, parts, strict=True))
     return float(candidates[np.argmax(likelihood)])
 
 
 RULES = {"oas": oas, "ledoit_wolf": ledoit_wolf}
 
 
-def check_shrinkage(shrinkage: str | float) -> None:
-    """Raise ConfigError unless `estimate` knows this shrinkage."""
-    if shrinkage != "auto" and shrinkage not in RULES:
-        number(shrinkage)
-
-
-def number(shrinkage: str | float) -> float:
-    """Read a shrinkage that is a number. Raises ConfigError for what is none, or outside [0, 1]."""
+def check_shrinkage(shrinkage: str | float) -> str | float:
+    """Give back auto, one of RULES, or a number. Raises ConfigError for what is none of these, or outside [0, 1]."""
+    if shrinkage == "auto" or shrinkage in RULES:
+        return shrinkage
     with suppress(ValueError):
         if 0 <= float(shrinkage) <= 1:
             return float(shrinkage)
@@ -80,17 +69,15 @@ def sample(moments: Moments) -> tuple[int, Array, Array]:
         raise EmbeddingError(f"The healthy Gaussian was given {n} embeddings; at least 2 are needed.")
     for name, value in moments._asdict().items():
         if bad := int((~np.isfinite(value)).sum()):
-            raise EmbeddingError(
-                f"{bad} of {np.size(value)} entries of the healthy embeddings' {name} are NaN or infinite; every "
-                f"embedding must be finite and, for float32 sums, below about 1e6."
-            )
+            needed = "every embedding must be finite and, for float32 sums, below about 1e6."
+            entries = f"{bad} of {np.size(value)} entries of the healthy embeddings' {name}"
+            raise EmbeddingError(f"{entries} are NaN or infinite; {needed}")
     mean, covariance = np.asarray(moments.mean, np.float64), scatter(moments) / n
     level, spread = np.sqrt(np.mean(mean**2)), np.sqrt(np.trace(covariance) / len(mean))
     if spread <= EPSILON * level:
-        raise EmbeddingError(
-            f"The healthy embeddings have standard deviation {spread:.2g} about a mean of size {level:.2g}; it "
-            f"must exceed {EPSILON * level:.2g}, the resolution of float32."
-        )
+        found = f"standard deviation {spread:.2g} about a mean of size {level:.2g}"
+        least = f"it must exceed {EPSILON * level:.2g}, the resolution of float32."
+        raise EmbeddingError(f"The healthy embeddings have {found}; {least}")
     return n, mean, covariance
 
 
@@ -111,10 +98,7 @@ def rank_limited(eigenvalues: Array, n: int) -> Array:
 
 
 def log_likelihood(train: Moments, test: Moments, candidates: Array) -> Array:
-    """Log-likelihood `[C]`, up to a constant, of one set of vectors under Gaussians fitted to another.
-
-    Shrinkage moves no eigenvector: one decomposition serves all candidates; the test set enters by its moments.
-    """
+    """Log-likelihood `[C]`, up to a constant, of test moments; shrinkage moves no eigenvector, so all share them."""
     n, _, covariance = sample(train)
     eigenvalues, vectors = np.linalg.eigh(covariance)
     power = np.einsum("ij,ij->j", vectors, scatter(about(test, train.mean)) @ vectors)

@@ -1,7 +1,7 @@
 """Operating points, fitted on the validation split alone, and the one place where they are applied: `called`.
 
-`cases` is a table with the columns `patient`, `positive` (bool), one column a score and, for groups, any further
-columns. A fit is plain JSON: `value`, or None with a `reason`, and where it comes from.
+`cases` is a table with the columns `patient`, `positive` (bool), one a score and, for groups, any others. A fit is
+plain JSON: `value`, or None with a `reason`, and where it comes from.
 """
 
 import numpy as np
@@ -37,13 +37,7 @@ def mean_plus_k_sd(score: np.ndarray, positive: np.ndarray, k: float) -> float:
     return float(healthy.mean() + k * healthy.std(ddof=1))
 
 
-RULES = {
-    "roc": roc,
-    "max_accuracy": max_accuracy,
-    "healthy_quantile": healthy_quantile,
-    "mean_plus_k_sd": mean_plus_k_sd,
-    "conformal": conformal,
-}
+RULES = {of.__name__: of for of in (roc, max_accuracy, healthy_quantile, mean_plus_k_sd, conformal)}
 PARAMETER = {"healthy_quantile": "quantile", "mean_plus_k_sd": "k", "conformal": "alpha"}  # a key of the section score
 NEEDED = {"roc": (1, 1), "max_accuracy": (1, 1), "healthy_quantile": (1, 0), "mean_plus_k_sd": (2, 0)}  # cases
 
@@ -62,9 +56,8 @@ def check_settings(settings: ConfigDict) -> None:
 def fit_thresholds(cases: pd.DataFrame, names: list[str], settings: ConfigDict) -> dict[str, dict[str, dict]]:
     """Fit every rule of RULES to validation cases, with the `settings` of the section score: `{score: {rule: fit}}`.
 
-    A fit has `value`, `origin`, the numbers of `healthy` and `abnormal` cases and of `patients`, and the rule's
-    parameter; `reason` where value is None. `conformal` has more, see `fit_conformal`. Raises InputError for scores
-    that are not finite, ConfigError for settings and groups that are not allowed.
+    A fit has `value`, or None and `reason`, what `counted` gives, and the rule's parameter; see also `fit_conformal`.
+    Raises InputError for scores that are not finite, ConfigError for settings and groups that are not allowed.
     """
     check_settings(settings)
     return {name: {rule: _fit(rule, cases, name, settings) for rule in RULES} for name in names}
@@ -77,28 +70,25 @@ def unpromised(fit: dict) -> dict:
 
 def threshold_of(fit: dict, cases: pd.DataFrame) -> np.ndarray:
     """Give each case its threshold `[N]`: that of its patient's group, else the overall one; NaN without one."""
-    overall = np.nan if fit["value"] is None else fit["value"]
-    if np.isnan(overall) or not fit.get("by_group"):
-        return np.full(len(cases), overall)
-    own = [fit["by_group"].get(label) for label in group_labels(cases, fit["groups"])]
+    overall, by_group = fit["value"], fit.get("by_group")
+    if overall is None or not by_group:
+        return np.full(len(cases), overall, float)
+    own = [by_group.get(label) for label in group_labels(cases, fit["groups"])]
     return np.array([overall if value is None else value for value in own])
 
 
 def called(fit: dict, cases: pd.DataFrame, name: str) -> np.ndarray:
-    """Call each case `[N]` abnormal whose score is at or above its threshold; nobody where there is none.
-
-    Raises InputError for scores that are not finite.
-    """
-    return _finite(cases, name) >= threshold_of(fit, cases)
+    """Call cases `[N]` abnormal with a score at or above their threshold. Raises InputError for scores not finite."""
+    return _score(cases, name) >= threshold_of(fit, cases)
 
 
 def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | None:
     """Count what a threshold does on other cases, such as those of the test split; None where there is no threshold.
 
-    Each entry has the counts `called` (abnormal) and `of`, and `share`, None of nobody. `healthy_patients` are those
-    none of whose cases is abnormal, with any case called: what `conformal` bounds. `patients_with_healthy_cases` are
-    these and the ill, with any healthy case called. The share of `healthy_cases` is the false-positive rate, that of
-    `abnormal_cases` the sensitivity; cases of one patient resemble each other, so they have no interval here.
+    Entries are as in `_share`. `healthy_patients` have no abnormal case, and are called with any: what `conformal`
+    bounds. `patients_with_healthy_cases` are these and the ill, with any healthy case called. The share of
+    `healthy_cases` is the false-positive rate, of `abnormal_cases` the sensitivity; cases of a patient are alike, so
+    they have no interval.
     """
     if fit["value"] is None:
         return None
@@ -108,30 +98,39 @@ def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | Non
     return {
         "healthy_patients": proportion(patients.called[~patients.ill]),
         "patients_with_healthy_cases": proportion(patients.called[patients.healthy]),
-        "healthy_cases": _counted(shown[~positive]),
-        "abnormal_cases": _counted(shown[positive]),
+        "healthy_cases": _share(shown[~positive]),
+        "abnormal_cases": _share(shown[positive]),
     }
 
 
 def proportion(called: np.ndarray) -> dict[str, int | float | None]:
-    """Count independent units `[N]` bool: `called`, `of`, `share`, and its 95 % interval `low`, `high`.
-
-    The interval is the exact binomial one (Clopper & Pearson 1934).
-    """
-    found = _counted(called)
+    """Count independent units `[N]` bool: `called`, `of`, `share` with its 95 % bounds (Clopper & Pearson 1934)."""
+    found = _share(called)
     bounds = binomtest(found["called"], found["of"]).proportion_ci(method="exact") if found["of"] else (None, None)
     return found | {name: x if x is None else float(x) for name, x in zip(("low", "high"), bounds, strict=True)}
 
 
+def counted(cases: pd.DataFrame) -> dict[str, str | int]:
+    """Count what a fit rests on: `origin`, the numbers of `healthy` and `abnormal` cases, and of `patients`."""
+    ill, people = int(cases.positive.sum()), int(cases.patient.nunique())
+    return {"origin": "val", "healthy": len(cases) - ill, "abnormal": ill, "patients": people}
+
+
+def finite(values: np.ndarray, what: str, needed: str = "finite numbers are needed") -> np.ndarray:
+    """Give values `[N]` back. Raises InputError where some are not finite."""
+    if bad := int((~np.isfinite(values)).sum()):
+        raise InputError(f"{bad} of {values.size} {what} are NaN or infinite; {needed}.")
+    return values
+
+
 def _fit(rule: str, cases: pd.DataFrame, name: str, settings: ConfigDict) -> dict:
-    score, positive = _finite(cases, name), cases.positive.to_numpy(bool)
-    counts = {"healthy": int((~positive).sum()), "abnormal": int(positive.sum())}
+    score, positive = _score(cases, name), cases.positive.to_numpy(bool)
     asked = {PARAMETER[rule]: float(getattr(settings, PARAMETER[rule]))} if rule in PARAMETER else {}
-    about = {"origin": "val", **counts, "patients": int(cases.patient.nunique()), **asked}
+    about = counted(cases) | asked
     if rule == "conformal":
         return about | fit_conformal(cases, score, asked["alpha"], tuple(settings.groups))
-    needed = dict(zip(counts, NEEDED[rule], strict=True))
-    if short := [f"{counts[of]} {of}" for of, least in needed.items() if counts[of] < least]:
+    needed = dict(zip(("healthy", "abnormal"), NEEDED[rule], strict=True))
+    if short := [f"{about[of]} {of}" for of, least in needed.items() if about[of] < least]:
         asked_for = " and ".join(f"{least} {of}" for of, least in needed.items() if least)
         return {"value": None, "reason": f"validation has {' and '.join(short)} cases; {asked_for} needed", **about}
     return {"value": RULES[rule](score, positive, *asked.values()), **about}
@@ -143,15 +142,13 @@ def _curve(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndar
     return fpr, tpr, values
 
 
-def _finite(cases: pd.DataFrame, name: str) -> np.ndarray:
+def _score(cases: pd.DataFrame, name: str) -> np.ndarray:
     """A score in the precision that it has, in which `conformal` takes the next number."""
     score = cases[name].to_numpy()
     score = score if np.issubdtype(score.dtype, np.floating) else score.astype(float)
-    if bad := int((~np.isfinite(score)).sum()):
-        raise InputError(f"{bad} of {len(score)} scores {name!r} are NaN or infinite; every case needs a finite score.")
-    return score
+    return finite(score, f"scores {name!r}", "every case needs a finite score")
 
 
-def _counted(called: np.ndarray) -> dict[str, int | float | None]:
+def _share(called: np.ndarray) -> dict[str, int | float | None]:
     count, of = int(np.sum(called)), len(called)
     return {"called": count, "of": of, "share": count / of if of else None}

@@ -1,30 +1,19 @@
-"""ROC and precision-recall curves with pointwise bands from the bootstrap over patients.
-
-What each patient contributes at each threshold is counted once, `[P, T]`; a replicate is then a product of matrices.
-"""
-
-from typing import NamedTuple
+"""ROC and precision-recall curves with pointwise bands from the bootstrap over patients, a product of matrices each."""
 
 import numpy as np
 
 from symnorm_jax.statistics.metrics import ratio
 
-MOST = 512  # thresholds of a curve; more would not be seen
+MOST = 512  # thresholds; more would not be seen
 RATES = np.linspace(0, 1, 101)  # at which sensitivity is read
 RECALLS = np.linspace(0.01, 1, 100)  # at which precision is read; at none nothing is called
 
 
-class Counts(NamedTuple):
-    """Cases of each patient at or above each threshold, from the highest down; at first nothing is called."""
+def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients: int) -> np.ndarray:
+    """Count positive and negative cases at or above each threshold, from the highest down, `[2, P, 1 + T]` int.
 
-    positive: np.ndarray  # [P, 1 + T] int
-    negative: np.ndarray  # [P, 1 + T] int
-
-
-def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients: int) -> Counts:
-    """Count cases with scores `[N]`, positive `[N]` bool and the number `index` `[N]` of each case's patient.
-
-    Thresholds are the scores themselves, or MOST of their quantiles where there are more.
+    Cases `[N]` are of patients `index` `[N]`. Thresholds are their scores, or MOST of their quantiles where there are
+    more; at first nothing is called.
     """
     values = np.unique(score)
     if len(values) > MOST:
@@ -33,25 +22,22 @@ def counts(score: np.ndarray, positive: np.ndarray, index: np.ndarray, patients:
     tables = np.zeros((2, patients, 1 + len(values)), int)
     for table, chosen in zip(tables, (positive, ~positive), strict=True):
         np.add.at(table, (index[chosen], 1 + place[chosen]), 1)
-    return Counts(*tables.cumsum(2))
+    return tables.cumsum(2)
 
 
-def rates(found: Counts, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """False-positive rate, sensitivity and precision `[..., 1 + T]` of patients that count `[..., P]` times.
-
-    NaN where there is nothing to divide by.
-    """
-    true, false = weight @ found.positive, weight @ found.negative
+def rates(found: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give false-positive rate, sensitivity and precision `[..., 1 + T]` of patients that count `[..., P]` times."""
+    true, false = weight @ found
     return ratio(false, false[..., -1:]), ratio(true, true[..., -1:]), ratio(true, true + false)
 
 
-def roc(found: Counts, weights: np.ndarray) -> np.ndarray:
+def roc(found: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Sensitivity `[R, 101]` at RATES in replicates with weights `[R, P]`, on straight lines between thresholds."""
     fpr, tpr, _ = rates(found, weights)
     return np.array([np.interp(RATES, x, y) for x, y in zip(fpr, tpr, strict=True)]).reshape(-1, len(RATES))
 
 
-def precision_recall(found: Counts, weights: np.ndarray) -> np.ndarray:
+def precision_recall(found: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Precision `[R, 100]` at the highest threshold that reaches each of RECALLS; nothing is interpolated."""
     _, recall, precision = rates(found, weights)
     reached = [np.minimum(np.searchsorted(row, RECALLS - 1e-9), len(row) - 1) for row in recall]

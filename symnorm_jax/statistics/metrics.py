@@ -1,10 +1,9 @@
-"""How well a score separates abnormal from normal, in a cohort and in all its bootstrap replicates at once.
+"""How well a score separates, or a number is predicted, in a cohort and in all its bootstrap replicates at once.
 
-A metric takes score `[N]`, where larger is more abnormal, or what is `called` abnormal `[N]` bool at a threshold, and
-positive `[N]` bool. Weight `[..., P]` says how often each patient counts (None: once; leading axes are replicates), and
-patient `[N]` is the index of each sample's patient (None: every sample is a patient of its own). A metric returns
-`[...]` in float64, NaN where it is undefined. It raises InputError for shapes that differ, and for scores that are NaN,
-which no ordering can place.
+A metric takes score `[N]`, larger is more abnormal, or what is `called` abnormal `[N]` bool, and positive `[N]` bool.
+Weight `[..., P]` says how often each patient counts (None: once; leading axes are replicates), and patient `[N]` is the
+index of each sample's patient (None: each is its own). It returns `[...]` in float64, NaN where it is undefined, and
+raises InputError for shapes that differ and NaN scores. One of numbers takes predicted and target `[N]` instead.
 """
 
 from collections.abc import Callable
@@ -38,17 +37,15 @@ def auroc_adjusted(
 ) -> Array:
     """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
 
-    The covariate-adjusted AUROC of Janes & Pepe (Biometrika 96, 2009), with a linear location model, fitted once, to
-    every negative counting once. NaN without more negatives than coefficients. Raises InputError for covariates of
-    another shape, or that are not finite.
+    That of Janes & Pepe (Biometrika 96, 2009), fitted once. NaN without more negatives than coefficients. Raises
+    InputError for covariates of another shape, or not finite.
     """
     score, positive, known, _ = _checked(score, positive, weight, patient)
     covariates = np.asarray(covariates, float)
-    if covariates.shape[:1] != score.shape or covariates.ndim != 2 or not np.isfinite(covariates).all():
-        raise InputError(
-            f"Covariates have shape {covariates.shape} for {len(score)} scores; finite [N, K] ones are needed."
-        )
-    if (~positive).sum() <= covariates.shape[1] + 1:
+    shape = covariates.shape
+    if shape[:1] != score.shape or len(shape) != 2 or not np.isfinite(covariates).all():
+        raise InputError(f"Covariates have shape {shape} for {len(score)} scores; finite [N, K] ones are needed.")
+    if (~positive).sum() <= shape[1] + 1:
         return np.full(known.shape[:-1], np.nan)
     scaled = (covariates - covariates.mean(0)) / np.maximum(covariates.std(0), np.finfo(float).tiny)
     design = np.column_stack([np.ones(len(score)), scaled])
@@ -60,66 +57,42 @@ def auroc_adjusted(
 def partial_auroc(
     score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None, most_false: float = 0.1
 ) -> Array:
-    """Area under the ROC curve up to the false-positive rate `most_false`, where 0.5 is chance and 1 perfect.
-
-    Standardised by the areas of chance and of a perfect score in the same range (McClish 1989). The curve is
-    interpolated linearly, as through ties. Raises InputError for a rate outside (0, 1].
-    """
+    """Area under the ROC curve up to rate `most_false`, standardised (McClish 1989): chance is 0.5, perfect is 1."""
     if not 0 < most_false <= 1:
         raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
-    area = _area_by_thresholds(_trapezium, score, positive, weight, patient, most_false * false)
+    # Interpolated linearly, as through ties.
+    area, true, false = _area_by_thresholds(_trapezium, most_false, score, positive, weight, patient)
     chance = most_false**2 / 2
     return (1 + (ratio(area, false * true) - chance) / (most_false - chance)) / 2
 
 
 def average_precision(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Mean over the positives of the precision at their score, equal scores being one threshold.
-
-    NaN without positives, and without negatives, when every score would earn 1.
-    """
-    score, positive, weight, patient = _checked(score, positive, weight, patient)
-    true, false = (weight @ _by_patient(chosen, patient, weight) for chosen in (positive, ~positive))
-    area = _area_by_thresholds(_step_of_precision, score, positive, weight, patient, false)
+    """Mean over positives of the precision at their score, ties as one; NaN without positives, or without negatives."""
+    area, true, false = _area_by_thresholds(_step_of_precision, 1, score, positive, weight, patient)
     return ratio(area, np.where(false > 0, true, 0))
 
 
 def prevalence(positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
     """Share of positives: the average precision, and if above one half the accuracy, of knowing nothing."""
-    return _share(lambda called, positive: (positive, called), np.ones(len(positive)), positive, weight, patient)
+    return accuracy(np.ones(len(positive), bool), positive, weight, patient)
 
 
-def sensitivity(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of the positives that are called abnormal."""
-    return _share(lambda called, positive: (called & positive, positive), called, positive, weight, patient)
+def _share(parts: Callable) -> Callable:
+    """Make a metric of called and positive: the weighted count of one part of the samples by that of another."""
+
+    def metric(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
+        called, positive, weight, patient = _checked(called, positive, weight, patient)
+        return ratio(*(_total(one, weight, patient) for one in parts(called.astype(bool), positive)))
+
+    return metric
 
 
-def specificity(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of the negatives that are called normal: one minus the false-positive rate."""
-    return sensitivity(~np.asarray(called, bool), ~np.asarray(positive, bool), weight, patient)
-
-
-def positive_predictive_value(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of those called abnormal that are positive, at the prevalence of the cohort: the precision."""
-    return _share(lambda called, positive: (called & positive, called), called, positive, weight, patient)
-
-
-def negative_predictive_value(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of those called normal that are negative, at the prevalence of the cohort."""
-    return positive_predictive_value(~np.asarray(called, bool), ~np.asarray(positive, bool), weight, patient)
-
-
-def f1(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Harmonic mean of sensitivity and positive predictive value, at the prevalence of the cohort."""
-    return _share(
-        lambda called, positive: (2 * (called & positive), 1 * called + positive), called, positive, weight, patient
-    )
-
-
-def accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of all samples that are called what they are."""
-    return _share(lambda called, positive: (called == positive, called | True), called, positive, weight, patient)
+sensitivity = _share(lambda called, positive: (called & positive, positive))
+specificity = _share(lambda called, positive: (~called & ~positive, ~positive))  # one minus the false-positive rate
+positive_predictive_value = _share(lambda called, positive: (called & positive, called))  # at the cohort's prevalence
+negative_predictive_value = _share(lambda called, positive: (~called & ~positive, ~called))
+f1 = _share(lambda called, positive: (2 * (called & positive), 1 * called + positive))  # harmonic mean of two of these
+accuracy = _share(lambda called, positive: (called == positive, called | True))
 
 
 def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
@@ -127,12 +100,33 @@ def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, pati
     return np.mean([of(called, positive, weight, patient) for of in (sensitivity, specificity)], 0)
 
 
-def pair_counts(score: Array, positive: Array, patient: Array, patients: int, stratum: Array) -> tuple[Array, Array]:
-    """Pairs of a positive of patient p and a negative of patient q in one stratum: concordant, and all, `[P, P]`.
+def mean_absolute_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Mean absolute difference, in the unit of the target."""
+    return _mean(np.abs(predicted - target), weight[:, patient])
 
-    Ties are half concordant. With patients counting w `[P]` times, the AUROC is w'Kw / w'Nw of the two. Takes score,
-    positive, patient and stratum `[N]`, and the number of patients P.
-    """
+
+def root_mean_squared_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Root of the mean squared difference, in the unit of the target."""
+    return np.sqrt(_mean((predicted - target) ** 2, weight[:, patient]))
+
+
+def determination(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """1 - squared error over the variance of the target; NaN where the target does not vary."""
+    weight = weight[:, patient]
+    variance = _mean(target**2, weight) - _mean(target, weight) ** 2
+    return 1 - _over(_mean((predicted - target) ** 2, weight), variance)
+
+
+def correlation(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
+    """Pearson's correlation; NaN where either does not vary."""
+    (p, t), weight = (x - x.mean() for x in (predicted, target)), weight[:, patient]
+    shared = _mean(p * t, weight) - _mean(p, weight) * _mean(t, weight)
+    spread = (np.maximum(_mean(x**2, weight) - _mean(x, weight) ** 2, 0) for x in (p, t))
+    return _over(shared, np.sqrt(np.multiply(*spread)))
+
+
+def pair_counts(score: Array, positive: Array, patient: Array, patients: int, stratum: Array) -> tuple[Array, Array]:
+    """Count pairs, `[P, P]`: concordant K, ties half, and all N; for weights w the AUROC is w'Kw / w'Nw."""
     concordant, pairs = np.zeros((2, patients, patients))
     for one in np.unique(stratum):
         rows = [np.flatnonzero((stratum == one) & chosen) for chosen in (positive, ~positive)]
@@ -161,13 +155,20 @@ def _checked(score, positive, weight, patient) -> tuple[Array, Array, Array, Arr
         shapes = f"{score.shape}, {positive.shape} and {counts.shape}"
         raise InputError(f"Scores, labels and weights have shapes {shapes}; [N], [N] and [..., N] are needed.")
     if index.shape != score.shape or index.size and not 0 <= index.min() <= index.max() < counts.shape[-1]:
-        raise InputError(
-            f"Patients have shape {index.shape} for {len(score)} scores and {counts.shape[-1]} weights; "
-            "[N] indices below the number of weights are needed."
-        )
+        found = f"shape {index.shape} for {len(score)} scores and {counts.shape[-1]} weights"
+        raise InputError(f"Patients have {found}; [N] indices below the number of weights are needed.")
     if bad := np.isnan(score).sum():
         raise InputError(f"{bad} of {len(score)} scores are NaN; every sample needs a score.")
     return (score, positive, np.ones(1), np.zeros_like(index)) if weight is None else (score, positive, counts, index)
+
+
+def _mean(x: Array, weight: Array) -> Array:
+    return _over(weight @ x, weight.sum(1))
+
+
+def _over(part: Array, whole: Array) -> Array:
+    """The ratio; a variance below 1e-12 is what rounding left of none."""
+    return ratio(part, np.where(whole > 1e-12, whole, 0))
 
 
 def _quadratic(weight, matrix) -> Array:
@@ -180,29 +181,22 @@ def _products(weight, matrix):
     return jnp.einsum("...p,...p->...", weight @ matrix, weight)
 
 
-def _by_patient(values, patient, weight) -> Array:
-    """Sums `[P]` of values `[N]`."""
-    return np.bincount(patient, values, weight.shape[-1])
+def _total(values, weight, patient) -> Array:
+    return weight @ np.bincount(patient, values, weight.shape[-1])
 
 
-def _share(parts: Callable, called, positive, weight, patient) -> Array:
-    """The weighted count of one part of the samples by that of another, as `parts` makes them of called, positive."""
-    called, positive, weight, patient = _checked(called, positive, weight, patient)
-    return ratio(*(weight @ _by_patient(one, patient, weight) for one in parts(called.astype(bool), positive)))
-
-
-def _last_of_ties(score) -> Array:
-    return np.append(score[1:] != score[:-1], np.ones(min(len(score), 1), bool))
-
-
-def _area_by_thresholds(piece: Callable, score, positive, weight, patient, limit) -> Array:
-    """Sum `[...]` of the pieces between all neighbouring thresholds, whatever the number of replicates."""
+def _area_by_thresholds(piece: Callable, most_false, score, positive, weight, patient) -> tuple[Array, Array, Array]:
+    """Sum `[...]` of pieces between neighbouring thresholds up to a share of negatives; positives and negatives."""
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    true, false = (_total(chosen, weight, patient) for chosen in (positive, ~positive))
     order = np.argsort(score)[::-1]
-    samples = patient[order], positive[order], _last_of_ties(score[order])
+    ranked = score[order]
+    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
+    samples = patient[order], positive[order], last_of_ties
     lanes = np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T)
     with jax.enable_x64(True):
-        area = np.asarray(_scan(piece, lanes, np.ravel(limit), samples))
-    return area.reshape(weight.shape[:-1])
+        area = np.asarray(_scan(piece, lanes, np.ravel(most_false * false), samples))
+    return area.reshape(weight.shape[:-1]), true, false
 
 
 @partial(jax.jit, static_argnames="piece")
