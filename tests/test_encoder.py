@@ -10,8 +10,8 @@ from test_simclr import SIZE, batch_of, tiny
 
 from symnorm_jax.checks import checked
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.cnn3d import CNN3D
 from symnorm_jax.models.decoder3d import Decoder3D
+from symnorm_jax.models.encoder3d import CNN3D
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.encoder import whole
 from symnorm_jax.systems.mae import MAE, hide

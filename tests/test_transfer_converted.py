@@ -17,7 +17,7 @@ from symnorm_jax.convert.simclr import LEARNED_FROM, RELEASED, convert, shared_s
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
-from symnorm_jax.models.resnet3d import ResNet3D
+from symnorm_jax.models.encoder3d import ResNet3D
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run, write_config
 from symnorm_jax.systems import BUILD

@@ -31,13 +31,11 @@ def quick_compilation():
 
 
 def section():
-    return ConfigDict(VIEWS)
+    return views.checked(ConfigDict(VIEWS))
 
 
 def settings(**changes):
-    one = section()
-    one.update(changes)
-    return one
+    return views.checked(ConfigDict(VIEWS | changes))
 
 
 def keys(count, seed=0):
@@ -309,7 +307,7 @@ def test_spread_over_devices_views_are_the_same(heads):
     for one, other in zip(found, expected, strict=True):
         assert len(one.sharding.device_set) == 2 and not one.sharding.is_fully_replicated
         np.testing.assert_allclose(one, other, atol=1e-6)
-    compiled = views._draw.lower(*spread, views.checked(section())).compile().as_text()
+    compiled = views.draw.lower(*spread, section()).compile().as_text()
     assert "all-gather" not in compiled and "all-reduce" not in compiled  # no volume leaves its device
 
 
@@ -317,7 +315,7 @@ def test_a_view_takes_few_volumes_of_memory():
     shape = (1, 48, 48, 40, 1)
     volume = jax.ShapeDtypeStruct(shape, jnp.float32)
     key = jax.eval_shape(partial(keys, 1))
-    memory = views._draw.lower(volume, volume, key, views.checked(section())).compile().memory_analysis()
+    memory = views.draw.lower(volume, volume, key, section()).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 5 * 4 * np.prod(shape)
 
 
@@ -335,4 +333,4 @@ def test_a_view_takes_few_volumes_of_memory():
 )
 def test_settings_that_cannot_be_drawn_are_refused(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        views.checked(settings(**changes))
+        settings(**changes)

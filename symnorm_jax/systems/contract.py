@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+DATA = ("data.size", "data.spacing", "data.percentiles", "data.midline")  # what networks of any system depend on
 Batch = dict[str, jax.Array]
 Variables = dict[str, dict[str, Any]]
 
@@ -50,7 +51,7 @@ class Embedding(NamedTuple):
 class System(NamedTuple):
     """A published method. `stages` is in training order, empty for a training-free one."""
 
-    init: Callable[[jax.Array, Batch], Variables]
+    init: Callable[[jax.Array, Batch], Variables]  # drawn with a key; the batch gives the shapes
     stages: dict[str, Stage]
     embed: Callable[[Variables, Batch], Embedding]
     scores: tuple[str, ...] = ()  # the names of the embedding's scalars

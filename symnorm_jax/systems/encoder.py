@@ -11,16 +11,14 @@ import optax
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.cnn3d import CNN3D
-from symnorm_jax.models.resnet3d import NORMS, Head, ResNet3D
+from symnorm_jax.models.encoder3d import CNN3D, NORMS, Head, ResNet3D
 from symnorm_jax.settings import check_choices, target_of
 from symnorm_jax.systems import views
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables
 
 NETS = {"resnet": ResNet3D, "cnn": CNN3D}
 CHOICES = {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")}
 FINETUNE = "finetune"
-MEANING = ("data.size", "data.spacing", "data.percentiles", "data.midline", "encoder")  # and the encoder's own section
 
 
 class VolumeEncoder:
@@ -28,14 +26,13 @@ class VolumeEncoder:
 
     def __init__(self, config: ConfigDict):
         """Raises ConfigError for slices in place of volumes, an unknown choice, or sides that are too small."""
-        check(config)
+        _check(config)
         self.section, section = config.encoder, config[config.encoder]
         self.net = NETS[config.encoder](**section, **config.network)
         self.width = section.widths[-1] if config.encoder == "resnet" else section.features
         self.head, self.target = Head(), target_of(config)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         keys, image = jax.random.split(key), batch["image"]
         encoder = self.net.init(keys[0], image, train=False)
         head = self.head.init(keys[1], jnp.zeros((len(image), self.width)))
@@ -67,7 +64,9 @@ class VolumeEncoder:
         if self.target:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
         asks = ("target",) if self.target else ()
-        return System(init or self.init, stages, self.embed, meaning=(*MEANING, self.section, *meaning), asks=asks)
+        return System(
+            init or self.init, stages, self.embed, meaning=(*DATA, "encoder", self.section, *meaning), asks=asks
+        )
 
 
 def whole(batch: Batch) -> jax.Array:
@@ -75,8 +74,7 @@ def whole(batch: Batch) -> jax.Array:
     return jax.vmap(views.standardise)(batch["image"].astype(jnp.float32), batch["brain"])
 
 
-def check(config: ConfigDict) -> None:
-    """Raise ConfigError for what no encoder of volumes can be made of."""
+def _check(config: ConfigDict) -> None:
     size, name = tuple(config.data.size), config.encoder
     if len(size) != 3:
         raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")

@@ -47,7 +47,6 @@ class MAE:
         self.decoder = Decoder3D(config.mae.widths, config.data.size, stride_of(config), **config.network)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         keys, volume = jax.random.split(key), batch["image"]
         variables = self.encoder.init(keys[0], batch)
         last, _ = self.encoder.trained(variables, volume, pooled=False)

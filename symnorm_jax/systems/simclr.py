@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import losses
-from symnorm_jax.models.resnet3d import Projector
+from symnorm_jax.models.encoder3d import Projector
 from symnorm_jax.settings import POSITIVE, check_rules
 from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables
@@ -23,7 +23,6 @@ def build(config: ConfigDict) -> System:
     Raises ConfigError for what no encoder can be made of, and for views that cannot be drawn.
     """
     check_rules(config, {"contrast.temperature": POSITIVE})
-    views.checked(config.views)
     model = SimCLR(config)
     return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init, ("projector",))
 
@@ -32,12 +31,11 @@ class SimCLR:
     """Encoder and projector, and the pure functions made of them; holds settings, never variables."""
 
     def __init__(self, config: ConfigDict):
+        self.views, self.temperature = views.checked(config.views), config.contrast.temperature
         self.encoder = VolumeEncoder(config)
         self.projector = Projector(**config.projector, dtype=config.network.dtype)
-        self.views, self.temperature = config.views, config.contrast.temperature
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         keys = jax.random.split(key)
         variables = self.encoder.init(keys[0], batch)
         projector = self.projector.init(keys[1], jnp.zeros((len(batch["image"]), self.encoder.width)))

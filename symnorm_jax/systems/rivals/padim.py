@@ -39,7 +39,6 @@ class Padim:
         self.chosen = np.sort(chosen[: config.padim.features])
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         params = {NET: self.net.init(key, batch["image"])["params"]}
         shape = (*self.grid, len(self.chosen))
         healthy = {"n": jnp.zeros(()), "mean": jnp.zeros(shape), "m2": jnp.zeros((*shape, shape[-1]))}

@@ -42,7 +42,6 @@ class PatchedDiffusion:
         self.patches = _patches(tuple(config.data.size), config.diffusion.patches)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         image = batch["image"]
         seen = jnp.concatenate([image, jnp.ones_like(image[..., :1])], -1)
         return {"params": {NET: self.net.init(key, seen)["params"]}, "stats": {}}

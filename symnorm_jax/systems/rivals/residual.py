@@ -9,9 +9,8 @@ from symnorm_jax.masking import patch_grid
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.settings import check_sides
-from symnorm_jax.systems.contract import Batch, Embedding
+from symnorm_jax.systems.contract import DATA, Batch, Embedding
 
-DATA = ("data.size", "data.spacing", "data.percentiles", "data.midline")  # what networks of any system depend on
 MEANING = (*DATA, "mask.patch")  # of every rival on slices
 NET = "baseline"  # the name of a rival's network, of its stage, and of its section in `train`; it seeds random numbers
 
@@ -24,8 +23,8 @@ def unet_of(config: ConfigDict) -> UNet:
 
 def autoencoder_of(config: ConfigDict, variational: bool = False) -> Autoencoder:
     """Make the autoencoder of a config. Raises ConfigError for slices that do not divide as it needs."""
-    _check_slices(config, 2 ** len(config.autoencoder.widths))
     size = tuple(config.data.size)
+    _check_slices(config, 2 ** len(config.autoencoder.widths))
     return Autoencoder(**config.autoencoder, **config.network, size=size, variational=variational)
 
 
