@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "niba
 @contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
     """Keep other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
-    with ExitStack() as stack:
-        if lead():
-            workdir.mkdir(parents=True, exist_ok=True)
-        if not agreed(stack.enter_context(locked(workdir / ".lock")) if lead() else True):
+    if lead():
+        workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir / ".lock") if lead() else nullcontext(True) as mine:
+        if not agreed(mine):
             raise RunError(f"{workdir} is in use by another process; wait for its end, or choose another --workdir.")
         yield
 

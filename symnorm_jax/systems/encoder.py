@@ -2,7 +2,7 @@
 
 What they share is here, so that only the training before differs: network, embedding and fine-tuning with labels. That
 is as in 3D-Neuro-SimCLR (Kaczmarek et al. 2025): a linear layer on the features, encoder and batch statistics free, no
-augmentation; squared error of a number, cross-entropy of a class.
+augmentation. So are the two that pre-training is measured by: taught by labels alone, and taught nothing at all.
 """
 
 import jax
@@ -49,7 +49,7 @@ class VolumeEncoder:
         return self.head.apply({"params": variables["params"]["head"]}, features)
 
     def finetune(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Measure how far predictions are from the batch's `target`, in the mean over the volumes."""
+        """Average squared errors of a number, or cross-entropies of a class, from the batch's `target`."""
         features, stats = self.trained(variables, whole(batch))
         error = optax.sigmoid_binary_cross_entropy if self.target.kind == "class" else optax.squared_error
         return error(self.predict(variables, features), batch["target"]).mean(), Aux({}, stats)
@@ -63,10 +63,28 @@ class VolumeEncoder:
         """Make a system of stages, and of fine-tuning where there is a target; `meaning` is added to the encoder's."""
         if self.target:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
-        asks = ("target",) if self.target else ()
-        return System(
-            init or self.init, stages, self.embed, meaning=(*DATA, "encoder", self.section, *meaning), asks=asks
-        )
+        asks, meaning = ("target",) if self.target else (), (*DATA, "encoder", self.section, *meaning)
+        return System(init or self.init, stages, self.embed, meaning=meaning, asks=asks)
+
+
+def supervised(config: ConfigDict) -> System:
+    """Train an encoder with labels from scratch; `encoder` says which. Raises ConfigError without a target."""
+    if not config.target.column:
+        raise ConfigError("target.column='' with system='supervised'; a column of the manifest, as age, is needed.")
+    return VolumeEncoder(config).system({})
+
+
+def untrained(config: ConfigDict) -> System:
+    """Leave the weights of an encoder as they were drawn, and measure its batch statistics on training volumes.
+
+    Without them the features of a network with BatchNorm would depend on the scale that its weights happen to have.
+    """
+    model = VolumeEncoder(config)
+
+    def measure(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        return jnp.zeros(()), Aux({}, model.trained(variables, whole(batch))[1])
+
+    return model.system({"statistics": Stage((), measure)})
 
 
 def whole(batch: Batch) -> jax.Array:

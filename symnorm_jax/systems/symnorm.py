@@ -90,7 +90,11 @@ class Symnorm:
         """
         difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
         if self.difference.relative:
-            difference /= _healthy_residual(variables["stats"]["residual"])
+            sums = variables["stats"]["residual"]
+            overall = sums["sum"].sum() / jnp.maximum(sums["weight"].sum(), 1.0)
+            # A pixel that is seldom brain leans on the mean over all, which has the weight of ten observations.
+            healthy = (sums["sum"] + 10 * overall) / (sums["weight"] + 10)  # mean absolute residual, [*S]
+            difference /= jnp.maximum(healthy, losses.TINY)[None, ..., None]
         if self.difference.blur:
             difference = losses.gaussian_blur(difference, batch["brain"], self.difference.blur / self.spacing)
         return DIFFERENCE[self.difference.kind](difference)
@@ -137,13 +141,3 @@ def _unet_input(image: jax.Array, hidden: jax.Array, mirror_context: bool) -> ja
     """Join visible pixels, mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
     seen = jnp.concatenate([image * (1 - hidden), hidden], -1)
     return jnp.concatenate([seen, mirror_batch(seen)], -1) if mirror_context else seen
-
-
-def _healthy_residual(residual: dict[str, jax.Array]) -> jax.Array:
-    """Estimate the mean absolute healthy residual at each pixel, `[1, *S, 1]`.
-
-    Pixels that are seldom brain lean on the mean over all pixels, given the weight of ten observations.
-    """
-    overall = residual["sum"].sum() / jnp.maximum(residual["weight"].sum(), 1.0)
-    mean = (residual["sum"] + 10 * overall) / (residual["weight"] + 10)
-    return jnp.maximum(mean, losses.TINY)[None, ..., None]

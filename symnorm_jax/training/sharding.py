@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.settings import POSITIVE, check_rules
 
 DATA, FSDP = "data", "fsdp"
 
@@ -35,7 +36,7 @@ def by_example(mesh: Mesh) -> NamedSharding:
 
 
 def by_part(mesh: Mesh) -> NamedSharding:
-    """Spread each part of a batch in parts, `[parts, B / parts, ...]`, over all devices."""
+    """Spread each part of a batch, `[parts, B / parts, ...]`, likewise."""
     return NamedSharding(mesh, PartitionSpec(None, (DATA, FSDP)))
 
 
@@ -84,7 +85,6 @@ def check_batch_size(key: str, batch_size: int, parts: int = 1) -> None:
 
 def check_sharding(config: ConfigDict) -> None:
     """Raise ConfigError unless the section `sharding` fits the devices."""
-    if config.fsdp < 1 or jax.device_count() % config.fsdp:
-        raise ConfigError(f"sharding.fsdp={config.fsdp}; a divisor of the {jax.device_count()} devices is allowed.")
-    if config.smallest < 1:
-        raise ConfigError(f"sharding.smallest={config.smallest}; a positive number is allowed.")
+    devices = jax.device_count()
+    divides = (lambda fsdp: fsdp > 0 and devices % fsdp == 0, f"a divisor of the {devices} devices is")
+    check_rules(config, {"fsdp": divides, "smallest": POSITIVE}, "sharding.")

@@ -1,4 +1,4 @@
-"""One training step, for every stage of every system, on every mesh."""
+"""One training step, and its optimizer, for every stage of every system, on every mesh."""
 
 import zlib
 from collections.abc import Callable
@@ -22,6 +22,14 @@ class Step(NamedTuple):
 
     run: Callable[[State, dict[str, Any], Batch], tuple[State, dict[str, jax.Array]]]
     flops: float  # of all devices together
+
+
+def make_optimizer(
+    *, steps: int, learning_rate: float, warmup_steps: int, weight_decay: float, clip_norm: float
+) -> optax.GradientTransformation:
+    """Make AdamW with linear warm-up, cosine decay to zero and gradients clipped by their global norm."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(warmup_steps, steps - 1), steps)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay))
 
 
 def make_step(

@@ -16,11 +16,9 @@ from symnorm_jax.rundir import CHECKPOINTS
 from symnorm_jax.systems.contract import Stage, System, Variables
 from symnorm_jax.training import preemption
 from symnorm_jax.training.checkpoint import Checkpoints
-from symnorm_jax.training.meter import Meter
-from symnorm_jax.training.optim import make_optimizer
-from symnorm_jax.training.profile import profiled
+from symnorm_jax.training.meter import Meter, profiled
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
-from symnorm_jax.training.step import compiled, make_step
+from symnorm_jax.training.step import compiled, make_optimizer, make_step
 from symnorm_jax.training.transfer import restored, schedule
 from symnorm_jax.training.writers import recording
 

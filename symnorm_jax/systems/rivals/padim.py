@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.losses import gaussian_blur
 from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
-from symnorm_jax.systems.rivals.reconstruction import denoising_loss
-from symnorm_jax.systems.rivals.residual import MEANING, NET, by_patch, unet_of
+from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch, denoising_loss, unet_of
 
 PATCHES = "patches"  # the stage that trains nothing and measures the healthy features
 RIDGE = 0.01  # added to the variance of every feature, as in the paper

@@ -14,7 +14,7 @@ from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.residual import MEANING, NET, embedding, unet_of
+from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, embedding, unet_of
 
 TIMESTEPS = 1000
 BETAS = (1e-4, 0.02)  # of the linear schedule of Ho et al. (2020)
