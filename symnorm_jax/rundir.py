@@ -44,13 +44,14 @@ def claimed(workdir: Path) -> Iterator[None]:
 
 @by_lead
 def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
-    """Begin a run in `workdir`, or make sure that the one there was begun with the same config.
-
-    Raises RunError that names the keys that differ.
-    """
+    """Begin a run in `workdir`. Raises RunError where another config began one; it names the keys that differ."""
     begun = (workdir / CONFIG).exists()
     if begun:
-        _refuse_other_config(workdir, config)
+        was, now = flat(read_config(workdir)), flat(config)
+        keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
+        if keys:
+            differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
+            raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
     remove_partial(workdir)  # of a run that was cut off before it had a config, too
     if not begun:
@@ -77,32 +78,20 @@ def read_config(workdir: Path) -> ConfigDict:
     return ConfigDict(settings).lock()
 
 
-def _refuse_other_config(workdir: Path, config: ConfigDict) -> None:
-    was, now = flat(read_config(workdir)), flat(config)
-    keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
-    if keys:
-        differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
-        raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
-
-
 def environment() -> dict[str, Any]:
     """List versions, commit and devices; no user or host name."""
+    commit = None  # outside a repository, and where there is no git
+    with suppress(FileNotFoundError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit,
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
     }
-
-
-def _commit() -> str | None:
-    """Look up the commit of this code; None outside a repository, and where there is no git."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    with suppress(FileNotFoundError):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    return None
 
 
 class MetricsLog:

@@ -38,7 +38,10 @@ def peak() -> float | None:
 def _of_equation(equation: core.JaxprEqn) -> float:
     name, settings = equation.primitive.name, equation.params
     if name == "conv_general_dilated":
-        return _of_convolution(equation)
+        kernel, outputs = equation.invars[1].aval.shape, math.prod(equation.outvars[0].aval.shape)
+        per_output = math.prod(kernel) / kernel[settings["dimension_numbers"].rhs_spec[0]]
+        # A dilated input is mostly zeros, put there so that a gradient can be written as a convolution.
+        return 2 * outputs * per_output / math.prod(settings["lhs_dilation"])
     if name == "dot_general":
         (contracted, _), _ = settings["dimension_numbers"]
         depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
@@ -47,10 +50,3 @@ def _of_equation(equation: core.JaxprEqn) -> float:
     if name == "cond":
         return max(inner)
     return sum(inner) * (settings["length"] if name == "scan" else 1)
-
-
-def _of_convolution(equation: core.JaxprEqn) -> float:
-    kernel, settings = equation.invars[1].aval.shape, equation.params
-    per_output = math.prod(kernel) / kernel[settings["dimension_numbers"].rhs_spec[0]]
-    # A dilated input is mostly zeros, put there so that a gradient can be written as a convolution.
-    return 2 * math.prod(equation.outvars[0].aval.shape) * per_output / math.prod(settings["lhs_dilation"])

@@ -80,7 +80,7 @@ def memory() -> dict[str, float]:
 
 @contextmanager
 def profiled(stage: str, step: int, wanted: str, folder: Path) -> Iterator[None]:
-    """Name a step for profilers; from first to last of those `wanted` write `<folder>/profile`, as TensorBoard reads."""
+    """Name a step for profilers; write `<folder>/profile`, for TensorBoard, of those `wanted`."""
     named, first, last = parse_profile(wanted) if wanted else ("", 0, 0)
     if named == stage and step == first:
         jax.profiler.start_trace(str(folder / "profile"))
