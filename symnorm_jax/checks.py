@@ -1,6 +1,5 @@
 """What a config may say, looked at before anything is done."""
 
-import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, samples
@@ -63,9 +62,3 @@ def check_devices(config: ConfigDict, system: System) -> None:
     for name, settings in transfer.schedule(config, system).items():
         sharding.check_batch_size(f"{section}.{name}.batch_size", settings.batch_size, parts)
     sharding.check_batch_size("score.batch_size", config.score.batch_size)
-
-
-def check_groups(groups: tuple[str, ...], rows: pd.DataFrame) -> None:
-    """Raise ConfigError unless the manifest `rows` have each of `score.groups` as a column that the source gave."""
-    for name in groups:
-        check_choice("score.groups", name, manifest.group_columns(rows))

@@ -22,7 +22,7 @@ from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import on_lead
 from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import calibration, cost, embed, mahalanobis, predictions, scores, takeover, thresholds
-from symnorm_jax.settings import target_of
+from symnorm_jax.settings import check_choice, target_of
 from symnorm_jax.systems.contract import Variables
 from symnorm_jax.training import train, transfer
 from symnorm_jax.training.sharding import make_mesh
@@ -96,7 +96,8 @@ class Run:
         folder = self.workdir / rundir.EMBEDDINGS
         if all((folder / f"{split}.npz").exists() for split in self._splits):
             return
-        checks.check_groups(self.config.score.groups, self.manifest)
+        for name in self.config.score.groups:
+            check_choice("score.groups", name, manifest.group_columns(self.manifest))
         for run in lineage.lineage(self.config.init_from):
             self._audit(run)
         rows, target, wanted = self._training_rows, target_of(self.config), None

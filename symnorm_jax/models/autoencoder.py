@@ -1,4 +1,4 @@
-"""The autoencoders: one of images, which the reconstruction rivals share, and the Beta-VAE of difference maps."""
+"""The autoencoder of the reconstruction rivals, the Beta-VAE of difference maps, and the decoder of masked volumes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from symnorm_jax.models.unet import Upsample, group_norm
+from symnorm_jax.models.unet import Upsample, group_norm, pixel_shuffle
 
 LOG_VARIANCES = (-10.0, 10.0)  # bounds exp() in the first steps, before the posterior has settled
 KERNEL = 5  # pixels a side
@@ -144,3 +144,40 @@ class BetaVAE(nn.Module):
     def encode(self, x: jax.Array) -> jax.Array:
         """Compute the embedding, the posterior mean: `[B, *S, C] -> [B, D]`."""
         return self.encoder(x)[0]
+
+
+class Decoder3D(nn.Module):
+    """Decode a map that is `stride` times coarser than the volume, sides rounded up: `[B, *s, C] -> [B, *size, 1]`.
+
+    Each width doubles the sides; then a linear layer draws all voxels under a place at once. GroupNorm throughout keeps
+    one example independent of another. `stride` must divide by `2 ** len(widths)`.
+    """
+
+    widths: Sequence[int]
+    size: Sequence[int]
+    stride: int
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        stride, block = self.stride, nn.remat(UpBlock) if self.remat else UpBlock
+        for i, width in enumerate(self.widths):
+            stride //= 2
+            x = block(width, tuple(-(-side // stride) for side in self.size), self.dtype, name=f"level{i}")(x)
+        x = nn.Conv(stride**3, (1, 1, 1), dtype=self.dtype, name="voxels")(x)
+        return pixel_shuffle(x, 1, stride)[:, *map(slice, self.size)].astype(jnp.float32)
+
+
+class UpBlock(nn.Module):
+    """Double the sides, cut them to `size`, which was rounded up, and convolve: `[B, *s, C] -> [B, *size, width]`."""
+
+    width: int
+    size: Sequence[int]
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = Upsample(self.width, self.dtype)(x)[:, *map(slice, self.size)]
+        x = nn.Conv(self.width, (3, 3, 3), use_bias=False, dtype=self.dtype)(x)
+        return nn.relu(group_norm(x)(x))

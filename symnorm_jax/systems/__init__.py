@@ -1,12 +1,12 @@
 """The published systems and their rivals by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import encoder, mae, simclr, symnorm
+from symnorm_jax.systems import encoder, pretraining, symnorm
 from symnorm_jax.systems.rivals import padim, pddpm, reconstruction
 
 BUILD = {
     "symnorm": symnorm.build,
-    "simclr": simclr.build,
-    "mae": mae.build,
+    "simclr": pretraining.simclr,
+    "mae": pretraining.mae,
     "supervised": encoder.supervised,
     "untrained": encoder.untrained,
     "ae": reconstruction.autoencoder,

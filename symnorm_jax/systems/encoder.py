@@ -26,7 +26,19 @@ class VolumeEncoder:
 
     def __init__(self, config: ConfigDict):
         """Raises ConfigError for slices in place of volumes, an unknown choice, or sides that are too small."""
-        _check(config)
+        size, name = tuple(config.data.size), config.encoder
+        if len(size) != 3:
+            raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
+        check_choices(config, CHOICES)
+        if name not in config:
+            raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")
+        widths = config[name].widths
+        if name == "resnet" and len(widths) != len(config.resnet.depths):
+            found = f"resnet.widths={tuple(widths)}, resnet.depths={tuple(config.resnet.depths)}"
+            raise ConfigError(f"{found}; as many of one as of the other are allowed.")
+        if name == "cnn" and min(size) < 2 ** len(widths):
+            found = f"data.size={size} with {len(widths)} cnn.widths"
+            raise ConfigError(f"{found}; sides of {2 ** len(widths)} or more are allowed.")
         self.section, section = config.encoder, config[config.encoder]
         self.net = NETS[config.encoder](**section, **config.network)
         self.width = section.widths[-1] if config.encoder == "resnet" else section.features
@@ -90,22 +102,6 @@ def untrained(config: ConfigDict) -> System:
 def whole(batch: Batch) -> jax.Array:
     """Standardise the volumes of a batch within the brain as views are, in float32."""
     return jax.vmap(views.standardise)(batch["image"].astype(jnp.float32), batch["brain"])
-
-
-def _check(config: ConfigDict) -> None:
-    size, name = tuple(config.data.size), config.encoder
-    if len(size) != 3:
-        raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
-    check_choices(config, CHOICES)
-    if name not in config:
-        raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")
-    widths = config[name].widths
-    if name == "resnet" and len(widths) != len(config.resnet.depths):
-        found = f"resnet.widths={tuple(widths)}, resnet.depths={tuple(config.resnet.depths)}"
-        raise ConfigError(f"{found}; as many of one as of the other are allowed.")
-    if name == "cnn" and min(size) < 2 ** len(widths):
-        found = f"data.size={size} with {len(widths)} cnn.widths"
-        raise ConfigError(f"{found}; sides of {2 ** len(widths)} or more are allowed.")
 
 
 def _seen(variables: Variables) -> dict:

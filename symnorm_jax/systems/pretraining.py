@@ -1,9 +1,14 @@
-"""mae: a masked autoencoder of volumes, the rival of simclr that learns by filling in (He et al. 2022).
+"""simclr and mae: two ways for an encoder of whole T1 volumes to learn without labels.
 
-The paper of 3D-Neuro-SimCLR compares with one and does not say how it was made. Decided here: most patches that show
-brain are hidden. The encoder sees zeros there, the mean of a standardised brain. A decoder, which has nothing but the
-encoder's last map, fills them in. A convolutional network cannot leave hidden patches out of its computation as a
-transformer does, and saves no time by them.
+simclr is 3D-Neuro-SimCLR (Kaczmarek et al., arXiv 2509.10620). Two random views of a volume are to be found again among
+the views of all others in the batch. They are compared after a projector, and the features before it are the embedding.
+Encoder, projector, loss, temperature and views are as in the release; what it does not fix, such as whether both views
+share a pass, stands with the code.
+
+mae is its rival, a masked autoencoder that learns by filling in (He et al. 2022). The paper compares with one and does
+not say how it was made. Decided here: most patches that show brain are hidden. The encoder sees zeros there, the mean
+of a standardised brain. A decoder, which has nothing but the encoder's last map, fills them in. A convolutional network
+cannot leave hidden patches out of its computation as a transformer does, and saves no time by them.
 """
 
 import jax
@@ -12,13 +17,52 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.decoder3d import Decoder3D
-from symnorm_jax.settings import check_rules
+from symnorm_jax.masking import widen
+from symnorm_jax.models.autoencoder import Decoder3D
+from symnorm_jax.models.encoder3d import Projector
+from symnorm_jax.settings import POSITIVE, check_rules
+from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables, example_keys
 from symnorm_jax.systems.encoder import VolumeEncoder, whole
 
 
-def build(config: ConfigDict) -> System:
+def simclr(config: ConfigDict) -> System:
+    """Make the system of a config with sections `data`, `resnet`, `projector`, `views`, `contrast` and `target`.
+
+    Raises ConfigError for what no encoder can be made of, and for views that cannot be drawn.
+    """
+    check_rules(config, {"contrast.temperature": POSITIVE})
+    model = SimCLR(config)
+    return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init, ("projector",))
+
+
+class SimCLR:
+    """Encoder and projector, and the pure functions made of them; holds settings, never variables."""
+
+    def __init__(self, config: ConfigDict):
+        self.views, self.temperature = views.checked(config.views), config.contrast.temperature
+        self.encoder = VolumeEncoder(config)
+        self.projector = Projector(**config.projector, dtype=config.network.dtype)
+
+    def init(self, key: jax.Array, batch: Batch) -> Variables:
+        keys = jax.random.split(key)
+        variables = self.encoder.init(keys[0], batch)
+        projector = self.projector.init(keys[1], jnp.zeros((len(batch["image"]), self.encoder.width)))
+        return variables | {"params": variables["params"] | {"projector": projector["params"]}}
+
+    def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        """Compare two views of each volume by NT-Xent; all go through the encoder together and share its statistics."""
+        image, brain = batch["image"], batch["brain"]
+        keys = (views.view_keys(key, batch["index"], view) for view in range(2))
+        drawn = [views.draw(image, brain, one, self.views)[0] for one in keys]
+        both = jnp.stack(drawn, 1).reshape(-1, *image.shape[1:])  # views of one volume stay on one device
+        features, stats = self.encoder.trained(variables, both)
+        projected = self.projector.apply({"params": variables["params"]["projector"]}, features)
+        one, other = jnp.moveaxis(projected.reshape(len(image), 2, -1), 1, 0)
+        return losses.nt_xent(one, other, self.temperature, batch["patient"]).mean(), Aux({}, stats)
+
+
+def mae(config: ConfigDict) -> System:
     """Make the system of a config with sections `data`, `resnet`, `mae` and `target`.
 
     Raises ConfigError for masks that hide nothing or everything, and for decoders that enlarge by more than the encoder
@@ -74,7 +118,5 @@ def hide(key: jax.Array, brain: jax.Array, patch: int, ratio: float) -> jax.Arra
     shown = padded.reshape(grid[0], patch, grid[1], patch, grid[2], patch).max((1, 3, 5)) > 0
     chances = jnp.where(shown, jax.random.uniform(key, grid), jnp.inf).ravel()
     rank = jnp.argsort(jnp.argsort(chances)).reshape(grid)
-    hidden = (rank < jnp.round(ratio * shown.sum())).astype(jnp.float32)
-    for axis in range(3):
-        hidden = hidden.repeat(patch, axis)
-    return hidden[: sides[0], : sides[1], : sides[2], None]
+    hidden = widen((rank < jnp.round(ratio * shown.sum()))[None], patch)[0]
+    return hidden[: sides[0], : sides[1], : sides[2]]
