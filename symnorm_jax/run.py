@@ -11,7 +11,7 @@ import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax import checks, lineage, rundir
+from symnorm_jax import checks, rundir
 from symnorm_jax.data import audit, manifest, pipeline, targets
 from symnorm_jax.data.prepare import prepare
 from symnorm_jax.data.store import SampleSource, holds
@@ -78,10 +78,7 @@ class Run:
 
     @_step(lead=True)
     def prepare(self) -> None:
-        """Make slices and `manifest.csv` of scans; again if slices have gone from the store.
-
-        Raises RunError where the scans are no longer those that the run was begun with.
-        """
+        """Make slices and `manifest.csv` of scans; lost slices anew. Raises RunError where the scans have changed."""
         path, data = self.workdir / rundir.MANIFEST, self.config.data
         if path.exists() and holds(data.store, self.manifest):
             return
@@ -98,7 +95,7 @@ class Run:
             return
         for name in self.config.score.groups:
             check_choice("score.groups", name, manifest.group_columns(self.manifest))
-        for run in lineage.lineage(self.config.init_from):
+        for run in rundir.lineage(self.config.init_from):
             self._audit(run)
         rows, target, wanted = self._training_rows, target_of(self.config), None
         if target:
@@ -193,8 +190,8 @@ class Run:
 
     def _audit(self, run: str) -> None:
         """Raise LeakageError for people whom a run before this one has learned from; note where nobody can know."""
-        if lineage.converted(run):
-            on_lead(partial(lineage.note_unaudited, run, self.workdir))
+        if rundir.converted(run):
+            on_lead(partial(rundir.note_unaudited, run, self.workdir))
         else:
             theirs, data = manifest.read_manifest(Path(run) / rundir.MANIFEST), rundir.read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others

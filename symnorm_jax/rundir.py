@@ -1,16 +1,17 @@
-"""The run directory: the names of its files, what was run and on what, and metrics as JSON lines."""
+"""The run directory: names of its files, what was run, on what and from what, and metrics as JSON lines."""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import RunError
@@ -23,6 +24,8 @@ CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.j
 MANIFEST, EMBEDDINGS, GAUSSIAN, PREDICTIONS = "manifest.csv", "embeddings", "gaussian.npz", "predictions.csv"
 SCORES, THRESHOLDS, CALIBRATION = "scores.csv", "thresholds.json", "calibration.json"
 METRICS, REPORT, COST, CONTROLS = "metrics.json", "report.html", "cost.json", "controls.json"
+ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
+UNAUDITED = "leakage.json"  # sentences on what no leakage audit can find
 CHECKPOINTS, LOG = "ckpt", "metrics.jsonl"  # of a stage, in the folder of its name
 INDIFFERENT = (  # keys that change where and how fast, not what
     *("data.store", "data.threads", "data.workers", "network.remat", "sharding.fsdp", "sharding.smallest"),
@@ -76,6 +79,39 @@ def read_config(workdir: Path) -> ConfigDict:
         made = f"was made by another version of symnorm_jax: its format is {found}, and {RUN_FORMAT} is read here"
         raise RunError(f"{path} {made}; go on with that version, or make the run anew in another --workdir.")
     return ConfigDict(settings).lock()
+
+
+def converted(folder: str) -> bool:
+    """Whether a folder that a run may start from holds converted weights, whose people nobody can audit."""
+    return (Path(folder) / ORIGIN).exists()
+
+
+def note_unaudited(folder: str, workdir: Path) -> None:
+    """Say, in the log and in the run directory, that leakage from the people of converted weights cannot be found."""
+    origin = read_json(Path(folder) / ORIGIN)
+    which = "the release" if origin["released"] else "not the release"
+    sentence = (
+        f"The networks come from {folder}, converted from a file of SHA-256 {origin['sha256']}, {which}. They learned "
+        f"from {origin['learned_from']}. No list of these people comes with them: whether this run judges some of "
+        f"them, which would flatter its results, cannot be audited."
+    )
+    logging.warning("%s", sentence)
+    write_json(workdir / UNAUDITED, [sentence])
+
+
+def unaudited(workdirs: Iterable[Path]) -> list[str]:
+    """Collect what `note_unaudited` has said in these run directories, each sentence once."""
+    files = [workdir / UNAUDITED for workdir in workdirs if (workdir / UNAUDITED).exists()]
+    return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
+
+
+def lineage(run: str | None) -> list[str]:
+    """List the run that one starts from, the one before that, and so on; converted weights are the last."""
+    found = []
+    while run and run not in found:
+        found.append(run)
+        run = read_config(Path(run)).init_from
+    return found
 
 
 def environment() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from symnorm_jax.evaluation.maps import of_maps
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.evaluation.wording import sample_of
 from symnorm_jax.files import read_json
-from symnorm_jax.lineage import unaudited
+from symnorm_jax.rundir import unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised

@@ -12,8 +12,6 @@ from jax.typing import DTypeLike
 from symnorm_jax.models.unet import Upsample, group_norm, pixel_shuffle
 
 LOG_VARIANCES = (-10.0, 10.0)  # bounds exp() in the first steps, before the posterior has settled
-KERNEL = 5  # pixels a side
-NARROWING = 8  # by which a 1 x 1 convolution divides the channels before the dense bottleneck
 
 
 class Autoencoder(nn.Module):
@@ -32,7 +30,7 @@ class Autoencoder(nn.Module):
     remat: bool = False
 
     def setup(self):
-        rank, narrow = len(self.size), max(self.widths[-1] // NARROWING, 1)
+        rank, narrow = len(self.size), max(self.widths[-1] // 8, 1)  # channels before the dense bottleneck
         self.sides = [side >> len(self.widths) for side in self.size]
         block = partial(nn.remat(ResampleBlock) if self.remat else ResampleBlock, dtype=self.dtype)
         conv, dense = partial(nn.Conv, kernel_size=(1,) * rank, dtype=self.dtype), partial(nn.Dense, dtype=self.dtype)
@@ -74,7 +72,7 @@ class ResampleBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        strides, kernel = 1 if self.up else 2, (KERNEL,) * (x.ndim - 2)
+        strides, kernel = 1 if self.up else 2, (5,) * (x.ndim - 2)
         x = nn.Conv(self.width, kernel, strides, use_bias=False, dtype=self.dtype)(x)
         x = nn.leaky_relu(group_norm(x)(x))
         return Upsample(self.width, self.dtype)(x) if self.up else x
@@ -134,10 +132,7 @@ class BetaVAE(nn.Module):
         self.decoder = decoder(self.widths, self.size, self.channels, self.dtype)
 
     def __call__(self, x: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Reconstruct `[B, *S, C]` from one posterior sample; the posterior's mean and log-variance `[B, D]` follow.
-
-        `noise` is standard normal `[B, D]`, drawn by the caller, who alone knows the key policy.
-        """
+        """Reconstruct `[B, *S, C]` with standard normal `noise` `[B, D]`; posterior mean and log-variance follow."""
         mean, log_variance = self.encoder(x)
         return self.decoder(mean + noise * jnp.exp(0.5 * log_variance)), mean, log_variance
 

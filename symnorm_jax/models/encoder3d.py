@@ -57,8 +57,7 @@ class CNN3D(nn.Module):
     """Compute features of volumes, `[B, X, Y, Z, C] -> [B, features]`; sides must be `2 ** len(widths)` or more.
 
     The network of Peng et al. (2021, Med. Image Anal. 68), widths included: a 3x3x3 block with pooling for each width,
-    a 1x1x1 block without, and the mean over what is left. Its dropout before the last layer is left out, so that these
-    features are trained and read like those of the ResNet.
+    a 1x1x1 block without, and the mean over what is left. Without its last dropout, to be trained like the ResNet.
     """
 
     widths: Sequence[int] = (32, 64, 128, 256, 256)

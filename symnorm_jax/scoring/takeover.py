@@ -6,8 +6,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.files import read_json
-from symnorm_jax.lineage import converted
-from symnorm_jax.rundir import read_config
+from symnorm_jax.rundir import converted, read_config
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, load
 from symnorm_jax.scoring.scores import Moments, score_table

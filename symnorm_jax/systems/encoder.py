@@ -17,19 +17,17 @@ from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables
 
 NETS = {"resnet": ResNet3D, "cnn": CNN3D}
-CHOICES = {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")}
 FINETUNE = "finetune"
 
 
 class VolumeEncoder:
-    """Encoder and head, and the pure functions made of them; holds settings, never variables."""
+    """Encoder and head. Raises ConfigError for slices in place of volumes, an unknown choice, or sides too small."""
 
     def __init__(self, config: ConfigDict):
-        """Raises ConfigError for slices in place of volumes, an unknown choice, or sides that are too small."""
         size, name = tuple(config.data.size), config.encoder
         if len(size) != 3:
             raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
-        check_choices(config, CHOICES)
+        check_choices(config, {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")})
         if name not in config:
             raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")
         widths = config[name].widths
@@ -39,9 +37,8 @@ class VolumeEncoder:
         if name == "cnn" and min(size) < 2 ** len(widths):
             found = f"data.size={size} with {len(widths)} cnn.widths"
             raise ConfigError(f"{found}; sides of {2 ** len(widths)} or more are allowed.")
-        self.section, section = config.encoder, config[config.encoder]
-        self.net = NETS[config.encoder](**section, **config.network)
-        self.width = section.widths[-1] if config.encoder == "resnet" else section.features
+        self.net, self.section = NETS[name](**config[name], **config.network), name
+        self.width = widths[-1] if name == "resnet" else config.cnn.features
         self.head, self.target = Head(), target_of(config)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:

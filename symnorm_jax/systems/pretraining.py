@@ -27,18 +27,13 @@ from symnorm_jax.systems.encoder import VolumeEncoder, whole
 
 
 def simclr(config: ConfigDict) -> System:
-    """Make the system of a config with sections `data`, `resnet`, `projector`, `views`, `contrast` and `target`.
-
-    Raises ConfigError for what no encoder can be made of, and for views that cannot be drawn.
-    """
+    """Make simclr of a config. Raises ConfigError where no encoder can be made, or no view drawn."""
     check_rules(config, {"contrast.temperature": POSITIVE})
     model = SimCLR(config)
     return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init, ("projector",))
 
 
 class SimCLR:
-    """Encoder and projector, and the pure functions made of them; holds settings, never variables."""
-
     def __init__(self, config: ConfigDict):
         self.views, self.temperature = views.checked(config.views), config.contrast.temperature
         self.encoder = VolumeEncoder(config)
@@ -63,11 +58,7 @@ class SimCLR:
 
 
 def mae(config: ConfigDict) -> System:
-    """Make the system of a config with sections `data`, `resnet`, `mae` and `target`.
-
-    Raises ConfigError for masks that hide nothing or everything, and for decoders that enlarge by more than the encoder
-    makes smaller.
-    """
+    """Make mae of a config. Raises ConfigError for masks of nothing or all, and a decoder that enlarges too much."""
     most, stride = min(config.data.size), stride_of(config)
     check_rules(config, {"mae.ratio": (lambda ratio: 0 < ratio < 1, "a share between 0 and 1 is")})
     check_rules(config, {"mae.patch": (lambda patch: 1 <= patch <= most, f"1 to {most} voxels are")})
@@ -84,8 +75,6 @@ def stride_of(config: ConfigDict) -> int:
 
 
 class MAE:
-    """Encoder and decoder, and the pure functions made of them; holds settings, never variables."""
-
     def __init__(self, config: ConfigDict):
         self.encoder, self.mask = VolumeEncoder(config), config.mae
         self.decoder = Decoder3D(config.mae.widths, config.data.size, stride_of(config), **config.network)

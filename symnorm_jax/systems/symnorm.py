@@ -28,17 +28,12 @@ DIFFERENCE = {
     "positive": jax.nn.relu,
     "negative": lambda difference: jax.nn.relu(-difference),
 }
-CHOICES = {"difference.kind": DIFFERENCE, "loss.reconstruction": losses.RECONSTRUCTION}
-NUMBERS = {"loss.scale": POSITIVE, "loss.warmup": POSITIVE}
 
 
 def build(config: ConfigDict) -> System:
-    """Make the system of a config with sections `data`, `mask`, `unet`, `vae`, `loss` and `difference`.
-
-    Raises ConfigError where a choice is unknown, or patches or networks do not fit the images.
-    """
-    check_choices(config, CHOICES)
-    check_rules(config, NUMBERS)
+    """Make symnorm of a config. Raises ConfigError where a choice is unknown, or patches or networks do not fit."""
+    check_choices(config, {"difference.kind": DIFFERENCE, "loss.reconstruction": losses.RECONSTRUCTION})
+    check_rules(config, {"loss.scale": POSITIVE, "loss.warmup": POSITIVE})
     check_sides(config, math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths)))
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
@@ -46,8 +41,6 @@ def build(config: ConfigDict) -> System:
 
 
 class Symnorm:
-    """The two networks, the masks, and the pure functions made of them; holds settings, never variables."""
-
     def __init__(self, config: ConfigDict):
         self.size, self.spacing, self.mask = tuple(config.data.size), config.data.spacing, config.mask
         self.loss, self.difference = config.loss, config.difference

@@ -2,8 +2,7 @@
 
 Steps, ranges and their order are as in the release of 3D-Neuro-SimCLR (Kaczmarek et al. 2025): crop and resize, flip,
 rotation, shift, gamma, z-score in the brain. Crop, flip and rotation are one trilinear resampling here; the release
-takes two, which blurs more. Rotation leaves z alone: a matrix product interpolates z, a gather of whole columns along z
-the axial plane.
+takes two, which blurs more. Rotation leaves z alone: a matrix product interpolates z, a gather of columns the rest.
 """
 
 from functools import partial
@@ -117,8 +116,7 @@ def rotate(chances: jax.Array, probability: float, most: float) -> jax.Array:
 def shift(image: jax.Array, chances: jax.Array, probability: float, most: float) -> jax.Array:
     """Add one number, up to `most` either way, to every voxel of image `[X, Y, Z, C]`; chances `[2]`.
 
-    In the release, and so here, it is **without effect** but for rounding: gamma acts on the image's range, which moves
-    along, and the z-score takes the mean away.
+    In the release, and so here, **without effect** but for rounding: gamma's range moves along, the z-score undoes it.
     """
     return image + jnp.where(chances[0] < probability, (2 * chances[1] - 1) * most, 0.0)
 
@@ -126,8 +124,7 @@ def shift(image: jax.Array, chances: jax.Array, probability: float, most: float)
 def gamma(image: jax.Array, chances: jax.Array, probability: float, low: float, high: float) -> jax.Array:
     """Bend the contrast of image `[X, Y, Z, C]`: `((x - min) / range) ** gamma * range + min`, in each channel.
 
-    As MONAI's AdjustContrast, with `gamma` uniform from `low` to `high`, from chances `[2]`, and the range of the whole
-    view, outside of the brain included.
+    As MONAI's AdjustContrast: `gamma` is uniform from `low` to `high`, the range that of the whole view; chances `[2]`.
     """
     bottom = image.min((0, 1, 2), keepdims=True)
     spread = image.max((0, 1, 2), keepdims=True) - bottom

@@ -111,13 +111,13 @@ def fingerprint(tree: Any) -> jax.Array:
 
     It does not depend on how arrays lie on devices: sums of integers have no order, as sums of floats do.
     """
-    return jnp.stack([_fingerprint(x) for x in jax.tree.leaves(tree)] or [jnp.uint32(0)])
 
+    def of_one(x: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(x, WORDS[x.dtype.itemsize]).astype(jnp.uint32)
+        along = (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * STRIDE[axis] for axis in range(x.ndim))
+        return (bits * (2 * reduce(add, along, jnp.uint32(0)) + 1)).sum(dtype=jnp.uint32)  # odd, so no bit is lost
 
-def _fingerprint(x: jax.Array) -> jax.Array:
-    bits = jax.lax.bitcast_convert_type(x, WORDS[x.dtype.itemsize]).astype(jnp.uint32)
-    along = (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * STRIDE[axis] for axis in range(x.ndim))
-    return (bits * (2 * reduce(add, along, jnp.uint32(0)) + 1)).sum(dtype=jnp.uint32)  # odd, so that no bit is lost
+    return jnp.stack([of_one(x) for x in jax.tree.leaves(tree)] or [jnp.uint32(0)])
 
 
 def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -22,10 +22,7 @@ PEAK = {  # dense bfloat16 operations a second of one device, from the makers' d
 
 
 def count(jaxpr: core.Jaxpr) -> float:
-    """Count the operations of a jaxpr, with the jaxprs in it as often as they run.
-
-    Of branches the dearest is counted, of a `while` whose end is not known one turn.
-    """
+    """Count the operations of a jaxpr, with the jaxprs in it as often as they run; of branches the dearest."""
     return float(sum(_of_equation(equation) for equation in jaxpr.eqns))
 
 
@@ -49,4 +46,4 @@ def _of_equation(equation: core.JaxprEqn) -> float:
     inner = [count(jaxpr) for jaxpr in core.jaxprs_in_params(settings)]
     if name == "cond":
         return max(inner)
-    return sum(inner) * (settings["length"] if name == "scan" else 1)
+    return sum(inner) * (settings["length"] if name == "scan" else 1)  # of a `while`, whose end is not known, one turn

@@ -50,10 +50,9 @@ class Meter:
         with self.timed("device"):
             fetched = [(step, jax.device_get(metrics)) for step, metrics in self._pending]
         for step, metrics in fetched:
-            for metric, value in metrics.items():
+            for name, value in metrics.items():
                 if not np.isfinite(value):
-                    found = f"{self._name}: {metric} is {value} at step {step}"
-                    raise NonFiniteError(f"{found}; the last checkpoint stays.")
+                    raise NonFiniteError(f"{self._name}: {name} is {value} at step {step}; the last checkpoint stays.")
         step = fetched[-1][0]
         means = {metric: float(np.mean([m[metric] for _, m in fetched])) for metric in fetched[0][1]}
         self._write(step, means | {name: round(value, 4) for name, value in self._pace(step).items()})

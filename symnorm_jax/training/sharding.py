@@ -1,8 +1,7 @@
 """The mesh, and where arrays lie on it: examples over all devices, large arrays of the model over the axis `fsdp`.
 
 Mesh axes are Auto: the step is written for the global batch, and the compiler inserts the collectives. Fully sharded
-data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): an array's parts lie on different devices, which gather it
-when they need it.
+data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): devices hold parts of an array, and gather it when needed.
 """
 
 import math
@@ -30,14 +29,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_example(mesh: Mesh) -> NamedSharding:
-    """Spread examples `[B, ...]` over both axes, in parts of equal size."""
-    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
-
-
-def by_part(mesh: Mesh) -> NamedSharding:
-    """Spread each part of a batch, `[parts, B / parts, ...]`, likewise."""
-    return NamedSharding(mesh, PartitionSpec(None, (DATA, FSDP)))
+def by_example(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Spread examples, which lie along `axis` of an array, over both axes of the mesh, in parts of equal size."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, (DATA, FSDP)))
 
 
 def layout(tree: Any, mesh: Mesh, smallest: int) -> Any:

@@ -1,11 +1,15 @@
 """The trainer: one loop, for every stage of every system."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -15,7 +19,6 @@ from symnorm_jax.rundir import CHECKPOINTS
 from symnorm_jax.systems.contract import Stage, System, Variables
 from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.meter import Meter, profiled
-from symnorm_jax.training.preemption import warned
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
 from symnorm_jax.training.step import compiled, make_optimizer, make_step
 from symnorm_jax.training.transfer import restored, schedule
@@ -55,6 +58,29 @@ def initial_variables(system: System, config: ConfigDict, batch: dict[str, np.nd
     seed = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
     make = lambda seed, batch: system.init(jax.random.wrap_key_data(seed), batch)  # noqa: E731
     return created(make, (seed, put_batch(batch, mesh)), mesh, config.sharding.smallest)
+
+
+@contextmanager
+def warned() -> Iterator[Callable[[int], bool]]:
+    """Give a function of the step that says whether to stop after it; on many hosts, at the same step on each.
+
+    So SIGTERM, by which SLURM, Kubernetes and clouds warn that they take the machine away, ends training at the next
+    step with a checkpoint. Elsewhere it ends the program at once: the rest is done again.
+    """
+    if jax.process_count() > 1:  # JAX listens for SIGTERM itself, and agrees on the step
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    received = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set
+        yield lambda step: False
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    try:
+        yield lambda step: received.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if received.is_set():  # at the last step, which needs no checkpoint but its own: the program ends all the same
+        signal.raise_signal(signal.SIGTERM)
 
 
 class _Loop(NamedTuple):  # over the steps of one stage

@@ -1,7 +1,6 @@
 """Start from the networks of a finished run, or from converted weights, and train no more of them than is asked for.
 
-Converted weights are a folder of launch/convert_torch.py: networks of others, without the people they were learned
-from, and without a Gaussian, thresholds and scores.
+Converted weights are a folder of launch/convert_torch.py: networks of others, without Gaussian, thresholds and scores.
 """
 
 from pathlib import Path
@@ -9,8 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.lineage import converted, lineage
-from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, read_config
+from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, converted, lineage, read_config
 from symnorm_jax.settings import check_choice, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
@@ -40,8 +38,7 @@ def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
 def check_source(config: ConfigDict, system: System) -> None:
     """Raise RunError unless `init_from` is a finished run or converted weights.
 
-    Raises ConfigError unless its networks mean the same here, as far as converted weights say what they mean, and for
-    what those lack.
+    Raises ConfigError where its networks are known to mean something else here, and for what converted weights lack.
     """
     source, weights = Path(config.init_from), converted(config.init_from)
     if not (source / CONFIG).exists() or not (weights or (source / METRICS).exists()):

@@ -1,4 +1,4 @@
-"""Writers of metrics: `metrics.jsonl` and, both optional, TensorBoard and Weights & Biases, for who watches many runs."""
+"""Writers of metrics: `metrics.jsonl` and, both optional, TensorBoard and Weights & Biases, for watching many runs."""
 
 import importlib
 import os

@@ -43,8 +43,7 @@ def _of_target(runs: list[Path], target: dict, args) -> None:
     """Try everything on one target, and write and print its table."""
     from symnorm_jax.compare import downstream as tables
     from symnorm_jax.downstream import protocol
-    from symnorm_jax.lineage import unaudited
-    from symnorm_jax.rundir import read_config
+    from symnorm_jax.rundir import read_config, unaudited
 
     name, kind = target["target.column"], target["target.kind"]
     probed, trained = (

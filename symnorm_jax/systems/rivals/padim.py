@@ -28,8 +28,6 @@ def padim(config: ConfigDict) -> System:
 
 
 class Padim:
-    """The encoder, which of its features are used, and the pure functions made of them; never variables."""
-
     def __init__(self, config: ConfigDict):
         self.net, self.patch = unet_of(config), config.mask.patch
         self.grid = tuple(side // config.unet.stem for side in config.data.size)

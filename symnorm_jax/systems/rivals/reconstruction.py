@@ -30,8 +30,8 @@ def autoencoder(config: ConfigDict) -> System:
 def context_encoder(config: ConfigDict) -> System:
     """The same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
 
-    Without the adversarial loss of the former and the VAE of the latter; L1 loss, in all of the brain. At inference
-    nothing is erased.
+    Without the adversarial loss of the former and the VAE of the latter; L1 loss in all of the brain. Nothing is erased
+    at inference.
     """
     low, high = config.erasing.sides
     if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
@@ -59,10 +59,7 @@ def variational_autoencoder(config: ConfigDict) -> System:
 
 
 def denoising_autoencoder(config: ConfigDict) -> System:
-    """U-Net that takes coarse noise out (Kascenas et al. 2022); at inference it sees the slice as it is.
-
-    Its loss is squared and its widths are those of symnorm's U-Net.
-    """
+    """U-Net, of symnorm's widths, that takes coarse noise out (Kascenas et al. 2022); none is added at inference."""
     net = unet_of(config)
 
     def embed(variables: Variables, batch: Batch) -> Embedding:
@@ -150,8 +147,7 @@ def unet_of(config: ConfigDict) -> UNet:
 def autoencoder_of(config: ConfigDict, variational: bool = False) -> Autoencoder:
     """Make the autoencoder of a config. Raises ConfigError for slices that do not divide as it needs."""
     _check_slices(config, 2 ** len(config.autoencoder.widths))
-    size = tuple(config.data.size)
-    return Autoencoder(**config.autoencoder, **config.network, size=size, variational=variational)
+    return Autoencoder(**config.autoencoder, **config.network, size=tuple(config.data.size), variational=variational)
 
 
 def embedding(batch: Batch, reconstruction: jax.Array, patch: int, z: jax.Array | None = None) -> Embedding:
