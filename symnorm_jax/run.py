@@ -12,9 +12,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax import checks, rundir
-from symnorm_jax.data import audit, manifest, pipeline, targets
-from symnorm_jax.data.prepare import prepare
-from symnorm_jax.data.store import SampleSource, holds
+from symnorm_jax.data import audit, manifest, pipeline, prepare, store, targets
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
@@ -24,10 +22,8 @@ from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import calibration, cost, embed, mahalanobis, predictions, scores, takeover, thresholds
 from symnorm_jax.settings import check_choice, target_of
 from symnorm_jax.systems.contract import Variables
-from symnorm_jax.training import train, transfer
-from symnorm_jax.training.sharding import make_mesh
+from symnorm_jax.training import sharding, train, transfer
 
-PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
 FROM_SCORES = (rundir.SCORES, rundir.THRESHOLDS, rundir.CALIBRATION)
 FROM_METRICS = (rundir.METRICS, rundir.REPORT)
 STEPS: dict[str, tuple[str, ...]] = {}  # by their names, in order: the files that every run has after them
@@ -80,9 +76,9 @@ class Run:
     def prepare(self) -> None:
         """Make slices and `manifest.csv` of scans; lost slices anew. Raises RunError where the scans have changed."""
         path, data = self.workdir / rundir.MANIFEST, self.config.data
-        if path.exists() and holds(data.store, self.manifest):
+        if path.exists() and store.holds(data.store, self.manifest):
             return
-        text = prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
+        text = prepare.prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
         if path.exists() and path.read_text() != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
@@ -90,8 +86,8 @@ class Run:
     @_step()
     def train_and_embed(self) -> None:
         """Train every stage, then write `embeddings/<split>.npz`, and `embeddings/source` of the run started from."""
-        folder = self.workdir / rundir.EMBEDDINGS
-        if all((folder / f"{split}.npz").exists() for split in self._splits):
+        folder, splits = self.workdir / rundir.EMBEDDINGS, self._splits
+        if all((folder / f"{split}.npz").exists() for split in splits):
             return
         for name in self.config.score.groups:
             check_choice("score.groups", name, manifest.group_columns(self.manifest))
@@ -101,34 +97,35 @@ class Run:
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
-        source = SampleSource(self.config.data.store, rows, wanted)
+        source = store.SampleSource(self.config.data.store, rows, wanted)
         batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
         variables = train.train(self._system, self.config, batches, self.workdir)
         if takeover.source_of(self.config) and transfer.schedule(self.config, self._system):
-            theirs = transfer.restored(self.config.init_from, self._system, variables)
-            self._embed(theirs, folder / "source", self._splits[1:])
-        self._embed(variables, folder, self._splits)
+            self._embed(
+                transfer.restored(self.config.init_from, self._system, variables), folder / "source", splits[1:]
+            )
+        self._embed(variables, folder, splits)
 
     @_step(lead=True)
     def predict(self) -> None:
         """Write what a run with a target says of validation and test people; nothing without one."""
-        path = self.workdir / rundir.PREDICTIONS
-        if target_of(self.config) and not path.exists():
+        if target_of(self.config) and not self._has(rundir.PREDICTIONS):
             embedded = self._embedded(self._splits[1:])
             table = predictions.prediction_table(self.manifest, embedded, self._training_rows, self.config)
-            write_text(path, table.to_csv())
+            write_text(self.workdir / rundir.PREDICTIONS, table.to_csv())
 
     @_step(rundir.COST)
     def measure_cost(self) -> None:
         """Measure what a slice costs the trained system."""
         if self._has(rundir.COST):
             return
-        config, mesh, rows = self.config, make_mesh(), self.manifest[self.manifest.split == "test"]
-        batch = next(pipeline.scoring_batches(SampleSource(config.data.store, rows), config.score.batch_size))
+        config, mesh, rows = self.config, sharding.make_mesh(), self.manifest[self.manifest.split == "test"]
+        batch = next(pipeline.scoring_batches(store.SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
-        fresh = train.initial_variables(self._system, config, share, mesh)
-        measured = cost.cost(self._system, transfer.restored(str(self.workdir), self._system, fresh), batch, mesh)
+        variables = train.initial_variables(self._system, config, share, mesh)
+        variables = transfer.restored(str(self.workdir), self._system, variables)
+        measured = cost.cost(self._system, variables, batch, mesh)
         on_lead(lambda: write_json(self.workdir / rundir.COST, measured))
 
     @_step(rundir.GAUSSIAN)
@@ -199,13 +196,13 @@ class Run:
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        network = embed.make_embed(self._system, make_mesh(self.config.sharding.fsdp))
+        network = embed.make_embed(self._system, sharding.make_mesh(self.config.sharding.fsdp))
         for split in splits:
             if (folder / f"{split}.npz").exists():
                 continue
             rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
-            source = SampleSource(self.config.data.store, rows)
-            pictures = split in PICTURED and folder.name != "source"
+            source = store.SampleSource(self.config.data.store, rows)
+            pictures = split != "train" and folder.name != "source"
             arrays = embed.embed_split(network, variables, source, self.config.score.batch_size, split, pictures)
             on_lead(partial(save_arrays, folder / f"{split}.npz", arrays))
 
@@ -222,8 +219,7 @@ class Run:
             # Validation patients were compared with the others of them, new ones are with all: not exchangeable.
             for rules in fitted.values():
                 rules["conformal"] = thresholds.unpromised(rules["conformal"])
-        source = takeover.source_of(config)
-        if source:
+        if source := takeover.source_of(config):
             theirs = takeover.thresholds_of(source, level, config.score)
             kept = own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {scores.ZERO_SHOT: theirs[config.score.headline]}

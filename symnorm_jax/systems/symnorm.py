@@ -51,16 +51,19 @@ class Symnorm:
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         image, keys = batch["image"], jax.random.split(key)
-        seen = _unet_input(image, jnp.ones_like(image[..., :1]), self.mask.mirror_context)
-        unet = self.unet.init(keys[0], seen)["params"]
+        unet = self.unet.init(keys[0], self._seen(image, jnp.ones_like(image[..., :1])))["params"]
         vae = self.vae.init(keys[1], image[..., :1], jnp.zeros((len(image), self.vae.latent)))["params"]
         residual = {"sum": jnp.zeros(self.size), "weight": jnp.zeros(self.size)}
         return {"params": {"unet": unet, "vae": vae}, "stats": {"residual": residual}}
 
     def fill(self, variables: Variables, image: jax.Array, hidden: jax.Array) -> jax.Array:
         """Fill pixels `hidden` `[B, *S, 1]`, which the U-Net does not see; `[B, *S, C]`."""
-        seen = _unet_input(image, hidden, self.mask.mirror_context)
-        return self.unet.apply({"params": variables["params"]["unet"]}, seen)
+        return self.unet.apply({"params": variables["params"]["unet"]}, self._seen(image, hidden))
+
+    def _seen(self, image: jax.Array, hidden: jax.Array) -> jax.Array:
+        """Join visible pixels, mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
+        seen = jnp.concatenate([image * (1 - hidden), hidden], -1)
+        return jnp.concatenate([seen, mirror_batch(seen)], -1) if self.mask.mirror_context else seen
 
     def reconstruct(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Stitch a slice from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
@@ -128,9 +131,3 @@ class Symnorm:
         panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
         mse = losses.l2(reconstruction, batch["image"], batch["brain"])
         return Embedding(z, {"mse": mse}, jnp.abs(difference), panels)
-
-
-def _unet_input(image: jax.Array, hidden: jax.Array, mirror_context: bool) -> jax.Array:
-    """Join visible pixels, mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
-    seen = jnp.concatenate([image * (1 - hidden), hidden], -1)
-    return jnp.concatenate([seen, mirror_batch(seen)], -1) if mirror_context else seen

@@ -30,8 +30,7 @@ def autoencoder(config: ConfigDict) -> System:
 def context_encoder(config: ConfigDict) -> System:
     """The same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
 
-    Without the adversarial loss of the former and the VAE of the latter; L1 loss in all of the brain. Nothing is erased
-    at inference.
+    Without the adversarial loss and the VAE of these; L1 loss in all of the brain. Nothing is erased at inference.
     """
     low, high = config.erasing.sides
     if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
@@ -70,7 +69,7 @@ def denoising_autoencoder(config: ConfigDict) -> System:
 
 
 def denoising_loss(net, config: ConfigDict) -> Callable:
-    """Make the stage loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be."""
+    """Make the squared loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be."""
     settings, most = config.noise, min(config.data.size)
     if not (1 <= settings.grid <= most and settings.deviation > 0):
         found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
