@@ -86,8 +86,8 @@ class Run:
     @_step()
     def train_and_embed(self) -> None:
         """Train every stage, then write `embeddings/<split>.npz`, and `embeddings/source` of the run started from."""
-        folder, splits = self.workdir / rundir.EMBEDDINGS, self._splits
-        if all((folder / f"{split}.npz").exists() for split in splits):
+        place, splits = self.workdir / rundir.EMBEDDINGS, self._splits
+        if all((place / f"{split}.npz").exists() for split in splits):
             return
         for name in self.config.score.groups:
             check_choice("score.groups", name, manifest.group_columns(self.manifest))
@@ -101,10 +101,8 @@ class Run:
         batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
         variables = train.train(self._system, self.config, batches, self.workdir)
         if takeover.source_of(self.config) and transfer.schedule(self.config, self._system):
-            self._embed(
-                transfer.restored(self.config.init_from, self._system, variables), folder / "source", splits[1:]
-            )
-        self._embed(variables, folder, splits)
+            self._embed(transfer.restored(self.config.init_from, self._system, variables), place / "source", splits[1:])
+        self._embed(variables, place, splits)
 
     @_step(lead=True)
     def predict(self) -> None:

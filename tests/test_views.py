@@ -253,8 +253,8 @@ def test_chances_of_a_view_are_its_own(heads):
 def test_a_view_without_enough_brain_is_drawn_anew_or_is_the_whole_box():
     """Brain in one corner, and crops that seldom meet it: with enough asked for, the box as it stands is left."""
     brain = jnp.zeros((16, 16, 8, 1)).at[:5, :5].set(1)
-    cropping = settings(**OFF | {"crop": (0.3, 0.3, 1.0), "brain": 0.2})
-    checked, chances = views.checked(cropping), jax.random.uniform(jax.random.key(0), (200, views.CANDIDATES, 9))
+    cropping = OFF | {"crop": (0.3, 0.3, 1.0), "brain": 0.2}
+    checked, chances = settings(**cropping), jax.random.uniform(jax.random.key(0), (200, views.CANDIDATES, 9))
     choose = jax.jit(views.choose, static_argnums=2)
     chosen = jax.jit(jax.vmap(lambda one: choose(one, brain, checked)))(chances)
     shares = np.asarray(jax.jit(jax.vmap(lambda where: resample_nearest(brain, where).mean()))(chosen))
@@ -264,8 +264,7 @@ def test_a_view_without_enough_brain_is_drawn_anew_or_is_the_whole_box():
     start, size = jax.vmap(lambda one: views.crop(one[:6], brain.shape[:3], checked.crop))(chances[:, 0])
     first = np.asarray((chosen.start == start) & (chosen.size == size)).all(1)
     assert 0 < first.mean() < (~whole).mean()  # the first where it will do, else a later one
-    cropping.brain = 0.0
-    none = choose(chances[0], 0 * brain, views.checked(cropping))
+    none = choose(chances[0], 0 * brain, settings(**cropping | {"brain": 0.0}))
     assert none.size.tolist() == [16, 16, 8]
 
 
