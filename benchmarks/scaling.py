@@ -29,9 +29,8 @@ from symnorm_jax.cli import at_least_one, parsed
 from symnorm_jax.errors import ConfigError, reported
 from symnorm_jax.systems.contract import System
 from symnorm_jax.training.flops import count
-from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.sharding import by_example, layout, make_mesh, replicated
-from symnorm_jax.training.step import make_step
+from symnorm_jax.training.step import make_optimizer, make_step
 from symnorm_jax.training.transfer import schedule
 
 MIB = 2**20

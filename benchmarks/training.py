@@ -40,9 +40,8 @@ from symnorm_jax.scoring.moments import stream
 from symnorm_jax.systems.contract import System
 from symnorm_jax.training.flops import peak
 from symnorm_jax.training.meter import memory
-from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
-from symnorm_jax.training.step import Step, compiled, make_step
+from symnorm_jax.training.step import Step, compiled, make_optimizer, make_step
 from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import schedule
 

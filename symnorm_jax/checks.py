@@ -1,6 +1,5 @@
 """What a config may say, looked at before anything is done."""
 
-import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, samples
@@ -13,7 +12,7 @@ from symnorm_jax.statistics.intervals import KINDS
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
 from symnorm_jax.systems.encoder import FINETUNE
-from symnorm_jax.training import profile, sharding, transfer, writers
+from symnorm_jax.training import meter, sharding, transfer, writers
 
 CHOICES = {
     "score.threshold": thresholds.RULES,
@@ -25,17 +24,9 @@ CHOICES = {
     "evaluation.interval": KINDS,
     "network.dtype": ("float32", "bfloat16"),
 }
-NUMBERS = {
-    "data.size": (
-        lambda size: len(size) in (2, 3) and min(size) > 0,
-        "two positive sides, of slices, or three, of volumes, are",
-    ),
-    "score.top_k": POSITIVE,
-    "evaluation.margin": POSITIVE,
-    "train.accumulate": POSITIVE,
-    "train.log_every": POSITIVE,
-    "train.checkpoint_every": POSITIVE,
-}
+SIDES = (lambda size: len(size) in (2, 3) and min(size) > 0, "two positive sides, of slices, or three, of volumes, are")
+ABOVE_ZERO = ("score.top_k", "evaluation.margin", "train.accumulate", "train.log_every", "train.checkpoint_every")
+NUMBERS = {"data.size": SIDES} | dict.fromkeys(ABOVE_ZERO, POSITIVE)
 
 
 def checked(config: ConfigDict) -> System:
@@ -59,7 +50,7 @@ def checked(config: ConfigDict) -> System:
         raise ConfigError(f"{found}; {FINETUNE!r} or a stage before it is needed.")
     check_rules(config, NUMBERS | {f"{transfer.section_of(config)}.{name}.steps": POSITIVE for name in stages})
     if config.train.profile:
-        check_choice("train.profile", profile.parse(config.train.profile)[0], stages)
+        check_choice("train.profile", meter.parse_profile(config.train.profile)[0], stages)
     return system
 
 
@@ -71,9 +62,3 @@ def check_devices(config: ConfigDict, system: System) -> None:
     for name, settings in transfer.schedule(config, system).items():
         sharding.check_batch_size(f"{section}.{name}.batch_size", settings.batch_size, parts)
     sharding.check_batch_size("score.batch_size", config.score.batch_size)
-
-
-def check_groups(groups: tuple[str, ...], rows: pd.DataFrame) -> None:
-    """Raise ConfigError unless the manifest `rows` have each of `score.groups` as a column that the source gave."""
-    for name in groups:
-        check_choice("score.groups", name, manifest.group_columns(rows))

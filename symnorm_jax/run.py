@@ -4,72 +4,47 @@ scans -> manifest.csv -> <stage>/ckpt -> embeddings/, predictions.csv, cost.json
       -> gaussian.npz, scores.csv, thresholds.json, calibration.json -> metrics.json -> report.html, MODEL_CARD.md
 """
 
-from collections.abc import Callable
 from functools import cached_property, partial, wraps
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax import rundir
-from symnorm_jax.checks import check_devices, check_groups, checked
-from symnorm_jax.data import manifest, targets
-from symnorm_jax.data.audit import audit_source
-from symnorm_jax.data.pipeline import scoring_batches, training_batches
-from symnorm_jax.data.prepare import prepare
-from symnorm_jax.data.store import SampleSource, holds
+from symnorm_jax import checks, rundir
+from symnorm_jax.data import audit, manifest, pipeline, prepare, store, targets
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.evaluation.prediction import prediction_table
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import on_lead
-from symnorm_jax.lineage import converted, lineage, note_unaudited
 from symnorm_jax.report.page import write_report
-from symnorm_jax.scoring import mahalanobis, scores
-from symnorm_jax.scoring.calibration import fit_calibration
-from symnorm_jax.scoring.embed import Arrays, cost, embed_split, make_embed
-from symnorm_jax.scoring.scores import ZERO_SHOT, healthy_moments, score_names, score_table
-from symnorm_jax.scoring.thresholds import fit_thresholds, unpromised
-from symnorm_jax.settings import target_of
+from symnorm_jax.scoring import calibration, embed, mahalanobis, scores, thresholds
+from symnorm_jax.settings import check_choice, target_of
 from symnorm_jax.systems.contract import Variables
-from symnorm_jax.training.sharding import make_mesh
-from symnorm_jax.training.train import initial_variables, train
-from symnorm_jax.training.transfer import check_source, restored, schedule
+from symnorm_jax.training import sharding, train, transfer
 
-PICTURED = ("val", "test", manifest.UNLABELLED)  # splits whose maps are kept
 FROM_SCORES = (rundir.SCORES, rundir.THRESHOLDS, rundir.CALIBRATION)
 FROM_METRICS = (rundir.METRICS, rundir.REPORT)
+STEPS: dict[str, tuple[str, ...]] = {}  # by their names, in order: the files that every run has after them
 
 
-class Step(NamedTuple):
-    files: tuple[str, ...]  # that every run has after it
-    lead: bool = False  # whether the lead takes it alone, while the other hosts wait
+def _step(*files: str, lead: bool = False):
+    """Make a step of a method: taken by the lead alone or on all hosts and, with `anew`, though its files are there."""
 
+    def of(take):
+        STEPS[take.__name__] = files
 
-STEPS = {  # by the names of the methods that take them, in order
-    "prepare": Step((), lead=True),  # manifest.csv, whose slices must be in the store as well
-    "train_and_embed": Step(()),  # checkpoints of stages, embeddings of splits
-    "predict": Step((), lead=True),  # predictions.csv, with a target
-    "measure_cost": Step((rundir.COST,)),  # of which nothing else is made
-    "fit": Step((rundir.GAUSSIAN,)),
-    "score": Step(FROM_SCORES, lead=True),
-    "evaluate": Step(FROM_METRICS, lead=True),
-}
+        @wraps(take)
+        def taken(run: "Run", anew: bool = False) -> None:
+            if anew:
+                on_lead(partial(run._forget, take.__name__))
+            on_lead(partial(take, run)) if lead else take(run)
 
+        return taken
 
-def _step(take: Callable[["Run"], None]) -> Callable[..., None]:
-    """Make a step of a method: taken by whom `STEPS` says and, with `anew`, though its files are there."""
-
-    @wraps(take)
-    def taken(run: "Run", anew: bool = False) -> None:
-        if anew:
-            on_lead(partial(run._forget, take.__name__))
-        on_lead(partial(take, run)) if STEPS[take.__name__].lead else take(run)
-
-    return taken
+    return of
 
 
 class Run:
@@ -78,83 +53,81 @@ class Run:
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
         try:
-            self._system = checked(config)
+            self._system = checks.checked(config)
         except AttributeError as error:  # ml_collections' word for a key that is not there
             raise RunError(f"{workdir}: its config is of another version of symnorm_jax: {error}") from None
 
     def check_devices(self) -> None:
         """Raise ConfigError unless the run can be trained on the devices that are here."""
-        check_devices(self.config, self._system)
+        checks.check_devices(self.config, self._system)
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self._has(*(name for step in STEPS.values() for name in step.files))
+        return self._has(*(name for files in STEPS.values() for name in files))
 
     def everything(self) -> None:
         """Take all steps, from wherever the run stands."""
         if self.config.init_from:
-            check_source(self.config, self._system)
+            transfer.check_source(self.config, self._system)
         for name in STEPS:
             getattr(self, name)()
 
-    @_step
+    @_step(lead=True)
     def prepare(self) -> None:
-        """Make slices and `manifest.csv` of scans; again if slices have gone from the store.
-
-        Raises RunError where the scans are no longer those that the run was begun with.
-        """
+        """Make slices and `manifest.csv` of scans; lost slices anew. Raises RunError where the scans have changed."""
         path, data = self.workdir / rundir.MANIFEST, self.config.data
-        if path.exists() and holds(data.store, self.manifest):
+        if path.exists() and store.holds(data.store, self.manifest):
             return
-        text = prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
+        text = prepare.prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
         if path.exists() and path.read_text() != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
 
-    @_step
+    @_step()
     def train_and_embed(self) -> None:
         """Train every stage, then write `embeddings/<split>.npz`, and `embeddings/source` of the run started from."""
-        folder = self.workdir / rundir.EMBEDDINGS
-        if all((folder / f"{split}.npz").exists() for split in self._splits):
+        place, splits = self.workdir / rundir.EMBEDDINGS, self._splits
+        if all((place / f"{split}.npz").exists() for split in splits):
             return
-        check_groups(self.config.score.groups, self.manifest)
-        for run in lineage(self.config.init_from):
+        for name in self.config.score.groups:
+            check_choice("score.groups", name, manifest.group_columns(self.manifest))
+        for run in rundir.lineage(self.config.init_from):
             self._audit(run)
         rows, target, wanted = self._training_rows, target_of(self.config), None
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
-        source = SampleSource(self.config.data.store, rows, wanted)
-        batches = lambda size, start: training_batches(source, self.config, size, start, self._system.asks)  # noqa: E731
-        variables = train(self._system, self.config, batches, self.workdir)
-        if scores.source_of(self.config) and schedule(self.config, self._system):
-            self._embed(restored(self.config.init_from, self._system, variables), folder / "source", self._splits[1:])
-        self._embed(variables, folder, self._splits)
+        source = store.SampleSource(self.config.data.store, rows, wanted)
+        batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
+        variables = train.train(self._system, self.config, batches, self.workdir)
+        if scores.source_of(self.config) and transfer.schedule(self.config, self._system):
+            self._embed(transfer.restored(self.config.init_from, self._system, variables), place / "source", splits[1:])
+        self._embed(variables, place, splits)
 
-    @_step
+    @_step(lead=True)
     def predict(self) -> None:
         """Write what a run with a target says of validation and test people; nothing without one."""
-        path, splits = self.workdir / rundir.PREDICTIONS, self._splits[1:]
-        if target_of(self.config) and not path.exists():
-            table = prediction_table(self.manifest, self._embedded(splits), self._training_rows, self.config)
-            write_text(path, table.to_csv())
+        if target_of(self.config) and not self._has(rundir.PREDICTIONS):
+            embedded = self._embedded(self._splits[1:])
+            table = prediction_table(self.manifest, embedded, self._training_rows, self.config)
+            write_text(self.workdir / rundir.PREDICTIONS, table.to_csv())
 
-    @_step
+    @_step(rundir.COST)
     def measure_cost(self) -> None:
         """Measure what a slice costs the trained system."""
         if self._has(rundir.COST):
             return
-        config, rows = self.config, self.manifest[self.manifest.split == "test"]
-        batch = next(scoring_batches(SampleSource(config.data.store, rows), config.score.batch_size))
+        config, mesh, rows = self.config, sharding.make_mesh(), self.manifest[self.manifest.split == "test"]
+        batch = next(pipeline.scoring_batches(store.SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
-        mesh = make_mesh()
-        variables = restored(str(self.workdir), self._system, initial_variables(self._system, config, share, mesh))
-        measured = cost(self._system, variables, batch, mesh)
+        variables = train.initial_variables(self._system, config, share, mesh)
+        variables = transfer.restored(str(self.workdir), self._system, variables)
+        measured = embed.cost(self._system, variables, batch, mesh)
         on_lead(lambda: write_json(self.workdir / rundir.COST, measured))
 
-    @_step
+    @_step(rundir.GAUSSIAN)
     def fit(self) -> None:
         """Fit the Gaussian of healthy training slices on all devices, or take over the source's."""
         if self._has(rundir.GAUSSIAN):
@@ -167,7 +140,7 @@ class Run:
             gaussian = mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
         on_lead(lambda: mahalanobis.save(self.workdir / rundir.GAUSSIAN, gaussian))
 
-    @_step
+    @_step(*FROM_SCORES, lead=True)
     def score(self) -> None:
         """Make scores, thresholds and calibration of embeddings and Gaussian. Raises RunError without a Gaussian."""
         if self._has(*FROM_SCORES):
@@ -176,19 +149,20 @@ class Run:
         config, source = self.config, scores.source_of(self.config)
         gaussian = mahalanobis.load(self.workdir / rundir.GAUSSIAN)
         moments = scores.moments_of(source) if config.score.thresholds == "source" else None
-        table = score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
+        table = scores.score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
         if source:  # where no network was trained, the run's embeddings are the source's
-            theirs = self._embedded(self._splits[1:], "source" if schedule(config, self._system) else "")
-            table[ZERO_SHOT] = scores.zero_shot(source, self.manifest, theirs, config.score.headline)
+            theirs = self._embedded(self._splits[1:], "source" if transfer.schedule(config, self._system) else "")
+            table[scores.ZERO_SHOT] = scores.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / rundir.SCORES, table.to_csv())
         grouped, how = table.join(self.manifest[list(config.score.groups)]), config.score
         validation = {level: cases_at(level, grouped, "val", how.patient, how.top_k, how.groups) for level in LEVELS}
         fitted = {level: self._thresholds(level, cases, table) for level, cases in validation.items()}
-        write_json(self.workdir / rundir.THRESHOLDS, fitted | {"moments": moments or healthy_moments(table)})
-        probable = {level: fit_calibration(cases, score_names(table)) for level, cases in validation.items()}
+        write_json(self.workdir / rundir.THRESHOLDS, fitted | {"moments": moments or scores.healthy_moments(table)})
+        names = scores.score_names(table)
+        probable = {level: calibration.fit_calibration(cases, names) for level, cases in validation.items()}
         write_json(self.workdir / rundir.CALIBRATION, probable)
 
-    @_step
+    @_step(*FROM_METRICS, lead=True)
     def evaluate(self) -> None:
         """Make metrics, figures, report and model card of scores. Raises RunError where the run has not been scored."""
         self._need(rundir.GAUSSIAN, *FROM_SCORES, *((rundir.PREDICTIONS,) if target_of(self.config) else ()))
@@ -212,55 +186,55 @@ class Run:
 
     def _audit(self, run: str) -> None:
         """Raise LeakageError for people whom a run before this one has learned from; note where nobody can know."""
-        if converted(run):
-            on_lead(partial(note_unaudited, run, self.workdir))
+        if rundir.converted(run):
+            on_lead(partial(rundir.note_unaudited, run, self.workdir))
         else:
             theirs, data = manifest.read_manifest(Path(run) / rundir.MANIFEST), rundir.read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
-            audit_source(self.manifest, theirs, run, same)
+            audit.audit_source(self.manifest, theirs, run, same)
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        embed, size = make_embed(self._system, make_mesh(self.config.sharding.fsdp)), self.config.score.batch_size
+        network = embed.make_embed(self._system, sharding.make_mesh(self.config.sharding.fsdp))
         for split in splits:
             if (folder / f"{split}.npz").exists():
                 continue
             rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
-            source = SampleSource(self.config.data.store, rows)
-            pictures = split in PICTURED and folder.name != "source"
-            arrays = embed_split(embed, variables, source, size, split, pictures)
+            source = store.SampleSource(self.config.data.store, rows)
+            pictures = split != "train" and folder.name != "source"
+            arrays = embed.embed_split(network, variables, source, self.config.score.batch_size, split, pictures)
             on_lead(partial(save_arrays, folder / f"{split}.npz", arrays))
 
-    def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, Arrays]:
+    def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, embed.Arrays]:
         """The embeddings and scores of each split, without pictures."""
         files = {split: self.workdir / rundir.EMBEDDINGS / folder / f"{split}.npz" for split in splits}
         return {split: load_arrays(file, "index", "z", "score.", "predicted") for split, file in files.items()}
 
     def _thresholds(self, level: str, cases: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict]:
         """`{score: {rule: fit}}`, fitted on validation cases or, if so configured, taken over from the source."""
-        config, own = self.config, score_names(table)
-        fitted = fit_thresholds(cases, own + score_names(table, trivial=True), config.score)
+        config, own = self.config, scores.score_names(table)
+        fitted = thresholds.fit_thresholds(cases, own + scores.score_names(table, trivial=True), config.score)
         if level == "patient" and config.score.patient == "calibrated":
             # Validation patients were compared with the others of them, new ones are with all: not exchangeable.
-            fitted = {name: rules | {"conformal": unpromised(rules["conformal"])} for name, rules in fitted.items()}
-        source = scores.source_of(config)
-        if source:
+            for rules in fitted.values():
+                rules["conformal"] = thresholds.unpromised(rules["conformal"])
+        if source := scores.source_of(config):
             theirs = scores.thresholds_of(source, level, config.score)
             kept = own if config.score.thresholds == "source" else []
-            fitted |= {name: theirs[name] for name in kept} | {ZERO_SHOT: theirs[config.score.headline]}
+            fitted |= {name: theirs[name] for name in kept} | {scores.ZERO_SHOT: theirs[config.score.headline]}
         return fitted
 
     def _has(self, *names: str) -> bool:
         return all((self.workdir / name).exists() for name in names)
 
     def _need(self, *names: str) -> None:
-        missing = [name for name in names if not self._has(name)]
-        if missing:
-            raise RunError(f"{self.workdir}: {missing[0]} is missing; make it with launch/score.py first.")
+        for name in names:
+            if not self._has(name):
+                raise RunError(f"{self.workdir}: {name} is missing; `symnorm evaluate --from=gaussian` makes it.")
 
     def _forget(self, name: str) -> None:
         """Remove files from a step on, last first, so that what is left at any moment is a run that was cut off."""
         steps = [name] if name == "measure_cost" else list(STEPS)[list(STEPS).index(name) :]
         controls = [rundir.CONTROLS] if "score" in steps else []  # made of scores, by another command
-        for file in (*controls, *[file for step in steps for file in STEPS[step].files][::-1]):
+        for file in (*controls, *[file for step in steps for file in STEPS[step]][::-1]):
             (self.workdir / file).unlink(missing_ok=True)

@@ -1,16 +1,17 @@
-"""The run directory: the names of its files, what was run and on what, and metrics as JSON lines."""
+"""The run directory: names of its files, what was run, on what and from what, and metrics as JSON lines."""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import RunError
@@ -23,6 +24,8 @@ CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.j
 MANIFEST, EMBEDDINGS, GAUSSIAN, PREDICTIONS = "manifest.csv", "embeddings", "gaussian.npz", "predictions.csv"
 SCORES, THRESHOLDS, CALIBRATION = "scores.csv", "thresholds.json", "calibration.json"
 METRICS, REPORT, COST, CONTROLS = "metrics.json", "report.html", "cost.json", "controls.json"
+ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
+UNAUDITED = "leakage.json"  # sentences on what no leakage audit can find
 CHECKPOINTS, LOG = "ckpt", "metrics.jsonl"  # of a stage, in the folder of its name
 INDIFFERENT = (  # keys that change where and how fast, not what
     *("data.store", "data.threads", "data.workers", "network.remat", "sharding.fsdp", "sharding.smallest"),
@@ -34,23 +37,24 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "niba
 @contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
     """Keep other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
-    with ExitStack() as stack:
-        if lead():
-            workdir.mkdir(parents=True, exist_ok=True)
-        if not agreed(stack.enter_context(locked(workdir / ".lock")) if lead() else True):
+    if lead():
+        workdir.mkdir(parents=True, exist_ok=True)
+    with locked(workdir / ".lock") if lead() else nullcontext(True) as mine:
+        if not agreed(mine):
             raise RunError(f"{workdir} is in use by another process; wait for its end, or choose another --workdir.")
         yield
 
 
 @by_lead
 def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
-    """Begin a run in `workdir`, or make sure that the one there was begun with the same config.
-
-    Raises RunError that names the keys that differ.
-    """
+    """Begin a run in `workdir`. Raises RunError where another config began one; it names the keys that differ."""
     begun = (workdir / CONFIG).exists()
     if begun:
-        _refuse_other_config(workdir, config)
+        was, now = flat(read_config(workdir)), flat(config)
+        keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
+        if keys:
+            differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
+            raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
     remove_partial(workdir)  # of a run that was cut off before it had a config, too
     if not begun:
@@ -77,32 +81,53 @@ def read_config(workdir: Path) -> ConfigDict:
     return ConfigDict(settings).lock()
 
 
-def _refuse_other_config(workdir: Path, config: ConfigDict) -> None:
-    was, now = flat(read_config(workdir)), flat(config)
-    keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
-    if keys:
-        differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
-        raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
+def converted(folder: str) -> bool:
+    """Whether a folder that a run may start from holds converted weights, whose people nobody can audit."""
+    return (Path(folder) / ORIGIN).exists()
+
+
+def note_unaudited(folder: str, workdir: Path) -> None:
+    """Say, in the log and in the run directory, that leakage from the people of converted weights cannot be found."""
+    origin = read_json(Path(folder) / ORIGIN)
+    which = "the release" if origin["released"] else "not the release"
+    sentence = (
+        f"The networks come from {folder}, converted from a file of SHA-256 {origin['sha256']}, {which}. They learned "
+        f"from {origin['learned_from']}. No list of these people comes with them: whether this run judges some of "
+        f"them, which would flatter its results, cannot be audited."
+    )
+    logging.warning("%s", sentence)
+    write_json(workdir / UNAUDITED, [sentence])
+
+
+def unaudited(workdirs: Iterable[Path]) -> list[str]:
+    """Collect what `note_unaudited` has said in these run directories, each sentence once."""
+    files = [workdir / UNAUDITED for workdir in workdirs if (workdir / UNAUDITED).exists()]
+    return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
+
+
+def lineage(run: str | None) -> list[str]:
+    """List the run that one starts from, the one before that, and so on; converted weights are the last."""
+    found = []
+    while run and run not in found:
+        found.append(run)
+        run = read_config(Path(run)).init_from
+    return found
 
 
 def environment() -> dict[str, Any]:
     """List versions, commit and devices; no user or host name."""
+    commit = None  # outside a repository, and where there is no git
+    with suppress(FileNotFoundError):
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit,
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
     }
-
-
-def _commit() -> str | None:
-    """Look up the commit of this code; None outside a repository, and where there is no git."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    with suppress(FileNotFoundError):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    return None
 
 
 class MetricsLog:

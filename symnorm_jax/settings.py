@@ -30,7 +30,7 @@ def value_of(config: ConfigDict, key: str) -> Any:
     """Look up the value under a dotted `key`, None where there is none."""
     value = json.loads(config.to_json())
     for part in key.split("."):
-        value = value[part] if isinstance(value, dict) and part in value else None
+        value = value.get(part) if isinstance(value, dict) else None
     return value
 
 

@@ -15,9 +15,8 @@ from symnorm_jax import hosts
 from symnorm_jax.masking import draw, patch_grid
 from symnorm_jax.scoring.moments import stream
 from symnorm_jax.systems import BUILD
-from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
-from symnorm_jax.training.step import compiled, make_step
+from symnorm_jax.training.step import compiled, make_optimizer, make_step
 from symnorm_jax.training.train import initial_variables, train
 
 STEPS, EXAMPLES = 20, 8

@@ -11,8 +11,7 @@ from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.rivals.reconstruction import coarse_noise, erase
-from symnorm_jax.systems.rivals.residual import NET
+from symnorm_jax.systems.rivals.reconstruction import NET, coarse_noise, erase
 
 ERASING = ConfigDict({"rectangles": 1, "sides": (0.1, 0.3)})
 

@@ -16,7 +16,7 @@ from test_torch_checkpoint import FOUR, released, rename, simclr, write
 from symnorm_jax.convert import simclr as simclr_converter
 from symnorm_jax.convert.simclr import convert
 from symnorm_jax.errors import ConfigError, InputError, RunError
-from symnorm_jax.models.resnet3d import Projector, ResNet3D
+from symnorm_jax.models.encoder3d import Projector, ResNet3D
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import restored
 

@@ -10,11 +10,11 @@ from test_simclr import SIZE, batch_of, tiny
 
 from symnorm_jax.checks import checked
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.cnn3d import CNN3D
-from symnorm_jax.models.decoder3d import Decoder3D
+from symnorm_jax.models.autoencoder import Decoder3D
+from symnorm_jax.models.encoder3d import CNN3D
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.encoder import whole
-from symnorm_jax.systems.mae import MAE, hide
+from symnorm_jax.systems.pretraining import MAE, hide
 
 AGE = {"target.column": "age"}
 OWN = {"mae": {"mae.patch": 2}, "supervised": {"cnn.widths": (4,)}, "cnn": {"cnn.widths": (4,)}}  # for boxes of 8

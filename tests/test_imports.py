@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
 ROOMS = (
     ("errors", "files", "geometry", "settings"),
     ("hosts", "notebooks"),
-    ("progress", "rundir", "lineage", "masking", "losses"),
+    ("progress", "rundir", "masking", "losses"),
     ("statistics",),
     ("data.registration",),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),

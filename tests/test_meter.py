@@ -10,8 +10,7 @@ import pytest
 
 from symnorm_jax.errors import ConfigError, NonFiniteError
 from symnorm_jax.training import meter as module
-from symnorm_jax.training.meter import SHARES, Meter, memory
-from symnorm_jax.training.profile import parse, profiled
+from symnorm_jax.training.meter import SHARES, Meter, memory, parse_profile, profiled
 
 
 class Clock:
@@ -158,13 +157,13 @@ def test_memory_is_the_most_that_was_in_use():
 
 @pytest.mark.parametrize("wanted, expected", [("unet:20-25", ("unet", 20, 25)), ("vae:3-3", ("vae", 3, 3))])
 def test_profiles_are_asked_for_by_stage_and_steps(wanted, expected):
-    assert parse(wanted) == expected
+    assert parse_profile(wanted) == expected
 
 
 @pytest.mark.parametrize("wanted", ["unet", "unet:20", "unet:25-20", "unet:0-3", "unet:a-b", "20-25:unet"])
 def test_other_words_for_a_profile_are_refused(wanted):
     with pytest.raises(ConfigError, match=f"train.profile='{wanted}'; a stage and its steps are allowed"):
-        parse(wanted)
+        parse_profile(wanted)
 
 
 def profile(folder: Path, steps, stage: str = "unet", wanted: str = "unet:2-3") -> list[Path]:

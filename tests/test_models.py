@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from symnorm_jax.models.autoencoder import Autoencoder
+from symnorm_jax.models.autoencoder import Autoencoder, BetaVAE
 from symnorm_jax.models.unet import UNet, Upsample, pixel_shuffle, pixel_unshuffle
-from symnorm_jax.models.vae import BetaVAE
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 12, 3), (1, 4, 8, 6, 2)])

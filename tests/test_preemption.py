@@ -8,9 +8,8 @@ import pytest
 from test_training import batches, config, line_fitter, values
 
 from symnorm_jax.errors import Preempted
-from symnorm_jax.training import preemption
 from symnorm_jax.training.checkpoint import Checkpoints
-from symnorm_jax.training.train import train
+from symnorm_jax.training.train import train, warned
 
 
 def warning_at(workdir, stage: str, step: int):
@@ -61,7 +60,7 @@ def test_where_no_handler_can_be_set_nothing_stops():
     told = []
 
     def ask():
-        with preemption.warned() as should_stop:
+        with warned() as should_stop:
             told.append(should_stop(1))
 
     thread = threading.Thread(target=ask)

@@ -251,7 +251,7 @@ def test_thresholds_tell_what_they_promise_and_what_came_of_it(copy):
 
 def test_controls_are_shown_or_their_command(copy):
     folder, config = copy
-    assert "python launch/controls.py --run=RUN" in text_of(page_of(folder, config))
+    assert "symnorm study controls --run=RUN" in text_of(page_of(folder, config))
     values = {"value": 0.501, "low": 0.41, "high": 0.59}
     leak = [{"labels": "shuffled", "split": "slice", "auroc": values | {"value": 0.987}}]
     found = {"shuffled": {"auroc": values, "expected": 0.5, "repeats": 20}, "leak": leak, "notes": ["So it is."]}
@@ -259,7 +259,7 @@ def test_controls_are_shown_or_their_command(copy):
     page, written = text_of(page_of(folder, config)), card(read_files(folder, config))
     for text in ("0.501 (0.410–0.590)", "0.987 (0.410–0.590)", "So it is."):
         assert text in page and text in written
-    assert "launch/controls.py" not in page + written
+    assert "study controls" not in page + written
 
 
 @pytest.mark.parametrize(

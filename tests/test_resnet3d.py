@@ -20,7 +20,7 @@ from test_models import equations, kept
 from symnorm_jax.convert.simclr import torch_name
 from symnorm_jax.errors import InputError
 from symnorm_jax.files import load_arrays, save_arrays
-from symnorm_jax.models.resnet3d import BatchNorm, Projector, ResNet3D
+from symnorm_jax.models.encoder3d import BatchNorm, Projector, ResNet3D
 from symnorm_jax.training.sharding import by_example, make_mesh, replicated
 
 GOLDEN = Path(__file__).parent / "golden" / "resnet3d.npz"

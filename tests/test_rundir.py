@@ -6,9 +6,8 @@ import pytest
 
 from configs.base import base, finish
 from symnorm_jax.errors import RunError
-from symnorm_jax.lineage import lineage
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import RUN_FORMAT, MetricsLog, environment, open_run, read_config, read_metrics
+from symnorm_jax.rundir import RUN_FORMAT, MetricsLog, environment, lineage, open_run, read_config, read_metrics
 
 
 def test_a_run_opens_again_with_its_own_config(tmp_path):

@@ -25,8 +25,8 @@ from symnorm_jax.errors import ConfigError
 from symnorm_jax.rundir import read_metrics
 from symnorm_jax.scoring.moments import update, zeros
 from symnorm_jax.systems import BUILD
-from symnorm_jax.training.optim import make_optimizer
 from symnorm_jax.training.sharding import check_batch_size, check_sharding, created, layout, make_mesh, replicated
+from symnorm_jax.training.step import make_optimizer
 
 ROOT = Path(__file__).parents[1]
 SMALLEST = 64

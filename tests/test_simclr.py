@@ -10,7 +10,7 @@ from test_end_to_end import config_of
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.systems import BUILD, views
-from symnorm_jax.systems.simclr import SimCLR
+from symnorm_jax.systems.pretraining import SimCLR
 
 SIZE = (8, 8, 8)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from symnorm_jax.systems.contract import Aux, Stage
-from symnorm_jax.training.sharding import by_part, make_mesh, put_batch, replicated
+from symnorm_jax.training.sharding import by_example, make_mesh, put_batch, replicated
 from symnorm_jax.training.step import Step, _in_parts, compiled, make_step
 
 EXAMPLES, INPUTS, OUTPUTS = 8, 5, 3
@@ -77,10 +77,10 @@ def test_stats_pass_from_part_to_part_and_metrics_are_averaged(parts, rng):
 @pytest.mark.two_devices
 def test_every_part_is_spread_over_all_devices_and_no_example_travels(parts, rng):
     mesh = make_mesh()
-    split = jax.jit(lambda batch: _in_parts(batch, parts, by_part(mesh)))
+    split = jax.jit(lambda batch: _in_parts(batch, parts, by_example(mesh, axis=1)))
     placed = put_batch(batch_of(rng), mesh)
     index = split(placed)["index"]
-    assert index.sharding.is_equivalent_to(by_part(mesh), 2)
+    assert index.sharding.is_equivalent_to(by_example(mesh, axis=1), 2)
     assert [shard.data.shape for shard in index.addressable_shards] == [(parts, EXAMPLES // parts // 2)] * 2
     assert sorted(np.asarray(index).ravel()) == list(range(EXAMPLES))
     program = split.lower(placed).compile().as_text()

@@ -16,7 +16,7 @@ from test_resnet3d import drawn, weights
 from symnorm_jax.convert import torch_checkpoint, torch_pickle
 from symnorm_jax.convert.torch_checkpoint import read
 from symnorm_jax.errors import InputError
-from symnorm_jax.models.resnet3d import ResNet3D
+from symnorm_jax.models.encoder3d import ResNet3D
 
 READER = (torch_checkpoint, torch_pickle)
 STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage", "int64": "LongStorage"}

@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 from test_end_to_end import config_of
 from test_torch_checkpoint import released, simclr, write
 
-from symnorm_jax import lineage
+from symnorm_jax import rundir
 from symnorm_jax.cli import convert as cli_convert
 from symnorm_jax.convert.simclr import LEARNED_FROM, RELEASED, convert, shared_settings
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
-from symnorm_jax.models.resnet3d import ResNet3D
+from symnorm_jax.models.encoder3d import ResNet3D
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run, write_config
 from symnorm_jax.systems import BUILD
@@ -103,10 +103,10 @@ def test_it_says_that_leakage_cannot_be_audited(run, weights):
 def test_what_is_said_of_the_release_names_its_scans(tmp_path):
     origin = {"sha256": RELEASED, "released": True, "learned_from": LEARNED_FROM[True]}
     write_json(tmp_path / "origin.json", origin)
-    with mock.patch.object(lineage.logging, "warning") as warned:
-        lineage.note_unaudited(str(tmp_path), tmp_path)
+    with mock.patch.object(rundir.logging, "warning") as warned:
+        rundir.note_unaudited(str(tmp_path), tmp_path)
     (sentence,) = json.loads((tmp_path / "leakage.json").read_text())
-    assert lineage.unaudited([tmp_path, tmp_path / "audited", tmp_path]) == [sentence]
+    assert rundir.unaudited([tmp_path, tmp_path / "audited", tmp_path]) == [sentence]
     assert "44,958" in sentence and "not the release" not in sentence and sentence in warned.call_args.args
 
 

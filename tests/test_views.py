@@ -31,13 +31,11 @@ def quick_compilation():
 
 
 def section():
-    return ConfigDict(VIEWS)
+    return views.checked(ConfigDict(VIEWS))
 
 
 def settings(**changes):
-    one = section()
-    one.update(changes)
-    return one
+    return views.checked(ConfigDict(VIEWS | changes))
 
 
 def keys(count, seed=0):
@@ -255,8 +253,8 @@ def test_chances_of_a_view_are_its_own(heads):
 def test_a_view_without_enough_brain_is_drawn_anew_or_is_the_whole_box():
     """Brain in one corner, and crops that seldom meet it: with enough asked for, the box as it stands is left."""
     brain = jnp.zeros((16, 16, 8, 1)).at[:5, :5].set(1)
-    cropping = settings(**OFF | {"crop": (0.3, 0.3, 1.0), "brain": 0.2})
-    checked, chances = views.checked(cropping), jax.random.uniform(jax.random.key(0), (200, views.CANDIDATES, 9))
+    cropping = OFF | {"crop": (0.3, 0.3, 1.0), "brain": 0.2}
+    checked, chances = settings(**cropping), jax.random.uniform(jax.random.key(0), (200, views.CANDIDATES, 9))
     choose = jax.jit(views.choose, static_argnums=2)
     chosen = jax.jit(jax.vmap(lambda one: choose(one, brain, checked)))(chances)
     shares = np.asarray(jax.jit(jax.vmap(lambda where: resample_nearest(brain, where).mean()))(chosen))
@@ -266,8 +264,7 @@ def test_a_view_without_enough_brain_is_drawn_anew_or_is_the_whole_box():
     start, size = jax.vmap(lambda one: views.crop(one[:6], brain.shape[:3], checked.crop))(chances[:, 0])
     first = np.asarray((chosen.start == start) & (chosen.size == size)).all(1)
     assert 0 < first.mean() < (~whole).mean()  # the first where it will do, else a later one
-    cropping.brain = 0.0
-    none = choose(chances[0], 0 * brain, views.checked(cropping))
+    none = choose(chances[0], 0 * brain, settings(**cropping | {"brain": 0.0}))
     assert none.size.tolist() == [16, 16, 8]
 
 
@@ -309,7 +306,7 @@ def test_spread_over_devices_views_are_the_same(heads):
     for one, other in zip(found, expected, strict=True):
         assert len(one.sharding.device_set) == 2 and not one.sharding.is_fully_replicated
         np.testing.assert_allclose(one, other, atol=1e-6)
-    compiled = views._draw.lower(*spread, views.checked(section())).compile().as_text()
+    compiled = views.draw.lower(*spread, section()).compile().as_text()
     assert "all-gather" not in compiled and "all-reduce" not in compiled  # no volume leaves its device
 
 
@@ -317,7 +314,7 @@ def test_a_view_takes_few_volumes_of_memory():
     shape = (1, 48, 48, 40, 1)
     volume = jax.ShapeDtypeStruct(shape, jnp.float32)
     key = jax.eval_shape(partial(keys, 1))
-    memory = views._draw.lower(volume, volume, key, views.checked(section())).compile().memory_analysis()
+    memory = views.draw.lower(volume, volume, key, section()).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 5 * 4 * np.prod(shape)
 
 
@@ -335,4 +332,4 @@ def test_a_view_takes_few_volumes_of_memory():
 )
 def test_settings_that_cannot_be_drawn_are_refused(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        views.checked(settings(**changes))
+        settings(**changes)

@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.convert import torch_checkpoint
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.files import write_json
-from symnorm_jax.lineage import ORIGIN
-from symnorm_jax.rundir import write_config
+from symnorm_jax.rundir import ORIGIN, write_config
 from symnorm_jax.settings import value_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System

@@ -16,8 +16,8 @@ from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, check, known, processed, stacks
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
-from symnorm_jax.lineage import unaudited
 from symnorm_jax.progress import progress
+from symnorm_jax.rundir import unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
@@ -63,7 +63,7 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
     table, test = read_table(path), rows[rows.split == "test"]
     missing = test[~test.index.isin(table.index)]
     if len(missing):
-        first = f"the first of patient {missing.patient.iloc[0]}; score the run again with launch/score.py."
+        first = f"the first of patient {missing.patient.iloc[0]}; `symnorm evaluate --from=gaussian` scores anew."
         raise RunError(f"{path}: {len(missing)} slices of the test split are missing, {first}")
     for name in score_names(table) + score_names(table, trivial=True):
         bad = table.index[~np.isfinite(pd.to_numeric(table[name], errors="coerce"))]

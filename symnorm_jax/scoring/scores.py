@@ -15,9 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from symnorm_jax.files import read_json
-from symnorm_jax.lineage import converted
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import read_config
+from symnorm_jax.rundir import converted, read_config
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
 

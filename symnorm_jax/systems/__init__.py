@@ -1,14 +1,14 @@
 """The published systems and their rivals by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import mae, simclr, supervised, symnorm
+from symnorm_jax.systems import encoder, pretraining, symnorm
 from symnorm_jax.systems.rivals import padim, pddpm, reconstruction
 
 BUILD = {
     "symnorm": symnorm.build,
-    "simclr": simclr.build,
-    "mae": mae.build,
-    "supervised": supervised.supervised,
-    "untrained": supervised.untrained,
+    "simclr": pretraining.simclr,
+    "mae": pretraining.mae,
+    "supervised": encoder.supervised,
+    "untrained": encoder.untrained,
     "ae": reconstruction.autoencoder,
     "vae": reconstruction.variational_autoencoder,
     "context_encoder": reconstruction.context_encoder,

@@ -1,5 +1,6 @@
 """What a system is: three pure functions and the order of its training stages. Trainer and scorer know no more.
 
+Classes whose methods are such functions hold networks and settings, never variables.
 `variables` is `{"params": {net: tree}, "stats": {net: tree}}`. `stats` holds what a loss measures and does not learn by
 gradient, such as batch statistics. A `batch` is a dict of arrays:
 
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+DATA = ("data.size", "data.spacing", "data.percentiles", "data.midline")  # what networks of any system depend on
 Batch = dict[str, jax.Array]
 Variables = dict[str, dict[str, Any]]
 
@@ -50,7 +52,7 @@ class Embedding(NamedTuple):
 class System(NamedTuple):
     """A published method. `stages` is in training order, empty for a training-free one."""
 
-    init: Callable[[jax.Array, Batch], Variables]
+    init: Callable[[jax.Array, Batch], Variables]  # drawn with a key; the batch gives shapes
     stages: dict[str, Stage]
     embed: Callable[[Variables, Batch], Embedding]
     scores: tuple[str, ...] = ()  # the names of the embedding's scalars

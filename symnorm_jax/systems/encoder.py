@@ -2,7 +2,7 @@
 
 What they share is here, so that only the training before differs: network, embedding and fine-tuning with labels. That
 is as in 3D-Neuro-SimCLR (Kaczmarek et al. 2025): a linear layer on the features, encoder and batch statistics free, no
-augmentation; squared error of a number, cross-entropy of a class.
+augmentation. So are the two that pre-training is measured by: taught by labels alone, and taught nothing at all.
 """
 
 import jax
@@ -11,31 +11,37 @@ import optax
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.models.cnn3d import CNN3D
-from symnorm_jax.models.resnet3d import NORMS, Head, ResNet3D
+from symnorm_jax.models.encoder3d import CNN3D, NORMS, Head, ResNet3D
 from symnorm_jax.settings import check_choices, target_of
 from symnorm_jax.systems import views
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables
 
 NETS = {"resnet": ResNet3D, "cnn": CNN3D}
-CHOICES = {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")}
 FINETUNE = "finetune"
-MEANING = ("data.size", "data.spacing", "data.percentiles", "data.midline", "encoder")  # and the encoder's own section
 
 
 class VolumeEncoder:
-    """Encoder and head, and the pure functions made of them; holds settings, never variables."""
+    """Encoder and head. Raises ConfigError for slices in place of volumes, an unknown choice, or sides too small."""
 
     def __init__(self, config: ConfigDict):
-        """Raises ConfigError for slices in place of volumes, an unknown choice, or sides that are too small."""
-        check(config)
-        self.section, section = config.encoder, config[config.encoder]
-        self.net = NETS[config.encoder](**section, **config.network)
-        self.width = section.widths[-1] if config.encoder == "resnet" else section.features
+        size, name = tuple(config.data.size), config.encoder
+        if len(size) != 3:
+            raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
+        check_choices(config, {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")})
+        if name not in config:
+            raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")
+        widths = config[name].widths
+        if name == "resnet" and len(widths) != len(config.resnet.depths):
+            found = f"resnet.widths={tuple(widths)}, resnet.depths={tuple(config.resnet.depths)}"
+            raise ConfigError(f"{found}; as many of one as of the other are allowed.")
+        if name == "cnn" and min(size) < 2 ** len(widths):
+            found = f"data.size={size} with {len(widths)} cnn.widths"
+            raise ConfigError(f"{found}; sides of {2 ** len(widths)} or more are allowed.")
+        self.net, self.section = NETS[name](**config[name], **config.network), name
+        self.width = widths[-1] if name == "resnet" else config.cnn.features
         self.head, self.target = Head(), target_of(config)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         keys, image = jax.random.split(key), batch["image"]
         encoder = self.net.init(keys[0], image, train=False)
         head = self.head.init(keys[1], jnp.zeros((len(image), self.width)))
@@ -52,7 +58,7 @@ class VolumeEncoder:
         return self.head.apply({"params": variables["params"]["head"]}, features)
 
     def finetune(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Measure how far predictions are from the batch's `target`, in the mean over the volumes."""
+        """Average squared errors of a number, or cross-entropies of a class, from the batch's `target`."""
         features, stats = self.trained(variables, whole(batch))
         error = optax.sigmoid_binary_cross_entropy if self.target.kind == "class" else optax.squared_error
         return error(self.predict(variables, features), batch["target"]).mean(), Aux({}, stats)
@@ -66,30 +72,33 @@ class VolumeEncoder:
         """Make a system of stages, and of fine-tuning where there is a target; `meaning` is added to the encoder's."""
         if self.target:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
-        asks = ("target",) if self.target else ()
-        return System(init or self.init, stages, self.embed, meaning=(*MEANING, self.section, *meaning), asks=asks)
+        asks, meaning = ("target",) if self.target else (), (*DATA, "encoder", self.section, *meaning)
+        return System(init or self.init, stages, self.embed, meaning=meaning, asks=asks)
+
+
+def supervised(config: ConfigDict) -> System:
+    """Train an encoder with labels from scratch; `encoder` says which. Raises ConfigError without a target."""
+    if not config.target.column:
+        raise ConfigError("target.column='' with system='supervised'; a column of the manifest, as age, is needed.")
+    return VolumeEncoder(config).system({})
+
+
+def untrained(config: ConfigDict) -> System:
+    """Leave the weights of an encoder as they were drawn, and measure its batch statistics on training volumes.
+
+    Without them the features of a network with BatchNorm would depend on the scale that its weights happen to have.
+    """
+    model = VolumeEncoder(config)
+
+    def measure(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
+        return jnp.zeros(()), Aux({}, model.trained(variables, whole(batch))[1])
+
+    return model.system({"statistics": Stage((), measure)})
 
 
 def whole(batch: Batch) -> jax.Array:
     """Standardise the volumes of a batch within the brain as views are, in float32."""
     return jax.vmap(views.standardise)(batch["image"].astype(jnp.float32), batch["brain"])
-
-
-def check(config: ConfigDict) -> None:
-    """Raise ConfigError for what no encoder of volumes can be made of."""
-    size, name = tuple(config.data.size), config.encoder
-    if len(size) != 3:
-        raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
-    check_choices(config, CHOICES)
-    if name not in config:
-        raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")
-    widths = config[name].widths
-    if name == "resnet" and len(widths) != len(config.resnet.depths):
-        found = f"resnet.widths={tuple(widths)}, resnet.depths={tuple(config.resnet.depths)}"
-        raise ConfigError(f"{found}; as many of one as of the other are allowed.")
-    if name == "cnn" and min(size) < 2 ** len(widths):
-        found = f"data.size={size} with {len(widths)} cnn.widths"
-        raise ConfigError(f"{found}; sides of {2 ** len(widths)} or more are allowed.")
 
 
 def _seen(variables: Variables) -> dict:

@@ -14,17 +14,13 @@ from ml_collections import ConfigDict
 from symnorm_jax import losses
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import cover, patch_grid, widen
+from symnorm_jax.models.autoencoder import BetaVAE
 from symnorm_jax.models.unet import UNet
-from symnorm_jax.models.vae import BetaVAE
 from symnorm_jax.settings import POSITIVE, check_choices, check_rules, check_sides
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables, example_keys
 
 RESIDUAL_MEMORY = 0.99  # of the running mean of the healthy residual: about the last hundred batches
-MEANING = (
-    *("data.size", "data.spacing", "data.percentiles", "data.midline"),
-    *("mask", "unet", "vae", "difference", "loss.scale"),
-)
-
+MEANING = (*DATA, "mask", "unet", "vae", "difference", "loss.scale")
 DIFFERENCE = {
     "absolute": jnp.abs,
     "signed": lambda difference: difference,
@@ -32,17 +28,12 @@ DIFFERENCE = {
     "positive": jax.nn.relu,
     "negative": lambda difference: jax.nn.relu(-difference),
 }
-CHOICES = {"difference.kind": DIFFERENCE, "loss.reconstruction": losses.RECONSTRUCTION}
-NUMBERS = {"loss.scale": POSITIVE, "loss.warmup": POSITIVE}
 
 
 def build(config: ConfigDict) -> System:
-    """Make the system of a config with sections `data`, `mask`, `unet`, `vae`, `loss` and `difference`.
-
-    Raises ConfigError where a choice is unknown, or patches or networks do not fit the images.
-    """
-    check_choices(config, CHOICES)
-    check_rules(config, NUMBERS)
+    """Make symnorm of a config. Raises ConfigError where a choice is unknown, or patches or networks do not fit."""
+    check_choices(config, {"difference.kind": DIFFERENCE, "loss.reconstruction": losses.RECONSTRUCTION})
+    check_rules(config, {"loss.scale": POSITIVE, "loss.warmup": POSITIVE})
     check_sides(config, math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths)))
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
@@ -50,8 +41,6 @@ def build(config: ConfigDict) -> System:
 
 
 class Symnorm:
-    """The two networks, the masks, and the pure functions made of them; holds settings, never variables."""
-
     def __init__(self, config: ConfigDict):
         self.size, self.spacing, self.mask = tuple(config.data.size), config.data.spacing, config.mask
         self.loss, self.difference = config.loss, config.difference
@@ -61,20 +50,20 @@ class Symnorm:
         self.covers = cover(config.mask.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         image, keys = batch["image"], jax.random.split(key)
-        seen = _unet_input(image, jnp.ones_like(image[..., :1]), self.mask.mirror_context)
-        params = {
-            "unet": self.unet.init(keys[0], seen)["params"],
-            "vae": self.vae.init(keys[1], image[..., :1], jnp.zeros((len(image), self.vae.latent)))["params"],
-        }
+        unet = self.unet.init(keys[0], self._seen(image, jnp.ones_like(image[..., :1])))["params"]
+        vae = self.vae.init(keys[1], image[..., :1], jnp.zeros((len(image), self.vae.latent)))["params"]
         residual = {"sum": jnp.zeros(self.size), "weight": jnp.zeros(self.size)}
-        return {"params": params, "stats": {"residual": residual}}
+        return {"params": {"unet": unet, "vae": vae}, "stats": {"residual": residual}}
 
     def fill(self, variables: Variables, image: jax.Array, hidden: jax.Array) -> jax.Array:
         """Fill pixels `hidden` `[B, *S, 1]`, which the U-Net does not see; `[B, *S, C]`."""
-        seen = _unet_input(image, hidden, self.mask.mirror_context)
-        return self.unet.apply({"params": variables["params"]["unet"]}, seen)
+        return self.unet.apply({"params": variables["params"]["unet"]}, self._seen(image, hidden))
+
+    def _seen(self, image: jax.Array, hidden: jax.Array) -> jax.Array:
+        """Join visible pixels, mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
+        seen = jnp.concatenate([image * (1 - hidden), hidden], -1)
+        return jnp.concatenate([seen, mirror_batch(seen)], -1) if self.mask.mirror_context else seen
 
     def reconstruct(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Stitch a slice from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
@@ -97,31 +86,35 @@ class Symnorm:
         """
         difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
         if self.difference.relative:
-            difference = difference / _healthy_residual(variables["stats"]["residual"])
+            sums = variables["stats"]["residual"]
+            overall = sums["sum"].sum() / jnp.maximum(sums["weight"].sum(), 1.0)
+            # A pixel that is seldom brain leans on the mean over all, which has the weight of ten observations.
+            healthy = (sums["sum"] + 10 * overall) / (sums["weight"] + 10)  # mean absolute residual, [*S]
+            difference /= jnp.maximum(healthy, losses.TINY)[None, ..., None]
         if self.difference.blur:
             difference = losses.gaussian_blur(difference, batch["brain"], self.difference.blur / self.spacing)
         return DIFFERENCE[self.difference.kind](difference)
 
     def unet_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Measure the error on hidden brain pixels; on all of them for `mask.kind="none"`."""
-        hidden = widen(batch["hidden"], self.mask.patch)
-        filled = self.fill(variables, batch["image"], hidden)
-        weight = batch["brain"] if self.mask.kind == "none" else batch["brain"] * hidden
-        error = losses.RECONSTRUCTION[self.loss.reconstruction](filled, batch["image"], weight).mean()
+        image, hidden, masked = batch["image"], widen(batch["hidden"], self.mask.patch), self.mask.kind != "none"
+        filled = self.fill(variables, image, hidden)
+        weight = batch["brain"] * hidden if masked else batch["brain"]
+        error = losses.RECONSTRUCTION[self.loss.reconstruction](filled, image, weight).mean()
         metrics = {"reconstruction": error}
         if self.loss.ssim:
             # Windows reach into visible pixels, where the answer is free and the image is known.
-            stitched = filled if self.mask.kind == "none" else filled * hidden + batch["image"] * (1 - hidden)
-            metrics["ssim"] = losses.dissimilarity(stitched, batch["image"], weight).mean()
+            stitched = filled * hidden + image * (1 - hidden) if masked else filled
+            metrics["ssim"] = losses.dissimilarity(stitched, image, weight).mean()
             error += self.loss.ssim * metrics["ssim"]
-        residual = jnp.abs(filled - batch["image"]).mean(-1, keepdims=True)
-        stats = {"residual": _remember(variables["stats"]["residual"], residual, weight)}
-        return error, Aux(metrics, jax.lax.stop_gradient(stats))
+        residual = jnp.abs(filled - image).mean(-1, keepdims=True)
+        new = {"sum": (residual * weight).sum((0, -1)), "weight": weight.sum((0, -1))}  # [*S] each
+        sums = jax.tree.map(lambda old, new: old * RESIDUAL_MEMORY + new, variables["stats"]["residual"], new)
+        return error, Aux(metrics, jax.lax.stop_gradient({"residual": sums}))
 
     def vae_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Bound the evidence of the frozen U-Net's difference maps from below, in nats, with the KL warmed up."""
-        reconstruction = self.reconstruct(variables, batch["image"])
-        target = self.difference_map(variables, batch, reconstruction) / self.loss.scale
+        target = self.difference_map(variables, batch, self.reconstruct(variables, batch["image"])) / self.loss.scale
         noise = jax.vmap(lambda one: jax.random.normal(one, (self.vae.latent,)))(example_keys(key, batch["index"]))
         decoded, mean, log_variance = self.vae.apply({"params": variables["params"]["vae"]}, target, noise)
         nll = losses.gaussian_nll(decoded, target, batch["brain"]).mean()
@@ -138,27 +131,3 @@ class Symnorm:
         panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
         mse = losses.l2(reconstruction, batch["image"], batch["brain"])
         return Embedding(z, {"mse": mse}, jnp.abs(difference), panels)
-
-
-def _unet_input(image: jax.Array, hidden: jax.Array, mirror_context: bool) -> jax.Array:
-    """Join visible pixels, mask and, with `mirror_context`, their mirror images, `[B, *S, (C + 1) * (1 or 2)]`."""
-    seen = jnp.concatenate([image * (1 - hidden), hidden], -1)
-    return jnp.concatenate([seen, mirror_batch(seen)], -1) if mirror_context else seen
-
-
-def _remember(residual: dict[str, jax.Array], new: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-    """Update the running sums, `[*S]`, of residual and weight at each pixel with a batch `[B, *S, 1]`."""
-    return {
-        "sum": residual["sum"] * RESIDUAL_MEMORY + (new * weight).sum((0, -1)),
-        "weight": residual["weight"] * RESIDUAL_MEMORY + weight.sum((0, -1)),
-    }
-
-
-def _healthy_residual(residual: dict[str, jax.Array]) -> jax.Array:
-    """Estimate the mean absolute healthy residual at each pixel, `[1, *S, 1]`.
-
-    Pixels that are seldom brain lean on the mean over all pixels, given the weight of ten observations.
-    """
-    overall = residual["sum"].sum() / jnp.maximum(residual["weight"].sum(), 1.0)
-    mean = (residual["sum"] + 10 * overall) / (residual["weight"] + 10)
-    return jnp.maximum(mean, losses.TINY)[None, ..., None]

@@ -2,8 +2,7 @@
 
 Steps, ranges and their order are as in the release of 3D-Neuro-SimCLR (Kaczmarek et al. 2025): crop and resize, flip,
 rotation, shift, gamma, z-score in the brain. Crop, flip and rotation are one trilinear resampling here; the release
-takes two, which blurs more. Rotation leaves z alone: a matrix product interpolates z, a gather of whole columns along z
-the axial plane.
+takes two, which blurs more. Rotation leaves z alone: a matrix product interpolates z, a gather of columns the rest.
 """
 
 from functools import partial
@@ -41,7 +40,7 @@ class Geometry(NamedTuple):
 
 
 def checked(section: ConfigDict) -> FrozenConfigDict:
-    """Read the section `views` of a config. Raises ConfigError for steps that cannot be taken."""
+    """Freeze the section `views` of a config. Raises ConfigError for steps that cannot be taken."""
     check_rules(section, RULES, "views.")
     return FrozenConfigDict(section)  # which can be a static argument
 
@@ -51,22 +50,18 @@ def view_keys(key: jax.Array, index: jax.Array, view: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(example_keys(key, index), view)
 
 
-def draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigDict) -> tuple[jax.Array, jax.Array]:
+@partial(jax.jit, static_argnames="settings")
+def draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: FrozenConfigDict):
     """Draw one view of each volume: image `[B, X, Y, Z, C]`, brain `[B, X, Y, Z, 1]`, keys `[B]`, to the same shapes.
 
-    The image is float32, interpolated linearly, with mean 0 and deviation 1 in the brain and 0 outside; the mask takes
-    the nearest voxel. A view is a function of its own volume and key. `settings` is the section `views`.
+    The image is float32, interpolated linearly, and standardised; the mask takes the nearest voxel. A view is a
+    function of its own volume and key, and of settings that are `checked`.
 
     A view needs enough brain (`settings.brain`, a share of its voxels). The release draws until one has a voxel of it,
     in a loop on the host. Here `CANDIDATES` geometries are drawn, their brain is counted on the mask, which costs no
-    resampling, and the first with enough is taken. Where none has, the view is the whole box, so that the work is
-    bounded. Raises ConfigError for settings that are not allowed.
+    resampling, and the first with enough is taken; where none has, the whole box. So the work is bounded.
     """
-    return _draw(image, brain, keys, checked(settings))
 
-
-@partial(jax.jit, static_argnames="settings")
-def _draw(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: FrozenConfigDict):
     def of_one(image: jax.Array, brain: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         # All chances of a view come from one call: each call of the generator costs compilation time.
         chances = jax.random.uniform(key, (9 * CANDIDATES + 4,))
@@ -86,9 +81,8 @@ def choose(chances: jax.Array, brain: jax.Array, settings: FrozenConfigDict) -> 
     shape = brain.shape[:3]
 
     def propose(one: jax.Array) -> Geometry:
-        return Geometry(
-            *crop(one[:6], shape, settings.crop), flip(one[6], settings.flip), rotate(one[7:], *settings.rotate)
-        )
+        box = crop(one[:6], shape, settings.crop)
+        return Geometry(*box, flip(one[6], settings.flip), rotate(one[7:], *settings.rotate))
 
     drawn = jax.vmap(propose)(chances)
     share = jax.vmap(partial(brain_share, brain))(drawn)
@@ -122,8 +116,7 @@ def rotate(chances: jax.Array, probability: float, most: float) -> jax.Array:
 def shift(image: jax.Array, chances: jax.Array, probability: float, most: float) -> jax.Array:
     """Add one number, up to `most` either way, to every voxel of image `[X, Y, Z, C]`; chances `[2]`.
 
-    In the release, and so here, it is **without effect** but for rounding: gamma acts on the image's range, which moves
-    along, and the z-score takes the mean away.
+    In the release, and so here, **without effect** but for rounding: gamma's range moves along, the z-score undoes it.
     """
     return image + jnp.where(chances[0] < probability, (2 * chances[1] - 1) * most, 0.0)
 
@@ -131,8 +124,7 @@ def shift(image: jax.Array, chances: jax.Array, probability: float, most: float)
 def gamma(image: jax.Array, chances: jax.Array, probability: float, low: float, high: float) -> jax.Array:
     """Bend the contrast of image `[X, Y, Z, C]`: `((x - min) / range) ** gamma * range + min`, in each channel.
 
-    As MONAI's AdjustContrast, with `gamma` uniform from `low` to `high`, from chances `[2]`, and the range of the whole
-    view, outside of the brain included.
+    As MONAI's AdjustContrast: `gamma` is uniform from `low` to `high`, the range that of the whole view; chances `[2]`.
     """
     bottom = image.min((0, 1, 2), keepdims=True)
     spread = image.max((0, 1, 2), keepdims=True) - bottom

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import reduce
 from logging import getLogger
 from operator import add
@@ -27,22 +27,21 @@ WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # unsigned integers by the
 getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
-class Checkpoints:
-    """The checkpoints of one stage, `<folder>/<step>/{variables,opt}` and their sums; a context manager.
+class Checkpoints(AbstractContextManager):
+    """The checkpoints of one stage, `<folder>/<step>/{variables,opt}` and their sums; leaving ends all writing.
 
-    It ends all writing. Checkpoints whose writing was cut off are removed, and a warning says so.
+    Checkpoints whose writing was cut off are removed, and a warning says so.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
-        if lead():
-            _remove_incomplete(folder)
+        for one in folder.glob("[0-9]*") if lead() else ():
+            if one.name.isdecimal() and not any((one / marker).exists() for marker in MARKERS):
+                logging.warning("%s was not written to its end and is removed", one)
+                shutil.rmtree(one)
         wait(f"checkpoints {folder}")
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, failed, *_) -> None:
         with suppress(RunError) if failed else nullcontext(), self._writing():  # one error at a time is told
@@ -71,12 +70,11 @@ class Checkpoints:
         Damaged ones after it are removed, with a warning. Without a checkpoint it is step 0 and what was given.
         Raises RunError where there are checkpoints and none is sound: nothing is removed then.
         """
-        wanted, damaged = {"variables": variables, "opt": opt}, {}
+        damaged, told = {}, "%s/%s is damaged and removed, step %s is taken: %s"
         for step in sorted(self._manager.all_steps(), reverse=True):
-            found, damage = _read(self._manager, step, wanted)
+            found, damage = _read(self._manager, step, {"variables": variables, "opt": opt})
             if damage is None:
                 for one, reason in damaged.items():
-                    told = "%s/%s is damaged and removed, step %s is taken: %s"
                     logging.warning(told, self._folder, one, step, reason)
                     self._manager.delete(one)
                 for old in sorted(self._manager.all_steps())[:-KEEP]:  # whose removal was cut off
@@ -84,7 +82,7 @@ class Checkpoints:
                 return step, found["variables"], found["opt"]
             damaged[step] = damage
         if damaged:
-            last = max(damaged.items())[1]
+            last = damaged[max(damaged)]
             raise RunError(f"{self._folder}: no checkpoint can be read, remove it to begin anew: {last}")
         return 0, variables, opt
 
@@ -93,15 +91,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # of the file system, in whatever words Orbax and TensorStore have for it
-            reason = f"a checkpoint could not be written, those before it stay: {_brief(error)}"
-            raise RunError(f"{self._folder}: {reason}") from None
+            told = f"{self._folder}: a checkpoint could not be written, those before it stay: {_brief(error)}"
+            raise RunError(told) from None
 
 
 def restore_last(folder: Path, variables: Any) -> Any:
-    """Read the variables of the last checkpoint in a folder, laid out like those given; nothing is written there.
-
-    Raises RunError where it is damaged.
-    """
+    """Read the last checkpoint in a folder, laid out like `variables`, writing nothing. Raises RunError for damage."""
     with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(create=False)) as manager:
         step = manager.latest_step()
         found, damage = _read(manager, step, {"variables": variables})
@@ -116,13 +111,13 @@ def fingerprint(tree: Any) -> jax.Array:
 
     It does not depend on how arrays lie on devices: sums of integers have no order, as sums of floats do.
     """
-    return jnp.stack([_fingerprint(x) for x in jax.tree.leaves(tree)] or [jnp.uint32(0)])
 
+    def of_one(x: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(x, WORDS[x.dtype.itemsize]).astype(jnp.uint32)
+        along = (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * STRIDE[axis] for axis in range(x.ndim))
+        return (bits * (2 * reduce(add, along, jnp.uint32(0)) + 1)).sum(dtype=jnp.uint32)  # odd, so no bit is lost
 
-def _fingerprint(x: jax.Array) -> jax.Array:
-    bits = jax.lax.bitcast_convert_type(x, WORDS[x.dtype.itemsize]).astype(jnp.uint32)
-    along = (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * STRIDE[axis] for axis in range(x.ndim))
-    return (bits * (2 * reduce(add, along, jnp.uint32(0)) + 1)).sum(dtype=jnp.uint32)  # odd, so that no bit is lost
+    return jnp.stack([of_one(x) for x in jax.tree.leaves(tree)] or [jnp.uint32(0)])
 
 
 def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -145,10 +140,3 @@ def _read(manager: ocp.CheckpointManager, step: int, wanted: dict[str, Any]) -> 
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _remove_incomplete(folder: Path) -> None:
-    for one in folder.glob("[0-9]*"):
-        if one.name.isdecimal() and not any((one / marker).exists() for marker in MARKERS):
-            logging.warning("%s was not written to its end and is removed", one)
-            shutil.rmtree(one)

@@ -22,10 +22,7 @@ PEAK = {  # dense bfloat16 operations a second of one device, from the makers' d
 
 
 def count(jaxpr: core.Jaxpr) -> float:
-    """Count the operations of a jaxpr, with the jaxprs in it as often as they run.
-
-    Of branches the dearest is counted, of a `while` whose end is not known one turn.
-    """
+    """Count the operations of a jaxpr, with the jaxprs in it as often as they run; of branches the dearest."""
     return float(sum(_of_equation(equation) for equation in jaxpr.eqns))
 
 
@@ -38,7 +35,10 @@ def peak() -> float | None:
 def _of_equation(equation: core.JaxprEqn) -> float:
     name, settings = equation.primitive.name, equation.params
     if name == "conv_general_dilated":
-        return _of_convolution(equation)
+        kernel, outputs = equation.invars[1].aval.shape, math.prod(equation.outvars[0].aval.shape)
+        per_output = math.prod(kernel) / kernel[settings["dimension_numbers"].rhs_spec[0]]
+        # A dilated input is mostly zeros, put there so that a gradient can be written as a convolution.
+        return 2 * outputs * per_output / math.prod(settings["lhs_dilation"])
     if name == "dot_general":
         (contracted, _), _ = settings["dimension_numbers"]
         depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
@@ -46,11 +46,4 @@ def _of_equation(equation: core.JaxprEqn) -> float:
     inner = [count(jaxpr) for jaxpr in core.jaxprs_in_params(settings)]
     if name == "cond":
         return max(inner)
-    return sum(inner) * (settings["length"] if name == "scan" else 1)
-
-
-def _of_convolution(equation: core.JaxprEqn) -> float:
-    kernel, settings = equation.invars[1].aval.shape, equation.params
-    per_output = math.prod(kernel) / kernel[settings["dimension_numbers"].rhs_spec[0]]
-    # A dilated input is mostly zeros, put there so that a gradient can be written as a convolution.
-    return 2 * math.prod(equation.outvars[0].aval.shape) * per_output / math.prod(settings["lhs_dilation"])
+    return sum(inner) * (settings["length"] if name == "scan" else 1)  # of a `while`, whose end is not known, one turn

@@ -1,8 +1,7 @@
 """The mesh, and where arrays lie on it: examples over all devices, large arrays of the model over the axis `fsdp`.
 
 Mesh axes are Auto: the step is written for the global batch, and the compiler inserts the collectives. Fully sharded
-data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): an array's parts lie on different devices, which gather it
-when they need it.
+data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): devices hold parts of an array, and gather it when needed.
 """
 
 import math
@@ -14,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.settings import POSITIVE, check_rules
 
 DATA, FSDP = "data", "fsdp"
 
@@ -29,14 +29,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_example(mesh: Mesh) -> NamedSharding:
-    """Spread examples `[B, ...]` over both axes, in parts of equal size."""
-    return NamedSharding(mesh, PartitionSpec((DATA, FSDP)))
-
-
-def by_part(mesh: Mesh) -> NamedSharding:
-    """Spread each part of a batch in parts, `[parts, B / parts, ...]`, over all devices."""
-    return NamedSharding(mesh, PartitionSpec(None, (DATA, FSDP)))
+def by_example(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Spread examples, which lie along `axis` of an array, over both axes of the mesh, in parts of equal size."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, (DATA, FSDP)))
 
 
 def layout(tree: Any, mesh: Mesh, smallest: int) -> Any:
@@ -84,7 +79,6 @@ def check_batch_size(key: str, batch_size: int, parts: int = 1) -> None:
 
 def check_sharding(config: ConfigDict) -> None:
     """Raise ConfigError unless the section `sharding` fits the devices."""
-    if config.fsdp < 1 or jax.device_count() % config.fsdp:
-        raise ConfigError(f"sharding.fsdp={config.fsdp}; a divisor of the {jax.device_count()} devices is allowed.")
-    if config.smallest < 1:
-        raise ConfigError(f"sharding.smallest={config.smallest}; a positive number is allowed.")
+    devices = jax.device_count()
+    divides = (lambda fsdp: fsdp > 0 and devices % fsdp == 0, f"a divisor of the {devices} devices is")
+    check_rules(config, {"fsdp": divides, "smallest": POSITIVE}, "sharding.")

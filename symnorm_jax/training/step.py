@@ -1,4 +1,4 @@
-"""One training step, for every stage of every system, on every mesh."""
+"""One training step, and its optimizer, for every stage of every system, on every mesh."""
 
 import zlib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from symnorm_jax.systems.contract import Aux, Batch, Stage
 from symnorm_jax.training.flops import count
-from symnorm_jax.training.sharding import by_part, put_batch, replicated
+from symnorm_jax.training.sharding import by_example, put_batch, replicated
 
 State = dict[str, Any]  # "step", "params" of the networks in training, "stats", "opt"
 
@@ -22,6 +22,14 @@ class Step(NamedTuple):
 
     run: Callable[[State, dict[str, Any], Batch], tuple[State, dict[str, jax.Array]]]
     flops: float  # of all devices together
+
+
+def make_optimizer(
+    *, steps: int, learning_rate: float, warmup_steps: int, weight_decay: float, clip_norm: float
+) -> optax.GradientTransformation:
+    """Make AdamW with linear warm-up, cosine decay to zero and gradients clipped by their global norm."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(warmup_steps, steps - 1), steps)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay))
 
 
 def make_step(
@@ -47,7 +55,7 @@ def make_step(
         if parts == 1:
             grads, aux = gradients(state["stats"], batch)
         else:
-            grads, aux = _accumulated(gradients, state, _in_parts(batch, parts, by_part(mesh)))
+            grads, aux = _accumulated(gradients, state, _in_parts(batch, parts, by_example(mesh, axis=1)))
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         metrics = aux.metrics | {"gradient_norm": optax.tree.norm(grads)}
@@ -66,11 +74,8 @@ def compiled(step: Callable, state: State, frozen: dict[str, Any], batch: dict[s
 
 def _in_parts(batch: Batch, parts: int, place: NamedSharding) -> Batch:
     """Divide `[B, ...]` into `[parts, B / parts, ...]`, each over all devices; example i goes to part i % parts."""
-
-    def of_one(x: jax.Array) -> jax.Array:
-        return jax.lax.with_sharding_constraint(jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), place)
-
-    return jax.tree.map(of_one, batch)
+    divided = {name: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1) for name, x in batch.items()}
+    return jax.lax.with_sharding_constraint(divided, place)
 
 
 def _accumulated(gradients: Callable, state: State, batch: Batch) -> tuple[Any, Aux]:

@@ -1,12 +1,15 @@
 """The trainer: one loop, for every stage of every system."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -14,13 +17,10 @@ from symnorm_jax.errors import Preempted, RunError
 from symnorm_jax.progress import progress
 from symnorm_jax.rundir import CHECKPOINTS
 from symnorm_jax.systems.contract import Stage, System, Variables
-from symnorm_jax.training import preemption
 from symnorm_jax.training.checkpoint import Checkpoints
-from symnorm_jax.training.meter import Meter
-from symnorm_jax.training.optim import make_optimizer
-from symnorm_jax.training.profile import profiled
+from symnorm_jax.training.meter import Meter, profiled
 from symnorm_jax.training.sharding import created, make_mesh, put_batch, replicated
-from symnorm_jax.training.step import compiled, make_step
+from symnorm_jax.training.step import compiled, make_optimizer, make_step
 from symnorm_jax.training.transfer import restored, schedule
 from symnorm_jax.training.writers import recording
 
@@ -41,8 +41,10 @@ def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -
     stages = schedule(config, system)
     for place, (name, settings) in enumerate(stages.items(), 1):
         with Checkpoints(workdir / name / CHECKPOINTS) as checkpoints:
-            if (checkpoints.latest() or 0) < settings.steps:
-                _refuse_if_begun(list(stages)[place:], name, workdir)
+            begun = [one for one in [*stages][place:] if any((workdir / one / CHECKPOINTS).glob("[0-9]*"))]
+            if begun and (checkpoints.latest() or 0) < settings.steps:  # an unfinished stage would belie those after it
+                told = f"{begun[0]} has checkpoints, but {name} before it is not finished; remove {begun[0]}."
+                raise RunError(f"{workdir}: {told}")
             loop = _Loop(name, system.stages[name], settings, config, workdir / name, checkpoints, mesh)
             variables = loop.run(variables, batches)
     return variables
@@ -58,9 +60,30 @@ def initial_variables(system: System, config: ConfigDict, batch: dict[str, np.nd
     return created(make, (seed, put_batch(batch, mesh)), mesh, config.sharding.smallest)
 
 
-class _Loop(NamedTuple):
-    """The steps of one stage."""
+@contextmanager
+def warned() -> Iterator[Callable[[int], bool]]:
+    """Give a function of the step that says whether to stop after it; on many hosts, at the same step on each.
 
+    So SIGTERM, by which SLURM, Kubernetes and clouds warn that they take the machine away, ends training at the next
+    step with a checkpoint. Elsewhere it ends the program at once: the rest is done again.
+    """
+    if jax.process_count() > 1:  # JAX listens for SIGTERM itself, and agrees on the step
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    received = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set
+        yield lambda step: False
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    try:
+        yield lambda step: received.is_set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if received.is_set():  # at the last step, which needs no checkpoint but its own: the program ends all the same
+        signal.raise_signal(signal.SIGTERM)
+
+
+class _Loop(NamedTuple):  # over the steps of one stage
     name: str
     stage: Stage
     settings: ConfigDict  # steps, batch_size, optimizer
@@ -77,18 +100,16 @@ class _Loop(NamedTuple):
         start, variables, opt = self.checkpoints.restore(variables, opt)
         if start >= steps:
             return variables
-        params, seed, parts = variables["params"], self.config.seed, self.config.train.accumulate
+        params, often = variables["params"], self.config.train
         frozen = _part(params, params.keys() - set(self.stage.trains))
         state = {"params": _part(params, self.stage.trains), "stats": variables["stats"], "opt": opt}
         state["step"] = jax.jit(lambda: np.int32(start), out_shardings=replicated(self.mesh))()
-        step = make_step(self.name, self.stage, optimizer, seed, steps, self.mesh, parts)
-        with ExitStack() as stack:
-            write = stack.enter_context(recording(self.folder, start, self.config.train.writers))
-            should_stop = stack.enter_context(preemption.warned())
-            stack.enter_context(jax.transfer_guard("disallow"))
-            return self._steps(step, state, frozen, batches(self.settings.batch_size, start), start, write, should_stop)
+        step = make_step(self.name, self.stage, optimizer, self.config.seed, steps, self.mesh, often.accumulate)
+        with recording(self.folder, start, often.writers) as write, warned() as stops, jax.transfer_guard("disallow"):
+            stream = batches(self.settings.batch_size, start)
+            return self._steps(step, state, frozen, stream, start, write, stops)
 
-    def _steps(self, step, state, frozen, stream, start: int, write, should_stop) -> Variables:
+    def _steps(self, step, state, frozen, stream, start: int, write, stops) -> Variables:
         """Take steps from `start` to the last one, with metrics and checkpoints as often as configured."""
         steps, often = self.settings.steps, self.config.train
         batch = next(stream)
@@ -99,7 +120,7 @@ class _Loop(NamedTuple):
             with meter.timed("host"), profiled(self.name, t, often.profile, self.folder):
                 state, metrics = step.run(state, frozen, put_batch(batch, self.mesh))
             meter.add(t, metrics)
-            ends = should_stop(t)
+            ends = stops(t)
             saves = ends or t == steps or t % often.checkpoint_every == 0
             if saves or t % often.log_every == 0:
                 meter.flush()  # before saving, so that no checkpoint is taken after a loss that is not finite
@@ -118,10 +139,3 @@ class _Loop(NamedTuple):
 
 def _part(params: dict[str, Any], nets: Iterable[str]) -> dict[str, Any]:
     return {net: params[net] for net in nets}
-
-
-def _refuse_if_begun(stages: list[str], before: str, workdir: Path) -> None:
-    """Raise RunError where a stage has checkpoints that an unfinished stage before it would belie."""
-    for name in stages:
-        if any((workdir / name / CHECKPOINTS).glob("[0-9]*")):
-            raise RunError(f"{workdir}: {name} has checkpoints, but {before} before it is not finished; remove {name}.")

@@ -1,7 +1,6 @@
 """Start from the networks of a finished run, or from converted weights, and train no more of them than is asked for.
 
-Converted weights are a folder of launch/convert_torch.py: networks of others, without the people they were learned
-from, and without a Gaussian, thresholds and scores.
+Converted weights are a folder of `symnorm convert`: networks of others, without Gaussian, thresholds and scores.
 """
 
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.lineage import converted, lineage
-from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, read_config
-from symnorm_jax.settings import check_choice, flat, target_of
+from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, converted, lineage, read_config
+from symnorm_jax.settings import check_choice, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
 
@@ -40,24 +38,24 @@ def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
 def check_source(config: ConfigDict, system: System) -> None:
     """Raise RunError unless `init_from` is a finished run or converted weights.
 
-    Raises ConfigError unless its networks mean the same here, as far as converted weights say what they mean, and for
-    what those lack.
+    Raises ConfigError where its networks are known to mean something else here, and for what converted weights lack.
     """
     source, weights = Path(config.init_from), converted(config.init_from)
     if not (source / CONFIG).exists() or not (weights or (source / METRICS).exists()):
-        raise RunError(
-            f"init_from={config.init_from}: not a finished run, nor converted weights; see it through with "
-            f"launch/train.py first, or make it with launch/convert_torch.py."
-        )
-    if weights:
-        _refuse_what_weights_lack(config, system)
+        hint = "see it through with launch/train.py first, or make it with launch/convert_torch.py."
+        raise RunError(f"init_from={config.init_from}: not a finished run, nor converted weights; {hint}")
+    for key, unusable, lack, allowed in (
+        ("finetune.kind", "none", "healthy Gaussian", f"one of {sorted({'gaussian', 'all', *system.stages})}"),
+        ("score.thresholds", "source", "thresholds", "'target'"),
+    ):
+        if weights and value_of(config, key) == unusable:
+            reason = f"converted weights, which have no {lack} to take over"
+            raise ConfigError(f"{key}={unusable!r} with init_from={config.init_from}: {reason}; {allowed} is allowed.")
     source_config = read_config(source)
     if target_of(source_config):  # its head predicts on a scale of its own people
         raise ConfigError(f"init_from={config.init_from}: was taught a target; start from the run before it.")
     here, there = (_meaning(one, ("system", *system.meaning)) for one in (config, source_config))
-    other = [
-        f"{key} (there {there[key]!r}, here {here[key]!r})" for key in here if key in there and here[key] != there[key]
-    ]
+    other = [f"{key} (there {there[key]!r}, here {x!r})" for key, x in here.items() if there.get(key, x) != x]
     if other:
         made = "converted for" if weights else "trained with"
         raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {', '.join(other)}.")
@@ -69,17 +67,6 @@ def restored(run: str, system: System, variables: Variables) -> Variables:
         if any(folder.glob("[0-9]*")):
             return restore_last(folder, variables)
     raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
-
-
-def _refuse_what_weights_lack(config: ConfigDict, system: System) -> None:
-    kinds = f"one of {sorted({'gaussian', 'all', *system.stages})}"
-    for key, value, wanted, lack, allowed in (
-        ("finetune.kind", config.finetune.kind, "none", "healthy Gaussian", kinds),
-        ("score.thresholds", config.score.thresholds, "source", "thresholds", "'target'"),
-    ):
-        if value == wanted:
-            reason = f"converted weights, which have no {lack} to take over"
-            raise ConfigError(f"{key}={value!r} with init_from={config.init_from}: {reason}; {allowed} is allowed.")
 
 
 def _meaning(config: ConfigDict, keys: tuple[str, ...]) -> dict:

@@ -1,7 +1,4 @@
-"""Writers of metrics: `metrics.jsonl`, and TensorBoard and Weights & Biases, both optional, for who watches many runs.
-
-Weights & Biases writes under the run and sends nothing unless WANDB_MODE asks for it.
-"""
+"""Writers of metrics: `metrics.jsonl` and, both optional, TensorBoard and Weights & Biases, for watching many runs."""
 
 import importlib
 import os
@@ -16,9 +13,9 @@ from symnorm_jax.rundir import LOG, MetricsLog
 Write = Callable[[int, dict[str, float]], None]
 
 
-def tensorboard(folder: Path, stack: ExitStack) -> Write:
+def tensorboard(library, folder: Path, stack: ExitStack) -> Write:
     """Write scalars to `<folder>/tensorboard`."""
-    writer = stack.enter_context(_library("tensorboardX", "tensorboard").SummaryWriter(str(folder / "tensorboard")))
+    writer = stack.enter_context(library.SummaryWriter(str(folder / "tensorboard")))
 
     def write(step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
@@ -28,9 +25,8 @@ def tensorboard(folder: Path, stack: ExitStack) -> Write:
     return write
 
 
-def wandb(folder: Path, stack: ExitStack) -> Write:
-    """Write a run, named after the run directory and its stage, to `<folder>/wandb`."""
-    library = _library("wandb", "wandb")
+def wandb(library, folder: Path, stack: ExitStack) -> Write:
+    """Write a run, named after run directory and stage, to `<folder>/wandb`; WANDB_MODE alone has anything sent."""
     places = {f"WANDB_{kind}_DIR": str(folder / "wandb") for kind in ("CACHE", "CONFIG", "DATA")}  # else in the home
     for name, value in (places | {"WANDB_ERROR_REPORTING": "false"}).items():  # which is on even while offline
         os.environ.setdefault(name, value)
@@ -41,6 +37,7 @@ def wandb(folder: Path, stack: ExitStack) -> Write:
 
 
 WRITERS = {"tensorboard": tensorboard, "wandb": wandb}
+MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def check_writers(names: tuple[str, ...]) -> None:
@@ -48,22 +45,22 @@ def check_writers(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in WRITERS:
             raise ConfigError(f"train.writers={name!r}; some of {sorted(WRITERS)} are allowed.")
-        _library({"tensorboard": "tensorboardX"}.get(name, name), name)
+        _library(name)
 
 
-def _library(module: str, extra: str):
+def _library(name: str):
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(MODULES[name])
     except ImportError:
-        raise ConfigError(f"train.writers={extra!r} needs {module}: pip install -e '.[{extra}]'") from None
+        raise ConfigError(f"train.writers={name!r} needs {MODULES[name]}: pip install -e '.[{name}]'") from None
 
 
 @contextmanager
 def recording(folder: Path, start: int, names: tuple[str, ...]) -> Iterator[Write]:
     """Write metrics by step to `<folder>/metrics.jsonl` and with the writers of these names; on the lead only."""
     with ExitStack() as stack:
-        wanted = [lambda folder, _: MetricsLog(folder / LOG, start).write, *(WRITERS[name] for name in names)]
-        writers = [make(folder, stack) for make in wanted if lead()]
+        writers = [MetricsLog(folder / LOG, start).write] if lead() else []
+        writers += [WRITERS[name](_library(name), folder, stack) for name in names if lead()]
 
         def write(step: int, metrics: dict[str, float]) -> None:
             for one in writers:

@@ -42,8 +42,7 @@ def run(args) -> None:
 def _try_everything(runs: list[Path], target: dict, args) -> None:
     from symnorm_jax.compare import downstream as tables
     from symnorm_jax.downstream import protocol
-    from symnorm_jax.lineage import unaudited
-    from symnorm_jax.rundir import read_config
+    from symnorm_jax.rundir import read_config, unaudited
 
     name, kind, first = target["target.column"], target["target.kind"], runs[0]
     probed, trained = (protocol.counts(first, target, map(float, texts)) for texts in (args.fractions, args.finetune))

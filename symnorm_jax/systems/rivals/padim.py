@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.losses import gaussian_blur
 from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
-from symnorm_jax.systems.rivals.reconstruction import denoising_loss
-from symnorm_jax.systems.rivals.residual import MEANING, NET, by_patch, unet_of
+from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch, denoising_loss, unet_of
 
 PATCHES = "patches"  # the stage that trains nothing and measures the healthy features
 RIDGE = 0.01  # added to the variance of every feature, as in the paper
@@ -29,8 +28,6 @@ def padim(config: ConfigDict) -> System:
 
 
 class Padim:
-    """The encoder, which of its features are used, and the pure functions made of them; never variables."""
-
     def __init__(self, config: ConfigDict):
         self.net, self.patch = unet_of(config), config.mask.patch
         self.grid = tuple(side // config.unet.stem for side in config.data.size)
@@ -39,7 +36,6 @@ class Padim:
         self.chosen = np.sort(chosen[: config.padim.features])
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         params = {NET: self.net.init(key, batch["image"])["params"]}
         shape = (*self.grid, len(self.chosen))
         healthy = {"n": jnp.zeros(()), "mean": jnp.zeros(shape), "m2": jnp.zeros((*shape, shape[-1]))}

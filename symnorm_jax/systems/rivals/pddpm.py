@@ -14,10 +14,9 @@ from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.residual import MEANING, NET, embedding, unet_of
+from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, embedding, unet_of
 
-TIMESTEPS = 1000
-BETAS = (1e-4, 0.02)  # of the linear schedule of Ho et al. (2020)
+TIMESTEPS = 1000  # of the linear schedule of Ho et al. (2020)
 
 
 def pddpm(config: ConfigDict) -> System:
@@ -33,16 +32,13 @@ def pddpm(config: ConfigDict) -> System:
 
 
 class PatchedDiffusion:
-    """The denoiser, its noise schedule and its patches, and the pure functions made of them; never variables."""
-
     def __init__(self, config: ConfigDict):
         self.net = unet_of(config)
         self.settings, self.cell = config.diffusion, config.mask.patch
-        self.signal = np.cumprod(1 - np.linspace(*BETAS, TIMESTEPS)).astype(np.float32)  # share of the signal's power
+        self.signal = np.cumprod(1 - np.linspace(1e-4, 0.02, TIMESTEPS)).astype(np.float32)  # its share of the power
         self.patches = _patches(tuple(config.data.size), config.diffusion.patches)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        """Draw fresh variables; `batch` gives the shapes."""
         image = batch["image"]
         seen = jnp.concatenate([image, jnp.ones_like(image[..., :1])], -1)
         return {"params": {NET: self.net.init(key, seen)["params"]}, "stats": {}}

@@ -1,6 +1,6 @@
-"""The rivals that reconstruct slices: autoencoder, VAE, context encoder, denoising autoencoder.
+"""The rivals that reconstruct slices, in one network pass each, and what all rivals on slices share.
 
-Each takes one network pass a slice. What differs from its publication stands with it.
+What differs from a publication stands with the rival. Shared are networks, and embeddings and scores of residuals.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,14 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.residual import MEANING, NET, autoencoder_of, embedding, unet_of
+from symnorm_jax.masking import patch_grid
+from symnorm_jax.models.autoencoder import Autoencoder
+from symnorm_jax.models.unet import UNet
+from symnorm_jax.settings import check_sides
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables, example_keys
+
+MEANING = (*DATA, "mask.patch")  # of every rival on slices
+NET = "baseline"  # the name of a rival's network, of its stage, and of its section in `train`; it seeds random numbers
 
 
 def autoencoder(config: ConfigDict) -> System:
@@ -24,8 +30,7 @@ def autoencoder(config: ConfigDict) -> System:
 def context_encoder(config: ConfigDict) -> System:
     """The same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
 
-    Without the adversarial loss of the former and the VAE of the latter; L1 loss, in all of the brain. At inference
-    nothing is erased.
+    Without the adversarial loss and the VAE of these; L1 loss in all of the brain. Nothing is erased at inference.
     """
     low, high = config.erasing.sides
     if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
@@ -53,10 +58,7 @@ def variational_autoencoder(config: ConfigDict) -> System:
 
 
 def denoising_autoencoder(config: ConfigDict) -> System:
-    """U-Net that takes coarse noise out (Kascenas et al. 2022); at inference it sees the slice as it is.
-
-    Its loss is squared and its widths are those of symnorm's U-Net.
-    """
+    """U-Net, of symnorm's widths, that takes coarse noise out (Kascenas et al. 2022); none is added at inference."""
     net = unet_of(config)
 
     def embed(variables: Variables, batch: Batch) -> Embedding:
@@ -67,7 +69,7 @@ def denoising_autoencoder(config: ConfigDict) -> System:
 
 
 def denoising_loss(net, config: ConfigDict) -> Callable:
-    """Make the stage loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be."""
+    """Make the squared loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be."""
     settings, most = config.noise, min(config.data.size)
     if not (1 <= settings.grid <= most and settings.deviation > 0):
         found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
@@ -133,3 +135,36 @@ def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
         return error, Aux({kind: error}, variables["stats"])
 
     return loss
+
+
+def unet_of(config: ConfigDict) -> UNet:
+    """Make the U-Net of a config. Raises ConfigError for slices that do not divide into its levels or into patches."""
+    _check_slices(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
+    return UNet(**config.unet, **config.network)
+
+
+def autoencoder_of(config: ConfigDict, variational: bool = False) -> Autoencoder:
+    """Make the autoencoder of a config. Raises ConfigError for slices that do not divide as it needs."""
+    _check_slices(config, 2 ** len(config.autoencoder.widths))
+    return Autoencoder(**config.autoencoder, **config.network, size=tuple(config.data.size), variational=variational)
+
+
+def embedding(batch: Batch, reconstruction: jax.Array, patch: int, z: jax.Array | None = None) -> Embedding:
+    """Give the absolute residual as map, its mean over the brain as score `mae`, and `z` or else means by patch."""
+    residual = jnp.abs(batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
+    mae = losses.weighted_mean(residual, batch["brain"])
+    z = by_patch(residual, batch["brain"], patch) if z is None else z
+    panels = {"reconstruction": (reconstruction * batch["brain"])[..., :1]}
+    return Embedding(z, {"mae": mae}, residual, panels)
+
+
+def by_patch(x: jax.Array, brain: jax.Array, patch: int) -> jax.Array:
+    """Average x `[B, *S, 1]` over the brain in each patch of `patch` pixels a side, `[B, patches]`; 0 without brain."""
+    window = (1, *(patch,) * (x.ndim - 2), 1)
+    total, count = (jax.lax.reduce_window(one, 0.0, jax.lax.add, window, window, "VALID") for one in (x * brain, brain))
+    return (total / jnp.maximum(count, 1.0)).reshape(len(x), -1)
+
+
+def _check_slices(config: ConfigDict, divisor: int) -> None:
+    check_sides(config, divisor)
+    patch_grid(tuple(config.data.size), config.mask.patch)

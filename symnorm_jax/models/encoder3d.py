@@ -1,7 +1,8 @@
-"""The 3-D ResNet (He et al. 2016; Hara et al. 2018 in three dimensions) of 3D-Neuro-SimCLR, and its projector.
+"""Encoders of volumes, the projector and the head: the ResNet of 3D-Neuro-SimCLR, and a network of brain age.
 
-As Kaczmarek et al. (arXiv 2509.10620) released them: a first convolution of stride 1, max-pooling, basic blocks,
-shortcuts of kind B with a bias. Paddings and running statistics are torch's, so that its weights give its features.
+ResNet and projector are as Kaczmarek et al. (arXiv 2509.10620) released them: a first convolution of stride 1,
+max-pooling, basic blocks, shortcuts of kind B with a bias. Paddings and running statistics are torch's, so that its
+weights give its features.
 """
 
 from collections.abc import Sequence
@@ -23,10 +24,11 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # He et 
 class ResNet3D(nn.Module):
     """Compute features of volumes, `[B, X, Y, Z, C] -> [B, widths[-1]]`; the defaults are the released ResNet-18.
 
-    A level for each width has `depths` blocks; all but the first halve the sides. With `norm="batch"` the collection
-    `batch_stats` holds running statistics, which a batch, whole however it is spread over devices, moves in training.
-    Without `pooled` the map `[B, *s, widths[-1]]` is given, whose mean the features are. With `remat` the backward pass
-    computes stem and blocks again instead of keeping their activations. Raises InputError for another `norm`.
+    As in He et al. (2016) and, in three dimensions, Hara et al. (2018). A level for each width has `depths` blocks; all
+    but the first halve the sides. With `norm="batch"` the collection `batch_stats` holds running statistics, which a
+    batch, whole however it is spread over devices, moves in training. Without `pooled` the map `[B, *s, widths[-1]]` is
+    given, whose mean the features are. With `remat` the backward pass computes stem and blocks again instead of keeping
+    their activations. Raises InputError for another `norm`.
     """
 
     widths: Sequence[int] = (64, 128, 256, 512)
@@ -49,6 +51,27 @@ class ResNet3D(nn.Module):
                 stride = 2 if level > 1 and i == 0 else 1
                 x = block(width, stride, **shared, name=f"level{level}_block{i}")(x)
         return x.mean((1, 2, 3), dtype=jnp.float32) if pooled else x
+
+
+class CNN3D(nn.Module):
+    """Compute features of volumes, `[B, X, Y, Z, C] -> [B, features]`; sides must be `2 ** len(widths)` or more.
+
+    The network of Peng et al. (2021, Med. Image Anal. 68), widths included: a 3x3x3 block with pooling for each width,
+    a 1x1x1 block without, and the mean over what is left. Without its last dropout, to be trained like the ResNet.
+    """
+
+    widths: Sequence[int] = (32, 64, 128, 256, 256)
+    features: int = 64
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        block = nn.remat(PooledBlock) if self.remat else PooledBlock
+        for i, width in enumerate(self.widths):
+            x = block(width, 3, True, train, self.dtype, name=f"block{i}")(x)
+        x = block(self.features, 1, False, train, self.dtype, name="last")(x)
+        return x.mean((1, 2, 3), dtype=jnp.float32)
 
 
 class Projector(nn.Module):
@@ -108,6 +131,23 @@ class BasicBlock(nn.Module):
         if self.stride > 1 or shortcut.shape[-1] != self.width:
             shortcut = _conv_norm(self, shortcut, 1, self.stride, "shortcut", "shortcut_norm", use_bias=True)
         return nn.relu(x + shortcut)
+
+
+class PooledBlock(nn.Module):
+    """Apply convolution, BatchNorm, max-pooling if it `pools`, and ReLU: `[B, *S, C] -> [B, *S / 2 or S, width]`."""
+
+    width: int
+    kernel: int
+    pools: bool
+    train: bool
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # without a bias, which the norm would take away
+        conv = nn.Conv(self.width, (self.kernel,) * 3, use_bias=False, dtype=self.dtype, kernel_init=he_normal)
+        x = BatchNorm(self.train, self.dtype)(conv(x))
+        return nn.relu(nn.max_pool(x, (2, 2, 2), (2, 2, 2)) if self.pools else x)
 
 
 class BatchNorm(nn.Module):
