@@ -6,9 +6,10 @@ import numpy as np
 from absl import logging
 from scipy import ndimage
 
+from symnorm_jax import settings
 from symnorm_jax.data.extractors import EXTRACTORS, LARGEST_ML, check_installed, extract, millilitres
 from symnorm_jax.data.volumes import Volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ScanError
 from symnorm_jax.files import save_arrays
 from symnorm_jax.geometry import AXIAL
 
@@ -19,9 +20,8 @@ FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum 
 
 def check_choice(kind: str, extractor: str) -> None:
     """Raise ConfigError where the choice is unknown."""
-    for key, value, allowed in (("brain", kind, BRAIN), ("extractor", extractor, EXTRACTORS)):
-        if value not in allowed:
-            raise ConfigError(f"data.{key}={value!r}; one of {sorted(allowed)} is allowed.")
+    settings.check_choice("data.brain", kind, BRAIN)
+    settings.check_choice("data.extractor", extractor, EXTRACTORS)
 
 
 def check(kind: str, extractor: str) -> None:
@@ -34,17 +34,17 @@ def check(kind: str, extractor: str) -> None:
 def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Path | None = None) -> np.ndarray:
     """Find the brain `[X, Y, Z]` bool of a scan as `kind`, one of BRAIN, says.
 
-    `cache` names a file that keeps an extracted mask; where it holds one of this shape by this extractor, nothing is
-    extracted. Raises ScanError where no mask can be had, ConfigError as `check` does.
+    The file `cache` keeps an extracted mask; one of this shape by this extractor is not extracted again. Raises
+    ScanError where no mask can be had, ConfigError as `check` does.
     """
     check_choice(kind, extractor)
-    if kind == "file" and volume.brain is None:
-        raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
-    if kind == "file":
-        return volume.brain
     if kind == "extract":
         return _extracted(volume, extractor, cache)
-    return _nonzero(volume) if kind == "nonzero" else _head(volume.voxels)
+    if kind != "file":
+        return _nonzero(volume) if kind == "nonzero" else _head(volume.voxels)
+    if volume.brain is None:
+        raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
+    return volume.brain
 
 
 def _nonzero(volume: Volume) -> np.ndarray:

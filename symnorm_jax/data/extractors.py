@@ -31,19 +31,11 @@ class Program(NamedTuple):
     source: str  # where to get it
 
 
+HD_BET = "-i head.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image"
+FREESURFER = "FreeSurfer 7.3 or later has it, surfer.nmr.mgh.harvard.edu/docs/synthstrip"
 PROGRAMS = {
-    "hd-bet": Program(
-        "hd-bet",
-        "-i head.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image",
-        "brain_bet.nii.gz",
-        "pip install 'hd-bet>=2'",
-    ),
-    "synthstrip": Program(
-        "mri_synthstrip",
-        "-i head.nii.gz -m mask.nii.gz",
-        "mask.nii.gz",
-        "FreeSurfer 7.3 or later has it, surfer.nmr.mgh.harvard.edu/docs/synthstrip",
-    ),
+    "hd-bet": Program("hd-bet", HD_BET, "brain_bet.nii.gz", "pip install 'hd-bet>=2'"),
+    "synthstrip": Program("mri_synthstrip", "-i head.nii.gz -m mask.nii.gz", "mask.nii.gz", FREESURFER),
 }
 EXTRACTORS = ("deepbet", *PROGRAMS)
 
@@ -56,25 +48,20 @@ def check_installed(extractor: str) -> None:
         name, _, _, source = PROGRAMS[extractor]
         there, what = shutil.which(name), f"the program {name} on the PATH"
     if not there:
-        raise ConfigError(
-            f"data.extractor={extractor!r} needs {what}, which is not there ({source}); "
-            "data.brain='file', 'nonzero' or 'head' does without."
-        )
+        needed = f"data.extractor={extractor!r} needs {what}, which is not there ({source})"
+        raise ConfigError(f"{needed}; data.brain='file', 'nonzero' or 'head' does without.")
 
 
 def extract(volume: Volume, extractor: str) -> np.ndarray:
     """Find the brain `[X, Y, Z]` bool by `extractor`, one of EXTRACTORS.
 
-    Raises ConfigError where it is not installed; ScanError where it fails, takes longer than TIME_LIMIT, or finds
-    what is too small or too large for a brain.
+    Raises ConfigError where it is not installed; ScanError where it fails, is too slow, or finds what is no brain.
     """
     check_installed(extractor)
     mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
     if not SMALLEST_ML <= (found := millilitres(mask, volume)) <= LARGEST_ML:
-        raise ScanError(
-            f"{extractor} found a brain of {found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed, "
-            "so it failed or the scan is no head."
-        )
+        told = f"{found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed"
+        raise ScanError(f"{extractor} found a brain of {told}, so it failed or the scan is no head.")
     return mask
 
 
@@ -115,10 +102,10 @@ def _by_program(volume: Volume, program: Program) -> np.ndarray:
         except ScanError as error:
             raise ScanError(f"{program.name} left {str(error).removeprefix(f'{folder}/')}") from None
     if mask.shape != volume.voxels.shape or not np.allclose(affine, volume.affine, atol=0.1):
-        raise ScanError(
-            f"{program.name} gave a mask of shape {mask.shape} at {affine[:3, 3].round(1).tolist()} mm; the scan's "
-            f"{volume.voxels.shape} at {volume.affine[:3, 3].round(1).tolist()} mm is needed, on the same grid."
-        )
+        grids = (mask.shape, affine), (volume.voxels.shape, volume.affine)
+        found, needed = (f"{shape} at {where[:3, 3].round(1).tolist()} mm" for shape, where in grids)
+        gave = f"{program.name} gave a mask of shape {found}; the scan's {needed} is needed"
+        raise ScanError(f"{gave}, on the same grid.")
     return mask > 0
 
 

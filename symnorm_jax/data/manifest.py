@@ -1,7 +1,4 @@
-"""The table of samples, and the split by patient.
-
-There is a row for each sample; a scan that could not be used has one row with `split="excluded"` and the reason.
-"""
+"""The table of samples, a row each or one a scan with `split="excluded"` and the reason; and the split by patient."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.settings import check_choice
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
@@ -56,9 +54,9 @@ def of_population(rows: pd.DataFrame, held_out: str) -> pd.Series:
 
 
 def hold_out(rows: pd.DataFrame, held_out: str) -> pd.DataFrame:
-    """Put everybody of a population into the test split, before the others are split; errors as `of_population`.
+    """Put a population into the test split before the others are split; rows excluded or unlabelled stay so.
 
-    What is learned on some people is then tried on others unlike them. Rows excluded or unlabelled stay so.
+    What is learned on some people is then tried on others unlike them. Raises as `of_population`.
     """
     free = rows.split.isin(("", "train"))
     return rows.assign(split=rows.split.mask(of_population(rows, held_out) & free, "test"))
@@ -71,20 +69,19 @@ def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], tra
     unlabelled or in the release's own `test` stay so; its own `train` is shared between train and val. Raises
     ConfigError where a choice is unknown or a split would be empty.
     """
-    if train_on not in TRAIN_ON:
-        raise ConfigError(f"data.train_on={train_on!r}; one of {sorted(TRAIN_ON)} is allowed.")
+    check_choice("data.train_on", train_on, TRAIN_ON)
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
     rng, split = np.random.default_rng(seed), rows.split.copy()
     for own, shares in (("", fractions), ("train", (*fractions[:2], 0))):
         part = rows[rows.split == own]
         split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng))
-    if not split.isin(SPLITS).any():
+    labelled = rows.patient[split.isin(SPLITS)].nunique()
+    if not labelled:
         raise ConfigError(f"nobody is labelled: all {rows.patient.nunique()} patients are {UNLABELLED} or excluded.")
     for name in SPLITS:
         if not (split == name).any():
-            patients = rows.patient[split.isin(SPLITS)].nunique()
-            raise ConfigError(f"the {name} split is empty: {patients} patients cannot be shared {tuple(fractions)}.")
+            raise ConfigError(f"the {name} split is empty: {labelled} patients cannot be shared {tuple(fractions)}.")
     return split
 
 

@@ -1,8 +1,8 @@
 """The registration of brains to their own mirror images, in JAX: the three numbers of a plane, fitted to many at once.
 
-Intensities of points that mirror each other in the plane should agree. Squared differences, cut off softly (Geman and
-McClure, 1987) lest a lesion on one side pulls, are minimised by Levenberg-Marquardt steps from coarse to fine. Every
-scan becomes a cube of one size first, so that one compilation serves them all.
+Squared differences between points that mirror each other, cut off softly (Geman and McClure, 1987) lest a lesion on one
+side pulls, are minimised by Levenberg-Marquardt steps from coarse to fine. Every scan becomes a cube of one size first,
+so that one compilation serves them all.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def _ends(profiles: list[np.ndarray]) -> np.ndarray:
 def _hats(length: int, middle: float, step: float, spacing: float, width: float) -> np.ndarray:
     """Make triangular filters of half-width `width` mm about the cube's places along one axis, `[SIDE, length]`.
 
-    Beyond its ends the scan is continued as it ends, so that an end that cuts the brain does not look like its border.
+    The scan is continued as it ends, so that an end that cuts the brain does not look like its border.
     """
     places = np.arange(length) * spacing
     grid = np.clip(middle + (np.arange(SIDE) - (SIDE - 1) / 2) * step, 0, places[-1])
