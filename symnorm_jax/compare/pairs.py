@@ -90,9 +90,8 @@ def _read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; see it through with launch/train.py.")
     each = [(run, read_scores(run, read_manifest(run / "manifest.csv")), read_config(run)) for run in runs]
     maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
-    made = [
-        (of[0].name, of[2].score.headline, level, *of, found.get("map")) for of, found in zip(each, maps, strict=True)
-    ]
+    pairs = zip(each, maps, strict=True)
+    made = [(of[0].name, of[2].score.headline, level, *of, found.get("map")) for of, found in pairs]
     for score in (one for one in score_names(each[0][1], trivial=True) if one != ZERO_SHOT):
         made.append((score.removeprefix(TRIVIAL).replace("_", " "), score, level, *each[0], maps[0].get(score)))
     return each[0][2], [_entry(*one) for one in made]

@@ -80,16 +80,11 @@ def _groups(splits: dict[str, pd.DataFrame], used: pd.DataFrame) -> Table:
     """Every column that a source has added: patients by value, or the median and range over scans of a measure."""
     rows = []
     for name in manifest.group_columns(used):
-        measured = _measured(used[name])
+        known = used[name][used[name].astype(str).str.strip().ne("") & used[name].notna()]
+        # A measure, such as age, and no choice of a few names: numbers, and many of them.
+        measured = known.nunique() > VALUES and bool(np.isfinite(pd.to_numeric(known, errors="coerce")).all())
         rows.append([name, *(_group(_visits(part), name, measured) for part in splits.values())])
     return Table("Groups", ["group", *splits], rows)
-
-
-def _measured(values: pd.Series) -> bool:
-    """Whether a group is a measure, such as age, and no choice of a few names: numbers, and many of them."""
-    known = values[values.astype(str).str.strip().ne("") & values.notna()]
-    numbers = pd.to_numeric(known, errors="coerce")
-    return len(known) > 0 and bool(np.isfinite(numbers).all()) and known.nunique() > VALUES
 
 
 def _group(part: pd.DataFrame, name: str, measured: bool) -> str:
@@ -106,11 +101,8 @@ def _group(part: pd.DataFrame, name: str, measured: bool) -> str:
 
 
 def _midlines(visits: pd.DataFrame) -> Table:
-    measures = {
-        "tilt, degrees": np.hypot(visits.roll, visits.yaw),
-        "off centre, mm": visits.off_centre_mm.abs(),
-        "likeness to the mirror image": visits.mirror_similarity,
-    }
+    measures = {"tilt, degrees": np.hypot(visits.roll, visits.yaw), "off centre, mm": visits.off_centre_mm.abs()}
+    measures |= {"likeness to the mirror image": visits.mirror_similarity}
     rows = [[name, of.median(), of.min(), of.max()] for name, of in measures.items()]
     return Table("Mid-lines", ["measure", "median", "least", "most"], rows)
 

@@ -1,7 +1,7 @@
 """The curves of a report, one panel a picture, so that they can stand beside or below each other on any screen.
 
-Every function gives a Matplotlib figure that belongs to no window. Colours are those of Okabe & Ito, which people who
-are colour blind can tell apart; what matters also differs in width, dash or hatching.
+Figures belong to no window. Colours are those of Okabe & Ito, which people who are colour blind can tell apart; what
+matters also differs in width, dash or hatching.
 """
 
 from pathlib import Path
@@ -48,8 +48,7 @@ def separation(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resa
         right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", **look)
     curves = (left, bands.RATES, bands.roc), (right, bands.RECALLS, bands.precision_recall)
     for axes, places, of in curves:  # `found` is that of the headline score, which comes last
-        band = bands.band(of(found, drawn.patient_weight))
-        if band:
+        if band := bands.band(of(found, drawn.patient_weight)):
             axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
         _legend(axes)
     return {"roc": roc, "precision_recall": precision_recall}

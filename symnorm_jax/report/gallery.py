@@ -31,21 +31,21 @@ def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
 def failures(cases: pd.DataFrame, name: str, fit: dict, positive: bool) -> pd.DataFrame:
     """Choose cases on the wrong side of the threshold of a `fit`: missed if `positive`, else called in error.
 
-    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES, the
-    furthest from the threshold first.
+    The furthest from it is first, of FAILURES patients one each, since neighbouring slices look alike.
     """
     limit = pd.Series(threshold_of(fit, cases), cases.index)
     wrong = (cases.positive == positive) & (called(fit, cases, name) != positive) & limit.notna()
     far = (cases[name] - limit)[wrong].abs().sort_values(ascending=False, kind="stable")
     found = cases.loc[far.index].drop_duplicates("patient").head(FAILURES)
-    shown = [str(place) for place in range(1, len(found) + 1)]
-    return found.assign(shown=shown, threshold=limit.loc[found.index])
+    return found.assign(shown=[str(i + 1) for i in range(len(found))], threshold=limit.loc[found.index])
 
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     """Draw a line for each chosen case: its image, what the system made of it, its difference map, and the truth."""
     columns, place = panels(arrays), pd.Series(np.arange(len(arrays["index"])), arrays["index"])
-    looks = {"difference map": {"cmap": "inferno", "vmax": _strongest(arrays)}}
+    within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
+    strongest = max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0
+    looks = {"difference map": {"cmap": "inferno", "vmax": strongest}}
     height, width = picture(arrays["image"][0]).shape
     lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
     figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
@@ -91,8 +91,3 @@ def outline(axes, lesion: np.ndarray, corner: tuple[int, int], lw: float) -> Non
         rows = picture(lesion)
         y, x = (start + 0.5 + np.arange(size) for start, size in zip(corner[::-1], rows.shape, strict=True))
         axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=lw)
-
-
-def _strongest(arrays: Arrays) -> float:
-    within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
-    return max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0

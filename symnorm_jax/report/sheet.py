@@ -35,16 +35,14 @@ def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[P
 def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
     """Draw up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left.
 
-    Anterior is up, the person's left at the left. Lesions are outlined, slices labelled abnormal or neither are framed,
-    and the mid-line of the grid is drawn.
+    Lesions are outlined, slices labelled abnormal or neither are framed, and the mid-line of the grid is drawn.
     """
     lines = _chosen(rows)
     first = SampleSource(store, lines[0])[0]["lesion"]
     height, width = picture(plane(first)).shape
     lines = [line.iloc[[0] * SLICES] for line in lines] if first.ndim == 3 else lines
-    source = SampleSource(store, pd.concat(lines))
     figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * height / width + 0.5))
-    axes = figure.add_subplot(facecolor="black")
+    axes, source = figure.add_subplot(facecolor="black"), SampleSource(store, pd.concat(lines))
     places = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
     for number, (i, j) in enumerate(places):
         one, label, (left, top) = source[number], lines[i].label.iloc[j], (j * width, i * height)
@@ -53,8 +51,8 @@ def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
         outline(axes, lesion, (left, top), lw=0.7)
         axes.plot([left + width / 2] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
         if label in FRAMES:
-            frame = Rectangle((left + 1, top + 1), width - 2, height - 2, fill=False, ec=FRAMES[label], lw=0.8)
-            axes.add_patch(frame)
+            look = {"fill": False, "ec": FRAMES[label], "lw": 0.8}
+            axes.add_patch(Rectangle((left + 1, top + 1), width - 2, height - 2, **look))
     axes.set(xlim=(0, SLICES * width), ylim=(len(lines) * height, 0), xticks=[])
     names = [_name(line.iloc[0]) for line in lines]
     axes.set_yticks((np.arange(len(lines)) + 0.5) * height, names, fontsize=5, parse_math=False)

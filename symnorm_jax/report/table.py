@@ -23,7 +23,7 @@ LATEX = str.maketrans(
 class Table(NamedTuple):
     """A table; a cell is text, a number, None, or a mapping with `value` and perhaps `low`, `high` and `count`.
 
-    None and NaN are shown as a dash. A `value` has three decimals, other numbers have four significant digits.
+    None and NaN are shown as a dash, a `value` with three decimals, other numbers with four significant digits.
     """
 
     caption: str
@@ -70,9 +70,8 @@ class Table(NamedTuple):
         """Draw the table on a terminal, in which no text is markup; nothing where it has no rows."""
         if not self.rows:
             return
-        drawn = rich_table.Table(title=Text(printable(self.caption)), title_justify="left")
-        for name in self.header:
-            drawn.add_column(Text(printable(name)))
+        head = (Text(printable(name)) for name in self.header)
+        drawn = rich_table.Table(*head, title=Text(printable(self.caption)), title_justify="left")
         for row in self.rows:
             drawn.add_row(*(Text(printable(cell_text(cell))) for cell in row))
         (console or Console()).print(drawn)
