@@ -37,13 +37,11 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Raise what a file system refuses in the block as an OSError that names `path`.
-
-    Writing to an open file names none, and libraries written in C++ put the system's words into errors of their own.
-    """
+    """Raise what a file system refuses in the block as an OSError that names `path`."""
     try:
         yield
     except Exception as error:
+        # Writing to an open file names none, and libraries written in C++ put the system's words into their own errors.
         said = [error.errno] if isinstance(error, OSError) else [x for x in UNUSABLE if os.strerror(x) in str(error)]
         if not said or said[0] not in UNUSABLE:
             raise

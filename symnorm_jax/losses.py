@@ -37,11 +37,9 @@ def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, wi
 
 
 def gaussian_nll(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
-    """Sum over pixels the negative log-likelihood, in nats up to a constant, of a Gaussian of unit deviation, `[B]`.
-
-    It is no average, so that it balances the KL divergence as in the evidence lower bound.
-    """
+    """Sum over pixels the negative log-likelihood, in nats up to a constant, of a Gaussian of unit deviation, `[B]`."""
     squares = jnp.square(prediction - image) * weight
+    # No average, so that it balances the KL divergence as in the evidence lower bound.
     return 0.5 * squares.sum(tuple(range(1, squares.ndim)))
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest
+from symnorm_jax.data.check import stored_axes_of
 from symnorm_jax.data.prepare import find_scans
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import RunError
@@ -37,7 +38,7 @@ def carry(workdir: Path, output: Path, patients: list[str] | None) -> int:
     rows = manifest.read_manifest(workdir / "manifest.csv")
     rows = rows[rows.index.isin(together["index"])]
     scans = _wanted(config, rows, patients)
-    written = native.write_maps(scans, rows, together, Path(config.store), output, Scan.stored_axes)
+    written = native.write_maps(scans, rows, together, Path(config.store), output, stored_axes_of)
     count = len(list(progress(written, "carrying back", len(scans))))
     names = native.file_names(rows)
     there = names[[(output / name).exists() for name in names]]  # also of an earlier call

@@ -1,7 +1,4 @@
-"""Runs beside one another: each one's headline score, and the trivial scores, paired against the first run.
-
-Everything is measured on the same test cases and the same bootstrap replicates of their patients.
-"""
+"""Runs beside one another, on the same test cases and bootstrap replicates: headline and trivial scores, paired."""
 
 from pathlib import Path
 from typing import NamedTuple

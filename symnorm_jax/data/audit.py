@@ -15,8 +15,7 @@ BLOCK = 2048  # samples compared with all others at a time
 def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], limit: float) -> None:
     """Raise LeakageError if a patient, a source file or a near-duplicate sample stands in two splits.
 
-    `thumbnails` gives `[N, F]` unit vectors of a table's samples; above `limit` two that correlate, or one with the
-    other's mirror image, are copies.
+    Samples are copies where their `thumbnails`, unit vectors `[N, F]`, or mirrored ones correlate above `limit`.
     """
     used = rows[rows.split.isin(SPLITS)].reset_index(drop=True)
     for column, what in (("patient", "patient"), ("sha256", "source file with SHA-256")):

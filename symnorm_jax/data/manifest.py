@@ -54,10 +54,7 @@ def of_population(rows: pd.DataFrame, held_out: str) -> pd.Series:
 
 
 def hold_out(rows: pd.DataFrame, held_out: str) -> pd.DataFrame:
-    """Put a population into the test split before the others are split; rows excluded or unlabelled stay so.
-
-    What is learned on some people is then tried on others unlike them. Raises as `of_population`.
-    """
+    """Put a population, but for rows excluded or unlabelled, into the test split before the rest is split."""
     free = rows.split.isin(("", "train"))
     return rows.assign(split=rows.split.mask(of_population(rows, held_out) & free, "test"))
 
@@ -104,10 +101,7 @@ def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
 
 
 def few(rows: pd.DataFrame, patients: int, seed: int, key: str) -> pd.DataFrame:
-    """Choose `patients` of a table's patients, or all for 0, drawn from `seed` so that fewer are always among more.
-
-    Raises ConfigError, which names the config's `key`, where there are not as many.
-    """
+    """Draw `patients` people, or all for 0, from `seed`, fewer always among more; ConfigError of `key` if too many."""
     everyone = sorted(rows.patient.unique())
     if not 0 <= patients <= len(everyone):
         raise ConfigError(f"{key}={patients}; 0 to {len(everyone)}, all those to train on, are allowed.")

@@ -63,10 +63,8 @@ def find_all(volumes: Sequence[tuple[np.ndarray, Sequence[float]]], stack: bool 
 
 
 def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
-    """Find the plane across the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image.
-
-    The scan convolved with itself along that axis is, for each half voxel, its overlap with its mirror image there.
-    """
+    """Find the plane across the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image."""
+    # Convolved with itself along that axis a scan is, for each half voxel, its overlap with its mirror image there.
     lines = np.moveaxis(voxels, LEFT_RIGHT, 0).reshape(voxels.shape[LEFT_RIGHT], -1)
     parts = np.array_split(lines, lines.size // BLOCK + 1, axis=1)
     overlap = sum(fftconvolve(part, part, axes=0).sum(1) for part in (one.astype(np.float64) for one in parts))

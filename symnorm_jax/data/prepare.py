@@ -23,10 +23,8 @@ from symnorm_jax.progress import progress
 from symnorm_jax.settings import check_choice
 
 FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other samples
-PREPARING = (
-    *("brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"),
-    *("poor_midline", "size", "slice_spacing", "spacing"),
-)
+PREPARING = ["brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"]
+PREPARING += ["poor_midline", "size", "slice_spacing", "spacing"]
 
 
 def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
@@ -53,10 +51,7 @@ def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
 
 
 def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
-    """Cut scans into the store of the `data` section `config`; the rows of a manifest, not yet split.
-
-    Raises ScanError, with `strict`, at the first unusable scan; else it has one row, with the reason.
-    """
+    """Cut scans into the store; the manifest's rows, not yet split. With `strict` raises ScanError, as `prepare`."""
     folder = Path(config.store)
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
@@ -109,8 +104,7 @@ def _digest(scan: Scan, *texts: str) -> str:
 
 def _cut(scan: Scan, config: ConfigDict, folder: Path) -> samples.Samples:
     volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
-    mask = brain.brain_mask(volume, config.brain, config.extractor, cache)
-    return samples.cut(volume, mask, scan.healthy, config)
+    return samples.cut(volume, brain.brain_mask(volume, config.brain, config.extractor, cache), scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

@@ -78,11 +78,9 @@ def _ends(profiles: list[np.ndarray]) -> np.ndarray:
 
 
 def _hats(length: int, middle: float, step: float, spacing: float, width: float) -> np.ndarray:
-    """Make triangular filters of half-width `width` mm about the cube's places along one axis, `[SIDE, length]`.
-
-    The scan is continued as it ends, so that an end that cuts the brain does not look like its border.
-    """
+    """Make triangular filters of half-width `width` mm about the cube's places along one axis, `[SIDE, length]`."""
     places = np.arange(length) * spacing
+    # The scan is continued as it ends, so that an end that cuts the brain does not look like its border.
     grid = np.clip(middle + (np.arange(SIDE) - (SIDE - 1) / 2) * step, 0, places[-1])
     weights = np.clip(1 - np.abs(grid[:, None] - places) / width, 0, None)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
@@ -127,7 +125,6 @@ def _pairs(theta, image, cube: Cube, points, stack: bool) -> tuple[jax.Array, ja
 
 
 def _similarity(theta, *scan) -> jax.Array:
-    """Correlate the brain with its mirror image."""
     values, brain = _pairs(theta, *scan)
     count = jnp.maximum(brain.sum(), 1)
     first, second = (values - (values * brain[None]).sum() / (2 * count)) * brain[None]

@@ -55,8 +55,8 @@ def _unpacked(record: bytes) -> np.ndarray:
 class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
-    An element has `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in
-    the manifest, and `patient`, a number for each in the table. `target` is there where `targets` `[N]` are given.
+    It has `image` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the manifest,
+    `patient`, a number for each in the table, and `target` where `targets` `[N]` are given.
     """
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame, targets: np.ndarray | None = None):

@@ -32,20 +32,25 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def separation(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> dict[str, Figure]:
-    """Draw the curves `roc` and `precision_recall`, the latter in steps, as average precision reads it.
+    """Draw `roc` and `precision_recall`, the latter in steps, as average precision reads it; grey is chance.
 
-    The headline score has a pointwise 95 % band over patients, trivial scores are dashed. Grey is what chance gives.
+    The headline score has a pointwise 95 % band over patients, trivial scores are dashed.
     """
     roc, left = _panel("false-positive rate (1 − specificity)", "sensitivity", **UNIT)
     precision_recall, right = _panel("sensitivity (recall)", "precision", **UNIT)
     positive = cases.positive.to_numpy(bool)
     left.plot([0, 1], [0, 1], **CHANCE)
     right.axhline(positive.mean(), **CHANCE)
-    for name, look in _looks(names, headline).items():
+    looks = {}
+    for place, name in enumerate(one for one in names if one != headline):
+        dash = {"dashes": DASHES[place % len(DASHES)]} if not own(name) else {}
+        looks[name] = {"lw": 0.9, "color": COLOURS[1 + place % (len(COLOURS) - 1)], **dash}
+    looks[headline] = {"lw": 2.2, "color": COLOURS[0]}  # last and on top
+    for name, look in looks.items():
         found = bands.counts(cases[name].to_numpy(float), positive, drawn.index, len(drawn.patients))
         fpr, tpr, precision = bands.rates(found, np.ones(len(drawn.patients)))
-        left.plot(fpr, tpr, **look)
-        right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", **look)
+        left.plot(fpr, tpr, label=label(name), **look)
+        right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", label=label(name), **look)
     curves = (left, bands.RATES, bands.roc), (right, bands.RECALLS, bands.precision_recall)
     for axes, places, of in curves:  # `found` is that of the headline score, which comes last
         if band := bands.band(of(found, drawn.patient_weight)):
@@ -115,12 +120,3 @@ def _panel(x: str, y: str, **limits) -> tuple:
 def _legend(axes) -> None:
     """Below the axes, where it hides nothing."""
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
-
-
-def _looks(names: list[str], headline: str) -> dict[str, dict]:
-    """How the line of each score is drawn, the headline last and on top."""
-    looks = {}
-    for place, name in enumerate(one for one in names if one != headline):
-        dash = {"dashes": DASHES[place % len(DASHES)]} if not own(name) else {}
-        looks[name] = {"lw": 0.9, "color": COLOURS[1 + place % (len(COLOURS) - 1)], "label": label(name), **dash}
-    return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": label(headline)}}

@@ -34,7 +34,10 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     folder.mkdir(exist_ok=True)
     arrays = load_arrays(workdir / "embeddings" / "test.npz", *PICTURES)
     chosen = chosen_samples(files)
-    made = curves(files) | losses(workdir, config)
+    stages = schedule(config, BUILD[config.system](config))  # none of a run that trains no network
+    logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}
+    trained = {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
+    made = curves(files) | trained
     made |= {name: gallery.strips(rows, arrays) for name, rows in chosen.items() if len(rows)}
     drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
@@ -84,13 +87,6 @@ def chosen_samples(files: Files) -> dict[str, pd.DataFrame]:
     wrong = partial(gallery.failures, cases, files.headline, fit)
     typical = gallery.by_percentile(cases, files.headline)
     return {"gallery": typical, "false_positives": wrong(False), "false_negatives": wrong(True)}
-
-
-def losses(workdir: Path, config: ConfigDict) -> dict[str, Figure]:
-    """Draw training curves by stage; none of a run that trains no network."""
-    stages = schedule(config, BUILD[config.system](config))
-    logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}
-    return {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
 
 
 def curves(files: Files) -> dict[str, Figure]:

@@ -39,10 +39,8 @@ def in_brief(files: Files, level: str) -> Table:
 
 
 def full(files: Files, level: str) -> list[Table]:
-    """Give every measure of a level but the paired differences, first those that need no threshold.
-
-    Scores of which nothing is defined are left out: at patient level all of them, where everybody is diseased.
-    """
+    """Give every measure of a level but the paired differences, first those that need no threshold."""
+    # Scores of which nothing is defined are left out: at patient level all of them, where everybody is diseased.
     measured = {name for metrics in files.results[level].values() for name in metrics} - {"prevalence"}
     tables = []
     for needs, part in ((False, "without a threshold"), (True, "at the threshold from validation")):
