@@ -128,7 +128,7 @@ def _tested(line: dict) -> list:
 
 def _costs(cost: dict) -> list[str | None]:
     """Passes, milliseconds and parameters; of a patient those of all its samples."""
-    passes, seconds = cost.get("passes", cost.get("passes_per_patient")), cost.get("seconds_per_sample")
-    seconds, parameters = cost.get("seconds_per_patient", seconds), cost["parameters"]
+    passes, parameters = cost.get("passes", cost.get("passes_per_patient")), cost["parameters"]
+    seconds = cost.get("seconds_per_patient", cost.get("seconds_per_sample"))
     shown = None if seconds is None else f"{1000 * seconds:.1f}"
     return [f"{passes:.0f}", shown, f"{parameters / 1e6:.2f} M" if parameters else None]

@@ -40,8 +40,11 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
     check_choice(kind, extractor)
     if kind == "extract":
         return _extracted(volume, extractor, cache)
-    if kind != "file":
-        return _nonzero(volume) if kind == "nonzero" else _head(volume.voxels)
+    if kind == "nonzero":
+        return _nonzero(volume)
+    if kind == "head":  # the largest bright region, blurred within slices: a black one beside the head has no head
+        smooth = ndimage.gaussian_filter(volume.voxels, (1.0, 1.0, 0.0))
+        return _solid(smooth > 0.15 * np.percentile(smooth, 98), 1.0)
     if volume.brain is None:
         raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
     return volume.brain
@@ -52,42 +55,33 @@ def _nonzero(volume: Volume) -> np.ndarray:
     whole_head = "can be in a skull-stripped scan; for a whole head set data.brain='extract' or 'head'."
     if (share := inside.mean()) > STRIPPED:
         raise ScanError(f"{share:.1%} of the voxels are not zero, at most {STRIPPED:.0%} {whole_head}")
-    mask = _filled(_largest(inside, FRAGMENT))
+    mask = _solid(inside, FRAGMENT)
     if (found := millilitres(mask, volume)) > LARGEST_ML:
         raise ScanError(f"{found:.0f} ml are not zero, at most {LARGEST_ML:g} ml {whole_head}")
     return mask
 
 
-def _head(voxels: np.ndarray) -> np.ndarray:
-    """Outline the largest connected bright region and fill its holes slice by slice."""
-    smooth = ndimage.gaussian_filter(voxels, (1.0, 1.0, 0.0))  # within slices: a black one beside the head has no head
-    return _filled(_largest(smooth > 0.15 * np.percentile(smooth, 98), 1.0))
-
-
-def _largest(mask: np.ndarray, fragment: float) -> np.ndarray:
-    """Keep the largest connected region, and others of at least `fragment` of its size."""
+def _solid(mask: np.ndarray, fragment: float) -> np.ndarray:
+    """Keep the largest region, and others of at least `fragment` of its size, and fill their holes slice by slice."""
     regions, _ = ndimage.label(mask)
     sizes = np.bincount(regions.ravel())
     sizes[0] = 0
-    return ((sizes > 0) & (sizes >= fragment * sizes.max()))[regions]
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    return np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(mask, AXIAL, 0)], axis=AXIAL)
+    kept = ((sizes > 0) & (sizes >= fragment * sizes.max()))[regions]
+    return np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(kept, AXIAL, 0)], axis=AXIAL)
 
 
 def _extracted(volume: Volume, extractor: str, cache: Path | None) -> np.ndarray:
     if cache is None:
         return extract(volume, extractor)
-    mask = _kept(cache, volume.voxels.shape, extractor)
-    if mask is None:
-        mask = extract(volume, extractor)
-        arrays = {"mask": np.packbits(mask), "shape": np.array(mask.shape), "extractor": np.array(extractor)}
-        try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            save_arrays(cache, arrays)
-        except OSError as error:  # the mask is good all the same
-            logging.warning("%s: the brain mask is not kept: %s", cache, error)
+    if (kept := _kept(cache, volume.voxels.shape, extractor)) is not None:
+        return kept
+    mask = extract(volume, extractor)
+    arrays = {"mask": np.packbits(mask), "shape": np.array(mask.shape), "extractor": np.array(extractor)}
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        save_arrays(cache, arrays)
+    except OSError as error:  # the mask is good all the same
+        logging.warning("%s: the brain mask is not kept: %s", cache, error)
     return mask
 
 

@@ -42,9 +42,8 @@ EXTRACTORS = ("deepbet", *PROGRAMS)
 
 def check_installed(extractor: str) -> None:
     """Raise ConfigError where `extractor`, one of EXTRACTORS, is not there."""
-    if extractor == "deepbet":
-        there, what, source = find_spec("deepbet"), "the package deepbet", "pip install -e '.[bet]'"
-    else:
+    there, what, source = find_spec("deepbet"), "the package deepbet", "pip install -e '.[bet]'"
+    if extractor in PROGRAMS:
         name, _, _, source = PROGRAMS[extractor]
         there, what = shutil.which(name), f"the program {name} on the PATH"
     if not there:
@@ -53,10 +52,7 @@ def check_installed(extractor: str) -> None:
 
 
 def extract(volume: Volume, extractor: str) -> np.ndarray:
-    """Find the brain `[X, Y, Z]` bool by `extractor`, one of EXTRACTORS.
-
-    Raises ConfigError where it is not installed; ScanError where it fails, is too slow, or finds what is no brain.
-    """
+    """Find the brain `[X, Y, Z]` bool. Raises ConfigError where `extractor` is not installed, ScanError where it fails."""
     check_installed(extractor)
     mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
     if not SMALLEST_ML <= (found := millilitres(mask, volume)) <= LARGEST_ML:
@@ -113,9 +109,9 @@ def _call(program: Program, folder: Path) -> str:
     """Run a program to its end and return the last line that it wrote to stderr."""
     arguments = [str(folder / one) if one.endswith(".gz") else one for one in program.arguments.split()]
     errors, nothing = folder / "stderr.txt", subprocess.DEVNULL
+    settings = {"stdin": nothing, "stdout": nothing, "cwd": folder, "start_new_session": True}
     with errors.open("wb") as stream:
-        settings = {"stdin": nothing, "stdout": nothing, "stderr": stream, "cwd": folder, "start_new_session": True}
-        process = subprocess.Popen([program.name, *arguments], **settings)
+        process = subprocess.Popen([program.name, *arguments], stderr=stream, **settings)
     try:
         status = process.wait(TIME_LIMIT)
     except subprocess.TimeoutExpired:

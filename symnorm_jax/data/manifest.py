@@ -38,7 +38,7 @@ def group_columns(rows: pd.DataFrame) -> list[str]:
 
 
 def of_population(rows: pd.DataFrame, held_out: str) -> pd.Series:
-    """Mark the rows of patients who have a scan in the group `held_out`, as `site=IOP`, bool; none for an empty one.
+    """Mark all rows of patients with a scan in the group `held_out`, as `site=IOP`, bool; none for an empty one.
 
     Raises ConfigError for a column that is no group of the source and for a value that nobody has.
     """
@@ -62,9 +62,9 @@ def hold_out(rows: pd.DataFrame, held_out: str) -> pd.DataFrame:
 def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int) -> pd.Series:
     """Split whole patients by `fractions`, the diseased and the others each for themselves, drawn from `seed`.
 
-    With `train_on="healthy_people"` diseased people are shared between val and test alone. Rows that are excluded,
-    unlabelled or in the release's own `test` stay so; its own `train` is shared between train and val. Raises
-    ConfigError where a choice is unknown or a split would be empty.
+    With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded, unlabelled or in a
+    release's own `test` stay so; its own `train` is shared between train and val. Raises ConfigError for an unknown
+    choice and an empty split.
     """
     check_choice("data.train_on", train_on, TRAIN_ON)
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
@@ -83,7 +83,6 @@ def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], tra
 
 
 def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, rng) -> dict[str, str]:
-    """Give each patient a split, by `fractions` among the diseased and among the others."""
     of_patient, diseased = {}, ~rows.groupby("patient").healthy_person.all()
     for group in (False, True):
         patients = rng.permutation(sorted(diseased.index[diseased == group]))

@@ -22,10 +22,7 @@ class Scale(NamedTuple):
 
 
 def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> None:
-    """Raise ConfigError unless `section.column` of a manifest has something to learn in its rows `training`.
-
-    A value that is not what it seems is refused too: no number, or the class in other letters.
-    """
+    """Raise ConfigError where a manifest's `section.column` has nothing to learn in `training`, or odd values."""
     check_choice("target.column", section.column, manifest.group_columns(rows))
     texts = _texts(rows[rows.split.isin(manifest.SPLITS)], section)
     texts, key = texts[texts != ""], f"target.column={section.column!r}"

@@ -60,7 +60,7 @@ class Scan(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Name the folder that holds all images, or the only image; blank where there are no files."""
+        """The folder that holds all images, or the only image; blank where there are no files."""
         return os.path.commonpath(self.files) if self.files else ""
 
     def sha256(self) -> str:
