@@ -39,7 +39,8 @@ def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people
         learned, mine = theirs[theirs.split == used], rows[rows.split.isin(judged)]
         for column in ("sha256", "patient") if same_people else ("sha256",):
             shared = mine[mine[column].isin(learned[column])]
-            for _, first in shared.head(1).iterrows():
+            if len(shared):
+                first = shared.iloc[0]
                 there = f"stands in the {first.split} split and in the {used} split of init_from={run}"
                 raise LeakageError(f"{column} {first[column]} {there}; what a source has seen must not be judged.")
 

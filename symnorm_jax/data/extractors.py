@@ -52,7 +52,7 @@ def check_installed(extractor: str) -> None:
 
 
 def extract(volume: Volume, extractor: str) -> np.ndarray:
-    """Find the brain `[X, Y, Z]` bool. Raises ConfigError where `extractor` is not installed, ScanError where it fails."""
+    """Find the brain `[X, Y, Z]` bool. Raises ConfigError where `extractor` is not installed, ScanError if it fails."""
     check_installed(extractor)
     mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
     if not SMALLEST_ML <= (found := millilitres(mask, volume)) <= LARGEST_ML:

@@ -68,8 +68,9 @@ class Table(NamedTuple):
         """Draw the table on a terminal, in which no text is markup; nothing where it has no rows."""
         if not self.rows:
             return
-        head = (Text(printable(name)) for name in self.header)
-        drawn = rich_table.Table(*head, title=Text(printable(self.caption)), title_justify="left")
+        drawn = rich_table.Table(title=Text(printable(self.caption)), title_justify="left")
+        for name in self.header:
+            drawn.add_column(Text(printable(name)))
         for row in self.rows:
             drawn.add_row(*(Text(printable(cell_text(cell))) for cell in row))
         (console or Console()).print(drawn)
