@@ -1,7 +1,7 @@
 """Files that are either whole or not there: written under another name, put on disk, then renamed.
 
-A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Its writer holds a lock on it,
-which the system takes back however it ends, so any machine can tell what was left behind from what is being written.
+A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Its writer held a lock on it,
+which no end of a program leaves, so any machine can tell what was left behind from what is being written.
 """
 
 import fcntl

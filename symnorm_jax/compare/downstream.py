@@ -14,9 +14,9 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import label, of_level
 from symnorm_jax.evaluation.prediction import PRIMARY, measures, values_of
-from symnorm_jax.files import whole, write_json, write_text
+from symnorm_jax.files import write_json, write_text
 from symnorm_jax.progress import progress
-from symnorm_jax.report.figures import COLOURS
+from symnorm_jax.report.figures import COLOURS, save
 from symnorm_jax.report.table import Table, number, p_value
 from symnorm_jax.scoring.predictions import POPULATIONS
 from symnorm_jax.statistics.intervals import as_json
@@ -136,8 +136,7 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     by_share = [fractions(lines, name, kind, one) for one in dict.fromkeys(line["population"] for line in lines)]
     shares = [f"{one.caption}:\n\n{one.markdown()}" for one in by_share]
     write_text(paths[2], "\n\n".join([*notes, table(lines, kind).markdown(), *shares]) + "\n")
-    with whole(paths[3]) as partial:
-        curve(lines, name, kind).savefig(partial, dpi=120, bbox_inches="tight", format="png")
+    save(curve(lines, name, kind), paths[3], dpi=120)
     return paths
 
 

@@ -46,10 +46,8 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
     `paired`, see `_paired`. With `level="patient"` only patients must agree and are judged, so that a run of slices can
     be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. `case` is `slice`, `volume` or
-    `patient`. `best_on_validation` names the rival with the highest metric on validation cases: the one to be beaten,
-    chosen without the test split.
-
-    Raises RunError unless the runs are finished and judge the same cases.
+    `patient`. `best_on_validation` names the rival with the highest metric there: the one to be beaten, chosen without
+    the test split. Raises RunError unless the runs are finished and judge the same cases.
     """
     config, entries = _read_entries(runs, level)
     first, *rivals = entries
@@ -133,10 +131,9 @@ def _line(entry: Entry, measured: dict, drawn: dict[str, Resamples], config: Con
 def _paired(gaps: dict[str, tuple], first: Entry, other: Entry, level: str, config: ConfigDict) -> dict:
     """Compare the reference with another: what separates them, and whether it may be called at least as good.
 
-    `difference` is that of the primary metric of the `level`, `p_value` that it is none, and `verdict` whether the
-    reference is non-inferior with the margin of its config, or superior. `auroc` is the plain difference with the test
-    of DeLong, clustered by patient. Beside samples there is also `patient`, the difference of the AUROC of patients.
-    `pixel` is that of the average precision of pixels.
+    `difference` is that of the level's primary metric, `p_value` that it is none, and `verdict` whether the reference
+    is non-inferior with the margin of its config, or superior. `auroc` is the plain difference with DeLong's test,
+    clustered by patient, `patient`, beside samples, that of patients, and `pixel` that of pixels' average precision.
     """
     (gap, p_value), cases = gaps[level], first.cases[level]
     found = {"difference": as_json(gap), "p_value": p_value, "verdict": non_inferiority(gap, config.evaluation.margin)}

@@ -40,8 +40,8 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     if not finished:
         raise RunError(f"{folder}: no point of the sweep is finished, so there is nothing to compare yet.")
     runs = [folder / point.label for point in finished]
-    first = judged(runs[0])
-    alike = [runs[0], *(run for run in runs[1:] if judged(run) == first)]
+    first = _judged(runs[0])
+    alike = [runs[0], *(run for run in runs[1:] if _judged(run) == first)]
     compared = compare(alike)
     paths = tables.write(compared, folder / "comparison")
     alone = {run.name: compare([run])["lines"][0] for run in runs if run not in alike}
@@ -61,8 +61,8 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     return shown, sentences, [folder / "sweep.md", folder / "sweep.csv", *paths]
 
 
-def judged(run: Path) -> set[tuple]:
-    """Give the test cases of a run: labelled samples, and patients with whether they are healthy."""
+def _judged(run: Path) -> set[tuple]:
+    """The test cases of a run: labelled samples, and patients with whether they are healthy."""
     table = read_scores(run, read_manifest(run / "manifest.csv"))
     samples = sample_cases(table, "test")[[*KEYS, "positive"]]
     people = table[table.split == "test"].groupby("patient").healthy_person.all()

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from symnorm_jax.evaluation.measures import label, of_level
-from symnorm_jax.files import whole, write_json, write_text
-from symnorm_jax.report.figures import ABNORMAL, HEALTHY
+from symnorm_jax.files import write_json, write_text
+from symnorm_jax.report.figures import ABNORMAL, HEALTHY, save
 from symnorm_jax.report.table import Table, markdown_text, p_value
 from symnorm_jax.scoring.scores import own
 
@@ -23,8 +23,7 @@ def write(compared: dict, folder: Path) -> list[Path]:
     write_text(paths["md"], "\n\n".join([said, *(table.markdown() for table in tables)]) + "\n")
     write_text(paths["csv"], numbers(compared).to_csv(index=False))
     write_text(paths["tex"], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
-    with whole(paths["png"]) as partial:
-        forest(compared).savefig(partial, dpi=120, bbox_inches="tight")
+    save(forest(compared), paths["png"], dpi=120)
     return list(paths.values())
 
 

@@ -47,12 +47,11 @@ def find(voxels: np.ndarray, spacing: Sequence[float], stack: bool = False) -> M
     """Find the plane in which a scan `[X, Y, Z]`, 0 outside the brain, of `spacing` mm, is most like its mirror image.
 
     The straightened frame begins at the point of the plane nearest to the brain's centroid and is turned by the
-    smallest rotation. With `stack` the distance between slices is taken for a guess: they are turned in their own plane
-    by one angle and moved along it in proportion to their height, z stays slice index times spacing, and `error` is
-    that of the yaw. Where there is no plane to be seen the answer is `centre`, with similarity 0 and error UNKNOWN.
-
-    The tilt that is left in phantoms is, in root mean square, half of `error` where they are straight and uneven in
-    intensity alone, and 1.5 times it where they are bent, as people are.
+    smallest rotation. In a `stack` the distance between slices is a guess: they are turned in their own plane by one
+    angle and moved along it in proportion to their height, z stays slice index times spacing, and `error` is that of
+    the yaw. Where no plane is to be seen the answer is `centre`, with similarity 0 and error UNKNOWN. The tilt left in
+    phantoms is, in root mean square, half of `error` where they are straight and uneven in intensity alone, and 1.5
+    times it where they are bent, as people are.
     """
     return find_all([(voxels, spacing)], stack)[0]
 

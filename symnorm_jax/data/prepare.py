@@ -83,7 +83,10 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
     try:
         sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
         about = store.read_about(folder, key)
-        made = about or _cut(scan, config, folder)
+        if about is None:
+            volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
+            mask = brain.brain_mask(volume, config.brain, config.extractor, cache)
+            made = samples.cut(volume, mask, scan.healthy, config)
     except (ScanError, OSError) as error:
         if config.strict:
             raise ScanError(f"{scan.name}: {error}") from None
@@ -100,11 +103,6 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
 
 def _digest(scan: Scan, *texts: str) -> str:
     return digest([*scan.files, *scan.extras], *texts)[:24]
-
-
-def _cut(scan: Scan, config: ConfigDict, folder: Path) -> samples.Samples:
-    volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
-    return samples.cut(volume, brain.brain_mask(volume, config.brain, config.extractor, cache), scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

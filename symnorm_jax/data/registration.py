@@ -1,8 +1,7 @@
 """The registration of brains to their own mirror images, in JAX: the three numbers of a plane, fitted to many at once.
 
-Squared differences between points that mirror each other, cut off softly (Geman and McClure, 1987) lest a lesion on one
-side pulls, are minimised by Levenberg-Marquardt steps from coarse to fine. Every scan becomes a cube of one size first,
-so that one compilation serves them all.
+Squared differences of mirrored points, cut off softly (Geman and McClure, 1987) lest a lesion on one side pulls, are
+minimised by Levenberg-Marquardt steps, coarse to fine, in cubes of one size, so that one compilation serves all scans.
 """
 
 from collections.abc import Sequence
@@ -55,7 +54,11 @@ def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube,
     """Resample a scan to a cube; where its origin lies `[3]` mm and its unit in mm follow."""
     profiles = axis_profiles(voxels)
     middle = centroid(profiles, spacing)
-    reach = MARGIN * np.abs(_ends(profiles) * spacing - middle).max(0)
+    shares = [np.cumsum(one) / max(one.sum(), 1e-12) for one in profiles]
+    ends = np.transpose(
+        [np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares]
+    )  # [2, 3], without strays
+    reach = MARGIN * np.abs(ends * spacing - middle).max(0)
     unit = float(reach[:AXIAL].max() if stack else reach.max())
     half = np.array([unit, unit, reach[AXIAL] if stack else unit])
     step = 2 * half / SIDE
@@ -69,12 +72,6 @@ def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube,
     low, high = np.where(cut, edges / unit, [[-np.inf], [np.inf]])
     scaled = [one.astype(np.float32) for one in (step / unit, reach / unit, low, high)]
     return Cube(voxels / max(float(voxels.max()), 1e-12), *scaled), middle, unit
-
-
-def _ends(profiles: list[np.ndarray]) -> np.ndarray:
-    """Find where the brain begins and ends along each axis, `[2, 3]` in voxels; a few stray voxels do not count."""
-    shares = [np.cumsum(one) / max(one.sum(), 1e-12) for one in profiles]
-    return np.transpose([np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares])
 
 
 def _hats(length: int, middle: float, step: float, spacing: float, width: float) -> np.ndarray:

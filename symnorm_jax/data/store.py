@@ -1,7 +1,7 @@
 """The store of prepared samples: one ArrayRecord file per scan, and one JSON file of what is known of its samples.
 
-Files are named by the hash of the scan and of the settings that made them, so runs share them and nothing in them goes
-stale. A scan's JSON is written last: where it stands, the scan is whole.
+Files are named by the hash of the scan and its settings, so runs share them and none goes stale. A scan's JSON is
+written last: where it stands, the scan is whole.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Rigid registration of a brain to the MNI152 template, so that all heads lie alike, not only straight.
 
-The template is the symmetric one of 2009, release a (Fonov et al., 2011), which nilearn ships: skull-stripped, and its
-own mirror image in the plane x = 0. A rigid transform keeps the size and the shape of the brain. Mutual information
-(Mattes et al., 2003) does not ask for the contrast of the template. SimpleITK does the work.
+The template, the symmetric one of 2009, release a (Fonov et al., 2011), comes with nilearn: skull-stripped, and its own
+mirror image in x = 0. A rigid transform keeps the size and the shape of the brain, mutual information (Mattes et al.,
+2003) does not ask for the template's contrast, and SimpleITK does the work.
 """
 
 from functools import lru_cache

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from symnorm_jax.evaluation.measures import label
+from symnorm_jax.files import whole
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics import bands
 from symnorm_jax.statistics.intervals import Resamples
@@ -25,9 +26,10 @@ UNIT = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
 CHANCE = {"color": "0.75", "lw": 1, "zorder": 0}
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 110) -> Path:
     """Write a figure as PNG and give its path."""
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=dpi, bbox_inches="tight", format="png")
     return path
 
 
