@@ -1,6 +1,5 @@
 """What came of a downstream target, as people read it: Markdown, CSV and a figure, all from the one JSON."""
 
-import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,8 +88,8 @@ def table(lines: list[dict], kind: str) -> Table:
         about = [f"{line['population']}, {line['tested']}", _named(line), line[first.name], seeds]
         gap = [line.get("difference"), p_value(line.get("p_value_holm"))]
         rows.append([*about, *(line[one.name] for one in others), *gap])
-    about, metrics = ["tested on", "method", first.label, "by seed"], [one.label for one in others]
-    return Table("Learned from all labels", [*about, *metrics, "reference minus it", "p, Holm"], rows)
+    header = ["tested on", "method", first.label, "by seed", *(one.label for one in others)]
+    return Table("Learned from all labels", [*header, "reference minus it", "p, Holm"], rows)
 
 
 def fractions(lines: list[dict], name: str, kind: str, population: str) -> Table:
@@ -108,12 +107,12 @@ def curve(lines: list[dict], name: str, kind: str) -> Figure:
     """Draw the same of the first population: a line for each method, and the interval of each point."""
     figure = Figure(figsize=(8, 4.4))
     axes, metric, population = figure.subplots(), PRIMARY[kind], lines[0]["population"]
-    here = [line for line in lines if line["population"] == population]
-    methods = dict.fromkeys((line["method"], line["how"]) for line in here)
-    here = sorted(here, key=lambda line: line["patients"])
-    colours = dict(zip(dict.fromkeys(method for method, _ in methods), itertools.cycle(COLOURS), strict=False))
-    for place, (method, how) in enumerate(methods):
-        points = [line for line in here if (line["method"], line["how"]) == (method, how)]
+    here, methods, colours = [line for line in lines if line["population"] == population], {}, {}
+    for line in here:
+        methods.setdefault((line["method"], line["how"]), []).append(line)
+        colours.setdefault(line["method"], COLOURS[len(colours) % len(COLOURS)])
+    for place, ((method, how), points) in enumerate(methods.items()):
+        points.sort(key=lambda line: line["patients"])
         aside = 1 + 0.012 * (place - len(methods) / 2)  # so that bars stand beside one another
         x, look = [aside * line["patients"] for line in points], {"color": colours[method]}
         values, lows, highs = ([line[metric][bound] for line in points] for bound in ("value", "low", "high"))

@@ -53,10 +53,10 @@ def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
 def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:
     """Log how many training people are left out of every stage because their target is not known."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
-    people, known = part.patient.nunique(), part.patient[np.isfinite(values(part, config.target))].nunique()
-    if lost := people - known:
+    people, known = (one.patient.nunique() for one in (part, part[np.isfinite(values(part, config.target))]))
+    if people > known:
         told = "target.column=%r is not known of %d of %d training people, who are left out of all stages"
-        logging.warning(told, config.target.column, lost, people)
+        logging.warning(told, config.target.column, people - known, people)
 
 
 def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:

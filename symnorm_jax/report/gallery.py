@@ -107,8 +107,7 @@ def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[P
     folder, written = workdir / "figures", []
     folder.mkdir(exist_ok=True)
     for split in (*manifest.SPLITS, manifest.UNLABELLED):
-        part = rows[rows.split == split]
-        if len(part):
+        if len(part := rows[rows.split == split]):
             figure = contact_sheet(part, store, f"{split}: {part.patient.nunique()} patients")
             written.append(save(figure, folder / f"contact_{split}.png"))
     return written
@@ -159,7 +158,5 @@ def _evenly(length: int, count: int) -> np.ndarray:
 
 
 def _name(row: pd.Series) -> str:
-    """A patient's name, cut short, and whether the mid-line is flagged."""
     name = printable(row.patient)
-    name = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
-    return f"{name}\nflagged" if row.flag else name
+    return (name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…") + ("\nflagged" if row.flag else "")

@@ -129,23 +129,21 @@ def groups(files: Files) -> list[Table]:
 
 def _share(found: dict | None) -> dict | None:
     """Give counts of `thresholds.realised` as a cell."""
-    if not found or found["share"] is None:
-        return None
-    return found | {"value": found["share"], "count": f"{found['called']} of {found['of']}"}
+    known = found and found["share"] is not None
+    return found | {"value": found["share"], "count": f"{found['called']} of {found['of']}"} if known else None
 
 
 def thresholds(files: Files, level: str) -> Table:
     """Give what each rule was fitted on and did on the test split; the notes say what it promises."""
-    kinds, realised, used = _called_cases(level), files.results["thresholds"][level], files.config.score.threshold
-    rows, notes = {}, []
+    kinds, used, rows, notes = _called_cases(level), files.config.score.threshold, {}, []
     for rule, fit in files.rules(level).items():
-        done = realised.get(rule) or {}
-        came = [_share(done.get(kind)) for kind in kinds]
+        done = files.results["thresholds"][level].get(rule) or {}
         origin = "validation" if fit["origin"] == "val" else fit["origin"]
         counts = [fit.get(kind) for kind in ("healthy", "abnormal", "patients")]
         parameter = PARAMETER.get(rule)
         name = label(rule) + (f", {parameter} = {fit[parameter]:g}" if parameter in fit else "")
-        rows[rule] = [f"{name} (in use)" if rule == used else name, fit["value"], origin, *counts, *came]
+        name += " (in use)" if rule == used else ""
+        rows[rule] = [name, fit["value"], origin, *counts, *(_share(done.get(kind)) for kind in kinds)]
         notes += _promise(rule, fit, done)
     header = ["rule", "value", "fitted on", "healthy", "abnormal", "patients", *(f"test: {x}" for x in kinds.values())]
     return Table(f"Thresholds at {level} level", header, list(rows.values()), (rows[used][0],), tuple(notes))
@@ -188,11 +186,11 @@ def by_group(files: Files, level: str) -> Table | None:
 def calibration(files: Files) -> Table:
     """Tell how far the probabilities of the headline score are right at each level."""
     found = {level: files.results["calibration"][level] for level in files.levels.values()}
-    columns = ("method", "brier", "expected_calibration_error")
+    columns = {"method": "method", "brier": "Brier score", "expected_calibration_error": "expected calibration error"}
     rows = [[f"{level}s", *map(of.get, columns)] for level, of in found.items()]
     notes = [f"{level}s have no probabilities: {of['reason']}." for level, of in found.items() if "reason" in of]
-    header = ["", "method", "Brier score", "expected calibration error"]
-    return Table("Probabilities of the headline score on the test split", header, rows, notes=tuple(notes))
+    title = "Probabilities of the headline score on the test split"
+    return Table(title, ["", *columns.values()], rows, notes=tuple(notes))
 
 
 def controls(files: Files) -> Table:
