@@ -8,8 +8,7 @@ import time
 import numpy as np
 from absl import app, flags, logging
 
-from symnorm_jax.data.brain import brain_mask, check
-from symnorm_jax.data.extractors import EXTRACTORS
+from symnorm_jax.data.brain import EXTRACTORS, brain_mask, check
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ScanError, reported

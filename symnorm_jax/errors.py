@@ -6,8 +6,6 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from absl import app
-
 
 class InputError(ValueError):
     """Data, a config or a directory that cannot be used; the message names it, its value and what was allowed."""
@@ -57,14 +55,6 @@ def check_options(allowed: dict[str, Collection[str]], **given: str) -> None:
     for key, value in given.items():
         if value not in allowed[key]:
             raise ConfigError(f"data.options.{key}={value!r}; one of {sorted(allowed[key])} is allowed.")
-
-
-def parsed(arguments: list[str]) -> list[str]:
-    """Parse flags for `app.run`, with a sentence for a config key that does not exist and not a traceback."""
-    try:
-        return app.parse_flags_with_usage(arguments)
-    except AttributeError as error:  # ml_collections' word for it
-        sys.exit(f"error: no such config key: {one_line(error)}")
 
 
 @contextmanager

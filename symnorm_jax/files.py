@@ -1,8 +1,7 @@
 """Files that are either whole or not there: written under another name, put on disk, then renamed.
 
-A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Its writer holds a lock on it,
-which the system takes back however the program ends. So any program on any machine that shares the file system can tell
-what was left behind from what is being written.
+A program that is cut off may leave a hidden `.partial` file behind, which nothing reads. Its writer held a lock on it,
+which no end of a program leaves, so any machine can tell what was left behind from what is being written.
 """
 
 import fcntl
@@ -38,13 +37,11 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Raise what a file system refuses in the block as an OSError that names `path`.
-
-    Writing to an open file names none, and libraries written in C++ put the system's words into errors of their own.
-    """
+    """Raise what a file system refuses in the block as an OSError that names `path`."""
     try:
         yield
     except Exception as error:
+        # Writing to an open file names none, and libraries written in C++ put the system's words into their own errors.
         said = [error.errno] if isinstance(error, OSError) else [x for x in UNUSABLE if os.strerror(x) in str(error)]
         if not said or said[0] not in UNUSABLE:
             raise

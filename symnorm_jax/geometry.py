@@ -1,8 +1,7 @@
 """The axes of everything, and the mirror. No other file knows which axis is which.
 
 Volumes are RAS+ arrays `[X, Y, Z]`: X runs left to right, Y posterior to anterior, Z inferior to superior. A slice is
-`[X, Y]`. Batches put the example first and channels last: `[B, X, Y, C]` for slices, `[B, X, Y, Z, C]` for volumes.
-Lengths are millimetres. Every function takes NumPy and JAX arrays alike.
+`[X, Y]`. Batches are `[B, X, Y, C]` or `[B, X, Y, Z, C]`. Lengths are mm. Functions take NumPy and JAX arrays alike.
 """
 
 import numpy as np

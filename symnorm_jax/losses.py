@@ -37,11 +37,9 @@ def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, wi
 
 
 def gaussian_nll(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
-    """Sum over pixels the negative log-likelihood, in nats up to a constant, of a Gaussian of unit deviation, `[B]`.
-
-    It is no average, so that it balances the KL divergence as in the evidence lower bound.
-    """
+    """Sum over pixels the negative log-likelihood, in nats up to a constant, of a Gaussian of unit deviation, `[B]`."""
     squares = jnp.square(prediction - image) * weight
+    # No average, so that it balances the KL divergence as in the evidence lower bound.
     return 0.5 * squares.sum(tuple(range(1, squares.ndim)))
 
 
@@ -54,10 +52,10 @@ def nt_xent(one: jax.Array, other: jax.Array, temperature: float = 0.5, patients
     """Compute the contrastive loss of two views' projections, `[B, D]` each, `[B]` (Chen et al. 2020, equation 1).
 
     A view must find the other view of its example among all 2 B - 1 others, by cosine similarity over `temperature`.
-    The loss is the mean of its cross-entropy, in nats, from the one view and from the other. The 2 B - 2 negatives come
-    from the whole array, so with examples spread over a mesh from the global batch. With `patients`, `[B]` int, other
-    scans of the *same* patient are no negatives either: two visits show one anatomy, and to push them apart teaches
-    what differs between visits, the scanner above all, and not what differs between people.
+    The loss is the mean of its cross-entropy, in nats, from either view. The 2 B - 2 negatives are of the whole array,
+    so with examples spread over a mesh of the global batch. With `patients`, `[B]` int, other scans of the *same*
+    patient are no negatives either: to push two visits apart teaches what differs between visits, the scanner above
+    all, and not what differs between people.
     """
     views = jnp.concatenate([one, other]).astype(jnp.float32)
     views = views * jax.lax.rsqrt(jnp.maximum(jnp.square(views).sum(-1, keepdims=True), TINY**2))

@@ -34,6 +34,11 @@ def value_of(config: ConfigDict, key: str) -> Any:
     return value
 
 
+def shown(value: Any) -> str:
+    """Write a setting as on a command line; None is an empty text."""
+    return "" if value is None else str(tuple(value)) if isinstance(value, list) else str(value)
+
+
 def target_of(config: ConfigDict) -> ConfigDict | None:
     """Give the section `target` of a config that names a column to be predicted, else None."""
     return config.target if "target" in config and config.target.column else None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from symnorm_jax.data import extractors
+from symnorm_jax.data import brain
 from symnorm_jax.data.brain import BRAIN, EXTRACTORS, brain_mask, check
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Volume
@@ -223,7 +223,7 @@ def test_a_mask_that_cannot_be_one(path, tmp_path, change, sentence):
 
 
 def test_a_program_that_hangs_is_ended_with_what_it_started(path, monkeypatch):
-    monkeypatch.setattr(extractors, "TIME_LIMIT", 0.3)
+    monkeypatch.setattr(brain, "TIME_LIMIT", 0.3)
     install(path, "mri_synthstrip", "(sleep 600; true) & sleep 600", shell="/bin/sh")
     start = time.monotonic()
     with pytest.raises(ScanError, match="mri_synthstrip took longer than 0.3 s, the most that one head may take"):
@@ -277,9 +277,9 @@ def deepbet(monkeypatch) -> types.ModuleType:
     fake = types.ModuleType("deepbet")
     fake.loads, fake.BrainExtraction, fake.__spec__ = 0, BrainExtraction, ModuleSpec("deepbet", None)
     monkeypatch.setitem(sys.modules, "deepbet", fake)
-    extractors._deepbet.cache_clear()
+    brain._deepbet.cache_clear()
     yield fake
-    extractors._deepbet.cache_clear()
+    brain._deepbet.cache_clear()
 
 
 def test_deepbet_is_loaded_once_and_leaves_the_scan_alone(deepbet):
@@ -292,7 +292,7 @@ def test_deepbet_is_loaded_once_and_leaves_the_scan_alone(deepbet):
 def test_deepbet_that_finds_nothing_and_deepbet_that_is_broken(deepbet):
     with pytest.raises(ScanError, match=r"deepbet found no brain \(Not enough foreground\)."):
         brain_mask(scan(np.zeros(SHAPE)), "extract")
-    extractors._deepbet.cache_clear()
+    brain._deepbet.cache_clear()
     del deepbet.BrainExtraction
     with pytest.raises(ConfigError, match=r"data.extractor='deepbet' cannot be loaded \(cannot import name"):
         brain_mask(head(), "extract")

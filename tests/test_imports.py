@@ -12,7 +12,7 @@ ROOMS = (
     ("data.registration",),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
     ("data.targets", "data.audit"),
-    ("data.extractors", "data.brain", "data.frame", "data.template"),
+    ("data.brain", "data.frame", "data.template"),
     ("data.samples", "data.phantom", "data.sources", "data.pipeline"),
     ("data.prepare", "data.check"),
     ("models",),

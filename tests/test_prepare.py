@@ -22,7 +22,7 @@ from symnorm_jax.data import manifest
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.evaluation.cases import sample_cases
-from symnorm_jax.report import cohort, sheet
+from symnorm_jax.report import cohort, gallery
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
 
@@ -218,7 +218,7 @@ def test_the_cohort_of_a_run_agrees_with_its_manifest(prepared):
 
 
 def test_contact_sheets_show_something(prepared):
-    sheets = sheet.write_sheets(prepared.workdir, prepared.manifest, prepared.config.data.store)
+    sheets = gallery.write_sheets(prepared.workdir, prepared.manifest, prepared.config.data.store)
     assert [path.name for path in sheets] == [f"contact_{x}.png" for x in (*manifest.SPLITS, manifest.UNLABELLED)]
     for path in sheets:
         shown = np.asarray(Image.open(path).convert("RGB"), np.float32)
@@ -230,9 +230,9 @@ def test_contact_sheets_show_something(prepared):
 def test_a_contact_sheet_takes_any_name_and_few_slices(prepared):
     rows = prepared.manifest.query("split == 'test'").groupby("patient").head(2)
     named = rows.assign(patient="$\\frac{" + rows.patient + "_" * 40, flag="poor")
-    figure = sheet.contact_sheet(named, prepared.config.data.store, "$test")
+    figure = gallery.contact_sheet(named, prepared.config.data.store, "$test")
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert len(names) == min(sheet.PATIENTS, rows.patient.nunique())
+    assert len(names) == min(gallery.PATIENTS, rows.patient.nunique())
     assert all(name.endswith("…\nflagged") for name in names)
     figure.canvas.draw()
 

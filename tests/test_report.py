@@ -17,8 +17,8 @@ from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.files import save_arrays, write_json
 from symnorm_jax.report import figures, gallery
 from symnorm_jax.report import page as report
-from symnorm_jax.report.card import card
 from symnorm_jax.report.inputs import read_files
+from symnorm_jax.report.page import card
 from symnorm_jax.rundir import write_config
 from symnorm_jax.scoring.calibration import fit_calibration
 from symnorm_jax.scoring.scores import score_names

@@ -39,7 +39,7 @@ def _prepare(config, workdir: Path, overrides: dict) -> None:
     """Prepare a run, and write and print what it is made of."""
     from symnorm_jax.evaluation.measures import sample_of
     from symnorm_jax.files import write_text
-    from symnorm_jax.report import cohort, sheet
+    from symnorm_jax.report import cohort, gallery
     from symnorm_jax.run import Run
     from symnorm_jax.rundir import open_run
 
@@ -57,5 +57,5 @@ def _prepare(config, workdir: Path, overrides: dict) -> None:
     notes.append(done if len(cut) else "Every scan was in the store already.")
     made = cohort.tables(rows, data.train_on, about.noun)
     write_text(workdir / "cohort.md", cohort.markdown(f"Cohort of {workdir.name}", made, notes))
-    sheets = sheet.write_sheets(workdir, rows, data.store)
+    sheets = gallery.write_sheets(workdir, rows, data.store)
     cohort.show(made, [*notes, f"the same: {workdir / 'cohort.md'}; to look at: {', '.join(map(str, sheets))}"])

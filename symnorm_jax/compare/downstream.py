@@ -1,6 +1,5 @@
 """What came of a downstream target, as people read it: Markdown, CSV and a figure, all from the one JSON."""
 
-import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +13,9 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import label, of_level
 from symnorm_jax.evaluation.prediction import POPULATIONS, PRIMARY, measures, values_of
-from symnorm_jax.files import whole, write_json, write_text
+from symnorm_jax.files import write_json, write_text
 from symnorm_jax.progress import progress
-from symnorm_jax.report.figures import COLOURS
+from symnorm_jax.report.figures import COLOURS, save
 from symnorm_jax.report.table import Table, number, p_value
 from symnorm_jax.statistics.intervals import as_json
 
@@ -36,10 +35,10 @@ class Outcome(NamedTuple):
 def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
     """Judge each outcome in each population of test people, `{"method", "how", "population", metric: values}` each.
 
-    A metric is the mean over seeds, its interval one over patients; `least` and `most` are those of the seeds in the
-    metric that decides. With everybody's labels, `difference` is the reference minus the line in the metric that
-    decides, on the same replicates, `p_value` that it is none, and `p_value_holm` the same after Holm's correction over
-    the methods. The reference is the first outcome that is fine-tuned on all labels, or else the first of these.
+    A metric is the mean over seeds, its interval one over patients; `least` and `most` are of the seeds, in the metric
+    that decides. With everybody's labels, `difference` is the reference minus the line in that metric, on the same
+    replicates, `p_value` that it is none, and `p_value_holm` after Holm's correction over the methods. The reference is
+    the first outcome that is fine-tuned on all labels, or else the first of these.
     """
     lines = []
     for population in POPULATIONS:
@@ -48,8 +47,7 @@ def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
             continue
         judged = progress(part, f"judging, {population}", len(part))
         found = [_line(one, config) | {"population": population} for one in judged]
-        whole_cohort = [one for one in part if one.fraction == max(one.fraction for one in part)]
-        first = next((one for one in whole_cohort if one.how == "fine-tuned"), whole_cohort[0])
+        first = max(part, key=lambda one: (one.fraction, one.how == "fine-tuned"))  # of equals the first
         for line, one in zip(found, part, strict=True):
             if one.fraction == first.fraction and one is not first:
                 line |= _against(first, one, config)
@@ -61,17 +59,17 @@ def summary(outcomes: list[Outcome], config: ConfigDict) -> list[dict]:
 def _line(one: Outcome, config: ConfigDict) -> dict:
     about = {"method": one.method, "how": one.how, "fraction": one.fraction, "patients": one.patients}
     about |= {"seeds": len(one.tables), "tested": int(one.tables[0].patient.nunique())}
-    metric, index = PRIMARY[config.target.kind], np.unique(one.tables[0].patient, return_inverse=True)[1]
+    kind, index = config.target.kind, np.unique(one.tables[0].patient, return_inverse=True)[1]
     everybody = np.ones((1, index.max() + 1), np.float32)
-    seeds = [measures([x], config.target.kind, index)[metric](everybody).item() for x in one.tables]
-    ends = (min(seeds), max(seeds)) if np.isfinite(seeds).all() else (None, None)
-    return about | values_of(one.tables, config) | dict(zip(("least", "most"), ends, strict=True))
+    seeds = [measures([x], kind, index)[PRIMARY[kind]](everybody).item() for x in one.tables]
+    least, most = (min(seeds), max(seeds)) if np.isfinite(seeds).all() else (None, None)
+    return about | values_of(one.tables, config) | {"least": least, "most": most}
 
 
 def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
     """The first minus another in the metric that decides. Raises RunError unless both are of the same test people."""
-    who = ["patient", "target"]
-    if not np.array_equal(first.tables[0][who].to_numpy(), other.tables[0][who].to_numpy()):
+    ours, theirs = (one.tables[0][["patient", "target"]].to_numpy() for one in (first, other))
+    if not np.array_equal(ours, theirs):
         raise RunError(f"{other.method}, {other.how}: its test people are not those of {first.method}, {first.how}.")
     drawn, metric = resamples(first.tables[0], config), PRIMARY[config.target.kind]
     pair = [measures(one.tables, config.target.kind, drawn.index)[metric] for one in (first, other)]
@@ -82,23 +80,22 @@ def _against(first: Outcome, other: Outcome, config: ConfigDict) -> dict:
 def table(lines: list[dict], kind: str) -> Table:
     """Give everything learned from all labels, by population; the measure that decides comes after the names."""
     first, *others = of_level(kind)
-    whole_cohort, rows = max(line["fraction"] for line in lines), []
-    for line in (line for line in lines if line["fraction"] == whole_cohort):
+    everybody, rows = max(line["fraction"] for line in lines), []
+    for line in (line for line in lines if line["fraction"] == everybody):
         spread = line["seeds"] > 1 and line["least"] is not None
         seeds = f"{number(line['least'])}–{number(line['most'])}" if spread else None
         about = [f"{line['population']}, {line['tested']}", _named(line), line[first.name], seeds]
         gap = [line.get("difference"), p_value(line.get("p_value_holm"))]
         rows.append([*about, *(line[one.name] for one in others), *gap])
-    about, metrics = ["tested on", "method", first.label, "by seed"], [one.label for one in others]
-    return Table("Learned from all labels", [*about, *metrics, "reference minus it", "p, Holm"], rows)
+    header = ["tested on", "method", first.label, "by seed", *(one.label for one in others)]
+    return Table("Learned from all labels", [*header, "reference minus it", "p, Holm"], rows)
 
 
 def fractions(lines: list[dict], name: str, kind: str, population: str) -> Table:
     """Give the measure that decides by how many people were labelled, in one population of test people."""
-    here = [line for line in lines if line["population"] == population]
-    shares = {line["fraction"]: f"{100 * line['fraction']:g} %, {line['patients']}" for line in here}
-    found = {}
-    for line in here:
+    shares, found = {}, {}
+    for line in (line for line in lines if line["population"] == population):
+        shares[line["fraction"]] = f"{100 * line['fraction']:g} %, {line['patients']}"
         found.setdefault(_named(line), {})[line["fraction"]] = line[PRIMARY[kind]]
     rows = [[method, *map(of.get, sorted(shares))] for method, of in found.items()]
     caption = f"{name} of test people of the {population} population, by the share and number of people labelled"
@@ -109,11 +106,12 @@ def curve(lines: list[dict], name: str, kind: str) -> Figure:
     """Draw the same of the first population: a line for each method, and the interval of each point."""
     figure = Figure(figsize=(8, 4.4))
     axes, metric, population = figure.subplots(), PRIMARY[kind], lines[0]["population"]
-    here = sorted((line for line in lines if line["population"] == population), key=lambda line: line["patients"])
-    methods = dict.fromkeys((line["method"], line["how"]) for line in lines if line["population"] == population)
-    colours = dict(zip(dict.fromkeys(method for method, _ in methods), itertools.cycle(COLOURS), strict=False))
-    for place, (method, how) in enumerate(methods):
-        points = [line for line in here if (line["method"], line["how"]) == (method, how)]
+    here, methods, colours = [line for line in lines if line["population"] == population], {}, {}
+    for line in here:
+        methods.setdefault((line["method"], line["how"]), []).append(line)
+        colours.setdefault(line["method"], COLOURS[len(colours) % len(COLOURS)])
+    for place, ((method, how), points) in enumerate(methods.items()):
+        points.sort(key=lambda line: line["patients"])
         aside = 1 + 0.012 * (place - len(methods) / 2)  # so that bars stand beside one another
         x, look = [aside * line["patients"] for line in points], {"color": colours[method]}
         values, lows, highs = ([line[metric][bound] for line in points] for bound in ("value", "low", "high"))
@@ -136,8 +134,7 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     by_share = [fractions(lines, name, kind, one) for one in dict.fromkeys(line["population"] for line in lines)]
     shares = [f"{one.caption}:\n\n{one.markdown()}" for one in by_share]
     write_text(paths[2], "\n\n".join([*notes, table(lines, kind).markdown(), *shares]) + "\n")
-    with whole(paths[3]) as partial:
-        curve(lines, name, kind).savefig(partial, dpi=120, bbox_inches="tight", format="png")
+    save(curve(lines, name, kind), paths[3], dpi=120)
     return paths
 
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from symnorm_jax.compare import tables
-from symnorm_jax.compare.entries import KEYS
-from symnorm_jax.compare.pairs import compare
+from symnorm_jax.compare.pairs import KEYS, compare
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
@@ -34,15 +33,15 @@ class Point(NamedTuple):
 def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Table, list[str], list[Path]]:
     """Write the table to `sweep.md`, its numbers and settings to `sweep.csv`, and the paired runs to `comparison/`.
 
-    Gives the terminal's version of the table, a row a run and trivial score, the sentences below it, and the paths.
-    Runs that judge the test cases of the first are paired with it, with p-values that Holm corrects over all rows; the
-    others stand without, and a sentence says so. Raises RunError where nothing is finished.
+    Gives the terminal's table, a row a run and trivial score, the sentences below it, and the paths. Runs that judge
+    the test cases of the first are paired with it, with p-values that Holm corrects over all rows; the others are not,
+    and a sentence says so. Raises RunError where nothing is finished.
     """
     if not finished:
         raise RunError(f"{folder}: no point of the sweep is finished, so there is nothing to compare yet.")
     runs = [folder / point.label for point in finished]
-    first, *rest = map(judged, runs)
-    alike = [runs[0], *(run for run, cases in zip(runs[1:], rest, strict=True) if cases == first)]
+    first = _judged(runs[0])
+    alike = [runs[0], *(run for run in runs[1:] if _judged(run) == first)]
     compared = compare(alike)
     paths = tables.write(compared, folder / "comparison")
     alone = {run.name: compare([run])["lines"][0] for run in runs if run not in alike}
@@ -51,10 +50,8 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     table = tables.quality(compared, tested=True)
     sentences, missing = tables.sentences(compared), [point.label for point in points if point not in finished]
     if alone:
-        sentences.append(
-            f"Not paired, because they judge other test cases than {runs[0].name}, as where a seed divides people "
-            f"otherwise or scans are cut otherwise: {', '.join(alone)}."
-        )
+        why = f"they judge other test cases than {runs[0].name}, as where a seed divides people otherwise or scans are"
+        sentences.append(f"Not paired, because {why} cut otherwise: {', '.join(alone)}.")
     sentences += [f"Not finished: {', '.join(missing)}."] if missing else []
     write_text(folder / "sweep.md", "\n\n".join([table.markdown(), *map(markdown_text, sentences)]) + "\n")
     settings = [{"name": point.label, **{f"config.{k}": v for k, v in point.settings.items()}} for point in finished]
@@ -64,8 +61,8 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     return shown, sentences, [folder / "sweep.md", folder / "sweep.csv", *paths]
 
 
-def judged(run: Path) -> set[tuple]:
-    """Give the test cases of a run: labelled samples, and patients with whether they are healthy."""
+def _judged(run: Path) -> set[tuple]:
+    """The test cases of a run: labelled samples, and patients with whether they are healthy."""
     table = read_scores(run, read_manifest(run / "manifest.csv"))
     samples = sample_cases(table, "test")[[*KEYS, "positive"]]
     people = table[table.split == "test"].groupby("patient").healthy_person.all()

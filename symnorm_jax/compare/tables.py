@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from symnorm_jax.evaluation.measures import label, of_level
-from symnorm_jax.files import whole, write_json, write_text
-from symnorm_jax.report.figures import ABNORMAL, HEALTHY
+from symnorm_jax.files import write_json, write_text
+from symnorm_jax.report.figures import ABNORMAL, HEALTHY, save
 from symnorm_jax.report.table import Table, markdown_text, p_value
 from symnorm_jax.scoring.scores import own
 
@@ -23,16 +23,15 @@ def write(compared: dict, folder: Path) -> list[Path]:
     write_text(paths["md"], "\n\n".join([said, *(table.markdown() for table in tables)]) + "\n")
     write_text(paths["csv"], numbers(compared).to_csv(index=False))
     write_text(paths["tex"], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
-    with whole(paths["png"]) as partial:
-        forest(compared).savefig(partial, dpi=120, bbox_inches="tight")
+    save(forest(compared), paths["png"], dpi=120)
     return list(paths.values())
 
 
 def quality(compared: dict, tested: bool = False) -> Table:
     """Give a row to each method: its quality, the reference minus it, and what a case costs it.
 
-    The measure that decides comes after the name; p and verdict of the difference are there if `tested`. Of levels that
-    are not judged there is the first measure. Columns in which nothing is defined are left out.
+    The measure that decides comes first, of levels that are not judged there is only the first. The difference has its
+    p and verdict if `tested`. Columns in which nothing is defined are left out.
     """
     what = compared["case"]
     columns = {one.label: (compared["level"], one.name) for one in of_level(what, "comparison")}
@@ -85,8 +84,7 @@ def forest(compared: dict) -> Figure:
     left.axvline(0.5, color="0.8", lw=1, zorder=0)
     right.axvline(0, color="0.8", lw=1, zorder=0)
     right.axvline(-compared["margin"], color=ABNORMAL, lw=1, ls="--", zorder=0)
-    left.set(yticks=range(len(lines)), yticklabels=[line["name"] for line in lines])
-    left.set_xlabel(label(compared["metric"]))
+    left.set(yticks=range(len(lines)), yticklabels=[line["name"] for line in lines], xlabel=label(compared["metric"]))
     right.set_xlabel(f"{compared['reference']} minus the other; dashed: margin of {compared['margin']:g}")
     figure.suptitle(f"{judged(compared)}, 95 % intervals", fontsize=10)
     figure.tight_layout()
@@ -102,12 +100,10 @@ def judged(compared: dict) -> str:
 
 def sentences(compared: dict) -> list[str]:
     """Say what the tables show."""
-    reference, best, metric = compared["reference"], compared["best_on_validation"], label(compared["metric"])
-    said = [
-        f"{judged(compared)}; 95 % intervals from a bootstrap over patients.",
-        f"Differences are {reference} minus the other in {metric}; non-inferior means that a loss of "
-        f"{compared['margin']:g} is excluded.",
-    ]
+    gap = f"Differences are {compared['reference']} minus the other in {label(compared['metric'])}"
+    said = [f"{judged(compared)}; 95 % intervals from a bootstrap over patients."]
+    said += [f"{gap}; non-inferior means that a loss of {compared['margin']:g} is excluded."]
+    best = compared["best_on_validation"]
     return said + ([f"* is the best rival on validation: {best}."] if best else [])
 
 
@@ -131,7 +127,7 @@ def _tested(line: dict) -> list:
 
 def _costs(cost: dict) -> list[str | None]:
     """Passes, milliseconds and parameters; of a patient those of all its samples."""
-    passes, seconds = cost.get("passes", cost.get("passes_per_patient")), cost.get("seconds_per_sample")
-    seconds, parameters = cost.get("seconds_per_patient", seconds), cost["parameters"]
+    passes, parameters = cost.get("passes", cost.get("passes_per_patient")), cost["parameters"]
+    seconds = cost.get("seconds_per_patient", cost.get("seconds_per_sample"))
     shown = None if seconds is None else f"{1000 * seconds:.1f}"
     return [f"{passes:.0f}", shown, f"{parameters / 1e6:.2f} M" if parameters else None]

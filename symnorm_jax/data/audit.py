@@ -15,8 +15,7 @@ BLOCK = 2048  # samples compared with all others at a time
 def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], limit: float) -> None:
     """Raise LeakageError if a patient, a source file or a near-duplicate sample stands in two splits.
 
-    `thumbnails` gives `[N, F]` unit vectors of a table's samples. Samples of two splits whose vectors, or mirrored
-    vectors, correlate above `limit` are taken for copies of one another.
+    Samples are copies where their `thumbnails`, unit vectors `[N, F]`, or mirrored ones correlate above `limit`.
     """
     used = rows[rows.split.isin(SPLITS)].reset_index(drop=True)
     for column, what in (("patient", "patient"), ("sha256", "source file with SHA-256")):
@@ -42,10 +41,8 @@ def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people
             shared = mine[mine[column].isin(learned[column])]
             if len(shared):
                 first = shared.iloc[0]
-                raise LeakageError(
-                    f"{column} {first[column]} stands in the {first.split} split and in the {used} split of "
-                    f"init_from={run}; what a source has seen must not be judged."
-                )
+                there = f"stands in the {first.split} split and in the {used} split of init_from={run}"
+                raise LeakageError(f"{column} {first[column]} {there}; what a source has seen must not be judged.")
 
 
 def _refuse_duplicates(used: pd.DataFrame, vectors: np.ndarray, here, there, limit: float) -> None:

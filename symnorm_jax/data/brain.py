@@ -1,50 +1,92 @@
-"""The brain of a scan: from a mask file, where a stripped scan is not zero, by an extractor, or the head's outline."""
+"""The brain of a scan: from a mask file, where a stripped scan is not zero, the head's outline, or by an extractor.
 
+Others have made the extractors: deepbet is a package, SynthStrip and HD-BET are programs that are called.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import warnings
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 from scipy import ndimage
 
-from symnorm_jax.data.extractors import EXTRACTORS, LARGEST_ML, check_installed, extract, millilitres
-from symnorm_jax.data.volumes import Volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax import settings
+from symnorm_jax.data.volumes import Volume, read_nifti, write_nifti
+from symnorm_jax.errors import ConfigError, ScanError, one_line
 from symnorm_jax.files import save_arrays
-from symnorm_jax.geometry import AXIAL
+from symnorm_jax.geometry import AXIAL, voxel_sizes
 
 BRAIN = ("extract", "file", "head", "nonzero")
 STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot have been skull-stripped
 FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum is larger, stray specks are smaller
+TIME_LIMIT = 1800.0  # seconds a program may take for one head
+SMALLEST_ML, LARGEST_ML = 200.0, 2500.0  # a newborn's brain is above the one, an adult's head above the other
+
+
+class Program(NamedTuple):
+    """A brain extractor that is called in a temporary folder, which holds the files of `arguments`."""
+
+    name: str
+    arguments: str
+    mask: str  # the file it leaves the mask in
+    source: str  # where to get it
+
+
+HD_BET = "-i head.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image"
+FREESURFER = "FreeSurfer 7.3 or later has it, surfer.nmr.mgh.harvard.edu/docs/synthstrip"
+PROGRAMS = {
+    "hd-bet": Program("hd-bet", HD_BET, "brain_bet.nii.gz", "pip install 'hd-bet>=2'"),
+    "synthstrip": Program("mri_synthstrip", "-i head.nii.gz -m mask.nii.gz", "mask.nii.gz", FREESURFER),
+}
+EXTRACTORS = ("deepbet", *PROGRAMS)
 
 
 def check_choice(kind: str, extractor: str) -> None:
     """Raise ConfigError where the choice is unknown."""
-    for key, value, allowed in (("brain", kind, BRAIN), ("extractor", extractor, EXTRACTORS)):
-        if value not in allowed:
-            raise ConfigError(f"data.{key}={value!r}; one of {sorted(allowed)} is allowed.")
+    settings.check_choice("data.brain", kind, BRAIN)
+    settings.check_choice("data.extractor", extractor, EXTRACTORS)
 
 
 def check(kind: str, extractor: str) -> None:
     """Raise ConfigError where the choice is unknown, or the extractor it needs is not installed."""
     check_choice(kind, extractor)
-    if kind == "extract":
-        check_installed(extractor)
+    if kind != "extract":
+        return
+    there, what, source = find_spec("deepbet"), "the package deepbet", "pip install -e '.[bet]'"
+    if extractor in PROGRAMS:
+        name, _, _, source = PROGRAMS[extractor]
+        there, what = shutil.which(name), f"the program {name} on the PATH"
+    if not there:
+        needed = f"data.extractor={extractor!r} needs {what}, which is not there ({source})"
+        raise ConfigError(f"{needed}; data.brain='file', 'nonzero' or 'head' does without.")
 
 
 def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Path | None = None) -> np.ndarray:
     """Find the brain `[X, Y, Z]` bool of a scan as `kind`, one of BRAIN, says.
 
-    `cache` names a file that keeps an extracted mask; where it holds one of this shape by this extractor, nothing is
-    extracted. Raises ScanError where no mask can be had, ConfigError as `check` does.
+    The file `cache` keeps an extracted mask; one of this shape by this extractor is not extracted again. Raises
+    ScanError where no mask can be had, ConfigError as `check` does.
     """
     check_choice(kind, extractor)
-    if kind == "file" and volume.brain is None:
-        raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
-    if kind == "file":
-        return volume.brain
     if kind == "extract":
         return _extracted(volume, extractor, cache)
-    return _nonzero(volume) if kind == "nonzero" else _head(volume.voxels)
+    if kind == "nonzero":
+        return _nonzero(volume)
+    if kind == "head":  # the largest bright region, blurred within slices: a black one beside the head has no head
+        smooth = ndimage.gaussian_filter(volume.voxels, (1.0, 1.0, 0.0))
+        return _solid(smooth > 0.15 * np.percentile(smooth, 98), 1.0)
+    if volume.brain is None:
+        raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
+    return volume.brain
 
 
 def _nonzero(volume: Volume) -> np.ndarray:
@@ -52,36 +94,30 @@ def _nonzero(volume: Volume) -> np.ndarray:
     whole_head = "can be in a skull-stripped scan; for a whole head set data.brain='extract' or 'head'."
     if (share := inside.mean()) > STRIPPED:
         raise ScanError(f"{share:.1%} of the voxels are not zero, at most {STRIPPED:.0%} {whole_head}")
-    mask = _filled(_largest(inside, FRAGMENT))
-    if (found := millilitres(mask, volume)) > LARGEST_ML:
+    mask = _solid(inside, FRAGMENT)
+    if (found := _millilitres(mask, volume)) > LARGEST_ML:
         raise ScanError(f"{found:.0f} ml are not zero, at most {LARGEST_ML:g} ml {whole_head}")
     return mask
 
 
-def _head(voxels: np.ndarray) -> np.ndarray:
-    """Outline the largest connected bright region and fill its holes slice by slice."""
-    smooth = ndimage.gaussian_filter(voxels, (1.0, 1.0, 0.0))  # within slices: a black one beside the head has no head
-    return _filled(_largest(smooth > 0.15 * np.percentile(smooth, 98), 1.0))
-
-
-def _largest(mask: np.ndarray, fragment: float) -> np.ndarray:
-    """Keep the largest connected region, and others of at least `fragment` of its size."""
+def _solid(mask: np.ndarray, fragment: float) -> np.ndarray:
+    """Keep the largest region, and others of at least `fragment` of its size, and fill their holes slice by slice."""
     regions, _ = ndimage.label(mask)
     sizes = np.bincount(regions.ravel())
     sizes[0] = 0
-    return ((sizes > 0) & (sizes >= fragment * sizes.max()))[regions]
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    return np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(mask, AXIAL, 0)], axis=AXIAL)
+    kept = ((sizes > 0) & (sizes >= fragment * sizes.max()))[regions]
+    return np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(kept, AXIAL, 0)], axis=AXIAL)
 
 
 def _extracted(volume: Volume, extractor: str, cache: Path | None) -> np.ndarray:
-    if cache is None:
-        return extract(volume, extractor)
-    mask = _kept(cache, volume.voxels.shape, extractor)
-    if mask is None:
-        mask = extract(volume, extractor)
+    if cache and (kept := _kept(cache, volume.voxels.shape, extractor)) is not None:
+        return kept
+    check("extract", extractor)
+    mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
+    if not SMALLEST_ML <= (found := _millilitres(mask, volume)) <= LARGEST_ML:
+        told = f"{found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed"
+        raise ScanError(f"{extractor} found a brain of {told}, so it failed or the scan is no head.")
+    if cache:
         arrays = {"mask": np.packbits(mask), "shape": np.array(mask.shape), "extractor": np.array(extractor)}
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -101,3 +137,68 @@ def _kept(cache: Path, shape: tuple[int, ...], extractor: str) -> np.ndarray | N
         return None
     voxels = int(np.prod(shape))
     return bits[:voxels].reshape(shape).astype(bool) if ours and 0 <= bits.size - voxels < 8 else None
+
+
+def _millilitres(mask: np.ndarray, volume: Volume) -> float:
+    return mask.sum() * voxel_sizes(volume.affine).prod() / 1000
+
+
+def _by_deepbet(volume: Volume) -> np.ndarray:
+    network = _deepbet()
+    try:
+        return network.postprocess(network.run_model(np.array(volume.voxels, np.float32)) > 0.5).astype(bool)
+    except Exception as error:  # where the networks see no brain it fails by assertion, by index or by value
+        raise ScanError(f"deepbet found no brain ({one_line(error)}).") from None
+
+
+@lru_cache(maxsize=1)
+def _deepbet() -> Any:
+    """Load the networks, once in a process; on the CPU, so that every machine finds the same mask."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # its networks are TorchScript, which PyTorch calls deprecated
+            from deepbet import BrainExtraction
+
+            return BrainExtraction(no_gpu=True)
+    except Exception as error:
+        raise ConfigError(f"data.extractor='deepbet' cannot be loaded ({one_line(error)}); install it anew.") from None
+
+
+def _by_program(volume: Volume, program: Program) -> np.ndarray:
+    with tempfile.TemporaryDirectory(prefix="symnorm-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        write_nifti(folder / "head.nii.gz", volume.voxels, volume.affine)
+        said = _call(program, folder)
+        if not (folder / program.mask).is_file():
+            raise ScanError(f"{program.name} ended without a mask ({said}).")
+        try:
+            mask, affine = read_nifti(folder / program.mask)
+        except ScanError as error:
+            raise ScanError(f"{program.name} left {str(error).removeprefix(f'{folder}/')}") from None
+    if mask.shape != volume.voxels.shape or not np.allclose(affine, volume.affine, atol=0.1):
+        grids = (mask.shape, affine), (volume.voxels.shape, volume.affine)
+        found, needed = (f"{shape} at {where[:3, 3].round(1).tolist()} mm" for shape, where in grids)
+        gave = f"{program.name} gave a mask of shape {found}; the scan's {needed} is needed"
+        raise ScanError(f"{gave}, on the same grid.")
+    return mask > 0
+
+
+def _call(program: Program, folder: Path) -> str:
+    """Run a program to its end and return the last line that it wrote to stderr."""
+    arguments = [str(folder / one) if one.endswith(".gz") else one for one in program.arguments.split()]
+    errors, nothing = folder / "stderr.txt", subprocess.DEVNULL
+    settings = {"stdin": nothing, "stdout": nothing, "cwd": folder, "start_new_session": True}
+    with errors.open("wb") as stream:
+        process = subprocess.Popen([program.name, *arguments], stderr=stream, **settings)
+    try:
+        status = process.wait(TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        raise ScanError(f"{program.name} took longer than {TIME_LIMIT:g} s, the most that one head may take.") from None
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what it has started
+            process.wait()
+    said = (errors.read_text(errors="replace").strip().splitlines() or ["it gave no reason"])[-1].strip()[:300]
+    if status != 0:
+        raise ScanError(f"{program.name} ended with status {status} ({said}).")
+    return said

@@ -19,10 +19,10 @@ COLUMNS = "patient session person source stored_axes shape spacing_mm brain_shar
 def check(config: ConfigDict) -> pd.DataFrame:
     """Look through the scans of the `data` section `config`: a row of COLUMNS each, blank where nothing is known.
 
-    `stored_axes` is the orientation, blank for pictures; `shape` and `spacing_mm` are left to right, back to front,
-    foot to head. `brain_share` is the brain's share of the voxels, blank where a brain would have to be extracted.
-    `same_as` names the first scan made of the same bytes, `problem` why a scan cannot be used. Raises ConfigError for
-    an unknown choice, ScanError where nothing is found. A worker process holds one scan in memory.
+    `stored_axes` is the orientation, blank for pictures; `shape` and `spacing_mm` are RAS+; `brain_share`, of the
+    voxels, is blank where a brain would have to be extracted. `same_as` names the first scan made of the same bytes,
+    `problem` why a scan cannot be used. A worker process holds one scan in memory. Raises ConfigError for an unknown
+    choice, ScanError where nothing is found.
     """
     brain.check_choice(config.brain, config.extractor)
     work = [joblib.delayed(_row)(scan, config.brain) for scan in find_scans(config)]
@@ -45,8 +45,7 @@ def _row(scan: Scan, kind: str) -> dict:
         row["sha256"] = scan.sha256()
         row["stored_axes"] = scan.stored_axes() or ""
         volume = scan.load()
-        sizes = voxel_sizes(volume.affine)
-        row["shape"] = " x ".join(map(str, volume.voxels.shape))
+        row["shape"], sizes = " x ".join(map(str, volume.voxels.shape)), voxel_sizes(volume.affine)
         row["spacing_mm"] = " x ".join(f"{size:.2f}" for size in sizes)
         if not np.isfinite(volume.voxels).all():  # a source that reads no NIfTI may let them through
             raise ScanError("some voxels are NaN or infinite; all must be finite.")
@@ -64,17 +63,13 @@ def _row(scan: Scan, kind: str) -> dict:
 def tables(table: pd.DataFrame) -> dict[str, list[list[str]]]:
     """Tell what was found, as tables with a header, by title."""
     grids = table[table["shape"] != ""].groupby(["stored_axes", "shape", "spacing_mm"]).size()
-    grids = grids.sort_values(ascending=False, kind="stable")
+    grids = grids.sort_values(ascending=False, kind="stable").items()
     unusable, same = table[table.problem != ""], table[table.same_as != ""]
+    scans = [len(table), len(table) - len(unusable), table.patient.nunique(), len(same), len(repeated(table))]
+    shown = [[count, axes or "none", shape, spacing] for (axes, shape, spacing), count in grids]
     return {
-        "scans": [
-            ["found", "usable", "patients", "repeated", "repeated across patients"],
-            [len(table), len(table) - len(unusable), table.patient.nunique(), len(same), len(repeated(table))],
-        ],
-        "grids": [
-            ["scans", "stored axes", "voxels", "voxel size, mm"],
-            *([count, axes or "none", shape, spacing] for (axes, shape, spacing), count in grids.items()),
-        ],
+        "scans": [["found", "usable", "patients", "repeated", "repeated across patients"], scans],
+        "grids": [["scans", "stored axes", "voxels", "voxel size, mm"], *shown],
         "unusable": [["patient", "session", "reason"], *unusable[["patient", "session", "problem"]].values.tolist()],
         "repeated": [["patient", "session", "same as"], *same[["patient", "session", "same_as"]].values.tolist()],
     }

@@ -17,15 +17,13 @@ class Frame(NamedTuple):
     size: tuple[int, int, int]
 
 
-def lay(
-    brain: np.ndarray, voxel: np.ndarray, plane: Midline, config: ConfigDict, stack: bool = False, box=None
-) -> Frame:
+def lay(brain: np.ndarray, voxel: np.ndarray, plane: Midline, config: ConfigDict, stack=False, box=None) -> Frame:
     """Lay a frame about a `brain` `[X, Y, Z]` bool with voxels of `voxel` `[3]` mm, by the `data` section `config`.
 
-    In plane it is centred on the mid-line and on the brain from back to front. Slices go from the lowest to the highest
-    voxel of the brain, `slice_spacing` mm apart or, for 0 and in a `stack` of pictures, whose distance is a guess, as
-    far apart as the voxels. A size of three sides is a box of isotropic voxels, centred on the brain from below to
-    above too. Corners `box`, an array `[2, 3]` of straightened mm, may stand in for the brain's, the same in all heads.
+    In plane it is centred on the mid-line and on the brain from back to front. Slices span the brain, `slice_spacing`
+    mm apart or, for 0 and in a `stack` of pictures, whose distance is a guess, as far apart as the voxels. A size of
+    three sides is a box of isotropic voxels, centred on the brain from below to above too. Corners `box` `[2, 3]`, in
+    straightened mm, may stand in for the brain's, the same in all heads.
     """
     low, high = _extent(brain, voxel, plane.matrix) if box is None else box
     step, size = np.full(3, float(config.spacing)), tuple(config.size)
@@ -41,23 +39,16 @@ def lay(
 
 
 def resample(array: np.ndarray, frame: Frame, voxel: np.ndarray) -> np.ndarray:
-    """Resample a volume `[X, Y, Z]` to the frame's grid, float32, linearly and zero outside.
-
-    It is blurred first where the grid is coarser than the voxels, of `voxel` `[3]` mm, lest detail alias.
-    """
+    """Resample a volume `[X, Y, Z]` of voxels of `voxel` `[3]` mm to the frame's grid, float32, linearly, 0 outside."""
     pace = np.linalg.norm(frame.to_voxel[:3, :3] * voxel[:, None], axis=0)
-    sigma = 0.42 * np.sqrt(np.maximum((pace / voxel) ** 2 - 1, 0))
-    array = array.astype(np.float32)
-    if sigma.max() > 1e-3:
+    sigma, array = 0.42 * np.sqrt(np.maximum((pace / voxel) ** 2 - 1, 0)), array.astype(np.float32)
+    if sigma.max() > 1e-3:  # the grid is coarser than the voxels: blurred, lest detail alias
         array = ndimage.gaussian_filter(array, sigma)
     return ndimage.affine_transform(array, frame.to_voxel, output_shape=frame.size, order=1)
 
 
 def carry_back(values: np.ndarray, frame: Frame, shape: tuple[int, int, int], order: int = 1) -> np.ndarray:
-    """Carry values on the frame's grid `[X, Y, N]` back to a volume of `shape`, zero where the grid does not reach.
-
-    `order` 1 interpolates maps, 0 keeps the values of masks.
-    """
+    """Carry a map `[X, Y, N]` on the frame's grid, or for `order` 0 a mask, back to a volume of `shape`, 0 beyond."""
     values = np.asarray(values, np.float32)
     return ndimage.affine_transform(values, np.linalg.inv(frame.to_voxel), output_shape=shape, order=order)
 

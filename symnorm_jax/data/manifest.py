@@ -1,7 +1,4 @@
-"""The table of samples, and the split by patient.
-
-There is a row for each sample; a scan that could not be used has one row with `split="excluded"` and the reason.
-"""
+"""The table of samples, a row each or one a scan with `split="excluded"` and the reason; and the split by patient."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.settings import check_choice
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
@@ -40,7 +38,7 @@ def group_columns(rows: pd.DataFrame) -> list[str]:
 
 
 def of_population(rows: pd.DataFrame, held_out: str) -> pd.Series:
-    """Mark the rows of patients who have a scan in the group `held_out`, as `site=IOP`, bool; none for an empty one.
+    """Mark all rows of patients with a scan in the group `held_out`, as `site=IOP`, bool; none for an empty one.
 
     Raises ConfigError for a column that is no group of the source and for a value that nobody has.
     """
@@ -56,10 +54,7 @@ def of_population(rows: pd.DataFrame, held_out: str) -> pd.Series:
 
 
 def hold_out(rows: pd.DataFrame, held_out: str) -> pd.DataFrame:
-    """Put everybody of a population into the test split, before the others are split; errors as `of_population`.
-
-    What is learned on some people is then tried on others unlike them. Rows excluded or unlabelled stay so.
-    """
+    """Put a population, but for rows excluded or unlabelled, into the test split before the rest is split."""
     free = rows.split.isin(("", "train"))
     return rows.assign(split=rows.split.mask(of_population(rows, held_out) & free, "test"))
 
@@ -67,29 +62,27 @@ def hold_out(rows: pd.DataFrame, held_out: str) -> pd.DataFrame:
 def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int) -> pd.Series:
     """Split whole patients by `fractions`, the diseased and the others each for themselves, drawn from `seed`.
 
-    With `train_on="healthy_people"` diseased people are shared between val and test alone. Rows that are excluded,
-    unlabelled or in the release's own `test` stay so; its own `train` is shared between train and val. Raises
-    ConfigError where a choice is unknown or a split would be empty.
+    With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded, unlabelled or in a
+    release's own `test` stay so; its own `train` is shared between train and val. Raises ConfigError for an unknown
+    choice and an empty split.
     """
-    if train_on not in TRAIN_ON:
-        raise ConfigError(f"data.train_on={train_on!r}; one of {sorted(TRAIN_ON)} is allowed.")
+    check_choice("data.train_on", train_on, TRAIN_ON)
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
     rng, split = np.random.default_rng(seed), rows.split.copy()
     for own, shares in (("", fractions), ("train", (*fractions[:2], 0))):
         part = rows[rows.split == own]
         split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng))
-    if not split.isin(SPLITS).any():
+    labelled = rows.patient[split.isin(SPLITS)].nunique()
+    if not labelled:
         raise ConfigError(f"nobody is labelled: all {rows.patient.nunique()} patients are {UNLABELLED} or excluded.")
     for name in SPLITS:
         if not (split == name).any():
-            patients = rows.patient[split.isin(SPLITS)].nunique()
-            raise ConfigError(f"the {name} split is empty: {patients} patients cannot be shared {tuple(fractions)}.")
+            raise ConfigError(f"the {name} split is empty: {labelled} patients cannot be shared {tuple(fractions)}.")
     return split
 
 
 def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, rng) -> dict[str, str]:
-    """Give each patient a split, by `fractions` among the diseased and among the others."""
     of_patient, diseased = {}, ~rows.groupby("patient").healthy_person.all()
     for group in (False, True):
         patients = rng.permutation(sorted(diseased.index[diseased == group]))
@@ -107,10 +100,7 @@ def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
 
 
 def few(rows: pd.DataFrame, patients: int, seed: int, key: str) -> pd.DataFrame:
-    """Choose `patients` of a table's patients, or all for 0, drawn from `seed` so that fewer are always among more.
-
-    Raises ConfigError, which names the config's `key`, where there are not as many.
-    """
+    """Draw `patients` people, or all for 0, from `seed`, fewer always among more; ConfigError of `key` if too many."""
     everyone = sorted(rows.patient.unique())
     if not 0 <= patients <= len(everyone):
         raise ConfigError(f"{key}={patients}; 0 to {len(everyone)}, all those to train on, are allowed.")

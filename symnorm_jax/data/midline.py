@@ -47,27 +47,23 @@ def find(voxels: np.ndarray, spacing: Sequence[float], stack: bool = False) -> M
     """Find the plane in which a scan `[X, Y, Z]`, 0 outside the brain, of `spacing` mm, is most like its mirror image.
 
     The straightened frame begins at the point of the plane nearest to the brain's centroid and is turned by the
-    smallest rotation. With `stack` the distance between slices is taken for a guess: they are turned in their own plane
-    by one angle and moved along it in proportion to their height, z stays slice index times spacing, and `error` is
-    that of the yaw. Where there is no plane to be seen the answer is `centre`, with similarity 0 and error UNKNOWN.
-
-    The tilt that is left in phantoms is, in root mean square, half of `error` where they are straight and uneven in
-    intensity alone, and 1.5 times it where they are bent, as people are.
+    smallest rotation. In a `stack` the distance between slices is a guess: they are turned in their own plane by one
+    angle and moved along it in proportion to their height, z stays slice index times spacing, and `error` is that of
+    the yaw. Where no plane is to be seen the answer is `centre`, with similarity 0 and error UNKNOWN. The tilt left in
+    phantoms is, in root mean square, half of `error` where they are straight and uneven in intensity alone, and 1.5
+    times it where they are bent, as people are.
     """
-    return _find_all([(voxels, spacing)], stack)[0]
+    return find_all([(voxels, spacing)], stack)[0]
 
 
-def find_all(volumes: Sequence[tuple[np.ndarray, Sequence[float]]]) -> list[Midline]:
+def find_all(volumes: Sequence[tuple[np.ndarray, Sequence[float]]], stack: bool = False) -> list[Midline]:
     """Find the planes of many scans `(voxels, spacing)`, BATCH at a time, as `find` does."""
-    return [found for i in range(0, len(volumes), BATCH) for found in _find_all(volumes[i : i + BATCH], False)]
+    return [found for i in range(0, len(volumes), BATCH) for found in _find_batch(volumes[i : i + BATCH], stack)]
 
 
 def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
-    """Find the plane across the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image.
-
-    Convolving the scan with itself along the left-right axis gives, for each half voxel, the overlap with its mirror
-    image there; the plane is where the sum over all lines is greatest.
-    """
+    """Find the plane across the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image."""
+    # Convolved with itself along that axis a scan is, for each half voxel, its overlap with its mirror image there.
     lines = np.moveaxis(voxels, LEFT_RIGHT, 0).reshape(voxels.shape[LEFT_RIGHT], -1)
     parts = np.array_split(lines, lines.size // BLOCK + 1, axis=1)
     overlap = sum(fftconvolve(part, part, axes=0).sum(1) for part in (one.astype(np.float64) for one in parts))
@@ -80,23 +76,19 @@ def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
     return Midline(np.eye(3)[LEFT_RIGHT], offset, similarity, float("nan"), matrix)
 
 
-def _on_cpu():
-    """Keep to the CPU, which has the scan already; or to what there is, where JAX was told to do without it."""
-    try:
-        return jax.default_device(jax.devices("cpu")[0])
-    except RuntimeError:
-        return nullcontext()
-
-
-def _find_all(volumes: Sequence, stack: bool) -> list[Midline]:
+def _find_batch(volumes: Sequence, stack: bool) -> list[Midline]:
     volumes = [(np.asarray(voxels, np.float32), np.asarray(spacing, float)) for voxels, spacing in volumes]
     cubes, middles, units = zip(*(registration.cube_of(*volume, stack) for volume in volumes), strict=True)
     size = 1 if len(cubes) == 1 else BATCH  # so that few sizes are ever compiled
     padded = [*cubes, *[cubes[-1]] * (size - len(cubes))]
     points, levels = registration.sample_points(), np.array([registration.BLURS, registration.LIMITS], np.float32)
-    with _on_cpu():
-        together = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-        constants = points, registration.jackknife_blocks(points), registration.STARTS, levels
+    constants = points, registration.jackknife_blocks(points), registration.STARTS, levels
+    together = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+    try:  # the CPU has the scans already
+        device = jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:  # JAX was told to do without it
+        device = nullcontext()
+    with device:
         fits = jax.device_get(registration.register_all(together, *constants, stack=stack))
     return [_midline(*fit, stack) for fit in zip(volumes, middles, units, *fits, strict=False)]  # fits are padded
 

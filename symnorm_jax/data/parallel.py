@@ -27,11 +27,10 @@ def _begin_worker(cache: str | None, parent: int) -> None:
     """Keep a worker process off the accelerator, whose memory the training is to have, and from outliving `parent`."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", cache)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
+    def watch() -> None:  # a killed parent cannot tell its workers, which would work on and idle
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
 
-def _end_with(parent: int) -> None:
-    """End this process once its parent is gone: a killed one cannot tell its workers, which would work on and idle."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()

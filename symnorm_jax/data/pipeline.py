@@ -1,6 +1,6 @@
 """Batches of prepared samples through Grain. Training batch t is a pure function of (seed, t).
 
-That is why no iterator state is saved: a run that stops at step t goes on with `start=t`, on any number of hosts.
+So no iterator state is saved: a run that stops at step t goes on with `start=t`, on any number of hosts.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,6 @@ def training_batches(
 def scoring_batches(source: SampleSource, batch_size: int) -> Iterator[dict]:
     """Read every sample once and in order; the last batch is padded with its last sample, and `valid` `[B]` says so."""
     for batch in grain.MapDataset.source(source).batch(batch_size, drop_remainder=False):
-        missing = batch_size - len(batch["index"])
-        valid = np.arange(batch_size) < batch_size - missing
-        padded = {name: np.concatenate([x, np.repeat(x[-1:], missing, 0)]) for name, x in batch.items()}
-        yield padded | {"valid": valid}
+        held = len(batch["index"])
+        padded = {name: np.concatenate([x, np.repeat(x[-1:], batch_size - held, 0)]) for name, x in batch.items()}
+        yield padded | {"valid": np.arange(batch_size) < held}

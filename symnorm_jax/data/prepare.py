@@ -20,12 +20,11 @@ from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.geometry import plane
 from symnorm_jax.progress import progress
+from symnorm_jax.settings import check_choice
 
 FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other samples
-PREPARING = (
-    *("brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"),
-    *("poor_midline", "size", "slice_spacing", "spacing"),
-)
+PREPARING = ["brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"]
+PREPARING += ["poor_midline", "size", "slice_spacing", "spacing"]
 
 
 def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
@@ -37,43 +36,35 @@ def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
     brain.check(config.brain, config.extractor)
     if config.midline == "template":
         template.check_installed()
-    scans = find_scans(config)
-    table = store_scans(scans, config)
+    table = store_scans(find_scans(config), config)
     if (table.split == "excluded").all():
-        raise ScanError(f"none of {len(scans)} scans could be used; the first: {table.exclusion[0]}")
+        raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
     table = manifest.hold_out(table, config.held_out)
     table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
     audit(table, partial(_thumbnails, Path(config.store)), config.duplicate)
     for split in manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
         if not (rows & (table.label == "healthy")).any():
-            given = f"data.train_on={config.train_on!r}"
-            raise ScanError(f"the {split} split holds no healthy slice with {given}; add scans.")
+            held = f"the {split} split holds no healthy slice"
+            raise ScanError(f"{held} with data.train_on={config.train_on!r}; add scans.")
     return table
 
 
 def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
-    """Cut scans into the store of the `data` section `config`; the rows of a manifest, not yet split.
-
-    Raises ScanError, with `strict`, at the first unusable scan; else it has one row, with the reason.
-    """
+    """Cut scans into the store; the manifest's rows, not yet split. With `strict` raises ScanError, as `prepare`."""
     folder = Path(config.store)
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
-    settings = json.dumps({key: config[key] for key in PREPARING} | {"format": _format(config)}, sort_keys=True)
+    made_by = f"{FORMAT}, {template.FORMAT}" if config.midline == "template" else FORMAT
+    settings = json.dumps({key: config[key] for key in PREPARING} | {"format": made_by}, sort_keys=True)
     work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
     rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]
     return pd.DataFrame(rows).rename_axis("index")
 
 
-def _format(config: ConfigDict) -> str:
-    return f"{FORMAT}, {template.FORMAT}" if config.midline == "template" else FORMAT
-
-
 def find_scans(config: ConfigDict) -> list[Scan]:
     """List the scans of the configured source. Raises ConfigError for an unknown source, ScanError where none is."""
-    if config.source not in SOURCES:
-        raise ConfigError(f"data.source={config.source!r}; one of {sorted(SOURCES)} is allowed.")
+    check_choice("data.source", config.source, SOURCES)
     if config.root is None and config.source != "phantom":
         raise ConfigError(f"data.root is not given; name the folder of the {config.source!r} release.")
     scans = SOURCES[config.source](config.root, **config.options)
@@ -92,7 +83,10 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
     try:
         sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
         about = store.read_about(folder, key)
-        made = about or _cut(scan, config, folder)
+        if about is None:
+            volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
+            mask = brain.brain_mask(volume, config.brain, config.extractor, cache)
+            made = samples.cut(volume, mask, scan.healthy, config)
     except (ScanError, OSError) as error:
         if config.strict:
             raise ScanError(f"{scan.name}: {error}") from None
@@ -109,12 +103,6 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
 
 def _digest(scan: Scan, *texts: str) -> str:
     return digest([*scan.files, *scan.extras], *texts)[:24]
-
-
-def _cut(scan: Scan, config: ConfigDict, folder: Path) -> samples.Samples:
-    volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
-    mask = brain.brain_mask(volume, config.brain, config.extractor, cache)
-    return samples.cut(volume, mask, scan.healthy, config)
 
 
 def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:

@@ -1,8 +1,7 @@
 """The registration of brains to their own mirror images, in JAX: the three numbers of a plane, fitted to many at once.
 
-Intensities of points that mirror each other in the plane should agree. Squared differences, cut off softly (Geman and
-McClure, 1987) lest a lesion on one side pulls, are minimised by Levenberg-Marquardt steps from coarse to fine. Every
-scan becomes a cube of one size first, so that one compilation serves them all.
+Squared differences of mirrored points, cut off softly (Geman and McClure, 1987) lest a lesion on one side pulls, are
+minimised by Levenberg-Marquardt steps, coarse to fine, in cubes of one size, so that one compilation serves all scans.
 """
 
 from collections.abc import Sequence
@@ -55,7 +54,9 @@ def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube,
     """Resample a scan to a cube; where its origin lies `[3]` mm and its unit in mm follow."""
     profiles = axis_profiles(voxels)
     middle = centroid(profiles, spacing)
-    reach = MARGIN * np.abs(_ends(profiles) * spacing - middle).max(0)
+    shares = [np.cumsum(one) / max(one.sum(), 1e-12) for one in profiles]
+    ends = np.transpose([np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares])  # no strays
+    reach = MARGIN * np.abs(ends * spacing - middle).max(0)
     unit = float(reach[:AXIAL].max() if stack else reach.max())
     half = np.array([unit, unit, reach[AXIAL] if stack else unit])
     step = 2 * half / SIDE
@@ -71,18 +72,10 @@ def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube,
     return Cube(voxels / max(float(voxels.max()), 1e-12), *scaled), middle, unit
 
 
-def _ends(profiles: list[np.ndarray]) -> np.ndarray:
-    """Find where the brain begins and ends along each axis, `[2, 3]` in voxels; a few stray voxels do not count."""
-    shares = [np.cumsum(one) / max(one.sum(), 1e-12) for one in profiles]
-    return np.transpose([np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares])
-
-
 def _hats(length: int, middle: float, step: float, spacing: float, width: float) -> np.ndarray:
-    """Make triangular filters of half-width `width` mm about the cube's places along one axis, `[SIDE, length]`.
-
-    Beyond its ends the scan is continued as it ends, so that an end that cuts the brain does not look like its border.
-    """
+    """Make triangular filters of half-width `width` mm about the cube's places along one axis, `[SIDE, length]`."""
     places = np.arange(length) * spacing
+    # The scan is continued as it ends, so that an end that cuts the brain does not look like its border.
     grid = np.clip(middle + (np.arange(SIDE) - (SIDE - 1) / 2) * step, 0, places[-1])
     weights = np.clip(1 - np.abs(grid[:, None] - places) / width, 0, None)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
@@ -127,7 +120,6 @@ def _pairs(theta, image, cube: Cube, points, stack: bool) -> tuple[jax.Array, ja
 
 
 def _similarity(theta, *scan) -> jax.Array:
-    """Correlate the brain with its mirror image."""
     values, brain = _pairs(theta, *scan)
     count = jnp.maximum(brain.sum(), 1)
     first, second = (values - (values * brain[None]).sum() / (2 * count)) * brain[None]

@@ -28,8 +28,8 @@ class Samples(NamedTuple):
 def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) -> Samples:
     """Cut a volume with the mask `brain` `[X, Y, Z]` into samples, on the grid of `config` (the `data` section).
 
-    Raises ScanError where the brain has no contrast, no slice shows enough of it, or it is too unlike its mirror image
-    or the template, and where a stack of pictures is to be registered to the template.
+    Raises ScanError where the brain has no contrast, no slice shows enough of it, it is too unlike its mirror image or
+    the template, or a stack of pictures is to be registered to the template.
     """
     inside, voxel = volume.voxels[brain], voxel_sizes(volume.affine)
     if inside.size == 0 or inside.min() == inside.max():
@@ -80,10 +80,7 @@ def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack
 
 
 def _describe(brain: np.ndarray, lesion: np.ndarray, trace: np.ndarray, person: str | None, config) -> list[dict]:
-    """Measure and label each slice: `abnormal`, `healthy`, or `neither`, with a `trace` `[N]` of lesion or near one.
-
-    Where nobody has drawn lesions a slice is what its `person` is.
-    """
+    """Measure and label each slice: as its `person`, or `abnormal`, `healthy`, or `neither`, in or near a `trace`."""
     pixel, traces, rows = config.spacing**2, np.flatnonzero(trace), []
     areas = ((mask.sum((0, 1)) * pixel).tolist() for mask in (brain, lesion))
     for i, (brain_mm2, lesion_mm2) in enumerate(zip(*areas, strict=True)):

@@ -1,7 +1,7 @@
 """The store of prepared samples: one ArrayRecord file per scan, and one JSON file of what is known of its samples.
 
-Files are named by the hash of the scan and of the settings that made them, so runs share them and nothing in them goes
-stale. A scan's JSON is written last: where it stands, the scan is whole.
+Files are named by the hash of the scan and its settings, so runs share them and none goes stale. A scan's JSON is
+written last: where it stands, the scan is whole.
 """
 
 import math
@@ -17,16 +17,19 @@ from symnorm_jax.files import read_json, whole, write_json
 
 def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
     """Store the samples `[N, *S, 3]` of one scan and `about`, any JSON, under `key`."""
+    sides = np.array(arrays.shape[1:-1], "<u2").tobytes()
     with whole(folder / f"{key}.array_record") as partial:
         writer = ArrayRecordWriter(str(partial), "group_size:1")
         for array in arrays:
-            writer.write(_packed(array))
+            # Not numpy.save: numpy.load reads a header with Python's parser, which fails now and then in CPython 3.11
+            # when several threads of the loader enter it together.
+            writer.write(sides + array.astype("<f2").tobytes())
         writer.close()
     write_json(folder / f"{key}.json", about)
 
 
 def read_about(folder: Path, key: str) -> dict | None:
-    """Read what `write` was told of a scan, or None where the scan is not in the store."""
+    """Read what `write` was told of a scan, or None where it is not in the store."""
     return read_json(folder / f"{key}.json") if _has(folder, key) else None
 
 
@@ -37,13 +40,6 @@ def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
 
 def _has(folder: Path, key: str) -> bool:
     return (folder / f"{key}.json").exists() and (folder / f"{key}.array_record").exists()
-
-
-def _packed(array: np.ndarray) -> bytes:
-    """Pack a sample `[*S, 3]` float16 as its sides and its values."""
-    # Not numpy.save: numpy.load reads a header with Python's parser, which fails now and then in CPython 3.11 when
-    # several threads of the loader enter it together.
-    return np.array(array.shape[:-1], "<u2").tobytes() + array.astype("<f2").tobytes()
 
 
 def _unpacked(record: bytes) -> np.ndarray:
@@ -59,8 +55,8 @@ def _unpacked(record: bytes) -> np.ndarray:
 class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
-    An element has `image` `[*S, 1]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in
-    the manifest, and `patient`, a number for each in the table. `target` is there where `targets` `[N]` are given.
+    It has `image` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the manifest,
+    `patient`, a number for each in the table, and `target` where `targets` `[N]` are given.
     """
 
     def __init__(self, folder: str | Path, rows: pd.DataFrame, targets: np.ndarray | None = None):
@@ -78,10 +74,5 @@ class SampleSource:
         array = _unpacked(self._records[int(self._place[i])])
         image, brain, lesion = np.moveaxis(array.astype(np.float32), -1, 0)
         known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
-        return known | {
-            "image": image[..., None],
-            "brain": brain[..., None],
-            "lesion": lesion > 0,
-            "index": np.int32(self._index[i]),
-            "patient": np.int32(self._patient[i]),
-        }
+        known |= {"index": np.int32(self._index[i]), "patient": np.int32(self._patient[i])}
+        return known | {"image": image[..., None], "brain": brain[..., None], "lesion": lesion > 0}

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.settings import target_of
+from symnorm_jax.settings import check_choice, target_of
 
 UNKNOWN = ("", "n/a", "na", "nan", "none", "unknown", "?")  # in any case
 
@@ -22,15 +22,10 @@ class Scale(NamedTuple):
 
 
 def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> None:
-    """Raise ConfigError unless `section.column` of a manifest has something to learn in its rows `training`.
-
-    A value that is not what it seems is refused too: no number, or the class in other letters.
-    """
-    columns, key = manifest.group_columns(rows), f"target.column={section.column!r}"
-    if section.column not in columns:
-        raise ConfigError(f"{key}; one of {sorted(columns)} is allowed.")
+    """Raise ConfigError where a manifest's `section.column` has nothing to learn in `training`, or odd values."""
+    check_choice("target.column", section.column, manifest.group_columns(rows))
     texts = _texts(rows[rows.split.isin(manifest.SPLITS)], section)
-    texts = texts[texts != ""]
+    texts, key = texts[texts != ""], f"target.column={section.column!r}"
     if section.kind == "number":
         bad = texts[~np.isfinite(pd.to_numeric(texts, errors="coerce"))]
         allowed, wanted = "a number, or for what is not known nothing or n/a, is allowed", "two numbers or more"
@@ -40,8 +35,7 @@ def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> No
         wanted = f"{section.positive!r} and another value"
     if len(bad):
         raise ConfigError(f"{key} holds {bad.iloc[0]!r}; {allowed}.")
-    known = values(training, section)
-    if len(np.unique(known[np.isfinite(known)])) < 2:
+    if pd.Series(values(training, section)).nunique() < 2:  # of those that are known
         found = f"{key} holds {sorted(training[section.column].astype(str).unique())[:5]} in the training split"
         raise ConfigError(f"{found}, with target.kind={section.kind!r}; {wanted} are needed.")
 
@@ -59,10 +53,10 @@ def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
 def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:
     """Log how many training people are left out of every stage because their target is not known."""
     part = rows[manifest.trainable(rows, config.data.train_on)]
-    known = part[np.isfinite(values(part, config.target))]
-    if lost := part.patient.nunique() - known.patient.nunique():
+    people, known = (one.patient.nunique() for one in (part, part[np.isfinite(values(part, config.target))]))
+    if people > known:
         told = "target.column=%r is not known of %d of %d training people, who are left out of all stages"
-        logging.warning(told, config.target.column, lost, part.patient.nunique())
+        logging.warning(told, config.target.column, people - known, people)
 
 
 def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:

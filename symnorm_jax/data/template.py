@@ -1,8 +1,8 @@
 """Rigid registration of a brain to the MNI152 template, so that all heads lie alike, not only straight.
 
-The template is the symmetric one of 2009, release a (Fonov et al., 2011), which nilearn ships: skull-stripped, and its
-own mirror image in the plane x = 0. A rigid transform keeps the size and the shape of the brain. Mutual information
-(Mattes et al., 2003) does not ask for the contrast of the template. SimpleITK does the work.
+The template, the symmetric one of 2009, release a (Fonov et al., 2011), comes with nilearn: skull-stripped, and its own
+mirror image in x = 0. A rigid transform keeps the size and the shape of the brain, mutual information (Mattes et al.,
+2003) does not ask for the template's contrast, and SimpleITK does the work.
 """
 
 from functools import lru_cache
@@ -40,25 +40,21 @@ class Template(NamedTuple):
 def check_installed() -> None:
     """Raise ConfigError where SimpleITK is not there."""
     if not find_spec("SimpleITK"):
-        raise ConfigError(
-            "data.midline='template' needs the package SimpleITK, which is not there (pip install -e '.[mni]'); "
-            "data.midline='straight' or 'centred' does without."
-        )
+        needed = "data.midline='template' needs the package SimpleITK, which is not there (pip install -e '.[mni]')"
+        raise ConfigError(f"{needed}; data.midline='straight' or 'centred' does without.")
 
 
 def register(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool = False) -> tuple[Midline, float]:
     """Find the template in a scan `image` `[X, Y, Z]`, 0 outside `brain` `[X, Y, Z]`, with voxels of `voxel` mm.
 
-    The Midline is x = 0 of the template, and its `matrix` goes from mm of the template to mm on the scan's own grid.
-    The number is the correlation, up to 1, of the registered brain with the template, background included. The search
-    begins with one brain's centre on the other's, without a turn, and runs on one thread, for the same bits each time.
-    Raises ConfigError where SimpleITK is not installed, ScanError for a `stack` and where the brains do not meet.
+    The Midline is x = 0 of the template; its `matrix` goes from mm of the template to mm on the scan's own grid. The
+    number correlates the registered brain with the template, up to 1, background included. The search begins with the
+    brains' centres on one another, without a turn, and runs on one thread, for the same bits each time. Raises
+    ConfigError where SimpleITK is not installed, ScanError for a `stack` and where the brains do not meet.
     """
     if stack:
-        raise ScanError(
-            "slices kept as pictures, whose distance is a guess, cannot be registered to the template; "
-            "data.midline='straight' or 'centred' is allowed."
-        )
+        told = "slices kept as pictures, whose distance is a guess, cannot be registered to the template"
+        raise ScanError(f"{told}; data.midline='straight' or 'centred' is allowed.")
     check_installed()
     template, start = load(), np.eye(4)
     start[:3, 3] = np.argwhere(brain).mean(0) * voxel - template.centre
@@ -95,11 +91,10 @@ def _search(template: Template, moved: np.ndarray) -> np.ndarray:
         image.SetOrigin(template.affine[:3, 3].tolist())  # RAS+ is as good as its own LPS+, for both images alike
         return image
 
-    near = ndimage.binary_dilation(template.brain, iterations=NEAR).astype(np.uint8)
-    transform = sitk.Euler3DTransform(template.centre.tolist())
-    method = sitk.ImageRegistrationMethod()
+    near = itk_image(ndimage.binary_dilation(template.brain, iterations=NEAR).astype(np.uint8))
+    transform, method = sitk.Euler3DTransform(template.centre.tolist()), sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
-    method.SetMetricFixedMask(itk_image(near))
+    method.SetMetricFixedMask(near)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(SHRINK)
     method.SetSmoothingSigmasPerLevel(BLUR)

@@ -1,15 +1,15 @@
 """Scan files to checked, RAS+ volumes. The only file that imports nibabel.
 
 A header is never believed: shape, data offset and size are bounded before any memory is taken, since a 72-byte gzip can
-claim gigabytes. A file that fails a check raises `ScanError`, one sentence that names the file, the value and what was
-allowed.
+claim gigabytes.
 """
 
 import hashlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -60,11 +60,11 @@ class Scan(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Name the folder that holds all images, or the only image; blank where there are no files."""
+        """The folder that holds all images, or the only image; blank where there are no files."""
         return os.path.commonpath(self.files) if self.files else ""
 
     def sha256(self) -> str:
-        """Hash the images for the leakage audit; where there are no files, what the scan is made from."""
+        """Hash the images, or what the scan is made from where there are no files, for the leakage audit."""
         return digest(self.files, "" if self.files else self.name + self.recipe)
 
     def stored_axes(self) -> str | None:
@@ -90,11 +90,8 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size.
     """
     image = _open(path)
-    try:
-        with np.errstate(all="ignore"):  # what becomes infinite is refused below
-            voxels = np.asarray(image.dataobj, dtype=np.float32)
-    except Exception as error:
-        raise _unreadable(path, error) from None
+    with _readable(path), np.errstate(all="ignore"):  # what becomes infinite is refused below
+        voxels = np.asarray(image.dataobj, dtype=np.float32)
     if not (voxels.min() >= -MAX_VALUE and voxels.max() <= MAX_VALUE):  # NaN neither
         bad = f"{voxels.size - np.count_nonzero(abs(voxels) <= MAX_VALUE)} of {voxels.size} voxels"
         raise ScanError(f"{path}: {bad} are NaN or infinite, or beyond {MAX_VALUE:g}; all must be finite.")
@@ -134,23 +131,24 @@ def _open(path):
     """Open an image and check its header; its voxels are not yet read."""
     if not str(path).lower().removesuffix(".gz").endswith(FORMATS):
         raise ScanError(f"{path}: no NIfTI image by its name; {', '.join(FORMATS)}, and .gz behind it, are allowed.")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or that are refused here
-            if not str(path).lower().endswith(FREESURFER):
-                _check_extensions(path)
-            image = nib.load(path)
+    with _readable(path), warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or we refuse
+        if not str(path).lower().endswith(FREESURFER):
+            _check_extensions(path)
+        image = nib.load(path)
         _check_header(path, image)
+    return image
+
+
+@contextmanager
+def _readable(path) -> Iterator[None]:
+    try:
+        yield
     except ScanError:
         raise
     except FileNotFoundError as error:  # of a pair, either
         raise ScanError(f"{error.filename or path}: no such file.") from None
     except Exception as error:  # nibabel, gzip and zlib raise a dozen types for damaged files
-        raise _unreadable(path, error) from None
-    return image
-
-
-def _unreadable(path, error: Exception) -> ScanError:
-    return ScanError(f"{path}: cannot be read as a NIfTI image ({one_line(error)}).")
+        raise ScanError(f"{path}: cannot be read as a NIfTI image ({one_line(error)}).") from None
 
 
 def _demand(path, met: bool, sentence: str) -> None:
@@ -159,17 +157,16 @@ def _demand(path, met: bool, sentence: str) -> None:
 
 
 def _check_extensions(path) -> None:
-    """Raise ScanError unless header extensions end within MAX_DATA_OFFSET: nibabel would read all they claim."""
+    """Demand that header extensions end within MAX_DATA_OFFSET: nibabel would read all they claim."""
     single = str(path).lower().removesuffix(".gz").endswith(".nii")
     for kind in (nib.Nifti1Image, nib.Nifti2Image) if single else (nib.Nifti1Pair, nib.Nifti2Pair):
         name = kind.filespec_to_file_map(path)["image" if single else "header"].filename
         with nib.openers.ImageOpener(name) as file:
             head = file.read(MAX_DATA_OFFSET + 1)
         if kind.header_class.may_contain_header(head):
-            stream = io.BytesIO(head)
-            kind.header_class.from_fileobj(stream, check=False)
-            bounded = stream.tell() <= MAX_DATA_OFFSET
-            _demand(path, bounded, f"the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed.")
+            kind.header_class.from_fileobj(stream := io.BytesIO(head), check=False)
+            told = f"the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed."
+            _demand(path, stream.tell() <= MAX_DATA_OFFSET, told)
 
 
 def _check_header(path, image) -> None:
@@ -189,15 +186,15 @@ def _check_header(path, image) -> None:
     sizes = voxel_sizes(image.affine)
     extents, known = shape[:3] * sizes, ((sizes > 0.05) & (sizes < 50)).all()  # NaN is not
     demand(known, f"voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
-    told = f"the edges are {extents.round().tolist()} mm long; at most {MAX_EXTENT_MM:g} mm are allowed."
-    demand(max(extents) <= MAX_EXTENT_MM, told)
+    long = f"the edges are {extents.round().tolist()} mm long"
+    demand(max(extents) <= MAX_EXTENT_MM, f"{long}; at most {MAX_EXTENT_MM:g} mm are allowed.")
 
 
 def _read_mask(path, image, voxels, affine) -> np.ndarray | None:
     if path is None:
         return None
-    mask, mask_affine = read_nifti(path)
-    same = np.allclose(mask_affine, affine, atol=0.1)
+    mask, found = read_nifti(path)
     _demand(path, mask.shape == voxels.shape, f"the mask has shape {mask.shape}, its image {image} has {voxels.shape}.")
-    _demand(path, same, f"the mask's affine differs from that of its image {image} by more than 0.1 mm.")
+    told = f"the mask's affine differs from that of its image {image} by more than 0.1 mm."
+    _demand(path, np.allclose(found, affine, atol=0.1), told)
     return mask > 0

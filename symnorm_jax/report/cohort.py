@@ -25,11 +25,14 @@ def tables(rows: pd.DataFrame, train_on: str, noun: str) -> list[Table]:
     splits = {name: part for name in names if len(part := used[used.split == name])}
     header = ["found", "used", "excluded", "flagged", "patients", f"{noun}s", f"{noun}s left out for too little brain"]
     scans = [len(visits) + len(excluded), len(visits), len(excluded), len(flagged)]
+    measures = {"tilt, degrees": np.hypot(visits.roll, visits.yaw), "off centre, mm": visits.off_centre_mm.abs()}
+    measures |= {"likeness to the mirror image": visits.mirror_similarity}
+    midlines = [[name, of.median(), of.min(), of.max()] for name, of in measures.items()]
     return [
         Table("Scans", header, [[*scans, used.patient.nunique(), len(used), int(visits.slices_left_out.sum())]]),
         _splits(splits | {"all": used}, train_on, noun),
         _groups(splits, used),
-        _midlines(visits),
+        Table("Mid-lines", ["measure", "median", "least", "most"], midlines),
         _reasons("Flagged mid-lines", flagged, "flag"),
         _reasons("Exclusions", excluded, "exclusion"),
     ]
@@ -62,16 +65,14 @@ def _shortened(found: Tables) -> Iterator[Table]:
 
 
 def _visits(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a scan."""
     return rows.drop_duplicates(["patient", "session"])
 
 
 def _splits(parts: dict[str, pd.DataFrame], train_on: str, noun: str) -> Table:
     labels, rows = [label for label in LABELS if (parts["all"].label == label).any()], []
     for name, part in parts.items():
-        counts = [int((part.label == label).sum()) for label in labels]
-        learned = int(manifest.trainable(part, train_on).sum())
-        rows.append([name, part.patient.nunique(), len(_visits(part)), *counts, learned])
+        marks = [*(part.label == label for label in labels), manifest.trainable(part, train_on)]
+        rows.append([name, part.patient.nunique(), len(_visits(part)), *(int(mark.sum()) for mark in marks)])
     header = ["split", "patients", "scans", *(f"{label} {noun}s" for label in labels), "may be trained on"]
     return Table("Splits", header, rows)
 
@@ -80,16 +81,11 @@ def _groups(splits: dict[str, pd.DataFrame], used: pd.DataFrame) -> Table:
     """Every column that a source has added: patients by value, or the median and range over scans of a measure."""
     rows = []
     for name in manifest.group_columns(used):
-        measured = _measured(used[name])
+        known = used[name][used[name].astype(str).str.strip().ne("") & used[name].notna()]
+        # A measure, such as age, and no choice of a few names: numbers, and many of them.
+        measured = known.nunique() > VALUES and bool(np.isfinite(pd.to_numeric(known, errors="coerce")).all())
         rows.append([name, *(_group(_visits(part), name, measured) for part in splits.values())])
     return Table("Groups", ["group", *splits], rows)
-
-
-def _measured(values: pd.Series) -> bool:
-    """Whether a group is a measure, such as age, and no choice of a few names: numbers, and many of them."""
-    known = values[values.astype(str).str.strip().ne("") & values.notna()]
-    numbers = pd.to_numeric(known, errors="coerce")
-    return len(known) > 0 and bool(np.isfinite(numbers).all()) and known.nunique() > VALUES
 
 
 def _group(part: pd.DataFrame, name: str, measured: bool) -> str:
@@ -103,16 +99,6 @@ def _group(part: pd.DataFrame, name: str, measured: bool) -> str:
         said = [f"{value} {count}" for value, count in counts.head(VALUES).items()]
         said += [f"{len(counts) - VALUES} more values"] if len(counts) > VALUES else []
     return ", ".join(said + ([f"unknown {unknown}"] if unknown else []))
-
-
-def _midlines(visits: pd.DataFrame) -> Table:
-    measures = {
-        "tilt, degrees": np.hypot(visits.roll, visits.yaw),
-        "off centre, mm": visits.off_centre_mm.abs(),
-        "likeness to the mirror image": visits.mirror_similarity,
-    }
-    rows = [[name, of.median(), of.min(), of.max()] for name, of in measures.items()]
-    return Table("Mid-lines", ["measure", "median", "least", "most"], rows)
 
 
 def _reasons(caption: str, rows: pd.DataFrame, column: str) -> Table:

@@ -1,7 +1,7 @@
 """The curves of a report, one panel a picture, so that they can stand beside or below each other on any screen.
 
-Every function gives a Matplotlib figure that belongs to no window. Colours are those of Okabe & Ito, which people who
-are colour blind can tell apart; what matters also differs in width, dash or hatching.
+Figures belong to no window. Colours are those of Okabe & Ito, which people who are colour blind can tell apart; what
+matters also differs in width, dash or hatching.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from symnorm_jax.evaluation.measures import label
+from symnorm_jax.files import whole
 from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics import bands
 from symnorm_jax.statistics.intervals import Resamples
@@ -25,31 +26,36 @@ UNIT = {"xlim": (-0.02, 1.02), "ylim": (-0.02, 1.02)}
 CHANCE = {"color": "0.75", "lw": 1, "zorder": 0}
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 110) -> Path:
     """Write a figure as PNG and give its path."""
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=dpi, bbox_inches="tight", format="png")
     return path
 
 
 def separation(cases: pd.DataFrame, names: list[str], headline: str, drawn: Resamples) -> dict[str, Figure]:
-    """Draw the curves `roc` and `precision_recall`, the latter in steps, as average precision reads it.
+    """Draw `roc` and `precision_recall`, the latter in steps, as average precision reads it; grey is chance.
 
-    The headline score has a pointwise 95 % band over patients, trivial scores are dashed. Grey is what chance gives.
+    The headline score has a pointwise 95 % band over patients, trivial scores are dashed.
     """
     roc, left = _panel("false-positive rate (1 − specificity)", "sensitivity", **UNIT)
     precision_recall, right = _panel("sensitivity (recall)", "precision", **UNIT)
     positive = cases.positive.to_numpy(bool)
     left.plot([0, 1], [0, 1], **CHANCE)
     right.axhline(positive.mean(), **CHANCE)
-    for name, look in _looks(names, headline).items():
+    looks = {}
+    for place, name in enumerate(one for one in names if one != headline):
+        dash = {"dashes": DASHES[place % len(DASHES)]} if not own(name) else {}
+        looks[name] = {"lw": 0.9, "color": COLOURS[1 + place % (len(COLOURS) - 1)], **dash}
+    looks[headline] = {"lw": 2.2, "color": COLOURS[0]}  # last and on top
+    for name, look in looks.items():
         found = bands.counts(cases[name].to_numpy(float), positive, drawn.index, len(drawn.patients))
         fpr, tpr, precision = bands.rates(found, np.ones(len(drawn.patients)))
-        left.plot(fpr, tpr, **look)
-        right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", **look)
+        left.plot(fpr, tpr, label=label(name), **look)
+        right.plot(tpr[1:], precision[1:], drawstyle="steps-pre", label=label(name), **look)
     curves = (left, bands.RATES, bands.roc), (right, bands.RECALLS, bands.precision_recall)
     for axes, places, of in curves:  # `found` is that of the headline score, which comes last
-        band = bands.band(of(found, drawn.patient_weight))
-        if band:
+        if band := bands.band(of(found, drawn.patient_weight)):
             axes.fill_between(places, *band, color=COLOURS[0], alpha=0.18, lw=0)
         _legend(axes)
     return {"roc": roc, "precision_recall": precision_recall}
@@ -116,12 +122,3 @@ def _panel(x: str, y: str, **limits) -> tuple:
 def _legend(axes) -> None:
     """Below the axes, where it hides nothing."""
     axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3)
-
-
-def _looks(names: list[str], headline: str) -> dict[str, dict]:
-    """How the line of each score is drawn, the headline last and on top."""
-    looks = {}
-    for place, name in enumerate(one for one in names if one != headline):
-        dash = {"dashes": DASHES[place % len(DASHES)]} if not own(name) else {}
-        looks[name] = {"lw": 0.9, "color": COLOURS[1 + place % (len(COLOURS) - 1)], "label": label(name), **dash}
-    return looks | {headline: {"lw": 2.2, "color": COLOURS[0], "label": label(headline)}}

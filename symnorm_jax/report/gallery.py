@@ -1,13 +1,18 @@
-"""The samples that a report shows: by percentile of a score, and where its threshold went most wrong."""
+"""The samples that a report shows, by percentile or where a threshold went most wrong; contact sheets of people."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from symnorm_jax.data import manifest
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.evaluation.measures import label
-from symnorm_jax.geometry import picture
-from symnorm_jax.report.figures import ABNORMAL
-from symnorm_jax.report.table import Table
+from symnorm_jax.geometry import picture, plane
+from symnorm_jax.report.figures import ABNORMAL, save
+from symnorm_jax.report.table import Table, printable
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.thresholds import called, threshold_of
 
@@ -15,6 +20,10 @@ PERCENTILES = (5, 50, 95)
 FAILURES = 4  # patients of whom the worst slice is shown
 PANEL = 1.45  # inches
 GAP = 2  # pixels between pictures
+PATIENTS, SLICES = 6, 8
+FRAMES = {"abnormal": ABNORMAL, "neither": "#d9a441"}
+MIDLINE = "#5fc9d8"
+LETTERS = 24  # of a name
 
 
 def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -31,21 +40,21 @@ def by_percentile(cases: pd.DataFrame, name: str) -> pd.DataFrame:
 def failures(cases: pd.DataFrame, name: str, fit: dict, positive: bool) -> pd.DataFrame:
     """Choose cases on the wrong side of the threshold of a `fit`: missed if `positive`, else called in error.
 
-    Neighbouring slices look alike, so of each patient only the worst is kept, and of patients the worst FAILURES, the
-    furthest from the threshold first.
+    The furthest from it is first, of FAILURES patients one each, since neighbouring slices look alike.
     """
     limit = pd.Series(threshold_of(fit, cases), cases.index)
     wrong = (cases.positive == positive) & (called(fit, cases, name) != positive) & limit.notna()
     far = (cases[name] - limit)[wrong].abs().sort_values(ascending=False, kind="stable")
     found = cases.loc[far.index].drop_duplicates("patient").head(FAILURES)
-    shown = [str(place) for place in range(1, len(found) + 1)]
-    return found.assign(shown=shown, threshold=limit.loc[found.index])
+    return found.assign(shown=[str(i + 1) for i in range(len(found))], threshold=limit.loc[found.index])
 
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     """Draw a line for each chosen case: its image, what the system made of it, its difference map, and the truth."""
     columns, place = panels(arrays), pd.Series(np.arange(len(arrays["index"])), arrays["index"])
-    looks = {"difference map": {"cmap": "inferno", "vmax": _strongest(arrays)}}
+    within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
+    strongest = max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0
+    looks = {"difference map": {"cmap": "inferno", "vmax": strongest}}
     height, width = picture(arrays["image"][0]).shape
     lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
     figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
@@ -93,6 +102,61 @@ def outline(axes, lesion: np.ndarray, corner: tuple[int, int], lw: float) -> Non
         axes.contour(x, y, rows, [0.5], colors=[ABNORMAL], linewidths=lw)
 
 
-def _strongest(arrays: Arrays) -> float:
-    within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
-    return max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0
+def write_sheets(workdir: Path, rows: pd.DataFrame, store: str | Path) -> list[Path]:
+    """Write `figures/contact_<split>.png` for each split of the manifest `rows`, whose samples are in `store`."""
+    folder, written = workdir / "figures", []
+    folder.mkdir(exist_ok=True)
+    for split in (*manifest.SPLITS, manifest.UNLABELLED):
+        if len(part := rows[rows.split == split]):
+            figure = contact_sheet(part, store, f"{split}: {part.patient.nunique()} patients")
+            written.append(save(figure, folder / f"contact_{split}.png"))
+    return written
+
+
+def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
+    """Draw up to PATIENTS patients by SLICES slices, or planes of a volume, the lowest at the left.
+
+    Lesions are outlined, slices labelled abnormal or neither are framed, and the mid-line of the grid is drawn.
+    """
+    lines = _chosen(rows)
+    first = SampleSource(store, lines[0])[0]["lesion"]
+    height, width = picture(plane(first)).shape
+    lines = [line.iloc[[0] * SLICES] for line in lines] if first.ndim == 3 else lines
+    figure = Figure(figsize=(1.25 * SLICES, 1.25 * len(lines) * height / width + 0.5))
+    axes, source = figure.add_subplot(facecolor="black"), SampleSource(store, pd.concat(lines))
+    places = [(i, j) for i, line in enumerate(lines) for j in range(len(line))]
+    for number, (i, j) in enumerate(places):
+        one, label, (left, top) = source[number], lines[i].label.iloc[j], (j * width, i * height)
+        image, lesion = (plane(x, (j + 1) / (SLICES + 1)) for x in (one["image"][..., 0], one["lesion"]))
+        draw(axes, image, (left, top), cmap="gray", vmax=1.2)
+        outline(axes, lesion, (left, top), lw=0.7)
+        axes.plot([left + width / 2] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
+        if label in FRAMES:
+            look = {"fill": False, "ec": FRAMES[label], "lw": 0.8}
+            axes.add_patch(Rectangle((left + 1, top + 1), width - 2, height - 2, **look))
+    axes.set(xlim=(0, SLICES * width), ylim=(len(lines) * height, 0), xticks=[])
+    names = [_name(line.iloc[0]) for line in lines]
+    axes.set_yticks((np.arange(len(lines)) + 0.5) * height, names, fontsize=5, parse_math=False)
+    axes.tick_params(length=0)
+    axes.set_title(f"{title}; framed red: abnormal, yellow: neither", fontsize=8, parse_math=False)
+    return figure
+
+
+def _chosen(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """The slices to show of each patient, evenly over position; of patients evenly over those with and without."""
+    patients = (rows.label == "abnormal").groupby(rows.patient).any().sort_values(kind="stable").index
+    lines = []
+    for patient in patients[_evenly(len(patients), PATIENTS)]:
+        scan = rows[rows.patient == patient]
+        scan = scan[scan.session == scan.session.iloc[0]].sort_values("position")
+        lines.append(scan.iloc[_evenly(len(scan), SLICES)])
+    return lines
+
+
+def _evenly(length: int, count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, length - 1, count).round().astype(int))
+
+
+def _name(row: pd.Series) -> str:
+    name = printable(row.patient)
+    return (name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…") + ("\nflagged" if row.flag else "")

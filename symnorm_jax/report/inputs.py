@@ -6,8 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import manifest
-from symnorm_jax.data.manifest import group_columns
+from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
 from symnorm_jax.evaluation.measures import Sample, levels_of, named, sample_of, told
 from symnorm_jax.files import read_json
 from symnorm_jax.scoring import mahalanobis
@@ -48,13 +47,12 @@ class Files(NamedTuple):
 
 def read_files(workdir: Path, config: ConfigDict) -> Files:
     """Read the files of an evaluated run."""
-    rows = manifest.read_manifest(workdir / "manifest.csv")
-    table = manifest.read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
-    sample, levels = sample_of(config), levels_of(table, config)
-    absent = {"cost": {}, "controls": None}
-    paths = {name: workdir / f"{name}.json" for name in ("thresholds", "environment", "overrides", *absent)}
-    read = {x: absent[x] if x in absent and not path.exists() else read_json(path) for x, path in paths.items()}
-    read["thresholds"] = named(read["thresholds"], levels)
-    read["results"] = told(read_json(workdir / "metrics.json"), levels)
+    rows = read_manifest(workdir / "manifest.csv")
+    table = read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
+    levels, read = levels_of(table, config), {"cost": {}, "controls": None}
+    for name in ("thresholds", "environment", "overrides", "metrics", *read):
+        if name not in read or (workdir / f"{name}.json").exists():
+            read[name] = read_json(workdir / f"{name}.json")
+    read |= {"thresholds": named(read["thresholds"], levels), "results": told(read.pop("metrics"), levels)}
     read["gaussian"] = mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz"))
-    return Files(workdir.absolute().name, config, sample, levels, rows=rows, table=table, **read)
+    return Files(workdir.absolute().name, config, sample_of(config), levels, rows=rows, table=table, **read)

@@ -1,6 +1,8 @@
 """A run as a page: `report.html`, one file that needs no network; `MODEL_CARD.md`; and the terminal's short version."""
 
 import base64
+import re
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -8,16 +10,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from symnorm_jax.data import targets
 from symnorm_jax.data.manifest import group_columns
 from symnorm_jax.evaluation.cases import cases_at
 from symnorm_jax.evaluation.detection import POINTS
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.files import load_arrays, write_text
-from symnorm_jax.report import figures, gallery, score_tables
-from symnorm_jax.report.card import card, rendered
-from symnorm_jax.report.cohort import show
+from symnorm_jax.report import cohort, figures, gallery, score_tables
 from symnorm_jax.report.inputs import Files, read_files
+from symnorm_jax.report.table import template
 from symnorm_jax.rundir import read_config, read_metrics
+from symnorm_jax.settings import shown
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import schedule
 
@@ -31,7 +34,10 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     folder.mkdir(exist_ok=True)
     arrays = load_arrays(workdir / "embeddings" / "test.npz", *PICTURES)
     chosen = chosen_samples(files)
-    made = curves(files) | losses(workdir, config)
+    stages = schedule(config, BUILD[config.system](config))  # none of a run that trains no network
+    logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}
+    trained = {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
+    made = curves(files) | trained
     made |= {name: gallery.strips(rows, arrays) for name, rows in chosen.items() if len(rows)}
     drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
@@ -43,29 +49,44 @@ def print_results(workdir: Path) -> None:
     """Print the main columns of every level, the notes, and where the report is."""
     files, written = read_files(workdir, read_config(workdir)), [workdir / "report.html", workdir / "MODEL_CARD.md"]
     tables = [score_tables.in_brief(files, level) for level in score_tables.levels_told(files)]
-    show([*tables, *filter(None, [score_tables.prediction(files)])], [*files.results["notes"], *map(str, written)])
+    tables += filter(None, [score_tables.prediction(files)])
+    cohort.show(tables, [*files.results["notes"], *map(str, written)])
 
 
 def page(files: Files, chosen: dict[str, pd.DataFrame], pictures: dict[str, str], panels: list[str]) -> str:
     """Write the page, from samples to show, PNG files as base64 by name, and the titles of the gallery's columns."""
     names = sorted(files.scores, key=lambda name: name != files.headline)
     listed = {what: gallery.listed(rows, names, files.sample.untold) for what, rows in chosen.items() if len(rows)}
-    return rendered("report.html.jinja", files, listed=listed, panels=panels, pictures=pictures)
+    return _filled("report.html.jinja", files, listed=listed, panels=panels, pictures=pictures)
+
+
+def card(files: Files) -> str:
+    """Write the model card in Markdown, with the headings of Mitchell et al., Model Cards for Model Reporting (2019).
+
+    Nobody's name is in it: what it says of people are counts.
+    """
+    changed = {f"config.{key}": value for key, value in files.overrides.items() if key != "config"}
+    given = {"config": files.overrides.get("config", "CONFIG")} | changed
+    arguments = [shlex.quote(f"--{key}={shown(value)}") for key, value in given.items()]
+    line = " ".join(["python launch/train.py", *arguments])  # which a shell and a fence leave whole
+    command = "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in line)
+    return re.sub(r"\n{3,}", "\n\n", _filled("model_card.md.jinja", files, command=command))
+
+
+def _filled(name: str, files: Files, **more) -> str:
+    """Fill a template, which asks for the tables that it shows."""
+    data = cohort.tables(files.rows, files.config.data.train_on, files.sample.noun)
+    about = {"files": files, "config": files.config, "sample": files.sample, "headline": files.headline}
+    about |= {"learned": targets.training_rows(files.rows, files.config), "tables": score_tables}
+    return template(name).render(**about, cohort={table.caption: table for table in data}, **more)
 
 
 def chosen_samples(files: Files) -> dict[str, pd.DataFrame]:
     """Choose the samples to show: `gallery` by percentile, and the worst false positives and false negatives."""
     cases, fit = cases_at("sample", files.table, "test"), files.rules(files.sample.noun)[files.config.score.threshold]
     wrong = partial(gallery.failures, cases, files.headline, fit)
-    shown = {"gallery": gallery.by_percentile(cases, files.headline)}
-    return shown | {"false_positives": wrong(False), "false_negatives": wrong(True)}
-
-
-def losses(workdir: Path, config: ConfigDict) -> dict[str, Figure]:
-    """Draw training curves by stage; none of a run that trains no network."""
-    stages = schedule(config, BUILD[config.system](config))
-    logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}
-    return {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
+    typical = gallery.by_percentile(cases, files.headline)
+    return {"gallery": typical, "false_positives": wrong(False), "false_negatives": wrong(True)}
 
 
 def curves(files: Files) -> dict[str, Figure]:
@@ -74,14 +95,12 @@ def curves(files: Files) -> dict[str, Figure]:
     for place, level in files.levels.items():
         cases = cases_at(place, files.table, "test", score.patient, score.top_k, about)
         if cases.positive.nunique() == 2:
-            drawn = figures.separation(
-                cases, list(files.results[level]), files.headline, resamples(cases, files.config)
-            )
-            made |= {f"{level}_{name}": figure for name, figure in drawn.items()}
+            names, drawn = list(files.results[level]), resamples(cases, files.config)
+            both = figures.separation(cases, names, files.headline, drawn)
+            made |= {f"{level}_{name}": figure for name, figure in both.items()}
         if len(cases) and level == files.sample.noun:
-            rules = {name: files.thresholds[level][name] for name in files.scores}
-            drawn = [figures.histogram(cases, name, of, score.threshold) for name, of in rules.items()]
-            made |= {f"scores_{i}": figure for i, figure in enumerate(drawn)}
+            for i, name in enumerate(files.scores):
+                made[f"scores_{i}"] = figures.histogram(cases, name, files.thresholds[level][name], score.threshold)
         if found := files.results["calibration"][level].get("reliability"):
             made[f"{level}_reliability"] = figures.reliability(found, f"{level}s")
     if "froc" in files.results:

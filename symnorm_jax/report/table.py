@@ -14,16 +14,14 @@ from rich.text import Text
 
 UNDEFINED = "–"
 MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {letter: f"\\{letter}" for letter in "\\|*_`[#"})
-LATEX = str.maketrans(
-    {letter: f"\\{letter}" for letter in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "²": "$^2$"}
-)
+SPELT = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "²": "$^2$"}
+LATEX = str.maketrans({letter: f"\\{letter}" for letter in "&%$#_{}"} | SPELT)
 
 
 class Table(NamedTuple):
     """A table; a cell is text, a number, None, or a mapping with `value` and perhaps `low`, `high` and `count`.
 
-    None and NaN are shown as a dash. A `value` has three decimals, other numbers have four significant digits.
+    None and NaN are shown as a dash, a `value` with three decimals, other numbers with four significant digits.
     """
 
     caption: str
@@ -63,8 +61,8 @@ class Table(NamedTuple):
         """Write the table as a `tabular` with the rules of booktabs, without caption and notes."""
         lines = [[printable(cell_text(cell)).translate(LATEX) for cell in line] for line in (self.header, *self.rows)]
         head, *body = [" & ".join(line) + r" \\" for line in lines]
-        begin, end = rf"\begin{{tabular}}{{{'l' * len(self.header)}}}", r"\end{tabular}"
-        return "\n".join([begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", end, ""])
+        begin = rf"\begin{{tabular}}{{{'l' * len(self.header)}}}"
+        return "\n".join([begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
 
     def print(self, console: Console | None = None) -> None:
         """Draw the table on a terminal, in which no text is markup; nothing where it has no rows."""

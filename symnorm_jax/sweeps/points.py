@@ -19,9 +19,8 @@ from symnorm_jax.checks import check_devices, checked
 from symnorm_jax.compare.sweep import Point, Settings
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.files import read_json, write_json
-from symnorm_jax.report.card import shown
 from symnorm_jax.rundir import INDIFFERENT
-from symnorm_jax.settings import flat
+from symnorm_jax.settings import flat, shown
 
 FILE = "sweep.json"
 FUNCTIONS = ["ablations", "masks", "differences", "transfers"]  # that come with the package
