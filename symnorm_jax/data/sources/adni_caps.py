@@ -6,12 +6,10 @@ folders down) with participant_id, session_id and diagnosis say who is what.
 """
 
 import re
-from collections import defaultdict
 from pathlib import Path
 
-from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of
-from symnorm_jax.data.sources.listing import one_each, some
-from symnorm_jax.data.sources.rows import cells, read_tables
+from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of, kinds_of
+from symnorm_jax.data.sources.listing import cells, one_each, read_tables, some
 from symnorm_jax.errors import ScanError
 
 NEEDED = ("participantid", "sessionid", "diagnosis")
@@ -35,17 +33,14 @@ def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     known = [(path, row) for path, row in tables if kind_of(row["diagnosis"])]
     rows = by_visit(known, lambda row: _name(row["participantid"], row["sessionid"]), {"diagnosis": kind_of})
     if not rows:
-        needed = "participant_id, session_id and diagnosis"
-        raise ScanError(f"{root}: no table *.tsv with the columns {needed} and a diagnosis; one is needed.")
-    kinds = defaultdict(set)
-    for row in rows.values():
-        kinds[row["participantid"]].add(kind_of(row["diagnosis"]))
+        columns = "participant_id, session_id and diagnosis and a diagnosis"
+        raise ScanError(f"{root}: no table *.tsv with the columns {columns}; one is needed.")
     found = []
     for path in images:
         person, session, _ = _FILE.fullmatch(path.name).groups()
         groups = cells(rows.get(_name(person, session), {}), "diagnosis", "age", "sex")
         found.append(Visit(person, session, groups.get("diagnosis", ""), (str(path),), groups))
-    return found, kinds
+    return found, kinds_of(rows.values(), "participantid", "diagnosis")
 
 
 def _subjects(root: Path) -> Path:

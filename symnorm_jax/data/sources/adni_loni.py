@@ -1,22 +1,17 @@
 """ADNI as LONI serves it: NIfTI files, whole heads, and the table of the collection.
 
 Older downloads name the last folder by the series (`S122974`), newer ones by the image (`I1234567`). The table, a CSV
-file in `root`, in a folder of it or beside it, has the columns Image Data ID, Subject and Group, and at most one Sex,
-Age and Visit: it is joined by the image's number. LONI writes into Group what the person was on entry to the study, or
-at the visit, as the collection was made; a person is healthy only where every listed visit is CN.
-
-A day often has several images: the scan, its repeat, and either of them corrected for gradients, B1 and intensity.
-One is taken. Whatever does not look like T1 by its description is left out.
+file in `root`, in a folder of it or beside it, has Image Data ID, by which it is joined, Subject, Group and at times
+Sex, Age and Visit. Group is what the person was on entry to the study, or at the visit; healthy is who is CN at every
+listed one. Of a day's images (the scan, its repeat, either corrected) one is taken, and none that is no T1 by its name.
 """
 
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, one_each, some
-from symnorm_jax.data.sources.rows import cells, read_tables, tables_near
+from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kinds_of
+from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, some, tables_near
 from symnorm_jax.errors import ScanError
 
 PREFER = ("corrected", "original")
@@ -35,7 +30,7 @@ class Image(NamedTuple):
     patient: str
     description: str
     day: str
-    number: str  # of the image, without the leading I; empty where no name holds it
+    number: str  # without the leading I; empty where no name holds it
     path: Path
 
 
@@ -63,15 +58,12 @@ def visits(root: Path, prefer: str, description: str) -> tuple[list[Visit], dict
     images = one_each(root, images, lambda image: image.number, lambda image: 0, "images, each there twice")
     day, rank = lambda image: (image.patient, image.day), lambda image: _rank(image, prefer)
     images = one_each(root, images, day, rank, f"images, each another of a day; {prefer=}")
-    kinds = defaultdict(set)
-    for row in rows.values():
-        kinds[row["subject"]] |= {kind_of(row["group"]) or row["group"]} - {""}
     found = []
     for image in images:
-        row, site = rows[image.number], {"site": image.patient[:3]}
-        groups = site | {"diagnosis": row["group"]} | cells(row, "age", "sex", "visit")
+        row = rows[image.number]
+        groups = {"site": image.patient[:3], "diagnosis": row["group"]} | cells(row, "age", "sex", "visit")
         found.append(Visit(image.patient, image.day, row["group"], (str(image.path),), groups))
-    return found, kinds
+    return found, kinds_of(rows.values(), "subject", "group")
 
 
 def _bases(root: Path) -> list[Path]:

@@ -2,14 +2,13 @@
 
 `AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg`, 256 x 240 pixels, at times with a third folder `validation`. Also
 `{AD,CI,CN}/...` without a division, and `{train,...}/{AD,CN,MCI}/002_S_0413/002_S_0413_slice_000.png`. The folder says
-what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is. Releases without people in
-their names, such as Kaggle's four folders from NonDemented to ModerateDemented, are refused. In ADNI_AD_NC_2D the
-person is a number that may be that of a scan: two visits of one person would then be two people.
+what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is. Kaggle's four folders from
+NonDemented to ModerateDemented name no people and are refused. In ADNI_AD_NC_2D the person is a number that may be that
+of a scan: two visits of one person would then be two people. `participants.tsv` beside or in AD_NC gives groups.
 
-The release says nothing of geometry: the pictures' left is taken for the person's left, pixels and the distance of
-slices for 1 mm. JPEG leaves ripples in the black around a head: what is connected to the border of a picture and no
-brighter than BACKGROUND becomes 0, so that `data.brain="nonzero"` finds the outline. `participants.tsv` beside or in
-AD_NC, where it is there, gives groups.
+The release says nothing of geometry: the pictures' left is taken for the person's left. JPEG leaves ripples in the
+black around a head: what is connected to a picture's border and no brighter than BACKGROUND becomes 0, so that
+`data.brain="nonzero"` finds the outline.
 """
 
 import re
@@ -21,14 +20,13 @@ from scipy import ndimage
 
 from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources.diagnosis import Visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, numeric, some
+from symnorm_jax.data.sources.listing import kept, left_out, numeric, participants, some
 from symnorm_jax.data.sources.pictures import read_slices
-from symnorm_jax.data.sources.rows import participants
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.geometry import AXIAL
 
-SPACING_MM = (1.0, 1.0, 1.0)  # assumed
+SPACING_MM = (1.0, 1.0, 1.0)  # assumed, of pixels and slices
 BACKGROUND = 20  # of 255: between the ripples around the brains of OASIS and the darkest of their rims
 FOLDERS = {"train": "train", "validation": "train", "valid": "train", "val": "train", "test": "test"}
 LAYOUT = "AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg"
@@ -97,10 +95,9 @@ def _classes(root: Path) -> list[tuple[str, Path]]:
     folders = [(split, path) for split, parent in parents if split is not None for path in _folders(parent)]
     for _, path in folders:
         if _NAMELESS.fullmatch(path.name):
-            raise ScanError(
-                f"{path}: this release names no people, so a person's slices cannot be kept in one split, and any "
-                f"result would be empty; a release with names is needed, such as {LAYOUT}."
-            )
+            why = "so a person's slices cannot be kept in one split, and any result would be empty"
+            needed = f"a release with names is needed, such as {LAYOUT}"
+            raise ScanError(f"{path}: this release names no people, {why}; {needed}.")
     return [(split, path) for split, path in folders if kind_of(path.name)]
 
 

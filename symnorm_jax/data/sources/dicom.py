@@ -1,10 +1,9 @@
 """DICOM series, one folder each, listed in a CSV file: `root` is that file, or a folder with `scans.csv` in it.
 
 Columns are those of `table.py`, with `folder` in place of `path`; masks are NIfTI files on the grid of the series. Who
-is who stands in that file alone: no name, number, date or identifier of a DICOM header reaches a scan, path, log or
-error. A folder holds the files of one series, one slice each, named anyhow; their positions along the normal give their
-order. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced multi-frame files are
-refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
+is who stands in that file alone: nothing that identifies a patient leaves a DICOM header. A folder holds the files of
+one series, one slice each, named anyhow, in the order of their positions along the normal. Gaps, slices that come twice
+or differ in size or direction, colours and multi-frame files are refused. Needs pydicom (symnorm_jax[dicom]).
 """
 
 import importlib.util
@@ -33,19 +32,16 @@ def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
     Raises ConfigError where pydicom is missing, and ScanError that names the line of the table.
     """
     if importlib.util.find_spec("pydicom") is None:
-        raise ConfigError(
-            "data.source='dicom' needs pydicom, which is missing; pip install 'symnorm_jax[dicom]' gets it."
-        )
+        remedy = "pip install 'symnorm_jax[dicom]' gets it"
+        raise ConfigError(f"data.source='dicom' needs pydicom, which is missing; {remedy}.")
     path = Path(root)
     return [_scan(line) for line in read_lines(path / table if path.is_dir() else path, "folder")]
 
 
 def load(folder: str, files: tuple[str, ...], lesion: Path | None, brain: Path | None) -> Volume:
     """Read the series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
-    refuse(
-        folder,
-        (not 2 <= len(files) <= MAX_FILES, f"{len(files)} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed"),
-    )
+    if not 2 <= len(files) <= MAX_FILES:
+        raise ScanError(f"{folder}: {len(files)} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed.")
     slices = [read_header(path) for path in files]
     _check_alike(folder, slices)
     slices, affine = _in_order(folder, slices)
@@ -65,15 +61,13 @@ def _scan(line: Line) -> Scan:
     paths = sorted(line.image.iterdir(), key=lambda path: numeric(path.name))
     files = tuple(str(path) for path in paths if is_dicom(path))
     recipe = "{}, lesion {}, brain {}".format(FORMAT, *map(bool, line.masks))
-    masks = filter(None, line.masks)
-    return scan_of(partial(load, str(line.image), files, *line.masks), files, masks, recipe=recipe, **line.person)
+    read = partial(load, str(line.image), files, *line.masks)
+    return scan_of(read, files, filter(None, line.masks), recipe=recipe, **line.person)
 
 
 def _check_alike(folder: str, slices: list[Slice]) -> None:
-    first, (series, sizes) = (
-        slices[0],
-        (len({one.series for one in slices}), len({(one.rows, one.columns) for one in slices})),
-    )
+    first, series = slices[0], len({one.series for one in slices})
+    sizes = len({(one.rows, one.columns) for one in slices})
     spaced = all(np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices)
     aligned = all(np.allclose(one.along, first.along, atol=1e-3) for one in slices)
     claimed = first.rows * first.columns * len(slices)
@@ -128,7 +122,6 @@ def _check_places(folder: str, places: np.ndarray) -> None:
 def _read_mask(path: str, folder: str, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     mask, mask_affine = read_nifti(path)
     if mask.shape != voxels.shape or not np.allclose(mask_affine, affine, atol=0.1):
-        raise ScanError(
-            f"{path}: the mask lies on another grid than the series {folder}; it must be the same within 0.1 mm."
-        )
+        other = f"lies on another grid than the series {folder}"
+        raise ScanError(f"{path}: the mask {other}; it must be the same within 0.1 mm.")
     return mask > 0

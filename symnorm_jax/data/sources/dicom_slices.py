@@ -68,15 +68,13 @@ def read_header(path: str) -> Slice:
             (frames, "an enhanced multi-frame file; one slice a file is allowed (dcm2niix makes NIfTI)"),
             (bool(missing), f"the header lacks {', '.join(missing)}; every slice of an MR series has them"),
         )
+        rescale = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
         one = Slice(
-            path,
-            str(header.SeriesInstanceUID),
-            int(header.Rows),
-            int(header.Columns),
+            *(path, str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns)),
             tuple(_numbers(header.PixelSpacing, 2).tolist()),
             _numbers(header.ImageOrientationPatient, 6).reshape(2, 3),
             _numbers(header.ImagePositionPatient, 3),
-            *_numbers([header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)], 2).tolist(),
+            *_numbers(rescale, 2).tolist(),
         )
         _check_header(one, header)
     return one
@@ -128,15 +126,15 @@ def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
 def _check_syntax(path: str, syntax) -> None:
     from pydicom.pixels import get_decoder
 
-    refuse(path, (syntax == DEFLATED, "the file is deflated as a whole; uncompressed DICOM is needed"))
+    if syntax == DEFLATED:
+        raise ScanError(f"{path}: the file is deflated as a whole; uncompressed DICOM is needed.")
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise ScanError(f"{path}: its transfer syntax is unknown to pydicom; uncompressed DICOM is needed.") from None
-    remedy = "install pylibjpeg with its plugins, or decompress the files"
-    refuse(
-        path, (not decoder.is_available, f"compressed as {syntax.name}, for which pydicom finds no decoder; {remedy}")
-    )
+    if not decoder.is_available:
+        remedy = "install pylibjpeg with its plugins, or decompress the files"
+        raise ScanError(f"{path}: compressed as {syntax.name}, for which pydicom finds no decoder; {remedy}.")
 
 
 def _numbers(values, count: int) -> np.ndarray:

@@ -2,20 +2,16 @@
 
 Of a session the average of its scans in Talairach's space is taken, 176 x 208 x 176 voxels of 1 mm, without skull:
 `data.brain="nonzero"` fits. Of neurite-oasis (`OASIS_OAS1_0001_MR1/aligned_norm.nii.gz`) the aligned image is taken.
-
-`oasis_cross-sectional.csv` (ID, CDR and, where they are there, M/F, Age and MMSE) lies in `root`, in a disc or beside
-`root`. A CDR of 0 is healthy, a higher one is not; the highest of a person holds for all sessions, as a second one
-(MR2) was made within 90 days. Young people were not assessed: the option `unassessed` drops them or calls them healthy.
-
-Analyze files store no directions: nibabel takes the first voxel for the rightmost, hindmost and lowest one. Symmetry
-does not depend on this assumption, but no side should be quoted from the T88 images.
+`oasis_cross-sectional.csv` (ID, CDR and at times M/F, Age and MMSE) lies in `root`, in a disc or beside `root`. A CDR
+of 0 is healthy, a higher one is not; the highest of a person holds for all sessions: MR2 was made within 90 days.
+Analyze files store no directions: nibabel takes the first voxel for the rightmost, hindmost and lowest one, on which
+symmetry does not depend; but no side should be quoted from the T88 images.
 """
 
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, some
-from symnorm_jax.data.sources.rows import read_tables, tables_near
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, read_tables, some, tables_near
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ScanError, check_options
 
@@ -28,7 +24,10 @@ _SESSION = re.compile(r"(?:OASIS_)?(OAS1_\d{4})_(MR\d)")
 
 
 def records(root: str, *, unassessed: str = "drop") -> list[Scan]:
-    """List one Scan a session. Raises ScanError where there is no table, or it holds a CDR that is no number."""
+    """List one Scan a session; people who were not assessed, as the young, are dropped or `unassessed="healthy"`.
+
+    Raises ScanError where there is no table, or it holds a CDR that is no number.
+    """
     check_options({"unassessed": ("drop", "healthy")}, unassessed=unassessed)
     path = existing(root, LAYOUT)
     sessions = some(root, _sessions(path), "sessions", LAYOUT)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from symnorm_jax.data.volumes import MAX_VOXELS, Volume
-from symnorm_jax.errors import ScanError
+from symnorm_jax.errors import ScanError, one_line
 from symnorm_jax.geometry import centred_affine, from_picture
 
 MAX_SIDE = 2048
@@ -53,9 +53,8 @@ def read_stack(paths: Sequence[str], modes: tuple[str, ...] = GREY_MODES, channe
     """
     shape = read_picture(paths[0], modes).shape[:2]
     if shape[0] * shape[1] * len(paths) > MAX_VOXELS:
-        raise ScanError(
-            f"{Path(paths[0]).parent}: {len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed."
-        )
+        folder = Path(paths[0]).parent
+        raise ScanError(f"{folder}: {len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed.")
     rows = (read_picture(path, modes, shape) for path in paths)
     slices = [from_picture(one if one.ndim == 2 else one[..., channel]) for one in rows]
     return np.ascontiguousarray(np.stack(slices, axis=-1))
@@ -72,8 +71,7 @@ def read_picture(path: str, modes: tuple[str, ...] = GREY_MODES, shape: tuple[in
     except FileNotFoundError:
         raise ScanError(f"{path}: no such file; every slice and its mask must be there.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ScanError(f"{path}: cannot be read as a picture ({reason}).") from None
+        raise ScanError(f"{path}: cannot be read as a picture ({one_line(error)}).") from None
 
 
 def _check_header(path, image, modes, shape) -> None:
