@@ -1,9 +1,9 @@
-"""Lesions of exactly known shape: where metastases grow, and how a given lesion looks inside a given head.
+"""Lesions of exactly known shape: where metastases grow, and how a given lesion, drawn or made, looks inside a head.
 
-`paint` takes any boolean mask, so a shape drawn by a radiologist can be carried to another head and painted
-there too. Arrays are `[X, Y, Z]`, lengths and spacings are in mm, and a contrast is a signed fraction of the
-intensity of the tissue nearby.
+Arrays are `[X, Y, Z]`, lengths and spacings mm; a contrast is a signed fraction of the intensity of the tissue nearby.
 """
+
+import functools
 
 import numpy as np
 from scipy import ndimage
@@ -15,8 +15,7 @@ RADII = (3.0, 12.0)
 OEDEMA = {"t1": (-0.22, -0.12), "flair": (0.15, 0.40), "t1_gd": (-0.22, -0.12)}
 GRAIN = 0.10
 
-# A glioma, each part against what lies around it: oedema brighter than cortex on FLAIR, in it living tumour, in that a
-# dead core.
+# A glioma, each part against what lies around it: oedema brighter than cortex on FLAIR, living tumour, a dead core.
 INFILTRATED = {"t1": (-0.22, -0.12), "flair": (0.25, 0.60), "t1_gd": (-0.22, -0.12)}
 TUMOUR = {"t1": (-0.20, -0.10), "flair": (-0.25, -0.10), "t1_gd": (0.40, 0.80)}
 NECROSIS = {"t1": (-0.40, -0.20), "flair": (-0.40, -0.15), "t1_gd": (-0.70, -0.50)}
@@ -30,8 +29,7 @@ CORE, SWELLING, ENHANCING = 1, 2, 3
 def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=None) -> np.ndarray:
     """Draw a random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
 
-    Cubic B-splines on control points `scale` mm apart, centred on the grid, that cover `extent` `[3]` mm.
-    Grids of one extent see one field, whatever their spacing.
+    Cubic B-splines on control points `scale` mm apart cover `extent` `[3]` mm: grids of one extent see one field.
     """
     extent = np.multiply(shape, spacing) if extent is None else extent
     bases = [_spline_basis(*axis, scale) for axis in zip(shape, spacing, extent, strict=True)]
@@ -46,9 +44,8 @@ def paint(
 ) -> np.ndarray:
     """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
 
-    It is brighter or darker than the tissue nearby by a fraction drawn from `contrasts`, mildly uneven, and
-    with probability `hollow` has a darker core inside a rim. Only the mask and the voxels that touch it
-    change, the latter by partial volume; nothing changes outside `brain`.
+    It is brighter or darker than the tissue nearby by a fraction of `contrasts`, mildly uneven, and with probability
+    `hollow` has a darker core inside a rim. In `brain` alone, the mask and by partial volume what touches it change.
     """
     painted = np.array(voxels, dtype=np.float32)
     if not (mask & brain).any():
@@ -69,7 +66,7 @@ def paint(
 def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, spacing) -> np.ndarray:
     """Draw the mask `[X, Y, Z]` of one irregular lesion around voxel `centre`, as large as a sphere of `radius` mm.
 
-    The voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
+    It holds the voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
     """
     spacing = np.asarray(spacing, float)
     centre, reach = np.asarray(centre), np.ceil(2 * radius / spacing).astype(int) + 1
@@ -87,10 +84,9 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
 
 
 def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant 1 to 5 metastases, some with oedema, at the border of grey and white matter.
+    """Plant 1 to 5 metastases, some with oedema, where the fractions `grey` and `white` `[X, Y, Z]` meet.
 
-    `grey` and `white` are tissue fractions `[X, Y, Z]`. Returns the head and a label map `[X, Y, Z]` uint8 of all that
-    is planted: SWELLING and, in the tumours, ENHANCING.
+    Returns the head and a label map `[X, Y, Z]` uint8 of SWELLING and, in the tumours, ENHANCING.
     """
     labels = np.zeros(brain.shape, np.uint8)
     for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
@@ -117,8 +113,8 @@ def glioma(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.
     swelling = blob(rng, centre, radius * rng.uniform(1.4, 2.0), brain, spacing) & (white > 0.5) | tumour
     depth = ndimage.distance_transform_edt(tumour, sampling=spacing)
     dead = depth > max(rng.uniform(*RIM), spacing.max())
-    parts = ((swelling, INFILTRATED, SWELLING), (tumour, TUMOUR, ENHANCING), (dead, NECROSIS, CORE))
     labels = np.zeros(brain.shape, np.uint8)
+    parts = ((swelling, INFILTRATED, SWELLING), (tumour, TUMOUR, ENHANCING), (dead, NECROSIS, CORE))
     for part, contrasts, label in parts:
         voxels = paint(voxels, part, brain, spacing, rng, contrasts[contrast], hollow=0.0)
         labels[part] = label
@@ -150,10 +146,8 @@ def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> n
 
 def _local_tissue(head, tissue, spacing) -> np.ndarray:
     """Average the tissue within about 5 mm of every voxel."""
-    total, weight = (
-        ndimage.gaussian_filter(image, 5.0 / spacing, truncate=2.0)
-        for image in (head * tissue, tissue.astype(np.float32))
-    )
+    blur = functools.partial(ndimage.gaussian_filter, sigma=5.0 / spacing, truncate=2.0)
+    total, weight = blur(head * tissue), blur(tissue.astype(np.float32))
     everywhere = head[tissue].mean() if tissue.any() else head.mean()
     return (total + 0.01 * everywhere) / (weight + 0.01)
 

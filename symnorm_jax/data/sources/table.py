@@ -128,11 +128,11 @@ def _scan(line: Line) -> Scan:
     images = _pictures(line.image, PICTURES)
     if not images:
         raise ScanError(f"{line.where}: the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read.")
-    masks, spacing = [_masks(line.where, images, folder) if folder else () for folder in line.masks], _spacing(line)
-    recipe = "{}, pictures {}, lesion {}, brain {}".format(FORMAT, spacing, *map(bool, masks))
-    return scan_of(
-        partial(load_pictures, images, *masks, spacing), images, sum(masks, ()), recipe=recipe, **line.person
-    )
+    lesion, brain = (_masks(line.where, images, folder) if folder else () for folder in line.masks)
+    spacing = _spacing(line)
+    recipe = f"{FORMAT}, pictures {spacing}, lesion {bool(lesion)}, brain {bool(brain)}"
+    read = partial(load_pictures, images, lesion, brain, spacing)
+    return scan_of(read, images, lesion + brain, recipe=recipe, **line.person)
 
 
 def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
