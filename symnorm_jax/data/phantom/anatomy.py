@@ -92,12 +92,9 @@ def _vessel_share(rng: np.random.Generator, places: np.ndarray, spacing: float) 
 
 
 def _vessels(rng) -> list[tuple[np.ndarray, float]]:
-    """Draw courses `[N, 3]` and radii in mm of the sinuses, cortical veins and deep arteries.
-
-    On the surface a course is drawn in degrees: (from the mid-plane, from anterior over the vertex).
-    """
+    """Draw courses `[N, 3]` and radii in mm of the sinuses, cortical veins and deep arteries."""
     dominant = rng.choice([-1, 1], p=[0.3, 0.7])  # most people's larger transverse sinus is the right one
-    bend = rng.normal(0, 1.5, 2)
+    bend = rng.normal(0, 1.5, 2)  # on the surface in degrees: from the mid-plane, from anterior over the vertex
     vessels = [
         (_on_surface(_curve(rng, (bend[0], 15), (bend[1], 190), 1.5), 2.0), rng.uniform(1.8, 2.6)),
         (_on_surface(_curve(rng, (bend[1], 190), (dominant * 55, 205), 3), 2.5), rng.uniform(1.6, 2.6)),

@@ -37,10 +37,7 @@ Plan = tuple[Path, list[tuple]]  # the folder of the release, and jobs: function
 
 
 def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
-    """Write `people` phantoms with voxels of `spacing` mm to a new or empty folder `root`; return that of the release.
-
-    Raises ConfigError for values that are not allowed, and where `root` is not empty.
-    """
+    """Write `people` phantoms of `spacing` mm to a new or empty `root`, else ConfigError; return the release's folder."""
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r}; one of {sorted(LAYOUTS)} is allowed.")
     if not PEOPLE[0] <= people <= PEOPLE[1]:

@@ -64,15 +64,13 @@ def paint(
 
 
 def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, spacing) -> np.ndarray:
-    """Draw the mask `[X, Y, Z]` of one irregular lesion around voxel `centre`, as large as a sphere of `radius` mm.
-
-    It holds the voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
-    """
+    """Draw one irregular lesion around voxel `centre`, `[X, Y, Z]` in `within`, as large as a sphere of `radius` mm."""
     spacing = np.asarray(spacing, float)
     centre, reach = np.asarray(centre), np.ceil(2 * radius / spacing).astype(int) + 1
     low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, within.shape)
     window = tuple(map(slice, low, high))
     offsets = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1) - centre
+    # nearest by a distance that is uneven in direction and place
     distance = np.linalg.norm(offsets * spacing * np.exp(rng.normal(0, 0.12, 3)), axis=-1)
     distance *= np.exp(0.16 * smooth_noise(rng, distance.shape, spacing, radius))
     distance[~within[window]] = np.inf

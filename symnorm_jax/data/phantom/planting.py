@@ -62,10 +62,7 @@ def plant(volume: Volume, lesion: str, seed: tuple[int, ...]) -> Volume:
 
 
 def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
-    """Carry a lesion drawn in MNI space into `brain` as a mask `[X, Y, Z]`; the boxes of the brains are matched.
-
-    Raises ScanError where less than MIN_INSIDE of it lies in the brain.
-    """
+    """Carry a lesion from MNI space into the box of `brain` `[X, Y, Z]`; ScanError with less than MIN_INSIDE in it."""
     if not brain.any():
         raise ScanError(f"{path}: the head has 0 voxels of brain; a lesion needs one to lie in.")
     drawn, affine = read_nifti(path)

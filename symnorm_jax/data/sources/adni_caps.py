@@ -9,8 +9,7 @@ import re
 from pathlib import Path
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of, kinds_of
-from symnorm_jax.data.sources.listing import cells, one_each, read_tables, some
-from symnorm_jax.errors import ScanError
+from symnorm_jax.data.sources.listing import cells, one_each, read_tables, refuse, some
 
 NEEDED = ("participantid", "sessionid", "diagnosis")
 LAYOUT = "subjects/sub-<person>/ses-<session>/t1_linear/sub-<person>_ses-<session>_..._T1w.nii.gz with *.tsv"
@@ -32,9 +31,8 @@ def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     tables = read_tables(paths, NEEDED, "\t")
     known = [(path, row) for path, row in tables if kind_of(row["diagnosis"])]
     rows = by_visit(known, lambda row: _name(row["participantid"], row["sessionid"]), {"diagnosis": kind_of})
-    if not rows:
-        columns = "participant_id, session_id and diagnosis and a diagnosis"
-        raise ScanError(f"{root}: no table *.tsv with the columns {columns}; one is needed.")
+    columns = "participant_id, session_id and diagnosis"
+    refuse(root, not rows, f"no table *.tsv with the columns {columns} and a diagnosis; one is needed")
     found = []
     for path in images:
         person, session, _ = _FILE.fullmatch(path.name).groups()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kinds_of
-from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, some, tables_near
+from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, refuse, some, tables_near
 from symnorm_jax.errors import ScanError
 
 PREFER = ("corrected", "original")
@@ -47,14 +47,13 @@ def visits(root: Path, prefer: str, description: str) -> tuple[list[Visit], dict
     some(root, images, "T1 images" + f" whose description holds {description!r}" * bool(description), LAYOUT)
     tables = read_tables(tables_near(root), NEEDED)
     rows = by_visit(tables, lambda row: row["imagedataid"].removeprefix("I"), {"subject": str, "group": str})
-    if not rows:
-        needed = "Image Data ID, Subject and Group"
-        raise ScanError(f"{root}: no CSV file with lines and the columns {needed}, here or beside; one is needed.")
+    columns = "Image Data ID, Subject and Group"
+    refuse(root, not rows, f"no CSV file with lines and the columns {columns}, here or beside; one is needed")
     left_out(root, len(rows.keys() - {image.number for image in every}), "lines of the table, without their images")
     images = kept(root, images, lambda image: image.number in rows, "images that the table does not list")
     for patient, *_, number, path in images:
-        if (other := rows[number]["subject"]) != patient:
-            raise ScanError(f"{path}: image I{number} is of {patient}, in the table of {other}.")
+        other = rows[number]["subject"]
+        refuse(path, other != patient, f"image I{number} is of {patient}, in the table of {other}")
     images = one_each(root, images, lambda image: image.number, lambda image: 0, "images, each there twice")
     day, rank = lambda image: (image.patient, image.day), lambda image: _rank(image, prefer)
     images = one_each(root, images, day, rank, f"images, each another of a day; {prefer=}")

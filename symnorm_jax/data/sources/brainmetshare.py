@@ -1,6 +1,6 @@
 """BrainMetShare (Stanford): four co-registered sequences of people with brain metastases. Nobody is healthy.
 
-A case is a folder, `Mets_001`, in one of these forms, at any depth:
+A case is a folder in one of these forms, at any depth:
 
     brainmetshare-3/{train,test}/Mets_001/{bravo,t1_pre,t1_gd,flair,seg}.nii.gz      also as .nii
     stanford_release_brainmask/mets_stanford_releaseMask_train/Mets_001/{0,1,2,3,seg}/<slice>.png

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, some
+from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, refuse, some
 from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
 from symnorm_jax.errors import ScanError, check_options
 
@@ -33,10 +33,9 @@ _NAME = re.compile(r"(BraTS-[A-Za-z]+-\d+)-(\d+)|(BraTS2021_\d+)")
 
 
 def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str = "whole") -> list[Scan]:
-    """List one Scan a case, but none for those without `channel`: t1n, t1c, t2w or t2f, also for 2021.
+    """List one Scan a case that has the `channel`: t1n, t1c, t2w or t2f, also for 2021.
 
-    `group` is both, or glioma or other for one group of BraTS-Africa. `labels` is what counts as lesion: the whole
-    tumour, its core without oedema, or what is enhancing.
+    `group` may be one of BraTS-Africa; lesion are the `labels` of the whole tumour, its core or what is enhancing.
     """
     check_options(CHOICES, channel=channel, group=group, labels=labels)
     folders = case_folders(existing(root, LAYOUT), lambda path, *_: bool(_NAME.fullmatch(path.name)))
@@ -59,11 +58,10 @@ def load(image: str, seg: str | None, brain: None, labels: str) -> Volume:
     if seg is None:
         return volume
     drawn, _ = read_nifti(seg)
-    other = np.setdiff1d(drawn, (0, 1, 2, 3, 4))
-    if other.size:
+    if (other := np.setdiff1d(drawn, (0, 1, 2, 3, 4))).size:
         raise ScanError(f"{seg}: holds the label {other[0]:g}; 0, 1, 2, 3 and 4 are allowed.")
-    if {3, 4} <= set(np.unique(drawn).tolist()):
-        raise ScanError(f"{seg}: holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read.")
+    both = {3, 4} <= set(np.unique(drawn).tolist())
+    refuse(seg, both, "holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read")
     return volume._replace(lesion=np.isin(drawn, LABELS[labels]))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from symnorm_jax.errors import ScanError
+from symnorm_jax.data.sources.listing import refuse
 
 CHOICES = ("abnormal", "drop", "keep")  # what becomes of MCI; kept, it is scored and not judged
 WORDS = {
@@ -37,10 +37,7 @@ def kind_of(word: str) -> str | None:
 
 
 def standing(kind: str | None, of_person: set[str], mci: str) -> str | None:
-    """Return healthy, abnormal or unlabelled; None for a scan that is to be left out.
-
-    `kind` is that of the scan, `of_person` holds those of all listed visits of the person.
-    """
+    """Return a scan's standing by its `kind` and those of the person at all listed visits; None to leave it out."""
     if kind == "AD":
         return "abnormal"
     if kind == "CN" and of_person == {"CN"}:
@@ -59,10 +56,7 @@ def kinds_of(rows: Iterable[dict[str, str]], person: str, word: str) -> dict[str
 
 
 def by_visit(rows: Iterable[tuple[Path, dict]], name: Callable[[dict], str], same: dict[str, Callable]) -> dict:
-    """Return the row of each visit by its `name`; rows without one are passed over.
-
-    Raises ScanError where two rows of one visit differ in what a function of `same` makes of its column.
-    """
+    """Return the row of each visit that has a `name`; ScanError where the meanings of the columns `same` differ."""
     found = {}
     for path, row in rows:
         visit = name(row)
@@ -70,7 +64,7 @@ def by_visit(rows: Iterable[tuple[Path, dict]], name: Callable[[dict], str], sam
             continue
         for column, meaning in same.items():
             here, other = row[column], found.get(visit, row)[column]
-            if meaning(other) != meaning(here):
-                raise ScanError(f"{path}: the {column} of {visit} is {here!r}, elsewhere {other!r}; one is allowed.")
+            two = f"the {column} of {visit} is {here!r}, elsewhere {other!r}; one is allowed"
+            refuse(path, meaning(other) != meaning(here), two)
         found[visit] = row
     return found

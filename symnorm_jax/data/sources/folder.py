@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import numeric, scan_of
+from symnorm_jax.data.sources.listing import numeric, refuse, scan_of
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
-from symnorm_jax.errors import ScanError
 
 FORMAT = "folder format 1"  # raise it when the same files would give other voxels
 ENDINGS = (".nii.gz", ".nii", ".mgz")
@@ -55,8 +54,8 @@ def load(path: str) -> Volume:
     above = volume.voxels > volume.voxels.min()
     pairs, same = above[1:] & above[:-1], volume.voxels[1:] == volume.voxels[:-1]
     share = float(same[pairs].mean()) if pairs.any() else 0.0
-    if share > FLAT and np.array_equal(volume.voxels, np.round(volume.voxels)):
-        raise ScanError(f"{path}: {share:.0%} of the voxels equal their neighbours, as in a mask; an image is needed.")
+    whole = share > FLAT and np.array_equal(volume.voxels, np.round(volume.voxels))
+    refuse(path, whole, f"{share:.0%} of the voxels equal their neighbours, as in a mask; an image is needed")
     return volume
 
 

@@ -32,9 +32,9 @@ _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-(T1|T2|PD)\.nii\.gz")
 def records(
     root: str, *, channel: str = "t1", lesion_masks: str | None = None, planted: float = 0.4, seed: int = 0
 ) -> list[Scan]:
-    """List one Scan a person; given a folder of `*_lesion.nii.gz`, from `root`, a fraction `planted` get a lesion.
+    """List one healthy Scan a person; of `lesion_masks`, a folder from `root`, a fraction `planted` get a lesion each.
 
-    Everyone else is healthy. No lesion is used twice. Who gets which is a function of `seed` and the names.
+    Its files are `*_lesion.nii.gz`, none used twice. Who gets which is a function of `seed` and the names.
     """
     check_options({"channel": CHANNELS}, channel=channel)
     if not 0 <= planted <= 1:

@@ -21,17 +21,14 @@ MAX_CELL = 2000  # letters; a path may have as many, and a message may repeat it
 
 
 def scan_of(load: Callable[[], Volume], files: Iterable, extras: Iterable = (), *, standing: str, **about) -> Scan:
-    """Build the Scan of `files`, which `load` reads. `standing` is one of STANDINGS, `about` all else that a Scan has.
-
-    Of the masks `extras` those that exist are kept: `load` names one that is missing.
-    """
+    """Build a Scan of a `standing` of STANDINGS; of the masks `extras` those that exist, as `load` names a missing one."""
     masks = tuple(str(mask) for mask in extras if Path(mask).is_file())
     about = {"session": ""} | about | {"healthy": standing == "healthy", "labelled": standing != "unlabelled"}
     return Scan(load=load, files=tuple(map(str, files)), extras=masks, **about)
 
 
 def nifti_scan(image, lesion=None, brain=None, *, recipe: str, read: Callable = read_volume, **about) -> Scan:
-    """Build the Scan of one file and its masks, which `read(image, lesion, brain)` reads; of no image, without files.
+    """Build the Scan of one file, or of none, and its masks, which `read(image, lesion, brain)` reads.
 
     `recipe` names the source's format and whatever else decides the voxels; which masks there are is added.
     """
@@ -40,18 +37,22 @@ def nifti_scan(image, lesion=None, brain=None, *, recipe: str, read: Callable = 
     return scan_of(partial(read, *paths), filter(None, paths[:1]), filter(None, paths[1:]), recipe=recipe, **about)
 
 
+def refuse(where: str | Path, fault: object, sentence: str) -> None:
+    """Raise ScanError with the `sentence` where there is a `fault`."""
+    if fault:
+        raise ScanError(f"{where}: {sentence}.")
+
+
 def existing(root: str | Path, layout: str) -> Path:
     """Return `root` as a path. Raises ScanError, with the layout that was expected, where it is no folder."""
     path = Path(root)
-    if not path.is_dir():
-        raise ScanError(f"{path}: not a folder; one that holds {layout} is needed.")
+    refuse(path, not path.is_dir(), f"not a folder; one that holds {layout} is needed")
     return path
 
 
 def some(root: str | Path, found: Sized, what: str, layout: str) -> Sized:
     """Return what was `found`. Raises ScanError, with the layout that was expected, where it is nothing."""
-    if not found:
-        raise ScanError(f"{root}: 0 {what}; the layout must be {layout}.")
+    refuse(root, not found, f"0 {what}; the layout must be {layout}")
     return found
 
 
@@ -61,10 +62,7 @@ def numeric(name: str | Path) -> list:
 
 
 def case_folders(root: Path, is_case: Callable[[Path, list[str], list[str]], bool]) -> list[Path]:
-    """Find `root` and the folders below it for which `is_case(path, folders, files)`: absolute paths, sorted.
-
-    Nothing is looked for inside a case.
-    """
+    """Find, sorted, the folders from `root` down for which `is_case(path, folders, files)`; none is looked for in a case."""
     top, found = os.path.abspath(root), []
     for path, folders, files in os.walk(top, followlinks=True):
         if is_case(Path(path), folders, files):
@@ -101,13 +99,12 @@ def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -
     """Read the rows of a table with a header, cells stripped. Raises ScanError where columns `needed` are missing."""
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
-            raise ScanError(f"{path}: {path.stat().st_size} bytes; at most {MAX_TABLE_BYTES} are allowed.")
+        size = path.stat().st_size
+        refuse(path, size > MAX_TABLE_BYTES, f"{size} bytes; at most {MAX_TABLE_BYTES} are allowed")
         with path.open(newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream, delimiter=delimiter)
             columns = [column.strip() for column in table.fieldnames or ()]
-            if not set(needed) <= set(columns):
-                raise ScanError(f"{path}: columns {columns}; {', '.join(needed)} are needed.")
+            refuse(path, not set(needed) <= set(columns), f"columns {columns}; {', '.join(needed)} are needed")
             return [{key.strip(): _clean(path, cell or "") for key, cell in row.items() if key} for row in table]
     except FileNotFoundError:
         raise ScanError(f"{path}: no such file; a table with the columns {', '.join(needed)} is needed.") from None
@@ -116,15 +113,12 @@ def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -
 
 
 def read_tables(paths: Iterable[Path], needed: tuple[str, ...], delimiter: str = ",") -> list[tuple[Path, dict]]:
-    """Read the rows of those tables whose header has the columns `needed`, each row with its table's path.
-
-    Columns are known by their `column_key`. Raises ScanError where such a header goes on in a second line.
-    """
+    """Read the rows, each with its table's path, of those tables whose header has the columns `needed`, as `column_key`s."""
     tables, found = [path for path in sorted(set(paths)) if set(needed) <= set(_header(path, delimiter))], []
     for path in tables:
         rows = [{column_key(column): cell for column, cell in row.items()} for row in read_rows(path, (), delimiter)]
-        if rows and not set(needed) <= set(rows[0]):
-            raise ScanError(f"{path}: the header does not end with its line; check its quotation marks.")
+        more = rows and not set(needed) <= set(rows[0])
+        refuse(path, more, "the header does not end with its line; check its quotation marks")
         found += [(path, row) for row in rows]
     return found
 
@@ -160,6 +154,5 @@ def _header(path: Path, delimiter: str) -> list[str]:
 
 def _clean(path: Path, cell: str) -> str:
     """Put a cell on one line. Raises ScanError where it is too long."""
-    if len(cell) > MAX_CELL:
-        raise ScanError(f"{path}: a cell of {len(cell)} letters; at most {MAX_CELL} are allowed.")
+    refuse(path, len(cell) > MAX_CELL, f"a cell of {len(cell)} letters; at most {MAX_CELL} are allowed")
     return " ".join(line.strip() for line in re.split(r"[\r\n]+", cell.strip()))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import STANDINGS, nifti_scan, numeric, read_rows, scan_of
+from symnorm_jax.data.sources.listing import STANDINGS, nifti_scan, numeric, read_rows, refuse, scan_of
 from symnorm_jax.data.sources.pictures import Spacing, read_masks, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ScanError
@@ -41,10 +41,7 @@ class Line(NamedTuple):
 
 
 def records(root: str, *, labels: bool = True) -> list[Scan]:
-    """List one Scan a line. Raises ScanError that names the file, the line and what was allowed.
-
-    Without `labels`, which only training and judging need, the column may be missing or say anything.
-    """
+    """List one Scan a line; `labels` may be missing for what neither trains nor judges. Raises ScanError with the line."""
     return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",), labels)]
 
 
@@ -56,7 +53,7 @@ def load_pictures(images: tuple[str, ...], lesion: tuple[str, ...], brain: tuple
 
 
 def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
-    """Read the lines of a table of scans whose images stand in `column`; columns that nobody knows become groups.
+    """Read the lines of a table whose images stand in `column`; columns that are neither known nor `optional` are groups.
 
     Raises ScanError that names the line where a cell is not allowed, a path leads nowhere, or a scan is listed twice.
     """
@@ -76,13 +73,13 @@ def _line_numbers(table: Path, reserved: set[str]) -> list[int]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader, numbers = csv.DictReader(stream), []
         columns = [column.strip() for column in reader.fieldnames]
-        if len(set(columns)) < len(columns) or reserved & set(columns):
-            taken = ", ".join(sorted(reserved))
-            raise ScanError(f"{table}: columns {columns}; each may come once, and these names are taken: {taken}.")
+        taken = f"each may come once, and these names are taken: {', '.join(sorted(reserved))}"
+        fault = len(set(columns)) < len(columns) or reserved & set(columns)
+        refuse(table, fault, f"columns {columns}; {taken}")
         for row in reader:
-            if None in row:
-                cells = len(columns) + len(row[None])
-                raise ScanError(f"{table}, line {reader.line_num}: {cells} cells; the header has {len(columns)}.")
+            cells = len(columns) + len(row.get(None, ()))
+            fault = f"{cells} cells; the header has {len(columns)}"
+            refuse(f"{table}, line {reader.line_num}", cells > len(columns), fault)
             numbers.append(reader.line_num)
     return numbers
 
@@ -104,8 +101,7 @@ def _existing(where: str, column: str, folder: Path, name: str) -> Path:
         there = path.is_file() or path.is_dir()  # a device has no end
     except (OSError, ValueError):  # a name too long, or one that holds a null byte
         there = False
-    if not there:
-        raise ScanError(f"{where}: {column}={name!r}; there is no such file or folder.")
+    refuse(where, not there, f"{column}={name!r}; there is no such file or folder")
     return path
 
 
@@ -122,12 +118,11 @@ def _refuse_repeats(lines: list[Line], column: str) -> None:
 
 def _scan(line: Line) -> Scan:
     if not line.image.is_dir():
-        if spacing := line.cells.get("spacing_mm"):
-            raise ScanError(f"{line.where}: spacing_mm={spacing!r}; only a folder of pictures has one.")
+        spacing = line.cells.get("spacing_mm")
+        refuse(line.where, spacing, f"spacing_mm={spacing!r}; only a folder of pictures has one")
         return nifti_scan(line.image, *line.masks, recipe=FORMAT, **line.person)
     images = _pictures(line.image, PICTURES)
-    if not images:
-        raise ScanError(f"{line.where}: the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read.")
+    refuse(line.where, not images, f"the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read")
     lesion, brain = (_masks(line.where, images, folder) if folder else () for folder in line.masks)
     spacing = _spacing(line)
     recipe = f"{FORMAT}, pictures {spacing}, lesion {bool(lesion)}, brain {bool(brain)}"
@@ -142,12 +137,12 @@ def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
 
 def _masks(where: str, images: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     """Find the mask of each picture by its name."""
-    if not folder.is_dir():
-        raise ScanError(f"{where}: the mask {folder} is a file; a folder of pictures needs a folder of masks.")
+    fault = f"the mask {folder} is a file; a folder of pictures needs a folder of masks"
+    refuse(where, not folder.is_dir(), fault)
     masks = {Path(path).stem: path for path in _pictures(folder, LOSSLESS)}
     for image in images:
-        if Path(image).stem not in masks:
-            raise ScanError(f"{where}: {folder} holds no {' or '.join(LOSSLESS)} mask of the slice {Path(image).name}.")
+        fault = f"{folder} holds no {' or '.join(LOSSLESS)} mask of the slice {Path(image).name}"
+        refuse(where, Path(image).stem not in masks, fault)
     return tuple(masks[Path(image).stem] for image in images)
 
 
