@@ -37,7 +37,7 @@ Plan = tuple[Path, list[tuple]]  # the folder of the release, and jobs: function
 
 
 def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
-    """Write `people` phantoms of `spacing` mm to a new or empty `root`, else ConfigError; return the release's folder."""
+    """Write `people` phantoms of `spacing` mm to a new or empty `root`, or raise ConfigError; return the release."""
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r}; one of {sorted(LAYOUTS)} is allowed.")
     if not PEOPLE[0] <= people <= PEOPLE[1]:

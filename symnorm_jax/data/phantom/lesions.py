@@ -151,20 +151,17 @@ def _local_tissue(head, tissue, spacing) -> np.ndarray:
 
 
 def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
-    body = _draw_contrast(rng, *contrasts)
+    """Draw a contrast of either sign equally often, no fainter than FAINTEST, and perhaps a darker core."""
+    low, high = contrasts
+    sides = [(low, min(high, -FAINTEST)), (max(low, FAINTEST), high)]
+    sides = [side for side in sides if side[0] <= side[1]]
+    if not sides:
+        raise ValueError(f"contrasts {low:g} to {high:g} are all fainter than {FAINTEST:g}")
+    body = rng.uniform(*sides[rng.integers(len(sides))])
     contrast = body * (1 + 0.2 * smooth_noise(rng, shape.shape, spacing, 4.0))
     rim = rng.uniform(2.0, 3.5)
-    core = rng.uniform(min(contrasts[0], -FAINTEST), -FAINTEST)
+    core = rng.uniform(min(low, -FAINTEST), -FAINTEST)
     if rng.random() < hollow:
         depth = ndimage.distance_transform_edt(shape, sampling=spacing)
         contrast += np.clip((depth - rim) / spacing.min(), 0, 1) * (min(core, body) - contrast)
     return contrast
-
-
-def _draw_contrast(rng, low: float, high: float) -> float:
-    """Draw a contrast in `[low, high]` no fainter than FAINTEST, of either sign equally often."""
-    darker, brighter = (low, min(high, -FAINTEST)), (max(low, FAINTEST), high)
-    sides = [side for side in (darker, brighter) if side[0] <= side[1]]
-    if not sides:
-        raise ValueError(f"contrasts {low:g} to {high:g} are all fainter than {FAINTEST:g}")
-    return rng.uniform(*sides[rng.integers(len(sides))])

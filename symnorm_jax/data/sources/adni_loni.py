@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kinds_of
 from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, refuse, some, tables_near
-from symnorm_jax.errors import ScanError
 
 PREFER = ("corrected", "original")
 NEEDED = ("imagedataid", "subject", "group")
@@ -75,15 +74,12 @@ def _images(base: Path) -> list[Image]:
         name, day = _FILE.fullmatch(path.name), _DAY.fullmatch(path.parents[1].name)
         patient, description = path.parents[3].name, path.parents[2].name
         if name and day and _PERSON.fullmatch(patient):
-            found.append(Image(patient, description, day[1], _number(path, name[1]), path))
+            of_file, folder = name[1] or "", path.parent.name
+            of_folder = folder.removeprefix("I") if re.fullmatch(r"I\d+", folder) else ""
+            other = of_file and of_folder and of_file != of_folder
+            refuse(path, other, f"the image is I{of_file}, its folder I{of_folder}; they must be the same")
+            found.append(Image(patient, description, day[1], of_file or of_folder, path))
     return found
-
-
-def _number(path: Path, of_file: str | None) -> str:
-    of_folder = re.fullmatch(r"I(\d+)", path.parent.name)
-    if of_file and of_folder and of_file != of_folder[1]:
-        raise ScanError(f"{path}: the image is I{of_file}, its folder {of_folder[0]}; they must be the same.")
-    return of_file or (of_folder[1] if of_folder else "")
 
 
 def _is_head(description: str, wanted: str) -> bool:

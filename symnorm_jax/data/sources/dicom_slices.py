@@ -103,29 +103,24 @@ def _reading(path: str, what: str) -> Iterator[None]:
 
 def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
     """Read the given tags of a file of bounded size, whose transfer syntax can be read."""
-    import pydicom
+    import pydicom.pixels
 
     size = os.path.getsize(path)
     refuse(path, size > MAX_FILE_BYTES, f"{size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice")
     data = BytesIO(Path(path).read_bytes())  # a length that a header claims cannot ask for more than this
     pydicom.filereader.read_preamble(data, force=False)
     meta = pydicom.filereader.read_dataset(data, False, True, stop_when=lambda tag, *_: tag.group != 2)
-    _check_syntax(path, meta.TransferSyntaxUID)
-    data.seek(0)
-    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
-
-
-def _check_syntax(path: str, syntax) -> None:
-    from pydicom.pixels import get_decoder
-
+    syntax = meta.TransferSyntaxUID
     refuse(path, syntax == DEFLATED, "the file is deflated as a whole; uncompressed DICOM is needed")
     try:
-        decoder = get_decoder(syntax)
+        decoder = pydicom.pixels.get_decoder(syntax)
     except NotImplementedError:
         raise ScanError(f"{path}: its transfer syntax is unknown to pydicom; uncompressed DICOM is needed.") from None
-    if not decoder.is_available:
-        remedy = "install pylibjpeg with its plugins, or decompress the files"
-        raise ScanError(f"{path}: compressed as {syntax.name}, for which pydicom finds no decoder; {remedy}.")
+    compressed = f"compressed as {syntax.name}, for which pydicom finds no decoder"
+    remedy = "install pylibjpeg with its plugins, or decompress the files"
+    refuse(path, not decoder.is_available, f"{compressed}; {remedy}")
+    data.seek(0)
+    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
 
 
 def _numbers(values, count: int) -> np.ndarray:
@@ -141,14 +136,10 @@ def _check_header(one: Slice, header) -> None:
     claimed, held = one.rows * one.columns * header.BitsAllocated // 8, os.path.getsize(one.path)
     compressed = header.file_meta.TransferSyntaxUID.is_compressed
     far = max(*one.spacing, *abs(one.position)) > MAX_MM
-    square, fault = np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01), partial(refuse, one.path)
+    square, forbid = np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01), partial(refuse, one.path)
     size, bits = f"{one.rows} x {one.columns} pixels, {claimed} bytes", header.BitsAllocated
-    refuse(
-        one.path, kind != (1, "MONOCHROME2"), "not a grey image with bright high values (MONOCHROME2), which is needed"
-    )
-    fault(bits not in (8, 16, 32), f"{int(bits)} bits a pixel; 8, 16 or 32 are allowed")
-    fault(claimed < 1 or claimed > held and not compressed, f"the header claims {size}; the file has {held}")
-    fault(far, f"a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed")
-    refuse(
-        one.path, not square, f"rows and columns run along {one.along.tolist()}; two unit vectors at right angles must"
-    )
+    forbid(kind != (1, "MONOCHROME2"), "not a grey image with bright high values (MONOCHROME2), which is needed")
+    forbid(bits not in (8, 16, 32), f"{int(bits)} bits a pixel; 8, 16 or 32 are allowed")
+    forbid(claimed < 1 or claimed > held and not compressed, f"the header claims {size}; the file has {held}")
+    forbid(far, f"a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed")
+    forbid(not square, f"rows and columns run along {one.along.tolist()}; two unit vectors at right angles must")

@@ -21,7 +21,7 @@ MAX_CELL = 2000  # letters; a path may have as many, and a message may repeat it
 
 
 def scan_of(load: Callable[[], Volume], files: Iterable, extras: Iterable = (), *, standing: str, **about) -> Scan:
-    """Build a Scan of a `standing` of STANDINGS; of the masks `extras` those that exist, as `load` names a missing one."""
+    """Build a Scan of a `standing` of STANDINGS; of the masks `extras` those that exist: `load` names a missing one."""
     masks = tuple(str(mask) for mask in extras if Path(mask).is_file())
     about = {"session": ""} | about | {"healthy": standing == "healthy", "labelled": standing != "unlabelled"}
     return Scan(load=load, files=tuple(map(str, files)), extras=masks, **about)
@@ -62,7 +62,7 @@ def numeric(name: str | Path) -> list:
 
 
 def case_folders(root: Path, is_case: Callable[[Path, list[str], list[str]], bool]) -> list[Path]:
-    """Find, sorted, the folders from `root` down for which `is_case(path, folders, files)`; none is looked for in a case."""
+    """Find, sorted, the folders from `root` down for which `is_case(path, folders, files)`; there is none in a case."""
     top, found = os.path.abspath(root), []
     for path, folders, files in os.walk(top, followlinks=True):
         if is_case(Path(path), folders, files):
@@ -113,7 +113,7 @@ def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -
 
 
 def read_tables(paths: Iterable[Path], needed: tuple[str, ...], delimiter: str = ",") -> list[tuple[Path, dict]]:
-    """Read the rows, each with its table's path, of those tables whose header has the columns `needed`, as `column_key`s."""
+    """Read the rows, each with its table's path, of those tables whose header, by `column_key`, holds all `needed`."""
     tables, found = [path for path in sorted(set(paths)) if set(needed) <= set(_header(path, delimiter))], []
     for path in tables:
         rows = [{column_key(column): cell for column, cell in row.items()} for row in read_rows(path, (), delimiter)]

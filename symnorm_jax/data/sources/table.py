@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
 
 def records(root: str, *, labels: bool = True) -> list[Scan]:
-    """List one Scan a line; `labels` may be missing for what neither trains nor judges. Raises ScanError with the line."""
+    """List one Scan a line; without `labels` these may be missing or say anything. Raises ScanError with the line."""
     return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",), labels)]
 
 
@@ -53,7 +53,7 @@ def load_pictures(images: tuple[str, ...], lesion: tuple[str, ...], brain: tuple
 
 
 def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
-    """Read the lines of a table whose images stand in `column`; columns that are neither known nor `optional` are groups.
+    """Read the lines of a table whose images stand in `column`; columns neither known nor `optional` are groups.
 
     Raises ScanError that names the line where a cell is not allowed, a path leads nowhere, or a scan is listed twice.
     """
@@ -136,7 +136,6 @@ def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _masks(where: str, images: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """Find the mask of each picture by its name."""
     fault = f"the mask {folder} is a file; a folder of pictures needs a folder of masks"
     refuse(where, not folder.is_dir(), fault)
     masks = {Path(path).stem: path for path in _pictures(folder, LOSSLESS)}
