@@ -42,10 +42,10 @@ def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=
 def paint(
     voxels: np.ndarray, mask: np.ndarray, brain: np.ndarray, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4
 ) -> np.ndarray:
-    """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
+    """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion, brighter or darker than it nearby.
 
-    It is brighter or darker than the tissue nearby by a fraction of `contrasts`, mildly uneven, and with probability
-    `hollow` has a darker core inside a rim. In `brain` alone, the mask and by partial volume what touches it change.
+    It is mildly uneven, and with probability `hollow` has a darker core inside a rim. In `brain` alone, the mask and by
+    partial volume what touches it change; by which fraction is drawn from `contrasts`.
     """
     painted = np.array(voxels, dtype=np.float32)
     if not (mask & brain).any():
@@ -100,14 +100,12 @@ def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple
 
 
 def glioma(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant one large tumour with a dead core in the white matter, and oedema around it; nothing is pushed aside.
-
-    Arguments as for `metastases`. Returns the head and a label map of CORE, SWELLING and ENHANCING, all three in it.
-    """
+    """Plant a large tumour in white matter, with a dead core and oedema, as `metastases` does; all three are labelled."""
     spacing = np.asarray(spacing, float)
     places = np.argwhere(brain & (white > 0.5))
     centre, radius = places[rng.integers(len(places))], float(np.exp(rng.uniform(*np.log(GLIOMA_RADII))))
     tumour = blob(rng, centre, radius, brain, spacing)
+    # nothing is pushed aside
     swelling = blob(rng, centre, radius * rng.uniform(1.4, 2.0), brain, spacing) & (white > 0.5) | tumour
     depth = ndimage.distance_transform_edt(tumour, sampling=spacing)
     dead = depth > max(rng.uniform(*RIM), spacing.max())

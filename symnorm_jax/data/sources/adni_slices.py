@@ -2,13 +2,11 @@
 
 `AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg`, 256 x 240 pixels, at times with a third folder `validation`. Also
 `{AD,CI,CN}/...` without a division, and `{train,...}/{AD,CN,MCI}/002_S_0413/002_S_0413_slice_000.png`. The folder says
-what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is. Kaggle's four folders from
-NonDemented to ModerateDemented name no people and are refused. In ADNI_AD_NC_2D the person is a number that may be that
-of a scan: two visits of one person would then be two people. `participants.tsv` beside or in AD_NC gives groups.
-
-The release says nothing of geometry: the pictures' left is taken for the person's left. JPEG leaves ripples in the
-black around a head: what is connected to a picture's border and no brighter than BACKGROUND becomes 0, so that
-`data.brain="nonzero"` finds the outline.
+what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is; Kaggle's four folders name no
+people and are refused. In ADNI_AD_NC_2D the person is a number that may be that of a scan: two visits of one person
+would then be two people. `participants.tsv` beside or in AD_NC gives groups. The pictures' left is taken for the
+person's left. JPEG leaves ripples around a head: what is connected to a picture's border and no brighter than BACKGROUND
+becomes 0, so that `data.brain="nonzero"` finds the outline.
 """
 
 import re

@@ -4,7 +4,6 @@ The table's column `group_column` says who is healthy; others have a disease, wi
 has no value there is unlabelled. Masks are `..._mask` or `..._roi` files with the subject and session of the image and
 no entity that contradicts it: of the brain with `desc-brain`, of lesions with `desc-lesion`, `desc-T1lesion`,
 `label-lesion` or `label-L`. Of several runs or copies of a session one is taken, the first by name and path.
-
 PyBIDS is not used: it would index a whole data set in SQL, for many dependencies, to answer two questions on names.
 """
 

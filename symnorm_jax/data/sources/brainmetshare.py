@@ -6,10 +6,9 @@ A case is a folder in one of these forms, at any depth:
     stanford_release_brainmask/mets_stanford_releaseMask_train/Mets_001/{0,1,2,3,seg}/<slice>.png
     mets_stanford_release_train/Mets_001/{0,1,2,3,seg}/<slice>.png                   without the brain mask applied
 
-A case of `train` whose mask is missing is refused; elsewhere it is unlabelled. Of several copies of a person one is
-taken: with a mask, then by the order of the forms, then by path. There are no brain masks: data.brain='nonzero' fits a
-scan without skull, 'head' or 'extract' the others. Of pictures the lowest number is taken for the lowest slice, and
-voxels for those of the resampled release.
+A case of `train` without its mask is refused; elsewhere it is unlabelled. Of a person's copies one is taken: with a
+mask, then by the order of the forms, then by path. There are no brain masks: data.brain='nonzero' fits a scan without
+skull, else 'head' or 'extract'. The lowest picture is the lowest slice, of the voxels of the resampled release.
 """
 
 import re

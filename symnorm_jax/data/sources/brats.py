@@ -33,10 +33,7 @@ _NAME = re.compile(r"(BraTS-[A-Za-z]+-\d+)-(\d+)|(BraTS2021_\d+)")
 
 
 def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str = "whole") -> list[Scan]:
-    """List one Scan a case that has the `channel`: t1n, t1c, t2w or t2f, also for 2021.
-
-    `group` may be one of BraTS-Africa; lesion are the `labels` of the whole tumour, its core or what is enhancing.
-    """
+    """List one Scan a case, but none without `channel`, in 2023's names; `labels` are what of the tumour counts as lesion."""
     check_options(CHOICES, channel=channel, group=group, labels=labels)
     folders = case_folders(existing(root, LAYOUT), lambda path, *_: bool(_NAME.fullmatch(path.name)))
     scans = [_scan(folder, channel, labels) for folder in some(root, folders, "cases", LAYOUT)]

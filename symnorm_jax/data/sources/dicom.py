@@ -27,7 +27,7 @@ SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
 
 
 def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
-    """List one Scan a line of `root`, or of its `table`. Raises ConfigError without pydicom, ScanError with the line."""
+    """List one Scan a line of `root`, or of its `table`. Raises ConfigError without pydicom, ScanError with a line."""
     if importlib.util.find_spec("pydicom") is None:
         remedy = "pip install 'symnorm_jax[dicom]' gets it"
         raise ConfigError(f"data.source='dicom' needs pydicom, which is missing; {remedy}.")
