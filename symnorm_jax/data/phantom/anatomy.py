@@ -1,23 +1,33 @@
-"""What a synthetic head is made of: the tissue maps bent, tilted, given proportions of their own and vessels.
+"""What a synthetic head is made of: tissue maps bent, tilted, given proportions of their own and vessels.
 
-Vessels are bright, one-sided, and in the healthy too.
+The maps are mirror-symmetric ones of MNI152, from nilearn. Vessels are bright, one-sided, and in the healthy too.
 """
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
+from nilearn import datasets
 from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data.phantom.lesions import smooth_noise
-from symnorm_jax.data.phantom.tissue import BRAIN_CENTRE, TissueMaps, fluid_gradient, maps_at, mni_maps, sample
 from symnorm_jax.geometry import centred_affine
 
+BRAIN_CENTRE = np.array([0.0, -18.0, 8.0])  # mm in MNI space, at the centre of the field of view
 FIELD_OF_VIEW = np.array([184.0, 216.0, 184.0])  # mm
 
 noise = functools.partial(smooth_noise, extent=FIELD_OF_VIEW)
+
+
+class TissueMaps(NamedTuple):
+    """MNI maps `[X, Y, Z]` float32 on a 1 mm grid."""
+
+    grey: np.ndarray
+    white: np.ndarray
+    brain: np.ndarray
+    origin: np.ndarray  # [3] mm of the first voxel
 
 
 class Anatomy(NamedTuple):
@@ -28,6 +38,41 @@ class Anatomy(NamedTuple):
     levels: np.ndarray  # [4] factors of the four intensities
     texture: np.ndarray  # [X, Y, Z] factor
     flow: np.ndarray  # [N] share of vessels
+
+
+@functools.lru_cache(maxsize=1)
+def mni_maps() -> TissueMaps:
+    """Load the maps, cropped to the brain."""
+    kinds = ("gm_template", "wm_template", "brain_mask")
+    images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
+    maps = [image.get_fdata(dtype=np.float32) for image in images]
+    (box,) = ndimage.find_objects((maps[2] > 0).astype(np.uint8))
+    box = tuple(slice(max(side.start - 4, 0), side.stop + 4) for side in box)
+    origin = images[0].affine[:3, 3] + [side.start for side in box]
+    return TissueMaps(*(np.ascontiguousarray(each[box]) for each in maps), origin)
+
+
+@functools.lru_cache(maxsize=2)
+def maps_at(spacing: float) -> TissueMaps:
+    """Blur the maps to what a voxel of `spacing` mm holds, so that coarse heads are not aliased."""
+    sigma = spacing / np.sqrt(12)  # of a box of that width
+    *maps, origin = mni_maps()
+    return TissueMaps(*(ndimage.gaussian_filter(each, sigma, mode="nearest") for each in maps), origin)
+
+
+@functools.lru_cache(maxsize=1)
+def fluid_gradient() -> np.ndarray:
+    """Compute the direction towards nearby fluid `[3, X, Y, Z]`, about 1 long beside a wide space, 0 far from any."""
+    fluid = 1 - mni_maps().grey - mni_maps().white  # also outside the brain, so the cortex recedes from the skull
+    blurred = [ndimage.gaussian_filter(fluid, sigma) for sigma in (2.0, 4.0)]  # mm, as for sulci and ventricles
+    return 3.0 * np.stack(np.gradient(blurred[0] + 2 * blurred[1]))
+
+
+def sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Interpolate a map linearly at `places` `[3, N]` in MNI mm."""
+    index = places - mni_maps().origin[:, None]
+    # "nearest" carries the brain stem on where the maps are cut off below; their other sides are empty.
+    return ndimage.map_coordinates(image, index, np.float32, order=1, mode="nearest")
 
 
 def streams(person: str, seed: int) -> list[np.random.Generator]:

@@ -33,8 +33,6 @@ ADNI_SITES = ("002", "011", "022", "099", "153")
 ADNI_COLUMNS = ("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit")
 ADNI_COLUMNS += ("Modality", "Description", "Type", "Acq Date", "Format", "Downloaded")
 
-Plan = tuple[Path, list[tuple]]  # the folder of the release, and jobs: functions that write files, and their arguments
-
 
 def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
     """Write `people` phantoms of `spacing` mm to a new or empty `root`, or raise ConfigError; return the release."""
@@ -54,7 +52,7 @@ def write(layout: str, root: str | Path, people: int, spacing: float, seed: int,
     return release
 
 
-def _brainmetshare(root: Path, people: int, spacing: float, seed: int) -> Plan:
+def _brainmetshare(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[tuple]]:
     """Plan people with metastases, most in `train` with a mask, some in `test` without; the first has no FLAIR."""
     cohort = {"healthy": 0, "patients": people, "seed": seed, "spacing": spacing}
     channels = {name: phantom.records(None, contrast=contrast, **cohort) for name, contrast in METS.items()}
@@ -62,12 +60,11 @@ def _brainmetshare(root: Path, people: int, spacing: float, seed: int) -> Plan:
     for k in range(people):
         scans = {name: listed[k] for name, listed in channels.items()}
         before, place = divmod(k, METS_TEST)  # how many are in `test` already
-        if place < METS_TEST - 1:
-            jobs.append((_write_mets_case, release / "train" / f"Mets_{k - before + 1:03d}", scans, True))
-            continue
-        if not before:
+        masked = place < METS_TEST - 1
+        if not masked and not before:
             del scans["flair"]
-        jobs.append((_write_mets_case, release / "test" / f"Mets_{201 + before}", scans, False))
+        folder = f"train/Mets_{k - before + 1:03d}" if masked else f"test/Mets_{201 + before}"
+        jobs.append((_write_mets_case, release / folder, scans, masked))
     return release, jobs
 
 
@@ -79,7 +76,7 @@ def _write_mets_case(folder: Path, scans: dict[str, Scan], masked: bool) -> None
         write_nifti(folder / "seg.nii.gz", volume.lesion.astype(np.uint8), volume.affine, "LAS")
 
 
-def _brats(root: Path, people: int, spacing: float, seed: int) -> Plan:
+def _brats(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[tuple]]:
     """Plan BraTS-Africa: people with a glioma and, in the group of other neoplasms, people with metastases."""
     release, gliomas = root / "BraTS-Africa", round(BRATS_GLIOMA * people)
     cohort = {"healthy": 0, "patients": people, "seed": seed, "spacing": spacing, "noise": BRATS_NOISE}
@@ -105,7 +102,7 @@ def _write_brats_case(folder: Path, scans: dict[str, Scan]) -> None:
     write_nifti(folder / f"{folder.name}-seg.nii.gz", labels, volume.affine, "LPS")
 
 
-def _adni(root: Path, people: int, spacing: float, seed: int) -> Plan:
+def _adni(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[tuple]]:
     """Plan healthy people (CN) and people with atrophy (AD), some of them twice; writes the table of the collection."""
     healthy = round(ADNI_HEALTHY * people)
     cohort = {"healthy": healthy, "patients": people - healthy, "seed": seed, "spacing": spacing}

@@ -42,10 +42,10 @@ def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=
 def paint(
     voxels: np.ndarray, mask: np.ndarray, brain: np.ndarray, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4
 ) -> np.ndarray:
-    """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion, brighter or darker than it nearby.
+    """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
 
-    It is mildly uneven, and with probability `hollow` has a darker core inside a rim. In `brain` alone, the mask and by
-    partial volume what touches it change; by which fraction is drawn from `contrasts`.
+    It is brighter or darker than the tissue nearby by a fraction of `contrasts`, mildly uneven, and with probability
+    `hollow` has a darker core inside a rim. In `brain` alone, the mask and by partial volume what touches it change.
     """
     painted = np.array(voxels, dtype=np.float32)
     if not (mask & brain).any():
@@ -82,10 +82,7 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
 
 
 def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant 1 to 5 metastases, some with oedema, where the fractions `grey` and `white` `[X, Y, Z]` meet.
-
-    Returns the head and a label map `[X, Y, Z]` uint8 of SWELLING and, in the tumours, ENHANCING.
-    """
+    """Plant 1 to 5 metastases, some with oedema, where `grey` and `white` meet; also return their labels `[X, Y, Z]`."""
     labels = np.zeros(brain.shape, np.uint8)
     for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
         if radius > 5 and rng.random() < 0.6:
@@ -100,7 +97,7 @@ def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple
 
 
 def glioma(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant a large tumour in white matter, with a dead core and oedema, as `metastases` does; all three are labelled."""
+    """Plant a large tumour with a dead core and oedema in white matter, as `metastases`; all three labels are in it."""
     spacing = np.asarray(spacing, float)
     places = np.argwhere(brain & (white > 0.5))
     centre, radius = places[rng.integers(len(places))], float(np.exp(rng.uniform(*np.log(GLIOMA_RADII))))
@@ -141,8 +138,7 @@ def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> n
 
 
 def _local_tissue(head, tissue, spacing) -> np.ndarray:
-    """Average the tissue within about 5 mm of every voxel."""
-    blur = functools.partial(ndimage.gaussian_filter, sigma=5.0 / spacing, truncate=2.0)
+    blur = functools.partial(ndimage.gaussian_filter, sigma=5.0 / spacing, truncate=2.0)  # mm
     total, weight = blur(head * tissue), blur(tissue.astype(np.float32))
     everywhere = head[tissue].mean() if tissue.any() else head.mean()
     return (total + 0.01 * everywhere) / (weight + 0.01)

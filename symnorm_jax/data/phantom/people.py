@@ -91,8 +91,8 @@ def load(person: str, disease: str | None, look: Look) -> Volume:
 
 
 def _scan(person: str, disease: str | None, look: Look, session: str) -> Scan:
-    what = disease or "healthy"
-    recipe = f"phantom format {FORMAT}: {person}, {what}, seed {look.seed}, {look.contrast}, {look.spacing!r} mm"
+    recipe = f"phantom format {FORMAT}: {person}, {disease or 'healthy'}, "
+    recipe += f"seed {look.seed}, {look.contrast}, {look.spacing!r} mm"
     recipe += f", {look.labels}" * (look.labels != "whole") + f", noise {look.noise!r}" * (look.noise != 1)
     recipe += f", visit {look.visit}" * (look.visit > 0)
     return Scan(person, session, disease is None, functools.partial(load, person, disease, look), recipe=recipe)

@@ -11,7 +11,6 @@ from pathlib import Path
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of, kinds_of
 from symnorm_jax.data.sources.listing import cells, one_each, read_tables, refuse, some
 
-NEEDED = ("participantid", "sessionid", "diagnosis")
 LAYOUT = "subjects/sub-<person>/ses-<session>/t1_linear/sub-<person>_ses-<session>_..._T1w.nii.gz with *.tsv"
 
 _FILE = re.compile(r"(sub-[^_]+)_(ses-[^_]+)_.*space-MNI152NLin2009cSym(_desc-Crop)?_res-1x1x1_T1w\.nii(?:\.gz)?")
@@ -28,7 +27,7 @@ def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     base = _subjects(root).parent  # the subjects' own thousands of folders are not looked into
     folders = [base, *(path for path in base.iterdir() if path.is_dir() and path.name != "subjects")]
     paths = [path for folder in folders for pattern in ("*.tsv", "*/*.tsv") for path in folder.glob(pattern)]
-    tables = read_tables(paths, NEEDED, "\t")
+    tables = read_tables(paths, ("participantid", "sessionid", "diagnosis"), "\t")
     known = [(path, row) for path, row in tables if kind_of(row["diagnosis"])]
     rows = by_visit(known, lambda row: _name(row["participantid"], row["sessionid"]), {"diagnosis": kind_of})
     columns = "participant_id, session_id and diagnosis"

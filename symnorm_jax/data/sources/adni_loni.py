@@ -14,7 +14,6 @@ from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kinds_of
 from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, refuse, some, tables_near
 
 PREFER = ("corrected", "original")
-NEEDED = ("imagedataid", "subject", "group")
 LAYOUT = "ADNI/<PTID>/<description>/<day>/<series or image>/ADNI_<PTID>_MR_..._I<image>.nii with the collection's CSV"
 
 _PERSON = re.compile(r"\d{3}_S_\d{4,5}")
@@ -44,7 +43,7 @@ def visits(root: Path, prefer: str, description: str) -> tuple[list[Visit], dict
     other = "images that are no T1, or of another description"
     images = kept(root, every, lambda image: _is_head(image.description, description), other)
     some(root, images, "T1 images" + f" whose description holds {description!r}" * bool(description), LAYOUT)
-    tables = read_tables(tables_near(root), NEEDED)
+    tables = read_tables(tables_near(root), ("imagedataid", "subject", "group"))
     rows = by_visit(tables, lambda row: row["imagedataid"].removeprefix("I"), {"subject": str, "group": str})
     columns = "Image Data ID, Subject and Group"
     refuse(root, not rows, f"no CSV file with lines and the columns {columns}, here or beside; one is needed")

@@ -5,8 +5,8 @@
 what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is; Kaggle's four folders name no
 people and are refused. In ADNI_AD_NC_2D the person is a number that may be that of a scan: two visits of one person
 would then be two people. `participants.tsv` beside or in AD_NC gives groups. The pictures' left is taken for the
-person's left. JPEG leaves ripples around a head: what is connected to a picture's border and no brighter than BACKGROUND
-becomes 0, so that `data.brain="nonzero"` finds the outline.
+person's left. JPEG leaves ripples around a head: what is connected to a picture's border and no brighter than
+BACKGROUND becomes 0, so that `data.brain="nonzero"` finds the outline.
 """
 
 import re

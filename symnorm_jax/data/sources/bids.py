@@ -23,7 +23,6 @@ FORMAT = "bids format 1"  # raise it when the same files would give other voxels
 HEALTHY = ("control", "controls", "healthy", "hc")
 MASKS, BESIDE = "derivatives", "."
 CHOICES = {"standing": ("masks", "table")}
-KINDS = ("lesion", "brain")
 LESION = re.compile(r"(.*)lesion", re.IGNORECASE)  # lesion, T1lesion, but not lesionAcute, a part of one
 SHARED = ("sub", "ses", "desc", "label", "space")  # entities in which a mask and its image need not be equal
 Session = tuple[str, str]  # subject and session, such as sub-01 and ses-1 or nothing
@@ -60,7 +59,7 @@ def records(
     scans = []
     for (subject, session), image in images.items():
         near = _masks(image.parent.glob("*")) if masks == BESIDE else found
-        lesion, brain = (_mask_of(image, suffix, near, (subject, session, kind)) for kind in KINDS)
+        lesion, brain = (_mask_of(image, suffix, near, (subject, session, kind)) for kind in ("lesion", "brain"))
         known, named = people.get(subject, {}), pattern.fullmatch(subject)
         value = known.get(group_column, "").lower()
         by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"

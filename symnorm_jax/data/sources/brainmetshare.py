@@ -23,7 +23,6 @@ from symnorm_jax.errors import ScanError, check_options
 FORMAT = "brainmetshare format 1"  # raise it when the same files would give other voxels
 CHANNELS = {"bravo": "0", "t1_pre": "1", "t1_gd": "2", "flair": "3"}  # and the folders of their pictures
 SPACING_MM = (0.94, 0.94, 1.0)  # of pictures
-MASK_VALUES = (0, 1, 255)
 LAYOUT = "{train,test}/Mets_001/{bravo,t1_pre,t1_gd,flair,seg}.nii.gz or Mets_001/{0,1,2,3,seg}/<slice>.png"
 
 _VOLUMES = {f"{name}{end}" for name in (*CHANNELS, "seg") for end in (".nii.gz", ".nii")}
@@ -49,7 +48,7 @@ def load_pictures(folder: str, images: tuple[str, ...], masks: tuple[str, ...] |
         odd = min(slices ^ drawn, key=numeric)
         lacking = Path(folder).with_name("seg") if odd in slices else folder
         raise ScanError(f"{lacking}: {odd} is not there; {Path(folder).name} and seg must hold the same slices.")
-    return volume._replace(lesion=read_masks(masks, volume, allowed=MASK_VALUES))
+    return volume._replace(lesion=read_masks(masks, volume, allowed=(0, 1, 255)))
 
 
 def _is_case(path: Path, folders: list[str], files: list[str]) -> bool:

@@ -33,7 +33,11 @@ _NAME = re.compile(r"(BraTS-[A-Za-z]+-\d+)-(\d+)|(BraTS2021_\d+)")
 
 
 def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str = "whole") -> list[Scan]:
-    """List one Scan a case, but none without `channel`, in 2023's names; `labels` are what of the tumour counts as lesion."""
+    """List one Scan a case, but none for those without `channel`: t1n, t1c, t2w or t2f, also for 2021.
+
+    `group` is both, or glioma or other for one group of BraTS-Africa. `labels` is what counts as lesion: the whole
+    tumour, its core without oedema, or what is enhancing.
+    """
     check_options(CHOICES, channel=channel, group=group, labels=labels)
     folders = case_folders(existing(root, LAYOUT), lambda path, *_: bool(_NAME.fullmatch(path.name)))
     scans = [_scan(folder, channel, labels) for folder in some(root, folders, "cases", LAYOUT)]

@@ -63,7 +63,6 @@ def _image(session: Path) -> tuple[Path, ...]:
 
 
 def _highest(rows: dict[str, dict[str, str]]) -> dict[str, float]:
-    """Find the highest CDR of each person who was assessed."""
     highest = {}
     for name, row in rows.items():
         cdr = row["cdr"]

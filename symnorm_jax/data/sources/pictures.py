@@ -47,7 +47,10 @@ def read_masks(paths: Sequence[str], volume: Volume, modes=GREY_MODES, allowed=r
 
 
 def read_stack(paths: Sequence[str], modes: tuple[str, ...] = GREY_MODES, channel: int = 0) -> np.ndarray:
-    """Read pictures of one size, `[X, Y, Z]` uint8, of RGB one `channel`; ScanError for one absent, damaged or unlike."""
+    """Read pictures of one size, lowest first, as `[X, Y, Z]` uint8; of RGB pictures one `channel`.
+
+    Raises ScanError that names the picture for one that is absent, damaged, too large, or of another mode or size.
+    """
     shape = read_picture(paths[0], modes).shape[:2]
     many = f"{len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed"
     refuse(Path(paths[0]).parent, shape[0] * shape[1] * len(paths) > MAX_VOXELS, many)
