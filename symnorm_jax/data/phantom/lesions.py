@@ -82,7 +82,7 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
 
 
 def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant 1 to 5 metastases, some with oedema, where `grey` and `white` meet; also return their labels `[X, Y, Z]`."""
+    """Plant 1 to 5 metastases, some with oedema, where `grey` meets `white`; also return labels `[X, Y, Z]`."""
     labels = np.zeros(brain.shape, np.uint8)
     for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
         if radius > 5 and rng.random() < 0.6:
