@@ -20,7 +20,6 @@ OPTIONS = train.OPTIONS | {"--scans-only": SCANS_ONLY}
 def run(args) -> int:
     from symnorm_jax.data import check
     from symnorm_jax.files import write_text
-    from symnorm_jax.progress import progress
     from symnorm_jax.report import cohort
     from symnorm_jax.rundir import claimed
 
@@ -29,7 +28,7 @@ def run(args) -> int:
         with claimed(workdir):
             _prepare(config, workdir, overrides)
         return 0
-    found = check.check(config.data, progress)
+    found = check.check(config.data)
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(workdir / "check.csv", found.to_csv(index=False))
     cohort.show(check.tables(found), [f"every scan: {workdir / 'check.csv'}"])

@@ -15,7 +15,6 @@ OPTIONS = {
 
 def run(args) -> None:
     from symnorm_jax.data.phantom import layouts
-    from symnorm_jax.progress import progress
 
-    root = layouts.write(args.layout, args.output, args.people, args.spacing, args.seed, progress)
+    root = layouts.write(args.layout, args.output, args.people, args.spacing, args.seed)
     print(f"{root}: {args.people} people, to be given as --config.data.root={root}")
