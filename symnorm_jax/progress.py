@@ -9,9 +9,8 @@ from symnorm_jax.hosts import lead
 
 def progress(items: Iterable, what: str, total: int, done: int = 0) -> Iterator:
     """Pass the items on, with a bar that shows how far `what` has come and how long the rest will take."""
-    counts = TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn()
-    times = TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
-    with Progress(*counts, *times, disable=not lead()) as bars:
+    columns = [TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=not lead()) as bars:
         task = bars.add_task(what, total=total, completed=done)
         for item in items:
             yield item

@@ -163,7 +163,7 @@ def _of_pixels(first: Entry, other: Entry, config: ConfigDict) -> dict | None:
     if first.pixels is None or other.pixels is None:
         return None
     drawn = patient_weights(first.pixels[0], config.evaluation.replicates, config.seed)
-    counts = [one.pixels[1] for one in (first, other)]
+    counts = first.pixels[1], other.pixels[1]
     pair = [lambda weights, of=of: measures(of, weights)["average_precision"] for of in counts]
     return as_json(difference(*pair, drawn.patient_weight))
 

@@ -50,8 +50,8 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
     table = tables.quality(compared, tested=True)
     sentences, missing = tables.sentences(compared), [point.label for point in points if point not in finished]
     if alone:
-        why = f"they judge other test cases than {runs[0].name}, as where a seed divides people otherwise or scans are"
-        sentences.append(f"Not paired, because {why} cut otherwise: {', '.join(alone)}.")
+        others = f"other test cases than {runs[0].name}, as where a seed divides people otherwise or scans are cut"
+        sentences.append(f"Not paired, because they judge {others} otherwise: {', '.join(alone)}.")
     sentences += [f"Not finished: {', '.join(missing)}."] if missing else []
     write_text(folder / "sweep.md", "\n\n".join([table.markdown(), *map(markdown_text, sentences)]) + "\n")
     settings = [{"name": point.label, **{f"config.{k}": v for k, v in point.settings.items()}} for point in finished]

@@ -20,8 +20,7 @@ def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], 
     used = rows[rows.split.isin(SPLITS)].reset_index(drop=True)
     for column, what in (("patient", "patient"), ("sha256", "source file with SHA-256")):
         splits = used.groupby(column).split.nunique()
-        if (splits > 1).any():
-            name = splits.index[splits > 1][0]
+        for name in splits.index[splits > 1]:
             where = sorted(used.split[used[column] == name].unique())
             raise LeakageError(f"{what} {name} stands in the splits {where}; every one must stand in a single split.")
     vectors = thumbnails(used)

@@ -112,11 +112,7 @@ def _solid(mask: np.ndarray, fragment: float) -> np.ndarray:
 def _extracted(volume: Volume, extractor: str, cache: Path | None) -> np.ndarray:
     if cache and (kept := _kept(cache, volume.voxels.shape, extractor)) is not None:
         return kept
-    check("extract", extractor)
-    mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
-    if not SMALLEST_ML <= (found := _millilitres(mask, volume)) <= LARGEST_ML:
-        told = f"{found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed"
-        raise ScanError(f"{extractor} found a brain of {told}, so it failed or the scan is no head.")
+    mask = extract(volume, extractor)
     if cache:
         arrays = {"mask": np.packbits(mask), "shape": np.array(mask.shape), "extractor": np.array(extractor)}
         try:
@@ -137,6 +133,16 @@ def _kept(cache: Path, shape: tuple[int, ...], extractor: str) -> np.ndarray | N
         return None
     voxels = int(np.prod(shape))
     return bits[:voxels].reshape(shape).astype(bool) if ours and 0 <= bits.size - voxels < 8 else None
+
+
+def extract(volume: Volume, extractor: str) -> np.ndarray:
+    """Find the brain `[X, Y, Z]` bool. Raises ConfigError where `extractor` is not installed, ScanError if it fails."""
+    check("extract", extractor)
+    mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
+    if not SMALLEST_ML <= (found := _millilitres(mask, volume)) <= LARGEST_ML:
+        told = f"{found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed"
+        raise ScanError(f"{extractor} found a brain of {told}, so it failed or the scan is no head.")
+    return mask
 
 
 def _millilitres(mask: np.ndarray, volume: Volume) -> float:

@@ -55,8 +55,8 @@ def cube_of(voxels: np.ndarray, spacing: np.ndarray, stack: bool) -> tuple[Cube,
     profiles = axis_profiles(voxels)
     middle = centroid(profiles, spacing)
     shares = [np.cumsum(one) / max(one.sum(), 1e-12) for one in profiles]
-    ends = np.transpose([np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares])  # no strays
-    reach = MARGIN * np.abs(ends * spacing - middle).max(0)
+    ends = [np.searchsorted(one, (0.002, 0.998)) + (-0.5, 0.5) for one in shares]  # a few stray voxels do not count
+    reach = MARGIN * np.abs(np.transpose(ends) * spacing - middle).max(0)
     unit = float(reach[:AXIAL].max() if stack else reach.max())
     half = np.array([unit, unit, reach[AXIAL] if stack else unit])
     step = 2 * half / SIDE

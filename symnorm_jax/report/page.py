@@ -36,8 +36,8 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     chosen = chosen_samples(files)
     stages = schedule(config, BUILD[config.system](config))  # none of a run that trains no network
     logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}
-    trained = {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
-    made = curves(files) | trained
+    made = curves(files)
+    made |= {f"training_{stage}": figures.training(stage, lines) for stage, lines in logs.items() if lines}
     made |= {name: gallery.strips(rows, arrays) for name, rows in chosen.items() if len(rows)}
     drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
