@@ -28,7 +28,7 @@ def scan_of(load: Callable[[], Volume], files: Iterable, extras: Iterable = (), 
 
 
 def nifti_scan(image, lesion=None, brain=None, *, recipe: str, read: Callable = read_volume, **about) -> Scan:
-    """Build the Scan of a file, or none, and masks that `read` takes; `recipe` is the format, and what else decides voxels."""
+    """Build the Scan of one image, or none, and masks, as `read` takes them; `recipe` is what else decides the voxels."""
     paths = [str(path) if path else None for path in (image, lesion, brain)]
     recipe += f", lesion {bool(lesion)}, brain {bool(brain)}"
     return scan_of(partial(read, *paths), filter(None, paths[:1]), filter(None, paths[1:]), recipe=recipe, **about)
