@@ -93,7 +93,7 @@ def anatomy_of(person: str, atrophied: bool, seed: int, spacing: float) -> Anato
     fractions = _tissue_fractions(tissue, maps_at(spacing), places + drift, brain, spacings)
     levels = 1 + tissue.uniform(-0.04, 0.04, 4)
     texture = 1 + 0.025 * noise(tissue, shape, spacings, 8.0) + 0.02 * noise(tissue, shape, spacings, 4.0)
-    return Anatomy(brain, fractions, levels, texture, _vessel_share(vessels, places, spacing))
+    return Anatomy(brain, fractions, levels, texture, vessel_share(vessels, places, spacing))
 
 
 def places_of(rng: np.random.Generator, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def _tissue_fractions(rng, maps: TissueMaps, places, brain, spacings) -> np.ndar
     return fractions / fractions.sum(0)
 
 
-def _vessel_share(rng: np.random.Generator, places: np.ndarray, spacing: float) -> np.ndarray:
+def vessel_share(rng: np.random.Generator, places: np.ndarray, spacing: float) -> np.ndarray:
     """Draw vessels; return the share `[N]` that they fill of voxels of `spacing` mm at `places` `[3, N]`."""
     courses, radii = zip(*_vessels(rng), strict=True)
     distance, nearest = KDTree(np.concatenate(courses)).query(places.T, distance_upper_bound=8.0 + spacing)

@@ -39,9 +39,7 @@ def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=
     return field
 
 
-def paint(
-    voxels: np.ndarray, mask: np.ndarray, brain: np.ndarray, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4
-) -> np.ndarray:
+def paint(voxels, mask, brain, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4) -> np.ndarray:
     """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
 
     It is brighter or darker than the tissue nearby by a fraction of `contrasts`, mildly uneven, and with probability
@@ -82,7 +80,7 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
 
 
 def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant 1 to 5 metastases, some with oedema, where `grey` meets `white`; also return labels `[X, Y, Z]`."""
+    """Plant 1 to 5 metastases, some with oedema, where `grey` and `white` meet; return head and labels `[X, Y, Z]`."""
     labels = np.zeros(brain.shape, np.uint8)
     for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
         if radius > 5 and rng.random() < 0.6:

@@ -55,8 +55,7 @@ def visits(root: Path, divided: bool) -> tuple[list[Visit], dict[str, set[str]]]
     some(root, stacks, "pictures that name a person and a slice", LAYOUT)
     twice = count - sum(map(len, stacks.values()))
     left_out(root, twice, f"of {count} pictures, each of a slice that is there already")
-    groups = _groups(root)
-    listed = []
+    groups, listed = _groups(root), []
     for person, session, split in sorted(stacks, key=lambda key: (numeric(key[0]), *key)):
         files = tuple(path for _, path in sorted(stacks[person, session, split].items()))
         listed.append(Visit(person, session, words[person], files, groups.get(person, {}), split))

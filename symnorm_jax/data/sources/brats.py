@@ -43,8 +43,8 @@ def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str
     scans = [_scan(folder, channel, labels) for folder in some(root, folders, "cases", LAYOUT)]
     scans = [scan for scan in scans if group in ("both", scan.groups.get("tumour"))]
     some(root, scans, f"cases of group={group!r}", "BraTS-Africa/{95_Glioma,51_OtherNeoplasms}/...")
-    people = [scan.patient for scan in scans]
-    old, new = ([name for name in people if name.startswith(start)] for start in ("BraTS2021_", "BraTS-GLI-"))
+    names = [scan.patient for scan in scans]
+    old, new = ([name for name in names if name.startswith(start)] for start in ("BraTS2021_", "BraTS-GLI-"))
     if old and new:
         both = f"{old[0]} and {new[0]}, and BraTS 2021 and BraTS-GLI name the same people differently"
         raise ScanError(f"{root}: holds {both}; a folder with one of them is allowed.")

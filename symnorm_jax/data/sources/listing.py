@@ -21,14 +21,14 @@ MAX_CELL = 2000  # letters; a path may have as many, and a message may repeat it
 
 
 def scan_of(load: Callable[[], Volume], files: Iterable, extras: Iterable = (), *, standing: str, **about) -> Scan:
-    """Build a Scan of a `standing` of STANDINGS; of the masks `extras` those that exist: `load` names a missing one."""
+    """Build a Scan of one of STANDINGS, with `about` as it stands; masks of `extras` that are missing `load` names."""
     masks = tuple(str(mask) for mask in extras if Path(mask).is_file())
     about = {"session": ""} | about | {"healthy": standing == "healthy", "labelled": standing != "unlabelled"}
     return Scan(load=load, files=tuple(map(str, files)), extras=masks, **about)
 
 
 def nifti_scan(image, lesion=None, brain=None, *, recipe: str, read: Callable = read_volume, **about) -> Scan:
-    """Build the Scan of a file, or none, and masks that `read` takes; `recipe` names all that decides voxels."""
+    """Build the Scan of one image, or none, and masks, as `read` takes them; `recipe` says what else decides voxels."""
     paths = [str(path) if path else None for path in (image, lesion, brain)]
     recipe += f", lesion {bool(lesion)}, brain {bool(brain)}"
     return scan_of(partial(read, *paths), filter(None, paths[:1]), filter(None, paths[1:]), recipe=recipe, **about)

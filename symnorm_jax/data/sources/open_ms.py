@@ -18,6 +18,7 @@ FORMAT = "open_ms format 1"  # raise it when the same files would give other vox
 SPACES = {"raw": "raw", "coregistered": "coregistered", "resampled": "coregistered_resampled", "mni": "MNI"}
 CHANNELS = {"flair": ("FLAIR", "FLAIR"), "t1": ("T1W", "T1"), "t1_gd": ("T1WKS", "T1POST"), "t2": ("T2W", "T2")}
 CHOICES = {"channel": CHANNELS, "space": SPACES}
+MISSING = (None, "", "N/A")
 GROUPS = ("age", "sex", "ms_type")
 LAYOUT = "cross_sectional/<raw|coregistered|coregistered_resampled|MNI>/patient<number>/<images>.nii.gz"
 
@@ -34,9 +35,7 @@ def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Sc
     folders = sorted(some(root, folders, f"patients in {within}", LAYOUT), key=lambda path: numeric(path.name))
     table = top / "patient_info.csv"
     rows = read_rows(table, ("patient_id", "age", "sex")) if table.is_file() else []
-    known = {
-        row["patient_id"]: {key: row[key] for key in GROUPS if row.get(key) not in (None, "", "N/A")} for row in rows
-    }
+    known = {row["patient_id"]: {key: row[key] for key in GROUPS if row.get(key) not in MISSING} for row in rows}
     scans = [_scan(folder, channel, space, known) for folder in folders]
     return kept(within, scans, bool, f"patients without {channel}")
 

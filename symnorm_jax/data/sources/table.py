@@ -53,7 +53,7 @@ def load_pictures(images: tuple[str, ...], lesion: tuple[str, ...], brain: tuple
 
 
 def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
-    """Read a table with images in `column`, other columns as groups. Raises ScanError that names the line."""
+    """Read a table whose images stand in `column`; unknown columns are groups. Raises ScanError that names the line."""
     rows = read_rows(table, (column, "patient", "label") if labels else (column, "patient"))
     known, lines = {column, "patient", "label", "session", *PATHS, *optional}, []
     for number, row in zip(_line_numbers(table, set(COLUMNS) - known), rows, strict=True):
