@@ -72,9 +72,7 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys, reques
         run.everything()
     assert run.finished
     results = json.loads((run.workdir / "metrics.json").read_text())
-    assert {"sample", "patient", "pixel", "lesion", "froc", "thresholds", "calibration", "groups"} <= set(
-        results
-    )
+    assert {"sample", "patient", "pixel", "lesion", "froc", "thresholds", "calibration", "groups"} <= set(results)
     for level in ("sample", "patient"):
         assert set(results[level]) == {"mse", "mahalanobis", "mse+mahalanobis"} | BASELINES
     found = results["sample"]["mse+mahalanobis"]

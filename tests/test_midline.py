@@ -7,7 +7,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data import midline, registration
-from symnorm_jax.data.phantom import anatomy, lesions, people, tissue
+from symnorm_jax.data.phantom import anatomy, lesions, people
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.geometry import mirror, voxel_sizes
 
@@ -28,8 +28,8 @@ def brain(roll=0.0, yaw=0.0, shift=0.0, spacing=(SPACING,) * 3, lesion=0.0, unev
     turn = turn @ Rotation.from_euler("x", pitch, degrees=True).as_matrix()
     middle = (np.array(shape) - 1) / 2 * spacing + [shift, 0, 0]
     places = np.moveaxis(np.indices(shape), 0, -1) * spacing - middle
-    atlas = np.moveaxis(places @ turn + tissue.BRAIN_CENTRE, -1, 0).reshape(3, -1)
-    grey, white, inside = (tissue.sample(one, atlas).reshape(shape) for one in tissue.maps_at(SPACING)[:3])
+    atlas = np.moveaxis(places @ turn + anatomy.BRAIN_CENTRE, -1, 0).reshape(3, -1)
+    grey, white, inside = (anatomy.sample(one, atlas).reshape(shape) for one in anatomy.maps_at(SPACING)[:3])
     inside = inside > 0.5
     rng = np.random.default_rng(3)
     image = (0.7 * grey + white + 0.2) * np.exp(uneven * lesions.smooth_noise(rng, shape, spacing, 70.0))

@@ -330,7 +330,7 @@ class TestSlices:
         assert {len(scan.files) for scan in adni.records(str(slices))} == {20}
         assert [said.partition("left out ")[2] for said in warnings] == [
             "1 of 31 pictures whose names hold no person and slice.",
-            "2 of 90 pictures, each of a slice that is there already.",
+            "2 of 82 pictures, each of a slice that is there already.",
         ]
 
     def test_participants_give_groups(self, slices):

@@ -1,19 +1,33 @@
-"""What a synthetic head is made of: the tissue maps bent, tilted, given proportions of their own and vessels."""
+"""What a synthetic head is made of: tissue maps bent, tilted, given proportions of their own and vessels.
+
+The maps are mirror-symmetric ones of MNI152, from nilearn. Vessels are bright, one-sided, and in the healthy too.
+"""
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
+from nilearn import datasets
+from scipy import ndimage
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from symnorm_jax.data.phantom.lesions import smooth_noise
-from symnorm_jax.data.phantom.tissue import BRAIN_CENTRE, TissueMaps, fluid_gradient, maps_at, sample
-from symnorm_jax.data.phantom.vessels import vessel_share
 from symnorm_jax.geometry import centred_affine
 
+BRAIN_CENTRE = np.array([0.0, -18.0, 8.0])  # mm in MNI space, at the centre of the field of view
 FIELD_OF_VIEW = np.array([184.0, 216.0, 184.0])  # mm
 
 noise = functools.partial(smooth_noise, extent=FIELD_OF_VIEW)
+
+
+class TissueMaps(NamedTuple):
+    """MNI maps `[X, Y, Z]` float32 on a 1 mm grid."""
+
+    grey: np.ndarray
+    white: np.ndarray
+    brain: np.ndarray
+    origin: np.ndarray  # [3] mm of the first voxel
 
 
 class Anatomy(NamedTuple):
@@ -24,6 +38,41 @@ class Anatomy(NamedTuple):
     levels: np.ndarray  # [4] factors of the four intensities
     texture: np.ndarray  # [X, Y, Z] factor
     flow: np.ndarray  # [N] share of vessels
+
+
+@functools.lru_cache(maxsize=1)
+def mni_maps() -> TissueMaps:
+    """Load the maps, cropped to the brain."""
+    kinds = ("gm_template", "wm_template", "brain_mask")
+    images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
+    maps = [image.get_fdata(dtype=np.float32) for image in images]
+    (box,) = ndimage.find_objects((maps[2] > 0).astype(np.uint8))
+    box = tuple(slice(max(side.start - 4, 0), side.stop + 4) for side in box)
+    origin = images[0].affine[:3, 3] + [side.start for side in box]
+    return TissueMaps(*(np.ascontiguousarray(each[box]) for each in maps), origin)
+
+
+@functools.lru_cache(maxsize=2)
+def maps_at(spacing: float) -> TissueMaps:
+    """Blur the maps to what a voxel of `spacing` mm holds, so that coarse heads are not aliased."""
+    sigma = spacing / np.sqrt(12)  # of a box of that width
+    *maps, origin = mni_maps()
+    return TissueMaps(*(ndimage.gaussian_filter(each, sigma, mode="nearest") for each in maps), origin)
+
+
+@functools.lru_cache(maxsize=1)
+def fluid_gradient() -> np.ndarray:
+    """Compute the direction towards nearby fluid `[3, X, Y, Z]`, about 1 long beside a wide space, 0 far from any."""
+    fluid = 1 - mni_maps().grey - mni_maps().white  # also outside the brain, so the cortex recedes from the skull
+    blurred = [ndimage.gaussian_filter(fluid, sigma) for sigma in (2.0, 4.0)]  # mm, as for sulci and ventricles
+    return 3.0 * np.stack(np.gradient(blurred[0] + 2 * blurred[1]))
+
+
+def sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Interpolate a map linearly at `places` `[3, N]` in MNI mm."""
+    index = places - mni_maps().origin[:, None]
+    # "nearest" carries the brain stem on where the maps are cut off below; their other sides are empty.
+    return ndimage.map_coordinates(image, index, np.float32, order=1, mode="nearest")
 
 
 def streams(person: str, seed: int) -> list[np.random.Generator]:
@@ -76,3 +125,50 @@ def _tissue_fractions(rng, maps: TissueMaps, places, brain, spacings) -> np.ndar
     for fraction, offset in zip(fractions, rng.normal((0.0, 0.0, 0.4), (0.1, 0.1, 0.3)), strict=True):
         fraction *= np.exp(offset + 0.35 * noise(rng, brain.shape, spacings, 8.0)[brain])
     return fractions / fractions.sum(0)
+
+
+def vessel_share(rng: np.random.Generator, places: np.ndarray, spacing: float) -> np.ndarray:
+    """Draw vessels; return the share `[N]` that they fill of voxels of `spacing` mm at `places` `[3, N]`."""
+    courses, radii = zip(*_vessels(rng), strict=True)
+    distance, nearest = KDTree(np.concatenate(courses)).query(places.T, distance_upper_bound=8.0 + spacing)
+    radius = np.append(np.repeat(radii, [len(course) for course in courses]), 0.0)[nearest]
+    filled = np.clip((radius - distance) / spacing + 0.5, 0, 1)
+    return filled * np.minimum(1, np.pi * radius**2 / spacing**2)
+
+
+def _vessels(rng) -> list[tuple[np.ndarray, float]]:
+    """Draw courses `[N, 3]` and radii in mm of the sinuses, cortical veins and deep arteries."""
+    dominant = rng.choice([-1, 1], p=[0.3, 0.7])  # most people's larger transverse sinus is the right one
+    bend = rng.normal(0, 1.5, 2)  # on the surface in degrees: from the mid-plane, from anterior over the vertex
+    vessels = [
+        (_on_surface(_curve(rng, (bend[0], 15), (bend[1], 190), 1.5), 2.0), rng.uniform(1.8, 2.6)),
+        (_on_surface(_curve(rng, (bend[1], 190), (dominant * 55, 205), 3), 2.5), rng.uniform(1.6, 2.6)),
+        (_on_surface(_curve(rng, (bend[1], 190), (-dominant * 50, 205), 3), 2.5), rng.uniform(0.6, 1.4)),
+    ]
+    for _ in range(rng.integers(5, 11)):
+        side, far, near = rng.choice([-1, 1]), rng.uniform(40, 75), rng.uniform(40, 160)
+        course = _curve(rng, (side * far, rng.uniform(40, 150)), (side * rng.uniform(2, 25), near), 6)
+        vessels.append((_on_surface(course, rng.uniform(2, 9)), rng.uniform(0.6, 1.2)))
+    for _ in range(rng.integers(4, 9)):
+        side = np.array([rng.choice([-1, 1]), 1, 1])
+        start, end = rng.normal((18, -2, -16), 4), rng.normal((42, -15, 8), 14)
+        vessels.append((_curve(rng, side * start, side * end, 3), rng.uniform(0.6, 1.3)))
+    return vessels
+
+
+def _curve(rng, start, end, wobble: float) -> np.ndarray:
+    """Draw a smooth course `[N, D]` from `start` to `end` that strays by about `wobble`."""
+    along = np.linspace(0, 1, 200)[:, None]
+    strays = [rng.normal(0, wobble / k, len(start)) * np.sin(np.pi * k * along) for k in (1, 2, 3, 4)]
+    return (1 - along) * np.asarray(start) + along * np.asarray(end) + sum(strays)
+
+
+def _on_surface(angles: np.ndarray, depth: float) -> np.ndarray:
+    """Find the points `[N, 3]` in MNI mm, `depth` mm below the brain's surface in directions `[N, 2]` in degrees."""
+    aside, over = np.deg2rad(angles).T
+    rays = np.stack([np.sin(aside), np.cos(aside) * np.cos(over), np.cos(aside) * np.sin(over)])
+    lengths = np.arange(130.0)
+    points = BRAIN_CENTRE[:, None, None] + rays[:, :, None] * lengths
+    inside = sample(mni_maps().brain, points.reshape(3, -1)).reshape(points.shape[1:]) > 0.5
+    reach = ndimage.gaussian_filter1d((inside * lengths).max(1), 3.0) - depth
+    return BRAIN_CENTRE + (rays * reach).T

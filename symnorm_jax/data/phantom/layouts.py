@@ -1,7 +1,6 @@
 """Write phantom people in the layout of a release, so that all steps can be tried before a release is had.
 
-The trees are those that `sources/adni_loni.py`, `sources/brainmetshare.py` and `sources/brats.py` describe; the people
-are other ones in every layout and for every seed.
+The trees are those of `sources/adni_loni.py`, `brainmetshare.py` and `brats.py`; each layout and seed has other people.
 """
 
 import csv
@@ -31,19 +30,12 @@ BRATS_NEGATIVE = 1.0  # percentile of the brain that becomes 0
 ADNI_HEALTHY = 0.6  # share of the people
 ADNI_AGAIN = 3  # every so many people come back after a year
 ADNI_SITES = ("002", "011", "022", "099", "153")
-ADNI_COLUMNS = (
-    *("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit", "Modality", "Description", "Type"),
-    *("Acq Date", "Format", "Downloaded"),
-)
-
-Job = tuple  # a function that writes some files, and its arguments
+ADNI_COLUMNS = ("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit")
+ADNI_COLUMNS += ("Modality", "Description", "Type", "Acq Date", "Format", "Downloaded")
 
 
 def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
-    """Write `people` phantoms with voxels of `spacing` mm to a new or empty folder `root`; returns that of the release.
-
-    Raises ConfigError for values that are not allowed, and where `root` is not empty.
-    """
+    """Write `people` phantoms of `spacing` mm to a new or empty `root`, or raise ConfigError; return the release."""
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r}; one of {sorted(LAYOUTS)} is allowed.")
     if not PEOPLE[0] <= people <= PEOPLE[1]:
@@ -60,50 +52,46 @@ def write(layout: str, root: str | Path, people: int, spacing: float, seed: int,
     return release
 
 
-def brainmetshare(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[Job]]:
+def _brainmetshare(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[tuple]]:
     """Plan people with metastases, most in `train` with a mask, some in `test` without; the first has no FLAIR."""
     cohort = {"healthy": 0, "patients": people, "seed": seed, "spacing": spacing}
     channels = {name: phantom.records(None, contrast=contrast, **cohort) for name, contrast in METS.items()}
-    release, jobs, tests = root / "brainmetshare-3", [], 0
-    for k, of_person in enumerate(zip(*channels.values(), strict=True)):
-        scans = dict(zip(channels, of_person, strict=True))
-        test = k % METS_TEST == METS_TEST - 1
-        tests += test
-        if test and tests == 1:
+    release, jobs = root / "brainmetshare-3", []
+    for k in range(people):
+        scans = {name: listed[k] for name, listed in channels.items()}
+        before, place = divmod(k, METS_TEST)  # how many are in `test` already
+        masked = place < METS_TEST - 1
+        if not masked and not before:
             del scans["flair"]
-        folder = release / "test" / f"Mets_{200 + tests}" if test else release / "train" / f"Mets_{k - tests + 1:03d}"
-        jobs.append((write_mets_case, folder, scans, not test))
+        folder = f"train/Mets_{k - before + 1:03d}" if masked else f"test/Mets_{201 + before}"
+        jobs.append((_write_mets_case, release / folder, scans, masked))
     return release, jobs
 
 
-def write_mets_case(folder: Path, scans: dict[str, Scan], masked: bool) -> None:
+def _write_mets_case(folder: Path, scans: dict[str, Scan], masked: bool) -> None:
     """Write one person as `<channel>.nii.gz` and, if `masked`, `seg.nii.gz` of 0 and 1."""
     for name, scan in scans.items():
-        volume = write_image(folder / f"{name}.nii.gz", scan, "LAS")
+        volume = _write_image(folder / f"{name}.nii.gz", scan, "LAS")
     if masked:
         write_nifti(folder / "seg.nii.gz", volume.lesion.astype(np.uint8), volume.affine, "LAS")
 
 
-def brats(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[Job]]:
+def _brats(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[tuple]]:
     """Plan BraTS-Africa: people with a glioma and, in the group of other neoplasms, people with metastases."""
     release, gliomas = root / "BraTS-Africa", round(BRATS_GLIOMA * people)
     cohort = {"healthy": 0, "patients": people, "seed": seed, "spacing": spacing, "noise": BRATS_NOISE}
     jobs = []
     for k in range(people):
         disease, group = ("glioma", "95_Glioma") if k < gliomas else ("metastases", "51_OtherNeoplasms")
-        scans = {
-            name: phantom.records(None, contrast=contrast, disease=disease, labels=labels, **cohort)[k]
-            for name, (contrast, labels, _) in BRATS.items()
-        }
-        jobs.append((write_brats_case, release / group / f"BraTS-SSA-{k + 2:05d}-000", scans))
+        scans = {}
+        for name, (contrast, labels, _) in BRATS.items():
+            scans[name] = phantom.records(None, contrast=contrast, disease=disease, labels=labels, **cohort)[k]
+        jobs.append((_write_brats_case, release / group / f"BraTS-SSA-{k + 2:05d}-000", scans))
     return release, jobs
 
 
-def write_brats_case(folder: Path, scans: dict[str, Scan]) -> None:
-    """Write one person as `<case>-<channel>.nii.gz`, float32 and stored L-P-S, and `-seg.nii.gz` of 0 to 3.
-
-    The background is 0 and some of the brain is negative.
-    """
+def _write_brats_case(folder: Path, scans: dict[str, Scan]) -> None:
+    """Write one person as float32 channels, 0 around the brain and at times negative in it, and `-seg` of 0 to 3."""
     labels = 0
     for name, scan in scans.items():
         volume = scan.load()
@@ -114,7 +102,7 @@ def write_brats_case(folder: Path, scans: dict[str, Scan]) -> None:
     write_nifti(folder / f"{folder.name}-seg.nii.gz", labels, volume.affine, "LPS")
 
 
-def adni(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[Job]]:
+def _adni(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list[tuple]]:
     """Plan healthy people (CN) and people with atrophy (AD), some of them twice; writes the table of the collection."""
     healthy = round(ADNI_HEALTHY * people)
     cohort = {"healthy": healthy, "patients": people - healthy, "seed": seed, "spacing": spacing}
@@ -130,19 +118,19 @@ def adni(root: Path, people: int, spacing: float, seed: int) -> tuple[Path, list
             rows.append((*person, "MRI", "MPRAGE", "Original", f"{month}/{date}/{year}", "NiFTI", "1/31/2013"))
             folder = root / "ADNI" / subject / "MPRAGE" / f"{year}-{month:02d}-{date:02d}_10_41_36.0" / f"I{image}"
             series = f"{year}{month:02d}{date:02d}104136_1_S{image - 134427}"
-            jobs.append((write_image, folder / f"ADNI_{subject}_MR_MPRAGE_br_raw_{series}_I{image}.nii", scan, "PSR"))
+            jobs.append((_write_image, folder / f"ADNI_{subject}_MR_MPRAGE_br_raw_{series}_I{image}.nii", scan, "PSR"))
     root.mkdir(parents=True, exist_ok=True)
     with (root / "phantoms_1_31_2013.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
     return root, jobs
 
 
-def write_image(path: Path, scan: Scan, axes: str) -> Volume:
-    """Write a scan as a scanner stores it, int16, 0 outside the brain alone, in the order `axes`; returns the scan."""
+def _write_image(path: Path, scan: Scan, axes: str) -> Volume:
+    """Write a scan as a scanner stores it, int16, 0 outside the brain alone, in the order `axes`; return the scan."""
     volume = scan.load()
     voxels = np.where(volume.brain, np.maximum(np.round(10 * volume.voxels), 1), 0).astype(np.int16)
     write_nifti(path, voxels, volume.affine, axes)
     return volume
 
 
-LAYOUTS = {"adni": adni, "brainmetshare": brainmetshare, "brats": brats}
+LAYOUTS = {"adni": _adni, "brainmetshare": _brainmetshare, "brats": _brats}

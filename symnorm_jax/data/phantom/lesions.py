@@ -1,9 +1,9 @@
-"""Lesions of exactly known shape: where metastases grow, and how a given lesion looks inside a given head.
+"""Lesions of exactly known shape: where metastases grow, and how a given lesion, drawn or made, looks inside a head.
 
-`paint` takes any boolean mask, so a shape drawn by a radiologist can be carried to another head and painted
-there too. Arrays are `[X, Y, Z]`, lengths and spacings are in mm, and a contrast is a signed fraction of the
-intensity of the tissue nearby.
+Arrays are `[X, Y, Z]`, lengths and spacings mm; a contrast is a signed fraction of the intensity of the tissue nearby.
 """
+
+import functools
 
 import numpy as np
 from scipy import ndimage
@@ -15,8 +15,7 @@ RADII = (3.0, 12.0)
 OEDEMA = {"t1": (-0.22, -0.12), "flair": (0.15, 0.40), "t1_gd": (-0.22, -0.12)}
 GRAIN = 0.10
 
-# A glioma, each part against what lies around it: oedema brighter than cortex on FLAIR, in it living tumour, in that a
-# dead core.
+# A glioma, each part against what lies around it: oedema brighter than cortex on FLAIR, living tumour, a dead core.
 INFILTRATED = {"t1": (-0.22, -0.12), "flair": (0.25, 0.60), "t1_gd": (-0.22, -0.12)}
 TUMOUR = {"t1": (-0.20, -0.10), "flair": (-0.25, -0.10), "t1_gd": (0.40, 0.80)}
 NECROSIS = {"t1": (-0.40, -0.20), "flair": (-0.40, -0.15), "t1_gd": (-0.70, -0.50)}
@@ -30,8 +29,7 @@ CORE, SWELLING, ENHANCING = 1, 2, 3
 def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=None) -> np.ndarray:
     """Draw a random field `[X, Y, Z]` float32 of mean 0 and variance 1 that varies over about `scale` mm.
 
-    Cubic B-splines on control points `scale` mm apart, centred on the grid, that cover `extent` `[3]` mm.
-    Grids of one extent see one field, whatever their spacing.
+    Cubic B-splines on control points `scale` mm apart cover `extent` `[3]` mm: grids of one extent see one field.
     """
     extent = np.multiply(shape, spacing) if extent is None else extent
     bases = [_spline_basis(*axis, scale) for axis in zip(shape, spacing, extent, strict=True)]
@@ -41,14 +39,11 @@ def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=
     return field
 
 
-def paint(
-    voxels: np.ndarray, mask: np.ndarray, brain: np.ndarray, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4
-) -> np.ndarray:
+def paint(voxels, mask, brain, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4) -> np.ndarray:
     """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
 
-    It is brighter or darker than the tissue nearby by a fraction drawn from `contrasts`, mildly uneven, and
-    with probability `hollow` has a darker core inside a rim. Only the mask and the voxels that touch it
-    change, the latter by partial volume; nothing changes outside `brain`.
+    It is brighter or darker than the tissue nearby by a fraction of `contrasts`, mildly uneven, and with probability
+    `hollow` has a darker core inside a rim. In `brain` alone, the mask and by partial volume what touches it change.
     """
     painted = np.array(voxels, dtype=np.float32)
     if not (mask & brain).any():
@@ -67,15 +62,13 @@ def paint(
 
 
 def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, spacing) -> np.ndarray:
-    """Draw the mask `[X, Y, Z]` of one irregular lesion around voxel `centre`, as large as a sphere of `radius` mm.
-
-    The voxels of `within` nearest to the centre, by a distance that is uneven in direction and place.
-    """
+    """Draw one irregular lesion around voxel `centre`, `[X, Y, Z]` in `within`, as large as a sphere of `radius` mm."""
     spacing = np.asarray(spacing, float)
     centre, reach = np.asarray(centre), np.ceil(2 * radius / spacing).astype(int) + 1
     low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, within.shape)
     window = tuple(map(slice, low, high))
     offsets = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1) - centre
+    # nearest by a distance that is uneven in direction and place
     distance = np.linalg.norm(offsets * spacing * np.exp(rng.normal(0, 0.12, 3)), axis=-1)
     distance *= np.exp(0.16 * smooth_noise(rng, distance.shape, spacing, radius))
     distance[~within[window]] = np.inf
@@ -87,11 +80,7 @@ def blob(rng: np.random.Generator, centre, radius: float, within: np.ndarray, sp
 
 
 def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant 1 to 5 metastases, some with oedema, at the border of grey and white matter.
-
-    `grey` and `white` are tissue fractions `[X, Y, Z]`. Returns the head and a label map `[X, Y, Z]` uint8 of all that
-    is planted: SWELLING and, in the tumours, ENHANCING.
-    """
+    """Plant 1 to 5 metastases, some with oedema, where `grey` and `white` meet; return head and labels `[X, Y, Z]`."""
     labels = np.zeros(brain.shape, np.uint8)
     for centre, radius in _sites(rng, np.argwhere(brain & (grey > 0.25) & (white > 0.25)), spacing):
         if radius > 5 and rng.random() < 0.6:
@@ -106,19 +95,17 @@ def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple
 
 
 def glioma(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple[np.ndarray, np.ndarray]:
-    """Plant one large tumour with a dead core in the white matter, and oedema around it; nothing is pushed aside.
-
-    Arguments as for `metastases`. Returns the head and a label map of CORE, SWELLING and ENHANCING, all three in it.
-    """
+    """Plant a large tumour with a dead core and oedema in white matter, as `metastases`; all three labels are in it."""
     spacing = np.asarray(spacing, float)
     places = np.argwhere(brain & (white > 0.5))
     centre, radius = places[rng.integers(len(places))], float(np.exp(rng.uniform(*np.log(GLIOMA_RADII))))
     tumour = blob(rng, centre, radius, brain, spacing)
+    # nothing is pushed aside
     swelling = blob(rng, centre, radius * rng.uniform(1.4, 2.0), brain, spacing) & (white > 0.5) | tumour
     depth = ndimage.distance_transform_edt(tumour, sampling=spacing)
     dead = depth > max(rng.uniform(*RIM), spacing.max())
-    parts = ((swelling, INFILTRATED, SWELLING), (tumour, TUMOUR, ENHANCING), (dead, NECROSIS, CORE))
     labels = np.zeros(brain.shape, np.uint8)
+    parts = ((swelling, INFILTRATED, SWELLING), (tumour, TUMOUR, ENHANCING), (dead, NECROSIS, CORE))
     for part, contrasts, label in parts:
         voxels = paint(voxels, part, brain, spacing, rng, contrasts[contrast], hollow=0.0)
         labels[part] = label
@@ -149,30 +136,24 @@ def _spline_basis(length: int, spacing: float, extent: float, scale: float) -> n
 
 
 def _local_tissue(head, tissue, spacing) -> np.ndarray:
-    """Average the tissue within about 5 mm of every voxel."""
-    total, weight = (
-        ndimage.gaussian_filter(image, 5.0 / spacing, truncate=2.0)
-        for image in (head * tissue, tissue.astype(np.float32))
-    )
+    blur = functools.partial(ndimage.gaussian_filter, sigma=5.0 / spacing, truncate=2.0)  # mm
+    total, weight = blur(head * tissue), blur(tissue.astype(np.float32))
     everywhere = head[tissue].mean() if tissue.any() else head.mean()
     return (total + 0.01 * everywhere) / (weight + 0.01)
 
 
 def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
-    body = _draw_contrast(rng, *contrasts)
+    """Draw a contrast of either sign equally often, no fainter than FAINTEST, and perhaps a darker core."""
+    low, high = contrasts
+    sides = [(low, min(high, -FAINTEST)), (max(low, FAINTEST), high)]
+    sides = [side for side in sides if side[0] <= side[1]]
+    if not sides:
+        raise ValueError(f"contrasts {low:g} to {high:g} are all fainter than {FAINTEST:g}")
+    body = rng.uniform(*sides[rng.integers(len(sides))])
     contrast = body * (1 + 0.2 * smooth_noise(rng, shape.shape, spacing, 4.0))
     rim = rng.uniform(2.0, 3.5)
-    core = rng.uniform(min(contrasts[0], -FAINTEST), -FAINTEST)
+    core = rng.uniform(min(low, -FAINTEST), -FAINTEST)
     if rng.random() < hollow:
         depth = ndimage.distance_transform_edt(shape, sampling=spacing)
         contrast += np.clip((depth - rim) / spacing.min(), 0, 1) * (min(core, body) - contrast)
     return contrast
-
-
-def _draw_contrast(rng, low: float, high: float) -> float:
-    """Draw a contrast in `[low, high]` no fainter than FAINTEST, of either sign equally often."""
-    darker, brighter = (low, min(high, -FAINTEST)), (max(low, FAINTEST), high)
-    sides = [side for side in (darker, brighter) if side[0] <= side[1]]
-    if not sides:
-        raise ValueError(f"contrasts {low:g} to {high:g} are all fainter than {FAINTEST:g}")
-    return rng.uniform(*sides[rng.integers(len(sides))])

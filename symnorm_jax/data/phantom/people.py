@@ -2,8 +2,8 @@
 
 A head is made of mirror-symmetric tissue maps: bent by a random uneven warp, scaled, tilted, given tissue proportions
 of its own, crossed by vessels, seen by an imperfect scanner. Patients carry metastases, a glioma, or atrophy. A head
-depends on the seed and the person's name alone: it is the same in a larger cohort, has the same anatomy and lesions in
-another contrast, and the same anatomy at another voxel size.
+depends on the seed and the person's name alone, not on the cohort; another contrast shows the same anatomy and lesions,
+another voxel size the same anatomy.
 """
 
 import functools
@@ -19,11 +19,8 @@ from symnorm_jax.errors import ConfigError, check_options
 from symnorm_jax.geometry import centred_affine
 
 FORMAT = 1  # raise it when the same arguments come to give other voxels
-INTENSITIES = {  # of grey matter, white matter, cerebrospinal fluid and vessels
-    "t1": (150, 215, 60, 240),
-    "flair": (165, 125, 35, 195),
-    "t1_gd": (140, 185, 70, 300),
-}
+# Of grey matter, white matter, cerebrospinal fluid and vessels.
+INTENSITIES = {"t1": (150, 215, 60, 240), "flair": (165, 125, 35, 195), "t1_gd": (140, 185, 70, 300)}
 CHOICES = {"contrast": INTENSITIES, "disease": ("atrophy", *PLANTED), "labels": LABELS}
 BOUNDS = {"spacing": (0.8, 8.0), "noise": (0.0, 5.0)}  # mm; times the noise of the scanners below
 
@@ -64,8 +61,8 @@ def records(
         if not low <= value <= high:
             raise ConfigError(f"data.options.{key}={value}; {low} to {high} is allowed.")
     if min(healthy, patients, seed) < 0 or visits < 1:
-        counts = f"healthy={healthy}, patients={patients} and seed={seed} must not be negative, visits={visits}"
-        raise ConfigError(f"{counts} not below 1.")
+        counts = f"healthy={healthy}, patients={patients} and seed={seed}"
+        raise ConfigError(f"{counts} must not be negative, visits={visits} not below 1.")
     looks = [Look(seed, contrast, float(spacing), labels, float(noise), visit) for visit in range(visits)]
     people = [(f"phantom-h{k:04d}", None) for k in range(healthy)]
     people += [(f"phantom-p{k:04d}", disease) for k in range(patients)]
@@ -94,8 +91,8 @@ def load(person: str, disease: str | None, look: Look) -> Volume:
 
 
 def _scan(person: str, disease: str | None, look: Look, session: str) -> Scan:
-    what = disease or "healthy"
-    recipe = f"phantom format {FORMAT}: {person}, {what}, seed {look.seed}, {look.contrast}, {look.spacing!r} mm"
+    recipe = f"phantom format {FORMAT}: {person}, {disease or 'healthy'}, "
+    recipe += f"seed {look.seed}, {look.contrast}, {look.spacing!r} mm"
     recipe += f", {look.labels}" * (look.labels != "whole") + f", noise {look.noise!r}" * (look.noise != 1)
     recipe += f", visit {look.visit}" * (look.visit > 0)
     return Scan(person, session, disease is None, functools.partial(load, person, disease, look), recipe=recipe)

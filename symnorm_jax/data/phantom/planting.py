@@ -28,20 +28,17 @@ ABOVE_FACE_MM = 75.0
 def assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[str, str]:
     """Choose the lesion file of each person who receives one; only as many files are read as are needed."""
     if not folder.is_dir():
-        raise ScanError(
-            f"{folder}: not a folder; data.options.lesion_masks must name one, from data.root, or be empty."
-        )
+        needed = "must name one, from data.root, or be empty"
+        raise ScanError(f"{folder}: not a folder; data.options.lesion_masks {needed}.")
     rng = np.random.default_rng(seed)
     chosen = [people[i] for i in rng.permutation(len(people))[: round(planted * len(people))]]
     files = sorted(folder.glob("*_lesion.nii.gz"))
     suitable = (str(files[i]) for i in rng.permutation(len(files)) if _is_suitable(files[i]))
     lesions = list(itertools.islice(suitable, len(chosen)))
     if len(lesions) < len(chosen):
-        low, high = LESION_ML
-        raise ScanError(
-            f"{folder}: {len(lesions)} of {len(files)} *_lesion.nii.gz files hold {low:g} to {high:g} ml; "
-            f"planted={planted:g} of {len(people)} people needs {len(chosen)}, one a person."
-        )
+        hold = f"{len(lesions)} of {len(files)} *_lesion.nii.gz files hold {LESION_ML[0]:g} to {LESION_ML[1]:g} ml"
+        needs = f"planted={planted:g} of {len(people)} people needs {len(chosen)}, one a person"
+        raise ScanError(f"{folder}: {hold}; {needs}.")
     return dict(zip(chosen, lesions, strict=True))
 
 
@@ -65,10 +62,7 @@ def plant(volume: Volume, lesion: str, seed: tuple[int, ...]) -> Volume:
 
 
 def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
-    """Carry a lesion drawn in MNI space into `brain` as a mask `[X, Y, Z]`; the boxes of the brains are matched.
-
-    Raises ScanError where less than MIN_INSIDE of it lies in the brain.
-    """
+    """Carry a lesion from MNI space into the box of `brain` `[X, Y, Z]`; ScanError with less than MIN_INSIDE in it."""
     if not brain.any():
         raise ScanError(f"{path}: the head has 0 voxels of brain; a lesion needs one to lie in.")
     drawn, affine = read_nifti(path)

@@ -3,16 +3,5 @@
 from symnorm_jax.data.phantom import people
 from symnorm_jax.data.sources import adni, bids, brainmetshare, brats, dicom, ixi, lgg, oasis, open_ms, table
 
-SOURCES = {
-    "adni": adni.records,
-    "bids": bids.records,
-    "brainmetshare": brainmetshare.records,
-    "brats": brats.records,
-    "dicom": dicom.records,
-    "ixi": ixi.records,
-    "lgg": lgg.records,
-    "oasis": oasis.records,
-    "open_ms": open_ms.records,
-    "phantom": people.records,
-    "table": table.records,
-}
+_FILES = (adni, bids, brainmetshare, brats, dicom, ixi, lgg, oasis, open_ms, table)  # each a source by its name
+SOURCES = {file.__name__.rpartition(".")[2]: file.records for file in _FILES} | {"phantom": people.records}

@@ -28,10 +28,9 @@ def records(
 ) -> list[Scan]:
     """List one Scan a person and day (`loni`), session (`caps`) or person (`slices`); `auto` takes the layout it finds.
 
-    `mci` keeps people with MCI unlabelled, drops them or calls them abnormal. `loni` only: of several images of a day
-    that with most corrections or, with `prefer="original"`, fewest; only those whose description holds `description`.
-    `slices` only: `use_folders` takes the release's own division into train and test.
-    Raises ScanError where files or tables contradict one another.
+    `mci` keeps people with MCI unlabelled, drops them or calls them abnormal. `loni`: of a day's images that with most
+    or, with `prefer="original"`, fewest corrections, if its description holds `description`. `slices`: `use_folders`
+    takes the release's own train and test. Raises ScanError where files or tables contradict one another.
     """
     check_options(CHOICES, layout=layout, mci=mci, prefer=prefer)
     folder = existing(root, LAYOUT)

@@ -6,15 +6,11 @@ folders down) with participant_id, session_id and diagnosis say who is what.
 """
 
 import re
-from collections import defaultdict
 from pathlib import Path
 
-from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of
-from symnorm_jax.data.sources.listing import one_each, some
-from symnorm_jax.data.sources.rows import cells, read_tables
-from symnorm_jax.errors import ScanError
+from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of, kinds_of
+from symnorm_jax.data.sources.listing import cells, one_each, read_tables, refuse, some
 
-NEEDED = ("participantid", "sessionid", "diagnosis")
 LAYOUT = "subjects/sub-<person>/ses-<session>/t1_linear/sub-<person>_ses-<session>_..._T1w.nii.gz with *.tsv"
 
 _FILE = re.compile(r"(sub-[^_]+)_(ses-[^_]+)_.*space-MNI152NLin2009cSym(_desc-Crop)?_res-1x1x1_T1w\.nii(?:\.gz)?")
@@ -31,21 +27,17 @@ def visits(root: Path) -> tuple[list[Visit], dict[str, set[str]]]:
     base = _subjects(root).parent  # the subjects' own thousands of folders are not looked into
     folders = [base, *(path for path in base.iterdir() if path.is_dir() and path.name != "subjects")]
     paths = [path for folder in folders for pattern in ("*.tsv", "*/*.tsv") for path in folder.glob(pattern)]
-    tables = read_tables(paths, NEEDED, "\t")
+    tables = read_tables(paths, ("participantid", "sessionid", "diagnosis"), "\t")
     known = [(path, row) for path, row in tables if kind_of(row["diagnosis"])]
     rows = by_visit(known, lambda row: _name(row["participantid"], row["sessionid"]), {"diagnosis": kind_of})
-    if not rows:
-        needed = "participant_id, session_id and diagnosis"
-        raise ScanError(f"{root}: no table *.tsv with the columns {needed} and a diagnosis; one is needed.")
-    kinds = defaultdict(set)
-    for row in rows.values():
-        kinds[row["participantid"]].add(kind_of(row["diagnosis"]))
+    columns = "participant_id, session_id and diagnosis"
+    refuse(root, not rows, f"no table *.tsv with the columns {columns} and a diagnosis; one is needed")
     found = []
     for path in images:
         person, session, _ = _FILE.fullmatch(path.name).groups()
         groups = cells(rows.get(_name(person, session), {}), "diagnosis", "age", "sex")
         found.append(Visit(person, session, groups.get("diagnosis", ""), (str(path),), groups))
-    return found, kinds
+    return found, kinds_of(rows.values(), "participantid", "diagnosis")
 
 
 def _subjects(root: Path) -> Path:

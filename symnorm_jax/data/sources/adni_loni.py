@@ -1,26 +1,19 @@
 """ADNI as LONI serves it: NIfTI files, whole heads, and the table of the collection.
 
 Older downloads name the last folder by the series (`S122974`), newer ones by the image (`I1234567`). The table, a CSV
-file in `root`, in a folder of it or beside it, has the columns Image Data ID, Subject and Group, and at most one Sex,
-Age and Visit: it is joined by the image's number. LONI writes into Group what the person was on entry to the study, or
-at the visit, as the collection was made; a person is healthy only where every listed visit is CN.
-
-A day often has several images: the scan, its repeat, and either of them corrected for gradients, B1 and intensity.
-One is taken. Whatever does not look like T1 by its description is left out.
+file in `root`, in a folder of it or beside it, has Image Data ID, by which it is joined, Subject, Group and at times
+Sex, Age and Visit. Group is what the person was on entry to the study, or at the visit; healthy is who is CN at every
+listed one. Of a day's images (the scan, its repeat, either corrected) one is taken, and none that is no T1 by its name.
 """
 
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, one_each, some
-from symnorm_jax.data.sources.rows import cells, read_tables, tables_near
-from symnorm_jax.errors import ScanError
+from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kinds_of
+from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, refuse, some, tables_near
 
 PREFER = ("corrected", "original")
-NEEDED = ("imagedataid", "subject", "group")
 LAYOUT = "ADNI/<PTID>/<description>/<day>/<series or image>/ADNI_<PTID>_MR_..._I<image>.nii with the collection's CSV"
 
 _PERSON = re.compile(r"\d{3}_S_\d{4,5}")
@@ -35,7 +28,7 @@ class Image(NamedTuple):
     patient: str
     description: str
     day: str
-    number: str  # of the image, without the leading I; empty where no name holds it
+    number: str  # without the leading I; empty where no name holds it
     path: Path
 
 
@@ -50,28 +43,24 @@ def visits(root: Path, prefer: str, description: str) -> tuple[list[Visit], dict
     other = "images that are no T1, or of another description"
     images = kept(root, every, lambda image: _is_head(image.description, description), other)
     some(root, images, "T1 images" + f" whose description holds {description!r}" * bool(description), LAYOUT)
-    tables = read_tables(tables_near(root), NEEDED)
+    tables = read_tables(tables_near(root), ("imagedataid", "subject", "group"))
     rows = by_visit(tables, lambda row: row["imagedataid"].removeprefix("I"), {"subject": str, "group": str})
-    if not rows:
-        needed = "Image Data ID, Subject and Group"
-        raise ScanError(f"{root}: no CSV file with lines and the columns {needed}, here or beside; one is needed.")
+    columns = "Image Data ID, Subject and Group"
+    refuse(root, not rows, f"no CSV file with lines and the columns {columns}, here or beside; one is needed")
     left_out(root, len(rows.keys() - {image.number for image in every}), "lines of the table, without their images")
     images = kept(root, images, lambda image: image.number in rows, "images that the table does not list")
     for patient, *_, number, path in images:
-        if (other := rows[number]["subject"]) != patient:
-            raise ScanError(f"{path}: image I{number} is of {patient}, in the table of {other}.")
+        other = rows[number]["subject"]
+        refuse(path, other != patient, f"image I{number} is of {patient}, in the table of {other}")
     images = one_each(root, images, lambda image: image.number, lambda image: 0, "images, each there twice")
     day, rank = lambda image: (image.patient, image.day), lambda image: _rank(image, prefer)
     images = one_each(root, images, day, rank, f"images, each another of a day; {prefer=}")
-    kinds = defaultdict(set)
-    for row in rows.values():
-        kinds[row["subject"]] |= {kind_of(row["group"]) or row["group"]} - {""}
     found = []
     for image in images:
-        row, site = rows[image.number], {"site": image.patient[:3]}
-        groups = site | {"diagnosis": row["group"]} | cells(row, "age", "sex", "visit")
+        row = rows[image.number]
+        groups = {"site": image.patient[:3], "diagnosis": row["group"]} | cells(row, "age", "sex", "visit")
         found.append(Visit(image.patient, image.day, row["group"], (str(image.path),), groups))
-    return found, kinds
+    return found, kinds_of(rows.values(), "subject", "group")
 
 
 def _bases(root: Path) -> list[Path]:
@@ -84,15 +73,12 @@ def _images(base: Path) -> list[Image]:
         name, day = _FILE.fullmatch(path.name), _DAY.fullmatch(path.parents[1].name)
         patient, description = path.parents[3].name, path.parents[2].name
         if name and day and _PERSON.fullmatch(patient):
-            found.append(Image(patient, description, day[1], _number(path, name[1]), path))
+            of_file, folder = name[1] or "", path.parent.name
+            of_folder = folder.removeprefix("I") if re.fullmatch(r"I\d+", folder) else ""
+            other = of_file and of_folder and of_file != of_folder
+            refuse(path, other, f"the image is I{of_file}, its folder I{of_folder}; they must be the same")
+            found.append(Image(patient, description, day[1], of_file or of_folder, path))
     return found
-
-
-def _number(path: Path, of_file: str | None) -> str:
-    of_folder = re.fullmatch(r"I(\d+)", path.parent.name)
-    if of_file and of_folder and of_file != of_folder[1]:
-        raise ScanError(f"{path}: the image is I{of_file}, its folder {of_folder[0]}; they must be the same.")
-    return of_file or (of_folder[1] if of_folder else "")
 
 
 def _is_head(description: str, wanted: str) -> bool:

@@ -2,14 +2,11 @@
 
 `AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg`, 256 x 240 pixels, at times with a third folder `validation`. Also
 `{AD,CI,CN}/...` without a division, and `{train,...}/{AD,CN,MCI}/002_S_0413/002_S_0413_slice_000.png`. The folder says
-what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is. Releases without people in
-their names, such as Kaggle's four folders from NonDemented to ModerateDemented, are refused. In ADNI_AD_NC_2D the
-person is a number that may be that of a scan: two visits of one person would then be two people.
-
-The release says nothing of geometry: the pictures' left is taken for the person's left, pixels and the distance of
-slices for 1 mm. JPEG leaves ripples in the black around a head: what is connected to the border of a picture and no
-brighter than BACKGROUND becomes 0, so that `data.brain="nonzero"` finds the outline. `participants.tsv` beside or in
-AD_NC, where it is there, gives groups.
+what the person is (CI, cognitively impaired, counts as MCI), the file whose slice it is; Kaggle's four folders name no
+people and are refused. In ADNI_AD_NC_2D the person is a number that may be that of a scan: two visits of one person
+would then be two people. `participants.tsv` beside or in AD_NC gives groups. The pictures' left is taken for the
+person's left. JPEG leaves ripples around a head: what is connected to a picture's border and no brighter than
+BACKGROUND becomes 0, so that `data.brain="nonzero"` finds the outline.
 """
 
 import re
@@ -21,14 +18,13 @@ from scipy import ndimage
 
 from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources.diagnosis import Visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, numeric, some
+from symnorm_jax.data.sources.listing import kept, left_out, numeric, participants, refuse, some
 from symnorm_jax.data.sources.pictures import read_slices
-from symnorm_jax.data.sources.rows import participants
 from symnorm_jax.data.volumes import Volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import AXIAL
 
-SPACING_MM = (1.0, 1.0, 1.0)  # assumed
+SPACING_MM = (1.0, 1.0, 1.0)  # assumed, of pixels and slices
 BACKGROUND = 20  # of 255: between the ripples around the brains of OASIS and the darkest of their rims
 FOLDERS = {"train": "train", "validation": "train", "valid": "train", "val": "train", "test": "test"}
 LAYOUT = "AD_NC/{train,test}/{AD,NC}/<person>_<slice>.jpeg"
@@ -45,16 +41,13 @@ def holds(root: Path) -> bool:
 
 
 def visits(root: Path, divided: bool) -> tuple[list[Visit], dict[str, set[str]]]:
-    """List one stack of slices a person, session and, if `divided`, split; and the kind of each person.
-
-    Raises ScanError where a person has two diagnoses.
-    """
+    """List the stacks of slices, one a person, session and, if `divided`, split; and the kind of each person."""
     words, stacks, count = {}, defaultdict(dict), 0
     for split, folder in _classes(root):
         for path, (person, session, number) in _pictures(folder):
             word = words.setdefault(person, folder.name)
-            if kind_of(word) != kind_of(folder.name):
-                raise ScanError(f"{path}: {person} is {folder.name}, in another folder {word}; one is allowed.")
+            two = f"{person} is {folder.name}, in another folder {word}; one is allowed"
+            refuse(path, kind_of(word) != kind_of(folder.name), two)
             if divided and not split:
                 raise ConfigError(f"data.options.use_folders=True; {root} has no folders of train and test.")
             stacks[person, session, split * divided].setdefault(int(number), str(path))
@@ -62,8 +55,7 @@ def visits(root: Path, divided: bool) -> tuple[list[Visit], dict[str, set[str]]]
     some(root, stacks, "pictures that name a person and a slice", LAYOUT)
     twice = count - sum(map(len, stacks.values()))
     left_out(root, twice, f"of {count} pictures, each of a slice that is there already")
-    groups = _groups(root)
-    listed = []
+    groups, listed = _groups(root), []
     for person, session, split in sorted(stacks, key=lambda key: (numeric(key[0]), *key)):
         files = tuple(path for _, path in sorted(stacks[person, session, split].items()))
         listed.append(Visit(person, session, words[person], files, groups.get(person, {}), split))
@@ -86,22 +78,20 @@ def _around(dark: np.ndarray) -> np.ndarray:
     return outside
 
 
-def _base(root: Path) -> Path:
-    return root / "AD_NC" if (root / "AD_NC").is_dir() else root
-
-
 def _classes(root: Path) -> list[tuple[str, Path]]:
     """Find the folders of diagnoses, each with the split that its parent names, or nothing."""
     base = _base(root)
     parents = [("", base), *((FOLDERS.get(path.name.lower()), path) for path in _folders(base))]
     folders = [(split, path) for split, parent in parents if split is not None for path in _folders(parent)]
     for _, path in folders:
-        if _NAMELESS.fullmatch(path.name):
-            raise ScanError(
-                f"{path}: this release names no people, so a person's slices cannot be kept in one split, and any "
-                f"result would be empty; a release with names is needed, such as {LAYOUT}."
-            )
+        why = "so a person's slices cannot be kept in one split, and any result would be empty"
+        fault = f"this release names no people, {why}; a release with names is needed, such as {LAYOUT}"
+        refuse(path, _NAMELESS.fullmatch(path.name), fault)
     return [(split, path) for split, path in folders if kind_of(path.name)]
+
+
+def _base(root: Path) -> Path:
+    return root / "AD_NC" if (root / "AD_NC").is_dir() else root
 
 
 def _folders(path: Path) -> list[Path]:
@@ -110,8 +100,8 @@ def _folders(path: Path) -> list[Path]:
 
 def _pictures(folder: Path) -> list[tuple[Path, tuple[str, str, str]]]:
     """List the pictures in a folder of a diagnosis, or in folders of people in it: each person, session and number."""
-    paths = [path for pattern in ("*.*", "*/*.*") for path in sorted(folder.glob(pattern))]
-    paths = [path for path in paths if path.suffix.lower() in (".jpeg", ".jpg", ".png")]
+    found = (path for pattern in ("*.*", "*/*.*") for path in sorted(folder.glob(pattern)))
+    paths = [path for path in found if path.suffix.lower() in (".jpeg", ".jpg", ".png")]
     names = {path: _SUBJECT.fullmatch(path.name) or _PERSON.fullmatch(path.name) for path in paths}
     paths = kept(folder, paths, names.get, "pictures whose names hold no person and slice")
     return [(path, names[path].groups("")) for path in paths]
@@ -124,6 +114,5 @@ def _groups(root: Path) -> dict[str, dict[str, str]]:
     table = next((path for path in tables if path.is_file()), tables[0])
     found = participants(table)
     taken = sorted({key for row in found.values() for key in row} & set(COLUMNS))
-    if taken:
-        raise ScanError(f"{table}: the columns {', '.join(taken)} must have other names; the manifest has its own.")
+    refuse(table, taken, f"the columns {', '.join(taken)} must have other names; the manifest has its own")
     return found

@@ -1,11 +1,9 @@
 """Any data set in BIDS: `sub-*/[ses-*/]anat/*_<suffix>.nii[.gz]`, with `participants.tsv` beside the people.
 
-The table's column `group_column` says who is healthy; others have a disease, and who has no value there is unlabelled:
-scored, and neither trained on nor judged. Masks are `..._mask` or `..._roi` files with the subject and session of the
-image and no entity that contradicts it: of the brain where they are named `desc-brain`, of lesions with `desc-lesion`,
-`desc-T1lesion`, `label-lesion` or `label-L` (L stands for lesion). Without a lesion mask every slice of a diseased
-person is abnormal. Of several runs or copies of a session one is taken, the first by name and path.
-
+The table's column `group_column` says who is healthy; others have a disease, without a lesion mask in every slice; who
+has no value there is unlabelled. Masks are `..._mask` or `..._roi` files with the subject and session of the image and
+no entity that contradicts it: of the brain with `desc-brain`, of lesions with `desc-lesion`, `desc-T1lesion`,
+`label-lesion` or `label-L`. Of several runs or copies of a session one is taken, the first by name and path.
 PyBIDS is not used: it would index a whole data set in SQL, for many dependencies, to answer two questions on names.
 """
 
@@ -13,13 +11,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from absl import logging
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import existing, nifti_scan, numeric, one_each, some
-from symnorm_jax.data.sources.rows import read_rows
+from symnorm_jax.data.sources.listing import existing, nifti_scan, numeric, one_each, read_rows, some
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, ScanError, check_options
 
@@ -27,18 +23,10 @@ FORMAT = "bids format 1"  # raise it when the same files would give other voxels
 HEALTHY = ("control", "controls", "healthy", "hc")
 MASKS, BESIDE = "derivatives", "."
 CHOICES = {"standing": ("masks", "table")}
-KINDS = ("lesion", "brain")
 LESION = re.compile(r"(.*)lesion", re.IGNORECASE)  # lesion, T1lesion, but not lesionAcute, a part of one
+SHARED = ("sub", "ses", "desc", "label", "space")  # entities in which a mask and its image need not be equal
 Session = tuple[str, str]  # subject and session, such as sub-01 and ses-1 or nothing
-
-
-class Mask(NamedTuple):
-    """A mask file and what its name says of it."""
-
-    path: Path
-    kind: str  # brain or lesion
-    entities: dict[str, str]  # run, acq, space and the like
-    of: str  # the suffix of the image that it was drawn on, where it is given
+Masks = dict[tuple[str, str, str], list[Path]]  # of each subject, session and kind
 
 
 def records(
@@ -71,7 +59,7 @@ def records(
     scans = []
     for (subject, session), image in images.items():
         near = _masks(image.parent.glob("*")) if masks == BESIDE else found
-        lesion, brain = (_mask_of(image, suffix, near.get((subject, session), []), kind) for kind in KINDS)
+        lesion, brain = (_mask_of(image, suffix, near, (subject, session, kind)) for kind in ("lesion", "brain"))
         known, named = people.get(subject, {}), pattern.fullmatch(subject)
         value = known.get(group_column, "").lower()
         by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"
@@ -122,30 +110,28 @@ def _participants(path: Path, group_column: str) -> dict[str, dict[str, str]]:
     return {f"sub-{row.pop('participant_id', '').removeprefix('sub-')}": row for row in known}
 
 
-def _masks_below(root: Path, masks: str) -> dict[Session, list[Mask]]:
+def _masks_below(root: Path, masks: str) -> Masks:
     """Read the names of all masks below the folder `masks`; none where it is the default one and not there."""
     folder = root / masks
     if masks in ("", BESIDE) or masks == MASKS and not folder.is_dir():
         return {}
     if not folder.is_dir():
-        raise ScanError(
-            f"{folder}: not a folder; data.options.masks={masks!r} must name one, from data.root, or be ''."
-        )
+        needed = "must name one, from data.root, or be ''"
+        raise ScanError(f"{folder}: not a folder; data.options.masks={masks!r} {needed}.")
     return _masks(folder.rglob("sub-*_*.nii*"))
 
 
-def _masks(paths: Iterable[Path]) -> dict[Session, list[Mask]]:
-    """Group those of `paths` that are masks by session, sorted by path."""
+def _masks(paths: Iterable[Path]) -> Masks:
+    """Group those of `paths` that are masks, sorted by path."""
     found = defaultdict(list)
     for path in sorted(paths):
         entities, rest = _parse(path.name)
         is_mask = path.name.endswith((".nii", ".nii.gz")) and rest[-1:] in (["mask"], ["roi"]) and len(rest) <= 2
-        if is_mask and "sub" in entities:
-            session = f"sub-{entities.pop('sub')}", f"ses-{entities.pop('ses')}" if "ses" in entities else ""
-            desc, label = entities.pop("desc", ""), entities.pop("label", "")
-            is_lesion = label == "L" or LESION.fullmatch(label) or LESION.fullmatch(desc)
-            if is_lesion or desc == "brain":
-                found[session].append(Mask(path, "lesion" if is_lesion else "brain", entities, "".join(rest[:-1])))
+        desc, label = entities.get("desc", ""), entities.get("label", "")
+        is_lesion = label == "L" or LESION.fullmatch(label) or LESION.fullmatch(desc)
+        if is_mask and "sub" in entities and (is_lesion or desc == "brain"):
+            session = f"ses-{entities['ses']}" if "ses" in entities else ""
+            found[f"sub-{entities['sub']}", session, "lesion" if is_lesion else "brain"].append(path)
     return found
 
 
@@ -155,19 +141,17 @@ def _parse(name: str) -> tuple[dict[str, str], list[str]]:
     return dict(part.split("-", 1) for part in parts if "-" in part), [part for part in parts if "-" not in part]
 
 
-def _mask_of(image: Path, suffix: str, masks: list[Mask], kind: str) -> Path | None:
+def _mask_of(image: Path, suffix: str, masks: Masks, key: tuple[str, str, str]) -> Path | None:
     """Find the mask of an image. Raises ScanError where several fit."""
     entities, _ = _parse(image.name)
     spaces = (entities["space"],) if "space" in entities else ("", "orig", suffix)  # names of the image's own grid
-    fits = [
-        mask.path
-        for mask in masks
-        if mask.kind == kind
-        and mask.of in ("", suffix)
-        and mask.entities.get("space", "") in spaces
-        and all(entities.get(key) == value for key, value in mask.entities.items() if key != "space")
-    ]
+    fits = []
+    for path in masks.get(key, ()):
+        drawn, rest = _parse(path.name)
+        alike = all(entities.get(name) == value for name, value in drawn.items() if name not in SHARED)
+        if alike and "".join(rest[:-1]) in ("", suffix) and drawn.get("space", "") in spaces:
+            fits.append(path)
     if len(fits) > 1:
-        names = ", ".join(map(str, fits))
-        raise ScanError(f"{image}: {len(fits)} {kind} masks, {names}; data.options.masks must name a folder with one.")
+        found = f"{len(fits)} {key[-1]} masks, {', '.join(map(str, fits))}"
+        raise ScanError(f"{image}: {found}; data.options.masks must name a folder with one.")
     return fits[0] if fits else None

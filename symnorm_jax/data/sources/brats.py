@@ -1,15 +1,15 @@
 """BraTS: brain tumours, each case four sequences and, in training sets, a map of the tumour's parts. Nobody is healthy.
 
-A case is a folder, below whatever folders the copy has, its files also as .nii:
+A case is a folder, at any depth, its files also as .nii:
 
     BraTS-Africa/{95_Glioma,51_OtherNeoplasms}/BraTS-SSA-00002-000/BraTS-SSA-00002-000-{t1n,t1c,t2w,t2f,seg}.nii.gz
     ASNR-MICCAI-BraTS2023-GLI-Challenge-TrainingData/BraTS-GLI-00207-000/...     as above; also SSA, MET and others
     TrainingData/BraTS2021_00000/BraTS2021_00000_{t1,t1ce,t2,flair,seg}.nii.gz
 
-The last number of a name is the session. An id of BraTS-Africa in both groups is taken for one person, so that both
-scans are in one split; the group stands in front of the session. Of two copies of a case one is taken: with the
-channel, then with a map, then by path. Labels: 1 is the dead or not enhancing core, 2 oedema, enhancing tumour 4 until
-2021 and 3 since. Scans have no skull: data.brain='nonzero' fits, though a voxel of the brain may be negative.
+The last number of a name is the session. An id of BraTS-Africa in both groups is one person, so that both scans are in
+one split; the group stands in front of the session. Of two copies of a case one is taken: with the channel, then with a
+map, then by path. Labels: 1 is the dead or not enhancing core, 2 oedema, enhancing tumour 4 until 2021 and 3 since.
+Scans have no skull: data.brain='nonzero' fits, though a voxel of the brain may be negative.
 """
 
 import re
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, some
+from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, refuse, some
 from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
 from symnorm_jax.errors import ScanError, check_options
 
@@ -43,7 +43,11 @@ def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str
     scans = [_scan(folder, channel, labels) for folder in some(root, folders, "cases", LAYOUT)]
     scans = [scan for scan in scans if group in ("both", scan.groups.get("tumour"))]
     some(root, scans, f"cases of group={group!r}", "BraTS-Africa/{95_Glioma,51_OtherNeoplasms}/...")
-    _refuse_two_names(root, [scan.patient for scan in scans])
+    names = [scan.patient for scan in scans]
+    old, new = ([name for name in names if name.startswith(start)] for start in ("BraTS2021_", "BraTS-GLI-"))
+    if old and new:
+        both = f"{old[0]} and {new[0]}, and BraTS 2021 and BraTS-GLI name the same people differently"
+        raise ScanError(f"{root}: holds {both}; a folder with one of them is allowed.")
     key, rank = lambda scan: (scan.patient, scan.session), lambda scan: (not scan.files, not scan.labelled)
     scans = one_each(root, scans, key, rank, "cases, each another copy of one")
     return kept(root, scans, lambda scan: scan.files, f"cases without {channel}")
@@ -55,11 +59,10 @@ def load(image: str, seg: str | None, brain: None, labels: str) -> Volume:
     if seg is None:
         return volume
     drawn, _ = read_nifti(seg)
-    other = np.setdiff1d(drawn, (0, 1, 2, 3, 4))
-    if other.size:
+    if (other := np.setdiff1d(drawn, (0, 1, 2, 3, 4))).size:
         raise ScanError(f"{seg}: holds the label {other[0]:g}; 0, 1, 2, 3 and 4 are allowed.")
-    if {3, 4} <= set(np.unique(drawn).tolist()):
-        raise ScanError(f"{seg}: holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read.")
+    both = {3, 4} <= set(np.unique(drawn).tolist())
+    refuse(seg, both, "holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read")
     return volume._replace(lesion=np.isin(drawn, LABELS[labels]))
 
 
@@ -70,22 +73,7 @@ def _scan(folder: Path, channel: str, labels: str) -> Scan:
     pieces = (f"_{CHANNELS[channel]}", "_seg") if old else (f"-{channel}", "-seg")
     files = [[folder / f"{folder.name}{piece}{end}" for end in (".nii.gz", ".nii")] for piece in pieces]
     image, seg = (next((path for path in paths if path.is_file()), None) for paths in files)
-    return nifti_scan(
-        *(image, seg),
-        read=partial(load, labels=labels),
-        patient=person or old,
-        session="-".join(filter(None, (tumour, timepoint))),
-        standing="abnormal" if seg else "unlabelled",
-        recipe=f"{FORMAT}, {channel}, {labels}",
-        groups={"tumour": tumour} if tumour else {},
-    )
-
-
-def _refuse_two_names(root: str, people: list[str]) -> None:
-    """Raise ScanError where the releases are mixed that name the same people differently."""
-    old, new = ([name for name in people if name.startswith(start)] for start in ("BraTS2021_", "BraTS-GLI-"))
-    if old and new:
-        raise ScanError(
-            f"{root}: holds {old[0]} and {new[0]}, and BraTS 2021 and BraTS-GLI name the same people differently; "
-            "a folder with one of them is allowed."
-        )
+    about = {"patient": person or old, "session": "-".join(filter(None, (tumour, timepoint)))}
+    about |= {"standing": "abnormal" if seg else "unlabelled", "groups": {"tumour": tumour} if tumour else {}}
+    recipe = f"{FORMAT}, {channel}, {labels}"
+    return nifti_scan(image, seg, read=partial(load, labels=labels), recipe=recipe, **about)

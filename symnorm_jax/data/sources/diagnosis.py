@@ -1,15 +1,16 @@
 """What the words of ADNI's tables and folders say of a person.
 
-MCI, be it early or late, stable or progressive, and a subjective complaint (SMC) are neither healthy nor dementia:
-the option `mci` decides. Nor is a normal visit (CN) of someone who is MCI or AD at another one healthy: it is left out
-with `mci="drop"`, and else scored and not judged.
+MCI, be it early or late, stable or progressive, and a subjective complaint (SMC) are neither healthy nor dementia: the
+option `mci` decides. A normal visit (CN) of someone who is MCI or AD at another is left out with `mci="drop"`, and else
+scored and not judged.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from symnorm_jax.errors import ScanError
+from symnorm_jax.data.sources.listing import refuse
 
 CHOICES = ("abnormal", "drop", "keep")  # what becomes of MCI; kept, it is scored and not judged
 WORDS = {
@@ -36,10 +37,7 @@ def kind_of(word: str) -> str | None:
 
 
 def standing(kind: str | None, of_person: set[str], mci: str) -> str | None:
-    """Return healthy, abnormal or unlabelled; None for a scan that is to be left out.
-
-    `kind` is that of the scan, `of_person` holds those of all listed visits of the person.
-    """
+    """Return a scan's standing by its `kind` and those of the person at all listed visits; None to leave it out."""
     if kind == "AD":
         return "abnormal"
     if kind == "CN" and of_person == {"CN"}:
@@ -49,20 +47,24 @@ def standing(kind: str | None, of_person: set[str], mci: str) -> str | None:
     return "abnormal" if kind == "MCI" and mci == "abnormal" else "unlabelled"
 
 
-def by_visit(rows: Iterable[tuple[Path, dict]], name: Callable[[dict], str], same: dict[str, Callable]) -> dict:
-    """Return the row of each visit by its `name`; rows without one are passed over.
+def kinds_of(rows: Iterable[dict[str, str]], person: str, word: str) -> dict[str, set[str]]:
+    """Collect what each person is at all visits: kinds, and words that say none, by the columns of both."""
+    kinds = defaultdict(set)
+    for row in rows:
+        kinds[row[person]] |= {kind_of(row[word]) or row[word]} - {""}
+    return kinds
 
-    Raises ScanError where two rows of one visit differ in what a function of `same` makes of its column.
-    """
+
+def by_visit(rows: Iterable[tuple[Path, dict]], name: Callable[[dict], str], same: dict[str, Callable]) -> dict:
+    """Return the row of each visit that has a `name`; ScanError where the meanings of the columns `same` differ."""
     found = {}
     for path, row in rows:
         visit = name(row)
-        for column, meaning in same.items() if visit else ():
-            other = found.get(visit, row)[column]
-            if meaning(other) != meaning(row[column]):
-                raise ScanError(
-                    f"{path}: the {column} of {visit} is {row[column]!r}, elsewhere {other!r}; one is allowed."
-                )
-        if visit:
-            found[visit] = row
+        if not visit:
+            continue
+        for column, meaning in same.items():
+            here, other = row[column], found.get(visit, row)[column]
+            two = f"the {column} of {visit} is {here!r}, elsewhere {other!r}; one is allowed"
+            refuse(path, meaning(other) != meaning(here), two)
+        found[visit] = row
     return found

@@ -1,10 +1,9 @@
 """DICOM series, one folder each, listed in a CSV file: `root` is that file, or a folder with `scans.csv` in it.
 
 Columns are those of `table.py`, with `folder` in place of `path`; masks are NIfTI files on the grid of the series. Who
-is who stands in that file alone: no name, number, date or identifier of a DICOM header reaches a scan, path, log or
-error. A folder holds the files of one series, one slice each, named anyhow; their positions along the normal give their
-order. Gaps, slices that come twice, slices of other sizes or directions, colours, and enhanced multi-frame files are
-refused. Needs pydicom: pip install 'symnorm_jax[dicom]'.
+is who stands in that file alone: nothing that identifies a patient leaves a DICOM header. A folder holds the files of
+one series, one slice each, named anyhow, in the order of their positions along the normal. Gaps, slices that come twice
+or differ in size or direction, colours and multi-frame files are refused. Needs pydicom (symnorm_jax[dicom]).
 """
 
 import importlib.util
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header, refuse
-from symnorm_jax.data.sources.listing import numeric, scan_of
+from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
+from symnorm_jax.data.sources.listing import numeric, refuse, scan_of
 from symnorm_jax.data.sources.table import Line, read_lines
 from symnorm_jax.data.volumes import MAX_EXTENT_MM, MAX_VOXELS, Scan, Volume, read_nifti, to_ras
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import voxel_sizes
 
 FORMAT = "dicom format 1"  # raise it when the same files would give other voxels
@@ -28,63 +27,52 @@ SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
 
 
 def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
-    """List one Scan a line of `root`, or of its `table` where `root` is a folder.
-
-    Raises ConfigError where pydicom is missing, and ScanError that names the line of the table.
-    """
+    """List one Scan a line of `root`, or of its `table`. Raises ConfigError without pydicom, ScanError with a line."""
     if importlib.util.find_spec("pydicom") is None:
-        raise ConfigError(
-            "data.source='dicom' needs pydicom, which is missing; pip install 'symnorm_jax[dicom]' gets it."
-        )
+        remedy = "pip install 'symnorm_jax[dicom]' gets it"
+        raise ConfigError(f"data.source='dicom' needs pydicom, which is missing; {remedy}.")
     path = Path(root)
     return [_scan(line) for line in read_lines(path / table if path.is_dir() else path, "folder")]
 
 
 def load(folder: str, files: tuple[str, ...], lesion: Path | None, brain: Path | None) -> Volume:
     """Read the series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
-    refuse(
-        folder,
-        (not 2 <= len(files) <= MAX_FILES, f"{len(files)} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed"),
-    )
+    count = len(files)
+    refuse(folder, not 2 <= count <= MAX_FILES, f"{count} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed")
     slices = [read_header(path) for path in files]
     _check_alike(folder, slices)
     slices, affine = _in_order(folder, slices)
-    voxels = np.empty((slices[0].columns, slices[0].rows, len(slices)), np.float32)
+    voxels = np.empty((slices[0].columns, slices[0].rows, count), np.float32)
     for k, one in enumerate(slices):
         voxels[:, :, k] = decode(one).T
-    if voxels.min() == voxels.max():
-        raise ScanError(f"{folder}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
+    flat = voxels.min() == voxels.max()
+    refuse(folder, flat, f"every voxel has the value {voxels.flat[0]:g}; an image must have contrast")
     voxels, affine = to_ras(voxels, affine)
     masks = (_read_mask(path, folder, voxels, affine) if path else None for path in (lesion, brain))
     return Volume(voxels, affine, *masks)
 
 
 def _scan(line: Line) -> Scan:
-    if not line.image.is_dir():
-        raise ScanError(f"{line.where}: folder={line.cells['folder']!r} is a file; the folder of one series is needed.")
+    fault = f"folder={line.cells['folder']!r} is a file; the folder of one series is needed"
+    refuse(line.where, not line.image.is_dir(), fault)
     paths = sorted(line.image.iterdir(), key=lambda path: numeric(path.name))
     files = tuple(str(path) for path in paths if is_dicom(path))
     recipe = "{}, lesion {}, brain {}".format(FORMAT, *map(bool, line.masks))
-    masks = filter(None, line.masks)
-    return scan_of(partial(load, str(line.image), files, *line.masks), files, masks, recipe=recipe, **line.person)
+    read = partial(load, str(line.image), files, *line.masks)
+    return scan_of(read, files, filter(None, line.masks), recipe=recipe, **line.person)
 
 
 def _check_alike(folder: str, slices: list[Slice]) -> None:
-    first, (series, sizes) = (
-        slices[0],
-        (len({one.series for one in slices}), len({(one.rows, one.columns) for one in slices})),
-    )
+    first, series = slices[0], len({one.series for one in slices})
+    sizes = len({(one.rows, one.columns) for one in slices})
     spaced = all(np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices)
     aligned = all(np.allclose(one.along, first.along, atol=1e-3) for one in slices)
     claimed = first.rows * first.columns * len(slices)
-    refuse(
-        folder,
-        (series > 1, f"{series} series in one folder; 1 is allowed"),
-        (sizes > 1, f"slices of {sizes} sizes; all must have the same"),
-        (not spaced, f"the pixel spacing differs between slices; all must have {first.spacing} mm"),
-        (not aligned, "the slices lie in different directions, as those of a localizer do; one is allowed"),
-        (claimed > MAX_VOXELS, f"the headers claim {claimed} voxels; at most {MAX_VOXELS} are allowed"),
-    )
+    refuse(folder, series > 1, f"{series} series in one folder; 1 is allowed")
+    refuse(folder, sizes > 1, f"slices of {sizes} sizes; all must have the same")
+    refuse(folder, not spaced, f"the pixel spacing differs between slices; all must have {first.spacing} mm")
+    refuse(folder, not aligned, "the slices lie in different directions, as those of a localizer do; one is allowed")
+    refuse(folder, claimed > MAX_VOXELS, f"the headers claim {claimed} voxels; at most {MAX_VOXELS} are allowed")
 
 
 def _in_order(folder: str, slices: list[Slice]) -> tuple[list[Slice], np.ndarray]:
@@ -101,13 +89,10 @@ def _in_order(folder: str, slices: list[Slice]) -> tuple[list[Slice], np.ndarray
     affine[:3] = np.stack([across * between_columns, down * between_rows, normal * step, slices[0].position], axis=1)
     sizes, (low, high) = voxel_sizes(affine), SIZES_MM
     extents = sizes * (slices[0].columns, slices[0].rows, len(slices))
-    fits, edges = ((sizes > low) & (sizes < high)).all(), extents.round().tolist()
-    refuse(
-        folder,
-        (off > SHEAR_MM, f"slices lie up to {off:.2f} mm off one normal; at most {SHEAR_MM} mm is allowed"),
-        (not fits, f"voxel sizes {sizes.round(3).tolist()} mm; {low:g} to {high:g} mm are allowed"),
-        (max(extents) > MAX_EXTENT_MM, f"the edges are {edges} mm long; at most {MAX_EXTENT_MM:g} mm are allowed"),
-    )
+    fits, edges = ((sizes > low) & (sizes < high)).all(), f"the edges are {extents.round().tolist()} mm long"
+    refuse(folder, off > SHEAR_MM, f"slices lie up to {off:.2f} mm off one normal; at most {SHEAR_MM} mm is allowed")
+    refuse(folder, not fits, f"voxel sizes {sizes.round(3).tolist()} mm; {low:g} to {high:g} mm are allowed")
+    refuse(folder, max(extents) > MAX_EXTENT_MM, f"{edges}; at most {MAX_EXTENT_MM:g} mm are allowed")
     return slices, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # LPS to RAS
 
 
@@ -118,17 +103,12 @@ def _check_places(folder: str, places: np.ndarray) -> None:
     twice, odd = steps.min() < TOLERANCE * usual or usual <= 0, np.abs(steps - usual).argmax()
     gap = f"{steps[odd]:.2f} mm lie between the slices at {places[odd]:.2f} and {places[odd + 1]:.2f} mm"
     uneven = abs(steps[odd] - usual) > TOLERANCE * usual
-    refuse(
-        folder,
-        (twice, f"two slices lie at {where:.2f} mm along their normal; each place may come once"),
-        (uneven, f"{gap}, {usual:.2f} mm between most; all distances must be the same"),
-    )
+    refuse(folder, twice, f"two slices lie at {where:.2f} mm along their normal; each place may come once")
+    refuse(folder, uneven, f"{gap}, {usual:.2f} mm between most; all distances must be the same")
 
 
 def _read_mask(path: str, folder: str, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
     mask, mask_affine = read_nifti(path)
-    if mask.shape != voxels.shape or not np.allclose(mask_affine, affine, atol=0.1):
-        raise ScanError(
-            f"{path}: the mask lies on another grid than the series {folder}; it must be the same within 0.1 mm."
-        )
+    other = mask.shape != voxels.shape or not np.allclose(mask_affine, affine, atol=0.1)
+    refuse(path, other, f"the mask lies on another grid than the series {folder}; it must be the same within 0.1 mm")
     return mask > 0

@@ -9,12 +9,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from symnorm_jax.data.sources.listing import refuse
 from symnorm_jax.data.volumes import MAX_VALUE
 from symnorm_jax.errors import ScanError
 
@@ -42,13 +44,6 @@ class Slice(NamedTuple):
     intercept: float
 
 
-def refuse(where: str, *faults: tuple[bool, str]) -> None:
-    """Raise ScanError for the first of `faults`, each whether it holds and what to say."""
-    for holds, sentence in faults:
-        if holds:
-            raise ScanError(f"{where}: {sentence}.")
-
-
 def is_dicom(path: Path) -> bool:
     """Tell whether a file begins as DICOM files do; the index of a disc, DICOMDIR, is no image."""
     if not path.is_file() or path.name.upper() == "DICOMDIR":
@@ -63,20 +58,15 @@ def read_header(path: str) -> Slice:
         header = _dataset(path, TAGS, pixels=False)
         frames = int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
         missing = [tag for tag in (*GEOMETRY, "SeriesInstanceUID", "BitsAllocated") if header.get(tag) in (None, "")]
-        refuse(
-            path,
-            (frames, "an enhanced multi-frame file; one slice a file is allowed (dcm2niix makes NIfTI)"),
-            (bool(missing), f"the header lacks {', '.join(missing)}; every slice of an MR series has them"),
-        )
+        refuse(path, frames, "an enhanced multi-frame file; one slice a file is allowed (dcm2niix makes NIfTI)")
+        refuse(path, missing, f"the header lacks {', '.join(missing)}; every slice of an MR series has them")
+        rescale = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
         one = Slice(
-            path,
-            str(header.SeriesInstanceUID),
-            int(header.Rows),
-            int(header.Columns),
+            *(path, str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns)),
             tuple(_numbers(header.PixelSpacing, 2).tolist()),
             _numbers(header.ImageOrientationPatient, 6).reshape(2, 3),
             _numbers(header.ImagePositionPatient, 3),
-            *_numbers([header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)], 2).tolist(),
+            *_numbers(rescale, 2).tolist(),
         )
         _check_header(one, header)
     return one
@@ -86,11 +76,11 @@ def decode(one: Slice) -> np.ndarray:
     """Decode the pixels `[rows, columns]` float32 of a slice, rescaled. Raises ScanError."""
     with _reading(one.path, "its pixels cannot be decoded"):
         pixels, size = _dataset(one.path, (*TAGS, "PixelData"), pixels=True).pixel_array, (one.rows, one.columns)
-        refuse(one.path, (pixels.shape != size, f"decodes to shape {pixels.shape}; the header claims {size}"))
+        refuse(one.path, pixels.shape != size, f"decodes to shape {pixels.shape}; the header claims {size}")
         rescaled = (pixels * one.slope + one.intercept).astype(np.float32)
         finite = rescaled.min() >= -MAX_VALUE and rescaled.max() <= MAX_VALUE  # NaN is not
         values = f"rescaled by {one.slope:g} its values are infinite or beyond {MAX_VALUE:g}; they must be finite"
-        refuse(one.path, (not finite, values))
+        refuse(one.path, not finite, values)
     return rescaled
 
 
@@ -113,30 +103,24 @@ def _reading(path: str, what: str) -> Iterator[None]:
 
 def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
     """Read the given tags of a file of bounded size, whose transfer syntax can be read."""
-    import pydicom
+    import pydicom.pixels
 
     size = os.path.getsize(path)
-    refuse(path, (size > MAX_FILE_BYTES, f"{size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice"))
+    refuse(path, size > MAX_FILE_BYTES, f"{size} bytes; at most {MAX_FILE_BYTES} are allowed for one slice")
     data = BytesIO(Path(path).read_bytes())  # a length that a header claims cannot ask for more than this
     pydicom.filereader.read_preamble(data, force=False)
     meta = pydicom.filereader.read_dataset(data, False, True, stop_when=lambda tag, *_: tag.group != 2)
-    _check_syntax(path, meta.TransferSyntaxUID)
-    data.seek(0)
-    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
-
-
-def _check_syntax(path: str, syntax) -> None:
-    from pydicom.pixels import get_decoder
-
-    refuse(path, (syntax == DEFLATED, "the file is deflated as a whole; uncompressed DICOM is needed"))
+    syntax = meta.TransferSyntaxUID
+    refuse(path, syntax == DEFLATED, "the file is deflated as a whole; uncompressed DICOM is needed")
     try:
-        decoder = get_decoder(syntax)
+        decoder = pydicom.pixels.get_decoder(syntax)
     except NotImplementedError:
         raise ScanError(f"{path}: its transfer syntax is unknown to pydicom; uncompressed DICOM is needed.") from None
+    compressed = f"compressed as {syntax.name}, for which pydicom finds no decoder"
     remedy = "install pylibjpeg with its plugins, or decompress the files"
-    refuse(
-        path, (not decoder.is_available, f"compressed as {syntax.name}, for which pydicom finds no decoder; {remedy}")
-    )
+    refuse(path, not decoder.is_available, f"{compressed}; {remedy}")
+    data.seek(0)
+    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
 
 
 def _numbers(values, count: int) -> np.ndarray:
@@ -152,13 +136,10 @@ def _check_header(one: Slice, header) -> None:
     claimed, held = one.rows * one.columns * header.BitsAllocated // 8, os.path.getsize(one.path)
     compressed = header.file_meta.TransferSyntaxUID.is_compressed
     far = max(*one.spacing, *abs(one.position)) > MAX_MM
-    square = np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01)
-    size = f"{one.rows} x {one.columns} pixels, {claimed} bytes"
-    refuse(
-        one.path,
-        (kind != (1, "MONOCHROME2"), "not a grey image with bright high values (MONOCHROME2), which is needed"),
-        (header.BitsAllocated not in (8, 16, 32), f"{int(header.BitsAllocated)} bits a pixel; 8, 16 or 32 are allowed"),
-        (claimed < 1 or claimed > held and not compressed, f"the header claims {size}; the file has {held}"),
-        (far, f"a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed"),
-        (not square, f"rows and columns run along {one.along.tolist()}; two unit vectors at right angles must"),
-    )
+    square, forbid = np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01), partial(refuse, one.path)
+    size, bits = f"{one.rows} x {one.columns} pixels, {claimed} bytes", header.BitsAllocated
+    forbid(kind != (1, "MONOCHROME2"), "not a grey image with bright high values (MONOCHROME2), which is needed")
+    forbid(bits not in (8, 16, 32), f"{int(bits)} bits a pixel; 8, 16 or 32 are allowed")
+    forbid(claimed < 1 or claimed > held and not compressed, f"the header claims {size}; the file has {held}")
+    forbid(far, f"a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed")
+    forbid(not square, f"rows and columns run along {one.along.tolist()}; two unit vectors at right angles must")

@@ -1,9 +1,9 @@
 """IXI, healthy people scanned at three London hospitals: `IXI-T1/IXI012-HH-1211-T1.nii.gz`, whole heads.
 
-`IXI-T2/` and `IXI-PD/` are named likewise; files may also lie in the root itself. The release has no masks.
-`DLMUSE/IXI012-HH-1211-T1_DLMUSE.nii.gz`, where it is there, maps brain regions on the grid of T1 and so gives the brain
-for T1 alone. Age and sex come from `participants.tsv`, or from the release's `IXI.xls` saved as `IXI.csv`. Everyone is
-healthy, but real stroke lesions, drawn in other people, can be planted in T1: abnormal scans, exactly known.
+`IXI-T2/` and `IXI-PD/` are named likewise; files may also lie in the root itself. The release has no masks; regions in
+`DLMUSE/IXI012-HH-1211-T1_DLMUSE.nii.gz`, on the grid of T1, give the brain for T1 alone. Age and sex come from
+`participants.tsv`, or from the release's `IXI.xls` saved as `IXI.csv`. Everyone is healthy, but real stroke lesions,
+drawn in other people, can be planted in T1: abnormal scans, exactly known.
 """
 
 import re
@@ -15,8 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from symnorm_jax.data.phantom import planting
-from symnorm_jax.data.sources.listing import existing, nifti_scan, one_each, some
-from symnorm_jax.data.sources.rows import cells, participants, read_rows
+from symnorm_jax.data.sources.listing import cells, existing, nifti_scan, one_each, participants, read_rows, some
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ConfigError, check_options
 from symnorm_jax.geometry import voxel_sizes
@@ -33,9 +32,9 @@ _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-(T1|T2|PD)\.nii\.gz")
 def records(
     root: str, *, channel: str = "t1", lesion_masks: str | None = None, planted: float = 0.4, seed: int = 0
 ) -> list[Scan]:
-    """List one Scan a person; given a folder of `*_lesion.nii.gz`, from `root`, a fraction `planted` get a lesion.
+    """List one healthy Scan a person; of `lesion_masks`, a folder from `root`, a fraction `planted` get a lesion each.
 
-    Everyone else is healthy. No lesion is used twice. Who gets which is a function of `seed` and the names.
+    Its files are `*_lesion.nii.gz`, none used twice. Who gets which is a function of `seed` and the names.
     """
     check_options({"channel": CHANNELS}, channel=channel)
     if not 0 <= planted <= 1:
@@ -66,8 +65,8 @@ def _images(root: Path, contrast: str) -> list[Path]:
     found = {path: _NAME.fullmatch(path.name) for path in (folder.rglob("*") if folder.is_dir() else root.iterdir())}
     found = {path: name for path, name in found.items() if name and name[5] == contrast}
     some(root, found, "heads", f"IXI-{contrast}/IXI<number>-<HH|Guys|IOP>-<number>-{contrast}.nii.gz")
-    first = "heads, each a person's second"
-    return one_each(root, list(found), lambda path: found[path][2], lambda path: (path.name, str(path)), first)
+    person, rank = lambda path: found[path][2], lambda path: (path.name, str(path))
+    return one_each(root, list(found), person, rank, "heads, each a person's second")
 
 
 def _participants(root: Path) -> dict[str, dict[str, str]]:
@@ -82,22 +81,17 @@ def _participants(root: Path) -> dict[str, dict[str, str]]:
         person["age"] |= {row["AGE"]} - {""}
         person["sex"] |= {SEXES.get(row[SEX_COLUMN].removesuffix(".0"), "")} - {""}
     # people come twice at times, once with blanks, or with contradictions, of which neither is believed
-    return {
-        name: {key: min(values) for key, values in person.items() if len(values) == 1} for name, person in found.items()
-    }
+    return {name: {key: min(of) for key, of in person.items() if len(of) == 1} for name, person in found.items()}
 
 
 def _scan(root: Path, image: Path, lesion: str | None, seed: int, known: dict[str, dict[str, str]]) -> Scan:
     participant, person, number, site, contrast = _NAME.fullmatch(image.name).groups()
     labels = root / "DLMUSE" / f"{participant}-T1_DLMUSE.nii.gz"
-    return nifti_scan(
-        *(image, lesion, labels if contrast == "T1" and labels.is_file() else None),
-        read=partial(load, seed=(seed, int(number))),
-        patient=person,
-        standing="abnormal" if lesion else "healthy",
-        recipe=f"{FORMAT}, {contrast}" + f", planted with seed {seed}" * bool(lesion),
-        groups={"site": site} | known.get(participant, known.get(person, {})),
-    )
+    brain = labels if contrast == "T1" and labels.is_file() else None
+    recipe = f"{FORMAT}, {contrast}" + f", planted with seed {seed}" * bool(lesion)
+    about = {"standing": "abnormal" if lesion else "healthy", "recipe": recipe, "patient": person}
+    groups = {"site": site} | known.get(participant, known.get(person, {}))
+    return nifti_scan(image, lesion, brain, read=partial(load, seed=(seed, int(number))), groups=groups, **about)
 
 
 def _solid(labelled: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -2,22 +2,18 @@
 
 Of a session the average of its scans in Talairach's space is taken, 176 x 208 x 176 voxels of 1 mm, without skull:
 `data.brain="nonzero"` fits. Of neurite-oasis (`OASIS_OAS1_0001_MR1/aligned_norm.nii.gz`) the aligned image is taken.
-
-`oasis_cross-sectional.csv` (ID, CDR and, where they are there, M/F, Age and MMSE) lies in `root`, in a disc or beside
-`root`. A CDR of 0 is healthy, a higher one is not; the highest of a person holds for all sessions, as a second one
-(MR2) was made within 90 days. Young people were not assessed: the option `unassessed` drops them or calls them healthy.
-
-Analyze files store no directions: nibabel takes the first voxel for the rightmost, hindmost and lowest one. Symmetry
-does not depend on this assumption, but no side should be quoted from the T88 images.
+`oasis_cross-sectional.csv` (ID, CDR and at times M/F, Age and MMSE) lies in `root`, in a disc or beside `root`. A CDR
+of 0 is healthy, a higher one is not; the highest of a person holds for all sessions: MR2 was made within 90 days.
+Analyze files store no directions: nibabel takes the first voxel for the rightmost, hindmost and lowest one, on which
+symmetry does not depend; but no side should be quoted from the T88 images.
 """
 
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, some
-from symnorm_jax.data.sources.rows import read_tables, tables_near
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, read_tables, refuse, some, tables_near
 from symnorm_jax.data.volumes import Scan
-from symnorm_jax.errors import ScanError, check_options
+from symnorm_jax.errors import check_options
 
 FORMAT = "oasis format 1"  # raise it when the same files would give other voxels
 CDR = ("0", "0.0", "0.5", "1", "1.0", "2", "2.0", "3", "3.0")
@@ -28,14 +24,13 @@ _SESSION = re.compile(r"(?:OASIS_)?(OAS1_\d{4})_(MR\d)")
 
 
 def records(root: str, *, unassessed: str = "drop") -> list[Scan]:
-    """List one Scan a session. Raises ScanError where there is no table, or it holds a CDR that is no number."""
+    """List one Scan a session; ScanError without a table. `unassessed` people, as the young, are dropped or healthy."""
     check_options({"unassessed": ("drop", "healthy")}, unassessed=unassessed)
     path = existing(root, LAYOUT)
     sessions = some(root, _sessions(path), "sessions", LAYOUT)
     tables = read_tables(tables_near(path), ("id", "cdr"))
     rows = {row["id"]: row | {"table": str(table)} for table, row in tables if row["id"]}
-    if not rows:
-        raise ScanError(f"{root}: no CSV file with the columns ID and CDR, here or beside; one is needed.")
+    refuse(root, not rows, "no CSV file with the columns ID and CDR, here or beside; one is needed")
     highest = _highest(rows)
     names = kept(path, sorted(sessions), sessions.get, "sessions without an image, or one of its two files")
     names = kept(path, names, rows.get, "sessions that the table does not list")
@@ -68,14 +63,13 @@ def _image(session: Path) -> tuple[Path, ...]:
 
 
 def _highest(rows: dict[str, dict[str, str]]) -> dict[str, float]:
-    """Find the highest CDR of each person who was assessed."""
     highest = {}
     for name, row in rows.items():
         cdr = row["cdr"]
         if cdr.upper() in ("", "N/A", "NA", "NAN"):
             continue
-        if cdr not in CDR:
-            raise ScanError(f"{row['table']}: the CDR of {name} is {cdr!r}; 0, 0.5, 1, 2, 3 or nothing is allowed.")
+        fault = f"the CDR of {name} is {cdr!r}; 0, 0.5, 1, 2, 3 or nothing is allowed"
+        refuse(row["table"], cdr not in CDR, fault)
         highest[_person(name)] = max(highest.get(_person(name), 0.0), float(cdr))
     return highest
 

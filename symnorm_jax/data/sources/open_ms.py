@@ -1,18 +1,16 @@
 """MSLUB, people with multiple sclerosis, in the layout of the repository `open_ms_data`.
 
-`cross_sectional/` holds four versions of 30 patients, one folder `patient<number>` each: `raw`; `coregistered` to FLAIR
-with a brain mask; `coregistered_resampled`; and `MNI`, without skulls. Files are `FLAIR`, `T1W`, `T1WKS` (after
-contrast), `T2W`, `consensus_gt` and `brainmask.nii.gz`, at times behind `patient<number>_`; in `MNI` they are
-`<FLAIR|T1|T1POST|T2|GOLD_STANDARD>_..._regtoMNI.nii.gz`. `patient_info.csv` gives age and sex. Nobody is healthy.
-
-The lesions were drawn on FLAIR: of the raw images, others than FLAIR have grids of their own, and are refused for that.
+`cross_sectional/` holds four versions of 30 patients: `raw`, where only FLAIR has the grid of the lesions and others
+are refused for that; `coregistered` to FLAIR with a brain mask; `coregistered_resampled`; and `MNI`, without skulls.
+Files are `FLAIR`, `T1W`, `T1WKS` (after contrast), `T2W`, `consensus_gt` and `brainmask.nii.gz`, at times behind
+`patient<number>_`; in `MNI` `<FLAIR|T1|T1POST|T2|GOLD_STANDARD>_..._regtoMNI.nii.gz`. `patient_info.csv` gives age and
+sex. Nobody is healthy.
 """
 
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, some
-from symnorm_jax.data.sources.rows import read_rows
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, read_rows, some
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import check_options
 
@@ -20,8 +18,8 @@ FORMAT = "open_ms format 1"  # raise it when the same files would give other vox
 SPACES = {"raw": "raw", "coregistered": "coregistered", "resampled": "coregistered_resampled", "mni": "MNI"}
 CHANNELS = {"flair": ("FLAIR", "FLAIR"), "t1": ("T1W", "T1"), "t1_gd": ("T1WKS", "T1POST"), "t2": ("T2W", "T2")}
 CHOICES = {"channel": CHANNELS, "space": SPACES}
-GROUPS = ("age", "sex", "ms_type")
 MISSING = (None, "", "N/A")
+GROUPS = ("age", "sex", "ms_type")
 LAYOUT = "cross_sectional/<raw|coregistered|coregistered_resampled|MNI>/patient<number>/<images>.nii.gz"
 
 _PATIENT = re.compile(r"patient0*(\d+)")
@@ -43,15 +41,13 @@ def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Sc
 
 
 def _scan(folder: Path, channel: str, space: str, known: dict[str, dict[str, str]]) -> Scan | None:
-    raw, in_mni = CHANNELS[channel]
-    if space == "mni":
-        image, truth, brain = _find(folder, f"{in_mni}_.*regtoMNI"), "GOLD_STANDARD", None
-    else:
-        image, truth, brain = _find(folder, raw), "consensus_gt", _find(folder, "brainmask")
+    mni = space == "mni"
+    names = [CHANNELS[channel][mni], "GOLD_STANDARD" if mni else "consensus_gt"]
+    image, lesion = (_find(folder, f"{name}_.*regtoMNI" if mni else name) for name in names)
     if image is None:
         return None
-    lesion = _find(folder, f"{truth}_.*regtoMNI" if space == "mni" else truth)
-    lesion = lesion or folder / f"{truth}.nii.gz"  # `load` names what is missing
+    lesion = lesion or folder / f"{names[1]}.nii.gz"  # `load` names what is missing
+    brain = None if mni else _find(folder, "brainmask")
     about = {"patient": folder.name, "groups": known.get(_PATIENT.fullmatch(folder.name)[1], {})}
     return nifti_scan(image, lesion, brain, standing="abnormal", recipe=f"{FORMAT}, {channel}, {space}", **about)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from symnorm_jax.data.sources.listing import refuse
 from symnorm_jax.data.volumes import MAX_VOXELS, Volume
-from symnorm_jax.errors import ScanError
+from symnorm_jax.errors import ScanError, one_line
 from symnorm_jax.geometry import centred_affine, from_picture
 
 MAX_SIDE = 2048
@@ -27,21 +28,20 @@ def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, mode
 
     Raises ScanError, see `read_stack`; for too few or too many slices, named like `names`; and without contrast.
     """
-    if not 1 <= len(paths) <= MAX_SLICES:
-        raise ScanError(f"{folder}: {len(paths)} slices {names}; 1 to {MAX_SLICES} are allowed.")
+    count = len(paths)
+    refuse(folder, not 1 <= count <= MAX_SLICES, f"{count} slices {names}; 1 to {MAX_SLICES} are allowed")
     voxels = read_stack(paths, modes, channel).astype(np.float32)
-    if voxels.min() == voxels.max():
-        raise ScanError(f"{folder}: every pixel has the value {voxels.flat[0]:g}; an image must have contrast.")
+    flat = voxels.min() == voxels.max()
+    refuse(folder, flat, f"every pixel has the value {voxels.flat[0]:g}; an image must have contrast")
     return Volume(voxels, centred_affine(voxels.shape, spacing))
 
 
 def read_masks(paths: Sequence[str], volume: Volume, modes=GREY_MODES, allowed=range(256)) -> np.ndarray:
     """Read the masks of a volume's slices, true where positive. Raises ScanError for values that are not `allowed`."""
     values, folder = read_stack(paths, modes), Path(paths[0]).parent
-    if values.shape != volume.voxels.shape:
-        raise ScanError(f"{folder}: the masks have shape {values.shape}, their slices {volume.voxels.shape}.")
-    other = np.setdiff1d(values, allowed)
-    if other.size:
+    shape = volume.voxels.shape
+    refuse(folder, values.shape != shape, f"the masks have shape {values.shape}, their slices {shape}")
+    if (other := np.setdiff1d(values, allowed)).size:
         raise ScanError(f"{folder}: a mask holds the value {other[0]}; {', '.join(map(str, allowed))} are allowed.")
     return values > 0
 
@@ -52,10 +52,8 @@ def read_stack(paths: Sequence[str], modes: tuple[str, ...] = GREY_MODES, channe
     Raises ScanError that names the picture for one that is absent, damaged, too large, or of another mode or size.
     """
     shape = read_picture(paths[0], modes).shape[:2]
-    if shape[0] * shape[1] * len(paths) > MAX_VOXELS:
-        raise ScanError(
-            f"{Path(paths[0]).parent}: {len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed."
-        )
+    many = f"{len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed"
+    refuse(Path(paths[0]).parent, shape[0] * shape[1] * len(paths) > MAX_VOXELS, many)
     rows = (read_picture(path, modes, shape) for path in paths)
     slices = [from_picture(one if one.ndim == 2 else one[..., channel]) for one in rows]
     return np.ascontiguousarray(np.stack(slices, axis=-1))
@@ -72,16 +70,14 @@ def read_picture(path: str, modes: tuple[str, ...] = GREY_MODES, shape: tuple[in
     except FileNotFoundError:
         raise ScanError(f"{path}: no such file; every slice and its mask must be there.") from None
     except Exception as error:  # Pillow raises a dozen types for damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ScanError(f"{path}: cannot be read as a picture ({reason}).") from None
+        raise ScanError(f"{path}: cannot be read as a picture ({one_line(error)}).") from None
 
 
 def _check_header(path, image, modes, shape) -> None:
     columns, rows = image.size
-    if max(image.size) > MAX_SIDE:
-        raise ScanError(f"{path}: {columns} x {rows} pixels; at most {MAX_SIDE} x {MAX_SIDE} are allowed.")
-    if image.mode not in modes:
-        raise ScanError(f"{path}: the picture's mode is {image.mode}; {' or '.join(modes)} is allowed.")
-    if shape and (rows, columns) != shape:
+    size = f"{columns} x {rows} pixels"
+    refuse(path, max(image.size) > MAX_SIDE, f"{size}; at most {MAX_SIDE} x {MAX_SIDE} are allowed")
+    refuse(path, image.mode not in modes, f"the picture's mode is {image.mode}; {' or '.join(modes)} is allowed")
+    if shape:
         allowed = f"{shape[1]} x {shape[0]}, as in the first slice"
-        raise ScanError(f"{path}: {columns} x {rows} pixels; all slices and masks must have {allowed}.")
+        refuse(path, (rows, columns) != shape, f"{size}; all slices and masks must have {allowed}")

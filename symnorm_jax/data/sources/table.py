@@ -1,14 +1,13 @@
 """Anyone's own scans, listed in a CSV file such as `manifest.csv`; `root` is the path of that file.
 
-Columns: `path`, `patient` and `label` (healthy, abnormal or unlabelled) are needed; `session` tells the visits of one
-person apart, `lesion_path` and `brain_path` name masks on the same grid. Every other column is a group: age, sex, site
-and the like. Relative paths start at the folder of the file. An image is a NIfTI file, or a folder of pictures, one a
-slice, the lowest first when numbers in their names are read as numbers; anterior is at the top and the person's left at
-the left. Its masks are folders of PNG or TIFF files with the names of the slices, and `spacing_mm`, such as
-"0.94,0.94,5", gives the distance of pixels left to right, of pixels back to front, and of slices.
-
-Without a `lesion_path` every slice of an abnormal person is abnormal. An empty label is refused. A line that cannot be
+Needed are `path`, `patient` and `label` (healthy, abnormal or unlabelled); `session` tells visits apart, `lesion_path`
+and `brain_path` name masks on the same grid; every other column is a group such as age or site. Without a `lesion_path`
+every slice of an abnormal person is abnormal. Relative paths start at the folder of the file. A line that cannot be
 used stops the run, for the file is one's own and soon mended.
+
+An image is a NIfTI file or a folder of pictures, one a slice, the lowest first by the numbers in their names, anterior
+at the top and the person's left at the left. Its masks are folders of PNG or TIFF files with the names of the slices;
+`spacing_mm`, such as "0.94,0.94,5", is the distance of pixels left to right, of pixels back to front, and of slices.
 """
 
 import csv
@@ -19,9 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import STANDINGS, nifti_scan, numeric, scan_of
+from symnorm_jax.data.sources.listing import STANDINGS, nifti_scan, numeric, read_rows, refuse, scan_of
 from symnorm_jax.data.sources.pictures import Spacing, read_masks, read_slices
-from symnorm_jax.data.sources.rows import read_rows
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ScanError
 
@@ -43,31 +41,22 @@ class Line(NamedTuple):
 
 
 def records(root: str, *, labels: bool = True) -> list[Scan]:
-    """List one Scan a line. Raises ScanError that names the file, the line and what was allowed.
-
-    Without `labels`, which only training and judging need, the column may be missing or say anything.
-    """
+    """List one Scan a line; without `labels` these may be missing or say anything. Raises ScanError with the line."""
     return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",), labels)]
 
 
 def load_pictures(images: tuple[str, ...], lesion: tuple[str, ...], brain: tuple[str, ...], spacing: Spacing) -> Volume:
     """Read a stack of pictures, lowest first, with pictures of its masks if there are any; `spacing` in mm."""
     volume = read_slices(Path(images[0]).parent, "as pictures", images, spacing)
-    masks = (read_masks(paths, volume, ("1", "L", "RGB")) if paths else None for paths in (lesion, brain))
-    return volume._replace(**dict(zip(("lesion", "brain"), masks, strict=True)))
+    lesion, brain = (read_masks(paths, volume, ("1", "L", "RGB")) if paths else None for paths in (lesion, brain))
+    return volume._replace(lesion=lesion, brain=brain)
 
 
 def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
-    """Read the lines of a table of scans whose images stand in `column`; columns that nobody knows become groups.
-
-    Raises ScanError that names the line where a cell is not allowed, a path leads nowhere, or a scan is listed twice.
-    """
-    needed = (column, "patient", "label") if labels else (column, "patient")
-    rows = read_rows(table, needed)
-    known = {column, "patient", "label", "session", *PATHS, *optional}
-    numbers = _line_numbers(table, set(COLUMNS) - known)
-    lines = []
-    for number, row in zip(numbers, rows, strict=True):
+    """Read a table whose images stand in `column`; unknown columns are groups. Raises ScanError that names the line."""
+    rows = read_rows(table, (column, "patient", "label") if labels else (column, "patient"))
+    known, lines = {column, "patient", "label", "session", *PATHS, *optional}, []
+    for number, row in zip(_line_numbers(table, set(COLUMNS) - known), rows, strict=True):
         if not labels and row.get("label", "").lower() not in STANDINGS:
             row["label"] = "unlabelled"
         groups = {name: cell for name, cell in row.items() if name not in known}
@@ -81,13 +70,13 @@ def _line_numbers(table: Path, reserved: set[str]) -> list[int]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader, numbers = csv.DictReader(stream), []
         columns = [column.strip() for column in reader.fieldnames]
-        if len(set(columns)) < len(columns) or reserved & set(columns):
-            taken = ", ".join(sorted(reserved))
-            raise ScanError(f"{table}: columns {columns}; each may come once, and these names are taken: {taken}.")
+        taken = f"each may come once, and these names are taken: {', '.join(sorted(reserved))}"
+        fault = len(set(columns)) < len(columns) or reserved & set(columns)
+        refuse(table, fault, f"columns {columns}; {taken}")
         for row in reader:
-            if None in row:
-                cells = len(columns) + len(row[None])
-                raise ScanError(f"{table}, line {reader.line_num}: {cells} cells; the header has {len(columns)}.")
+            cells = len(columns) + len(row.get(None, ()))
+            fault = f"{cells} cells; the header has {len(columns)}"
+            refuse(f"{table}, line {reader.line_num}", cells > len(columns), fault)
             numbers.append(reader.line_num)
     return numbers
 
@@ -97,9 +86,8 @@ def _line(table: Path, where: str, column: str, row: dict[str, str], groups: dic
     if label not in STANDINGS or not row[column] or not row["patient"]:
         given = {name: row[name] for name in (column, "patient", "label")}
         raise ScanError(f"{where}: {given}; a {column}, a patient and a label of {STANDINGS} are needed.")
-    image, *masks = (
-        _existing(where, name, table.parent, row[name]) if row.get(name) else None for name in (column, *PATHS)
-    )
+    folder, names = table.parent, (column, *PATHS)
+    image, *masks = (_existing(where, name, folder, row[name]) if row.get(name) else None for name in names)
     person = {"patient": row["patient"], "session": row.get("session", ""), "standing": label, "groups": groups}
     return Line(where, row, image, tuple(masks), person)
 
@@ -110,8 +98,7 @@ def _existing(where: str, column: str, folder: Path, name: str) -> Path:
         there = path.is_file() or path.is_dir()  # a device has no end
     except (OSError, ValueError):  # a name too long, or one that holds a null byte
         there = False
-    if not there:
-        raise ScanError(f"{where}: {column}={name!r}; there is no such file or folder.")
+    refuse(where, not there, f"{column}={name!r}; there is no such file or folder")
     return path
 
 
@@ -128,17 +115,16 @@ def _refuse_repeats(lines: list[Line], column: str) -> None:
 
 def _scan(line: Line) -> Scan:
     if not line.image.is_dir():
-        if spacing := line.cells.get("spacing_mm"):
-            raise ScanError(f"{line.where}: spacing_mm={spacing!r}; only a folder of pictures has one.")
+        spacing = line.cells.get("spacing_mm")
+        refuse(line.where, spacing, f"spacing_mm={spacing!r}; only a folder of pictures has one")
         return nifti_scan(line.image, *line.masks, recipe=FORMAT, **line.person)
     images = _pictures(line.image, PICTURES)
-    if not images:
-        raise ScanError(f"{line.where}: the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read.")
+    refuse(line.where, not images, f"the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read")
     lesion, brain = (_masks(line.where, images, folder) if folder else () for folder in line.masks)
     spacing = _spacing(line)
-    load = partial(load_pictures, images, lesion, brain, spacing)
     recipe = f"{FORMAT}, pictures {spacing}, lesion {bool(lesion)}, brain {bool(brain)}"
-    return scan_of(load, images, lesion + brain, recipe=recipe, **line.person)
+    read = partial(load_pictures, images, lesion, brain, spacing)
+    return scan_of(read, images, lesion + brain, recipe=recipe, **line.person)
 
 
 def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
@@ -147,13 +133,12 @@ def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _masks(where: str, images: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """Find the mask of each picture by its name."""
-    if not folder.is_dir():
-        raise ScanError(f"{where}: the mask {folder} is a file; a folder of pictures needs a folder of masks.")
+    fault = f"the mask {folder} is a file; a folder of pictures needs a folder of masks"
+    refuse(where, not folder.is_dir(), fault)
     masks = {Path(path).stem: path for path in _pictures(folder, LOSSLESS)}
     for image in images:
-        if Path(image).stem not in masks:
-            raise ScanError(f"{where}: {folder} holds no {' or '.join(LOSSLESS)} mask of the slice {Path(image).name}.")
+        fault = f"{folder} holds no {' or '.join(LOSSLESS)} mask of the slice {Path(image).name}"
+        refuse(where, Path(image).stem not in masks, fault)
     return tuple(masks[Path(image).stem] for image in images)
 
 
