@@ -3,7 +3,6 @@
 Hosts share one file system. The first of them, the lead, alone writes to the terminal and what is not a checkpoint.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -50,13 +49,3 @@ def on_lead(write: Callable[[], None]) -> None:
             failed = error
     if not agreed(failed is None):
         raise failed or RunError("the first host has failed, and says why.")
-
-
-def by_lead(step: Callable[..., None]) -> Callable[..., None]:
-    """Make a step of a run one that the lead takes while the others wait, as in `on_lead`."""
-
-    @functools.wraps(step)
-    def taken(*arguments, **settings) -> None:
-        on_lead(functools.partial(step, *arguments, **settings))
-
-    return taken

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import locked, named, read_json, remove_partial, write_json, write_text
-from symnorm_jax.hosts import agreed, by_lead, lead
+from symnorm_jax.hosts import agreed, lead, on_lead
 from symnorm_jax.settings import flat
 
 RUN_FORMAT = 2  # of the files of a run; raised when their names or what is in them change
@@ -45,9 +46,12 @@ def claimed(workdir: Path) -> Iterator[None]:
         yield
 
 
-@by_lead
 def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
     """Begin a run in `workdir`. Raises RunError where another config began one; it names the keys that differ."""
+    on_lead(partial(_begin, workdir, config, overrides))
+
+
+def _begin(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
     begun = (workdir / CONFIG).exists()
     if begun:
         was, now = flat(read_config(workdir)), flat(config)

@@ -45,12 +45,8 @@ def test_a_step_of_the_lead_is_taken_once_and_waited_for_by_all(leads, monkeypat
     monkeypatch.setattr(hosts, "lead", lambda: leads)
     monkeypatch.setattr(hosts, "agreed", lambda mine: events.append(mine) or mine)
 
-    @hosts.by_lead
-    def tidy(room: str, *, well: bool) -> None:
-        events.append((room, well))
-
-    tidy("hall", well=True)
-    assert events == ([("hall", True)] if leads else []) + [True]
+    hosts.on_lead(lambda: events.append("tidied"))
+    assert events == (["tidied"] if leads else []) + [True]
 
 
 def test_alone_a_process_leads_waits_for_nobody_and_agrees_with_itself():

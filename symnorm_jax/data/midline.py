@@ -20,7 +20,6 @@ BLOCK = 1 << 22  # voxels transformed at a time, which bounds the memory
 UNKNOWN = 90.0  # degrees: the error of a plane that was not found
 UNLIKE = 0.2  # a similarity that noise may reach
 MIN_VOXELS, MIN_SLICES = 200, 8  # of brain, along the thinnest axis: less shows no plane
-BATCH = 8  # scans fitted at a time
 
 
 class Midline(NamedTuple):
@@ -53,12 +52,17 @@ def find(voxels: np.ndarray, spacing: Sequence[float], stack: bool = False) -> M
     phantoms is, in root mean square, half of `error` where they are straight and uneven in intensity alone, and 1.5
     times it where they are bent, as people are.
     """
-    return find_all([(voxels, spacing)], stack)[0]
-
-
-def find_all(volumes: Sequence[tuple[np.ndarray, Sequence[float]]], stack: bool = False) -> list[Midline]:
-    """Find the planes of many scans `(voxels, spacing)`, BATCH at a time, as `find` does."""
-    return [found for i in range(0, len(volumes), BATCH) for found in _find_batch(volumes[i : i + BATCH], stack)]
+    voxels, spacing = np.asarray(voxels, np.float32), np.asarray(spacing, float)
+    cube, middle, unit = registration.cube_of(voxels, spacing, stack)
+    points, levels = registration.sample_points(), np.array([registration.BLURS, registration.LIMITS], np.float32)
+    constants = points, registration.jackknife_blocks(points), registration.STARTS, levels
+    try:  # the CPU has the scan already
+        device = jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:  # JAX was told to do without it
+        device = nullcontext()
+    with device:
+        fits = jax.device_get(registration.register_all(jax.tree.map(lambda x: x[None], cube), *constants, stack=stack))
+    return _midline((voxels, spacing), middle, unit, *(fit[0] for fit in fits), stack)
 
 
 def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
@@ -74,23 +78,6 @@ def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
     matrix[:3, 3] = centroid(axis_profiles(voxels), spacing)
     matrix[LEFT_RIGHT, 3] = offset
     return Midline(np.eye(3)[LEFT_RIGHT], offset, similarity, float("nan"), matrix)
-
-
-def _find_batch(volumes: Sequence, stack: bool) -> list[Midline]:
-    volumes = [(np.asarray(voxels, np.float32), np.asarray(spacing, float)) for voxels, spacing in volumes]
-    cubes, middles, units = zip(*(registration.cube_of(*volume, stack) for volume in volumes), strict=True)
-    size = 1 if len(cubes) == 1 else BATCH  # so that few sizes are ever compiled
-    padded = [*cubes, *[cubes[-1]] * (size - len(cubes))]
-    points, levels = registration.sample_points(), np.array([registration.BLURS, registration.LIMITS], np.float32)
-    constants = points, registration.jackknife_blocks(points), registration.STARTS, levels
-    together = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-    try:  # the CPU has the scans already
-        device = jax.default_device(jax.devices("cpu")[0])
-    except RuntimeError:  # JAX was told to do without it
-        device = nullcontext()
-    with device:
-        fits = jax.device_get(registration.register_all(together, *constants, stack=stack))
-    return [_midline(*fit, stack) for fit in zip(volumes, middles, units, *fits, strict=False)]  # fits are padded
 
 
 def _midline(volume, middle, unit: float, theta, linear, shift, error, similarity, stack: bool) -> Midline:
