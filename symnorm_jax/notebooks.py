@@ -43,8 +43,7 @@ def read(notebook: str, settings: Sequence[str] = ()) -> Notebook:
     except (flags.Error, ValueError, TypeError) as error:
         raise ConfigError(str(error).strip().splitlines()[-1]) from None
     words = [word for word in size.split(",") if word not in ("", "full")]
-    # Without folders above, which may have the names of people.
-    shown = path.name if path.is_absolute() else str(path)
+    shown = path.name if path.is_absolute() else str(path)  # without folders above, which may have names of people
     shown = f"configs/{path.name}" if path.absolute().parent == _folder() else shown
     overrides = {"config": ":".join(filter(None, (shown, size)))}
     return Notebook(flag.value, "_".join([path.stem, *words]), overrides | own["config"].override_values)

@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import metadata
@@ -54,10 +55,10 @@ def open_run(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> No
 def _begin(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None:
     begun = (workdir / CONFIG).exists()
     if begun:
-        was, now = flat(read_config(workdir)), flat(config)
-        keys = [key for key in sorted(was | now) if was.get(key) != now.get(key) and key not in INDIFFERENT]
+        was, now = (defaultdict(lambda: "no such key", flat(one)) for one in (read_config(workdir), config))
+        keys = [key for key in sorted({**was, **now}) if was[key] != now[key] and key not in INDIFFERENT]
         if keys:
-            differences = ", ".join(f"{key} (there {was.get(key)!r}, here {now.get(key)!r})" for key in keys)
+            differences = ", ".join(f"{key} (there {was[key]!r}, here {now[key]!r})" for key in keys)
             raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
     remove_partial(workdir)  # of a run that was cut off before it had a config, too
@@ -134,19 +135,17 @@ def environment() -> dict[str, Any]:
     }
 
 
-class MetricsLog:
-    """A JSON-lines file of metrics by step; lines after `start`, left by a run that was cut off, are dropped."""
+def metrics_writer(path: Path, start: int) -> Callable[[int, dict[str, float]], None]:
+    """Write metrics by step as JSON lines; lines after `start`, left by a run that was cut off, are dropped."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start))
 
-    def __init__(self, path: Path, start: int):
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(kept))
-        self._path = path
-
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        with named(self._path), self._path.open("a") as file:
+    def write(step: int, metrics: dict[str, float]) -> None:
+        with named(path), path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    return write
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

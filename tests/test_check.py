@@ -83,7 +83,7 @@ def test_the_same_scan_twice_of_one_person_is_told_and_is_no_leak(scans):
     scans.write_text("\n".join([*lines, lines[1].replace("t1/0", "t1/again").replace("first", "second")]) + "\n")
     table = check.check(settings(scans))
     assert table.same_as.iloc[-1] == "person0/first" and len(check.repeated(table)) == 0
-    assert check.tables(table)["scans"][1] == [10, 10, 9, 1, 0]
+    assert check.tables(table)[0][2][0] == [10, 10, 9, 1, 0]
 
 
 def test_a_whole_head_is_no_skull_stripped_scan(scans):

@@ -65,6 +65,16 @@ def test_the_difference_is_that_of_the_two_areas_within_position(runs, compared)
     assert found["low"] <= found["value"] <= found["high"]
 
 
+def test_what_needs_a_threshold_is_judged_at_that_of_its_own_run(runs, compared):
+    for run in runs:
+        judged = read_json(run / "thresholds.json")["sample"]["mse"]["roc"]["value"]
+        table = pd.read_csv(run / "scores.csv")
+        ill = table[(table.split == "test") & (table.label == "abnormal")]
+        assert line_of(compared, run.name)["sample"]["sensitivity"]["value"] == pytest.approx(
+            (ill.mse >= judged).mean()
+        )
+
+
 def test_a_much_better_score_is_superior_and_says_so_in_every_test(compared):
     paired = line_of(compared, "blunt")["paired"]
     assert paired["verdict"] == "superior" and paired["p_value"] < 0.06

@@ -27,7 +27,7 @@ from test_training import batches, config, line_fitter, values
 from symnorm_jax.data import store
 from symnorm_jax.errors import RunError, reported
 from symnorm_jax.files import read_json, save_arrays, write_json
-from symnorm_jax.rundir import MetricsLog, claimed, read_metrics
+from symnorm_jax.rundir import claimed, metrics_writer, read_metrics
 from symnorm_jax.training.train import train
 
 DEMO = ("--config=configs/demo.py:tiny", "--config.data.workers=1", "--config.data.midline=centred")
@@ -131,13 +131,13 @@ def test_a_disk_that_is_full_when_a_file_is_written(disk):
 
 
 def test_a_disk_that_is_full_of_metrics(disk):
-    log, path = MetricsLog(disk / "metrics.jsonl", 0), disk / "metrics.jsonl"
+    write, path = metrics_writer(disk / "metrics.jsonl", 0), disk / "metrics.jsonl"
     fill(disk, free=4096)
-    said = sentence_of(lambda: [log.write(step, {"loss": 1.0}) for step in range(1, 1000)])
+    said = sentence_of(lambda: [write(step, {"loss": 1.0}) for step in range(1, 1000)])
     assert said.startswith(f"error: {path}: No space left on device; what is finished stays")
     (disk / "ballast").unlink()
     whole_lines = path.read_text().count("\n")
-    MetricsLog(path, 1000).write(1000, {"loss": 2.0})
+    metrics_writer(path, 1000)(1000, {"loss": 2.0})
     assert [line["step"] for line in read_metrics(path)] == [*range(1, whole_lines + 1), 1000] and whole_lines > 100
 
 

@@ -221,7 +221,7 @@ class TestWriting:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"layout": "lgg"}, "layout 'lgg'; one of .'adni', 'brainmetshare', 'brats'. is allowed"),
+            ({"layout": "lgg"}, "layout='lgg'; one of .'adni', 'brainmetshare', 'brats'. is allowed"),
             ({"people": 7}, "people=7; 8 to 200"),
             ({"seed": 1000}, "seed=1000; 0 to 999"),
         ],

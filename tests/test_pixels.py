@@ -11,7 +11,7 @@ from configs.base import base
 from symnorm_jax.evaluation import evaluate as maps
 from symnorm_jax.evaluation import pixels
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, binned, bins, edges, lowest_rank, measures, ranks, values_of
-from symnorm_jax.evaluation.postprocess import STEPS, MapStack, PostProcessing, called, processed
+from symnorm_jax.evaluation.postprocess import STEPS, MapStack, PostProcessing, called_voxels, processed
 from symnorm_jax.files import load_arrays, save_arrays
 from symnorm_jax.statistics.intervals import Resamples, as_json, interval, patient_weights
 
@@ -183,7 +183,7 @@ def test_small_components_are_dropped_before_dice_is_counted():
     kept = NONE._replace(steps=("components",))
     lesion = [x.lesion & x.brain for x in test]
     inside = [processed(x, NONE) for x in test]
-    shown = [called(x, 1.0, kept) for x in inside]
+    shown = [called_voxels(x, 1.0, kept) for x in inside]
     tables = pixels.confusion(inside, [1.0], kept)[0]
     healthy = sum(x.brain[0].sum() for x in test), sum(found[0].sum() for found in shown)
     both = sum((a & b).sum() for a, b in zip(shown, lesion, strict=True))

@@ -7,7 +7,7 @@ import pytest
 from configs.base import base, finish
 from symnorm_jax.errors import RunError
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import RUN_FORMAT, MetricsLog, environment, lineage, open_run, read_config, read_metrics
+from symnorm_jax.rundir import RUN_FORMAT, environment, lineage, metrics_writer, open_run, read_config, read_metrics
 
 
 def test_a_run_opens_again_with_its_own_config(tmp_path):
@@ -62,12 +62,12 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_lines_after_the_step_resumed_from_are_dropped_with_half_lines(tmp_path):
     path = tmp_path / "unet" / "metrics.jsonl"
-    log = MetricsLog(path, 0)
+    write = metrics_writer(path, 0)
     for step in (5, 10, 15):
-        log.write(step, {"loss": 1.0 / step})
+        write(step, {"loss": 1.0 / step})
     with path.open("a") as file:
         file.write('{"step": 20, "lo')
-    MetricsLog(path, 10).write(15, {"loss": 2.0})
+    metrics_writer(path, 10)(15, {"loss": 2.0})
     assert [(line["step"], line["loss"]) for line in read_metrics(path)] == [(5, 0.2), (10, 0.1), (15, 2.0)]
 
 

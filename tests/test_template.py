@@ -149,11 +149,6 @@ def test_without_the_library_a_sentence_says_what_to_install(monkeypatch):
             ask()
 
 
-def test_stores_of_straight_heads_stay_valid():
-    assert {prepare._format(settings(midline=kind)) for kind in ("straight", "centred")} == {prepare.FORMAT}
-    assert prepare._format(settings()) != prepare.FORMAT
-
-
 @needs_library
 def test_a_real_head_comes_to_lie_on_the_template(real_data):
     head = ixi.records(str(real_data / "ixi"))[0].load()

@@ -103,7 +103,7 @@ def _show(excluded: pd.DataFrame, source: Path, path: Path) -> None:
         path.unlink(missing_ok=True)
     masks = folder.find(source)[1] if source.is_dir() else []
     notes = [f"{len(masks)} files are masks or label maps by their names and were passed over."] if masks else []
-    cohort.show({"Left out": [list(listed), *listed.values.tolist()]}, notes)
+    cohort.show([("Left out", list(listed), listed.values.tolist())], notes)
 
 
 def _networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple[System, Variables]:

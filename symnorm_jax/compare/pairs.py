@@ -22,7 +22,7 @@ from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, as_jso
 from symnorm_jax.statistics.significance import auroc_difference, bootstrap_p_value, holm, non_inferiority
 
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
-NEEDED = ("scores.csv", "metrics.json", "cost.json")
+NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
 
 
@@ -34,6 +34,7 @@ class Entry(NamedTuple):
     score: str
     cases: dict[str, pd.DataFrame]  # {level: test cases}, ordered by KEYS
     validation: pd.DataFrame  # cases of the first of these levels
+    fits: dict[str, dict]  # by level, its threshold by the rule of its run
     cost: dict
     pixels: tuple[np.ndarray, np.ndarray] | None  # pixel_histograms of its map, where lesions are drawn
 
@@ -54,7 +55,9 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     drawn = {one: resamples(cases, config) for one, cases in first.cases.items()}
     lines, measured = [], []
     for entry in progress(entries, "comparing", len(entries)):
-        found = {one: separations(cases, entry.score, config, drawn[one]) for one, cases in entry.cases.items()}
+        found = {}
+        for one, cases in entry.cases.items():
+            found[one] = separations(cases, entry.score, config, drawn[one], entry.fits[one])
         measured.append({one: found[one][primary(cases, config)] for one, cases in entry.cases.items()})
         lines.append(_line(entry, found, drawn, config))
     for line, entry, other in zip(lines[1:], rivals, measured[1:], strict=True):
@@ -81,13 +84,18 @@ def _read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]
         missing = [name for name in NEEDED if not (run / name).exists()]
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; `symnorm train` sees it through.")
-    each = [(run, read_scores(run, read_manifest(run / "manifest.csv")), read_config(run)) for run in runs]
+    each = [(run, *_scores(run)) for run in runs]
     maps = [pixel_histograms(*one) for one in progress(each, "reading maps", len(each))]
     pairs = zip(each, maps, strict=True)
     made = [(of[0].name, of[2].score.headline, level, *of, found.get("map")) for of, found in pairs]
     for score in (one for one in score_names(each[0][1], trivial=True) if one != ZERO_SHOT):
         made.append((score.removeprefix(TRIVIAL).replace("_", " "), score, level, *each[0], maps[0].get(score)))
     return each[0][2], [_entry(*one) for one in made]
+
+
+def _scores(run: Path) -> tuple[pd.DataFrame, ConfigDict]:
+    rows, config = read_manifest(run / "manifest.csv"), read_config(run)
+    return read_scores(run, rows).join(rows[list(config.score.groups)]), config
 
 
 def _refuse_other_cases(first: Entry, other: Entry) -> None:
@@ -105,7 +113,7 @@ def _refuse_other_cases(first: Entry, other: Entry) -> None:
 
 
 def _entry(name: str, score: str, level: str, run: Path, table: pd.DataFrame, config: ConfigDict, pixels) -> Entry:
-    how = config.score.patient, config.score.top_k
+    how = config.score.patient, config.score.top_k, config.score.groups
     found = {one: cases_at(one, table, "test", *how) for one in LEVELS[LEVELS.index(level) :]}
     cases = {one: of.sort_values([key for key in KEYS if key in of]) for one, of in found.items()}
     cost = read_json(run / "cost.json") if own(score) else dict(FREE)
@@ -114,7 +122,9 @@ def _entry(name: str, score: str, level: str, run: Path, table: pd.DataFrame, co
         samples, seconds = len(test) / test.patient.nunique(), cost.pop("seconds_per_sample")
         seconds = None if seconds is None else seconds * samples
         cost = {"passes_per_patient": cost.pop("passes") * samples, "seconds_per_patient": seconds} | cost
-    return Entry(name, run, score, cases, cases_at(level, table, "val", *how), cost, pixels)
+    thresholds = read_json(run / "thresholds.json")
+    fits = {one: thresholds[one][score][config.score.threshold] for one in cases}
+    return Entry(name, run, score, cases, cases_at(level, table, "val", *how), fits, cost, pixels)
 
 
 def _line(entry: Entry, measured: dict, drawn: dict[str, Resamples], config: ConfigDict) -> dict:

@@ -110,15 +110,9 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def _fresh(system: System, config: ConfigDict) -> Flat:
-    """Make variables as a run begins them; the release's networks only as shapes, for they are replaced."""
-    shape = (1, *config.data.size, 1)
-
-    def make() -> Flat:
-        batch = {"image": jnp.zeros(shape), "brain": jnp.ones(shape)}
-        return flatten_dict(system.init(jax.random.key(config.seed), batch))
-
-    own = jax.jit(lambda: {path: x for path, x in make().items() if path[1] not in NETWORKS})()
-    return jax.eval_shape(make) | own
+    """Make variables as a run begins them."""
+    shape, key = (1, *config.data.size, 1), jax.random.key(config.seed)
+    return flatten_dict(jax.jit(lambda: system.init(key, {"image": jnp.zeros(shape), "brain": jnp.ones(shape)}))())
 
 
 def _origin(source: Path, state: dict[str, np.ndarray], flat: Flat) -> dict[str, Any]:

@@ -60,16 +60,16 @@ def _row(scan: Scan, kind: str) -> dict:
     return row
 
 
-def tables(table: pd.DataFrame) -> dict[str, list[list[str]]]:
-    """Tell what was found, as tables with a header, by title."""
+def tables(table: pd.DataFrame) -> list[tuple[str, list[str], list[list]]]:
+    """Tell what was found, as the caption, header and rows of tables."""
     grids = table[table["shape"] != ""].groupby(["stored_axes", "shape", "spacing_mm"]).size()
     grids = grids.sort_values(ascending=False, kind="stable").items()
     unusable, same = table[table.problem != ""], table[table.same_as != ""]
     scans = [len(table), len(table) - len(unusable), table.patient.nunique(), len(same), len(repeated(table))]
     shown = [[count, axes or "none", shape, spacing] for (axes, shape, spacing), count in grids]
-    return {
-        "scans": [["found", "usable", "patients", "repeated", "repeated across patients"], scans],
-        "grids": [["scans", "stored axes", "voxels", "voxel size, mm"], *shown],
-        "unusable": [["patient", "session", "reason"], *unusable[["patient", "session", "problem"]].values.tolist()],
-        "repeated": [["patient", "session", "same as"], *same[["patient", "session", "same_as"]].values.tolist()],
-    }
+    return [
+        ("scans", ["found", "usable", "patients", "repeated", "repeated across patients"], [scans]),
+        ("grids", ["scans", "stored axes", "voxels", "voxel size, mm"], shown),
+        ("unusable", ["patient", "session", "reason"], unusable[["patient", "session", "problem"]].values.tolist()),
+        ("repeated", ["patient", "session", "same as"], same[["patient", "session", "same_as"]].values.tolist()),
+    ]

@@ -62,7 +62,17 @@ def find(voxels: np.ndarray, spacing: Sequence[float], stack: bool = False) -> M
         device = nullcontext()
     with device:
         fits = jax.device_get(registration.register_all(jax.tree.map(lambda x: x[None], cube), *constants, stack=stack))
-    return _midline((voxels, spacing), middle, unit, *(fit[0] for fit in fits), stack)
+    theta, linear, shift, error, similarity = (fit[0] for fit in fits)
+    spans = [np.count_nonzero(profile) for profile in axis_profiles(voxels)]
+    seen = np.count_nonzero(voxels) >= MIN_VOXELS and min(spans[: AXIAL if stack else 3]) >= MIN_SLICES
+    if not (seen and np.isfinite([*theta, error, similarity]).all() and similarity > UNLIKE):
+        return centre(voxels, spacing)._replace(similarity=0.0, error=UNKNOWN)
+    normal, matrix = np.array([1, *theta[:2]], float) / np.linalg.norm([1, *theta[:2]]), np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = linear, middle + unit * shift
+    offset = float(normal @ matrix[:3, 3])
+    if stack:
+        matrix[:3, 3] -= middle[AXIAL] * linear[:, AXIAL]
+    return Midline(normal, offset, float(similarity), min(float(np.degrees(error)), UNKNOWN), matrix)
 
 
 def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
@@ -78,18 +88,3 @@ def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
     matrix[:3, 3] = centroid(axis_profiles(voxels), spacing)
     matrix[LEFT_RIGHT, 3] = offset
     return Midline(np.eye(3)[LEFT_RIGHT], offset, similarity, float("nan"), matrix)
-
-
-def _midline(volume, middle, unit: float, theta, linear, shift, error, similarity, stack: bool) -> Midline:
-    """Put the plane on the scan's own grid, or give `centre` where the scan shows none."""
-    spans = [np.count_nonzero(profile) for profile in axis_profiles(volume[0])]
-    seen = np.count_nonzero(volume[0]) >= MIN_VOXELS and min(spans[: AXIAL if stack else 3]) >= MIN_SLICES
-    if not (seen and np.isfinite([*theta, error, similarity]).all() and similarity > UNLIKE):
-        return centre(*volume)._replace(similarity=0.0, error=UNKNOWN)
-    normal = np.array([1, *theta[:2]], float) / np.linalg.norm([1, *theta[:2]])
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = linear, middle + unit * shift
-    offset = float(normal @ matrix[:3, 3])
-    if stack:
-        matrix[:3, 3] -= middle[AXIAL] * linear[:, AXIAL]
-    return Midline(normal, offset, float(similarity), min(float(np.degrees(error)), UNKNOWN), matrix)

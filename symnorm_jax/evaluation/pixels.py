@@ -8,7 +8,7 @@ import numpy as np
 
 from symnorm_jax.evaluation import histograms as counting
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, from_the_top, ranks, values_of
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, Stacks, called
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, Stacks, called_voxels
 from symnorm_jax.scoring.embed import Arrays, mirror_difference
 from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
@@ -105,7 +105,7 @@ def confusion(stacks: Stacks, thresholds: Array, settings: PostProcessing) -> Ar
     for stack in stacks:
         lesion, healthy = stack.lesion & stack.brain, stack.brain & stack.healthy[:, None, None]
         for place, threshold in enumerate(thresholds):
-            shown = called(stack, threshold, settings)
+            shown = called_voxels(stack, threshold, settings)
             total[place] += [np.count_nonzero(x) for x in (shown & lesion, shown, lesion, shown & healthy, healthy)]
     return total
 

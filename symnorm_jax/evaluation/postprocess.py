@@ -105,7 +105,7 @@ def processed(stack: MapStack, settings: PostProcessing) -> MapStack:
     return stack._replace(values=np.where(kept & sure, values, np.float16(-np.inf)), brain=stack.brain & sure)
 
 
-def called(stack: MapStack, threshold: float, settings: PostProcessing) -> np.ndarray:
+def called_voxels(stack: MapStack, threshold: float, settings: PostProcessing) -> np.ndarray:
     """Mark what a processed scan shows at or above a threshold, `[Z, X, Y]` bool, less small components if they go."""
     shown = ranks(stack.values) >= lowest_rank(threshold)
     return components(shown, settings.smallest)[0] > 0 if "components" in settings.steps else shown

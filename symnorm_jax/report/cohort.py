@@ -14,8 +14,6 @@ LABELS = ("healthy", "abnormal", "neither", manifest.UNLABELLED)
 LISTED = 50  # rows of a table that are shown; the rest stands in the manifest
 VALUES = 8  # of a group that are named
 
-Tables = Iterable[Table] | dict[str, list[list]]  # or lists, the header first, by caption
-
 
 def tables(rows: pd.DataFrame, train_on: str, noun: str) -> list[Table]:
     """Tell all there is of the manifest `rows` of slices or volumes: scans, splits, groups, mid-lines, exclusions."""
@@ -38,7 +36,7 @@ def tables(rows: pd.DataFrame, train_on: str, noun: str) -> list[Table]:
     ]
 
 
-def markdown(title: str, found: Tables, notes: list[str]) -> str:
+def markdown(title: str, found: Iterable[tuple], notes: list[str]) -> str:
     """Write a page of Markdown: the sentences `notes`, then every table under its caption."""
     page = [f"# {markdown_text(title)}", *notes]
     for table in _shortened(found):
@@ -46,7 +44,7 @@ def markdown(title: str, found: Tables, notes: list[str]) -> str:
     return "\n\n".join(page) + "\n"
 
 
-def show(found: Tables, notes: list[str]) -> None:
+def show(found: Iterable[tuple], notes: list[str]) -> None:
     """Print the tables that have rows, and then the sentences `notes`."""
     console = Console()
     for table in _shortened(found):
@@ -55,10 +53,9 @@ def show(found: Tables, notes: list[str]) -> None:
         console.print(Text(printable(note)), soft_wrap=True)
 
 
-def _shortened(found: Tables) -> Iterator[Table]:
+def _shortened(found: Iterable[tuple]) -> Iterator[Table]:
     """The tables with the first LISTED of their rows."""
-    made = [Table(name, header, rows) for name, (header, *rows) in found.items()] if isinstance(found, dict) else found
-    for table in made:
+    for table in (Table(*one) for one in found):
         rest = len(table.rows) - LISTED
         last = [[f"and {rest:,} more", *[""] * (len(table.header) - 1)]] if rest > 0 else []
         yield table._replace(rows=table.rows[:LISTED] + last)

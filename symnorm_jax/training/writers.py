@@ -8,7 +8,7 @@ from pathlib import Path
 
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.hosts import lead
-from symnorm_jax.rundir import LOG, MetricsLog
+from symnorm_jax.rundir import LOG, metrics_writer
 
 Write = Callable[[int, dict[str, float]], None]
 
@@ -36,8 +36,7 @@ def wandb(library, folder: Path, stack: ExitStack) -> Write:
     return lambda step, metrics: run.log(metrics, step=step)
 
 
-WRITERS = {"tensorboard": tensorboard, "wandb": wandb}
-MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+WRITERS = {"tensorboard": (tensorboard, "tensorboardX"), "wandb": (wandb, "wandb")}
 
 
 def check_writers(names: tuple[str, ...]) -> None:
@@ -50,17 +49,17 @@ def check_writers(names: tuple[str, ...]) -> None:
 
 def _library(name: str):
     try:
-        return importlib.import_module(MODULES[name])
+        return importlib.import_module(WRITERS[name][1])
     except ImportError:
-        raise ConfigError(f"train.writers={name!r} needs {MODULES[name]}: pip install -e '.[{name}]'") from None
+        raise ConfigError(f"train.writers={name!r} needs {WRITERS[name][1]}: pip install -e '.[{name}]'") from None
 
 
 @contextmanager
 def recording(folder: Path, start: int, names: tuple[str, ...]) -> Iterator[Write]:
     """Write metrics by step to `<folder>/metrics.jsonl` and with the writers of these names; on the lead only."""
     with ExitStack() as stack:
-        writers = [MetricsLog(folder / LOG, start).write] if lead() else []
-        writers += [WRITERS[name](_library(name), folder, stack) for name in names if lead()]
+        writers = [metrics_writer(folder / LOG, start)] if lead() else []
+        writers += [WRITERS[name][0](_library(name), folder, stack) for name in names if lead()]
 
         def write(step: int, metrics: dict[str, float]) -> None:
             for one in writers:

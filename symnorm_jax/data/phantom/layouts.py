@@ -15,6 +15,7 @@ from symnorm_jax.data.phantom.lesions import CORE, ENHANCING, SWELLING
 from symnorm_jax.data.volumes import Scan, Volume, write_nifti
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.progress import progress
+from symnorm_jax.settings import check_choice
 
 PEOPLE = (8, 200)
 SEEDS = 1000
@@ -36,8 +37,7 @@ ADNI_COLUMNS += ("Modality", "Description", "Type", "Acq Date", "Format", "Downl
 
 def write(layout: str, root: str | Path, people: int, spacing: float, seed: int, workers: int = 0) -> Path:
     """Write `people` phantoms of `spacing` mm to a new or empty `root`, or raise ConfigError; return the release."""
-    if layout not in LAYOUTS:
-        raise ConfigError(f"layout {layout!r}; one of {sorted(LAYOUTS)} is allowed.")
+    check_choice("layout", layout, LAYOUTS)
     if not PEOPLE[0] <= people <= PEOPLE[1]:
         raise ConfigError(f"people={people}; {PEOPLE[0]} to {PEOPLE[1]} are allowed.")
     if not 0 <= seed < SEEDS:
@@ -47,8 +47,7 @@ def write(layout: str, root: str | Path, people: int, spacing: float, seed: int,
         raise ConfigError(f"{root}: is there and not empty; a new or empty folder is allowed.")
     release, jobs = LAYOUTS[layout](root, people, spacing, SEEDS * (1 + sorted(LAYOUTS).index(layout)) + seed)
     written = in_parallel([joblib.delayed(function)(*arguments) for function, *arguments in jobs], workers)
-    for _ in progress(written, "writing phantoms", len(jobs)):
-        pass
+    list(progress(written, "writing phantoms", len(jobs)))
     return release
 
 
