@@ -11,14 +11,16 @@ readings of it, with the unsymmetric ones as controls:
 `paired`        a patch and its twin hide together: nothing can be copied across the mid-line
 `hemisphere`    one half of the brain is hidden, the other visible
 `checkerboard`  alternate patches, in one of the two phases; on a grid of even width also exclusive
-`random`        each patch on its own
+`random`        each half on its own, whatever the other shows
 `none`          nothing is hidden: a plain autoencoder
 ==============  =========================================================================================
 
+Every mask hides as much of one half as of the other, and as much of the front as of the back, as far as numbers divide.
 Training masks are drawn with NumPy in the input pipeline; only the grid travels, and `widen` makes pixels of it on
 the device.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -85,14 +87,25 @@ def widen(hidden: jax.Array, patch: int) -> jax.Array:
 
 
 def _exclusive(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
-    owner, lag = rng.integers(count, size=grid), rng.integers(1, count, size=grid)
-    half = grid[LEFT_RIGHT] // 2
-    return np.concatenate([owner[:half], mirror((owner + lag)[:half] % count)])
+    own, lag = _dealt(grid, count, rng), rng.integers(1, count)
+    return np.concatenate([own, mirror((own + lag) % count)])
 
 
 def _paired(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
-    half = rng.integers(count, size=(grid[LEFT_RIGHT] // 2, *grid[1:]))
-    return np.concatenate([half, mirror(half)])
+    own = _dealt(grid, count, rng)
+    return np.concatenate([own, mirror(own)])
+
+
+def _random(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
+    return np.concatenate([_dealt(grid, count, rng), _dealt(grid, count, rng)])
+
+
+def _dealt(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Deal half a grid like shuffled decks, each with every owner as often, that lie from the side to the mid-line."""
+    width, places = grid[LEFT_RIGHT] // 2, math.prod(grid) // 2
+    deck = np.tile(np.arange(count), max(1, width // count))
+    decks = rng.permuted(np.tile(deck, (-(-places // len(deck)), 1)), axis=1)
+    return np.moveaxis(decks.ravel()[:places].reshape(*grid[1:], width), -1, LEFT_RIGHT)
 
 
 def _hemisphere(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,10 +114,6 @@ def _hemisphere(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
 
 def _checkerboard(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
     return np.indices(grid).sum(0) % 2
-
-
-def _random(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(count, size=grid)
 
 
 def _none(grid: Grid, count: int, rng: np.random.Generator) -> np.ndarray:

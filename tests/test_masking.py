@@ -63,6 +63,22 @@ def test_checkerboard_alternates_and_leaves_every_twin_visible(rng):
         assert not (mask & mirror(mask)).any()
 
 
+@pytest.mark.parametrize("kind", ["exclusive", "paired", "checkerboard", "random"])
+@pytest.mark.parametrize("grid", [(8, 8), (4, 4), (16, 12), (2, 4), (8, 4, 6)])
+def test_a_mask_hides_each_side_and_each_end_equally(kind, grid, rng):
+    drawn = [draw(kind, grid, 0.5, rng) for _ in range(50)]
+    for mask in (*drawn, *cover(kind, grid, 0.5, covers=8)):
+        left, right = np.split(mask, 2)
+        front, back = np.split(mask, 2, axis=1)
+        assert left.sum() == right.sum() == mask.size // 4 and front.sum() == back.sum()
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "random"])
+def test_equal_shares_leave_the_pattern_to_chance(kind, rng):
+    drawn = {mask.tobytes() for mask in masks(kind, 0.5, rng)}
+    assert len(drawn) > 100
+
+
 def test_random_breaks_both_laws_of_symmetry(rng):
     drawn = masks("random", 0.5, rng)
     twins = drawn[:, ::-1]
