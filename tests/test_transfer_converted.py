@@ -13,7 +13,7 @@ from test_torch_checkpoint import released, simclr, write
 
 from symnorm_jax import rundir
 from symnorm_jax.cli import convert as cli_convert
-from symnorm_jax.convert.simclr import LEARNED_FROM, RELEASED, convert, shared_settings
+from symnorm_jax.convert.simclr import PEOPLE, RELEASED, convert, shared_settings
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json
@@ -101,7 +101,7 @@ def test_it_says_that_leakage_cannot_be_audited(run, weights):
 
 
 def test_what_is_said_of_the_release_names_its_scans(tmp_path):
-    origin = {"sha256": RELEASED, "released": True, "learned_from": LEARNED_FROM[True]}
+    origin = {"sha256": RELEASED, "released": True, "learned_from": PEOPLE}
     write_json(tmp_path / "origin.json", origin)
     with mock.patch.object(rundir.logging, "warning") as warned:
         rundir.note_unaudited(str(tmp_path), tmp_path)

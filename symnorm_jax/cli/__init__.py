@@ -31,7 +31,6 @@ examples:
   symnorm check --config=lgg --config.data.root=/data/kaggle_3m
   symnorm compare --runs=runs/demo,runs/demo_dae"""
 
-
 _parser = partial(argparse.ArgumentParser, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
 
 

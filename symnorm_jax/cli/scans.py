@@ -143,7 +143,7 @@ def carry(workdir: Path, output: Path, patients: list[str] | None) -> int:
     rows = manifest.read_manifest(workdir / "manifest.csv")
     rows = rows[rows.index.isin(together["index"])]
     scans = _wanted(config, rows, patients)
-    written = native.write_maps(scans, rows, together, Path(config.store), output, Scan.stored_axes)
+    written = native.write_maps(scans, rows, together, Path(config.store), output)
     count = len(list(progress(written, "carrying back", len(scans))))
     names = native.file_names(rows)
     there = names[[(output / name).exists() for name in names]]  # also of an earlier call

@@ -100,10 +100,10 @@ def judged(compared: dict) -> str:
 
 def sentences(compared: dict) -> list[str]:
     """Say what the tables show."""
+    best, loss = compared["best_on_validation"], f"a loss of {compared['margin']:g} is excluded"
     gap = f"Differences are {compared['reference']} minus the other in {label(compared['metric'])}"
     said = [f"{judged(compared)}; 95 % intervals from a bootstrap over patients."]
-    said += [f"{gap}; non-inferior means that a loss of {compared['margin']:g} is excluded."]
-    best = compared["best_on_validation"]
+    said += [f"{gap}; non-inferior means that {loss}."]
     return said + ([f"* is the best rival on validation: {best}."] if best else [])
 
 

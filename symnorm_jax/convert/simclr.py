@@ -26,10 +26,7 @@ from symnorm_jax.systems.contract import System
 from symnorm_jax.training.checkpoint import Checkpoints
 
 RELEASED = "f046dafe009de0cfa113a022c1ef9603d123834f217074eb86d26037e72b98f5"  # sha256 of release v1.0.0
-LEARNED_FROM = {  # whether the file is the release
-    True: "44,958 T1 scans of 18,759 people in 11 public data sets (arXiv 2509.10620)",
-    False: "scans that are not known here",
-}
+PEOPLE = "44,958 T1 scans of 18,759 people in 11 public data sets (arXiv 2509.10620)"  # that the release learned from
 NETWORKS = ("encoder", "projector")  # of the release
 PREPARATION = ("data.percentiles", "data.midline")  # which is ours, however scans were prepared for the release
 COUNTS = "num_batches_tracked"  # by torch, for running means without a momentum
@@ -121,7 +118,7 @@ def _origin(source: Path, state: dict[str, np.ndarray], flat: Flat) -> dict[str,
     taken = {torch_name(path) for path in flat if path[1] in NETWORKS}
     return {
         **{"file": source.name, "sha256": digest, "released": digest == RELEASED},
-        **{"learned_from": LEARNED_FROM[digest == RELEASED], "arrays": len(taken)},
+        **{"learned_from": PEOPLE if digest == RELEASED else "scans that are not known here", "arrays": len(taken)},
         "left_out": sorted(state.keys() - taken),
         "fresh": sorted({path[1] for path in flat if path[1] not in NETWORKS}),  # networks that the release lacks
         "axes": "[X, Y, Z]; in the file [Z, Y, X]",

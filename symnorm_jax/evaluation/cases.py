@@ -28,10 +28,10 @@ def patient_cases(table: Table, split: str, aggregate: str = "max", k: int = 5, 
     """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
     `top_k` is the mean of the k highest, or of all; `calibrated` the mean of -log p, see `p_values`. Columns `about`
-    take the patient's first value. Raises ConfigError for what is not allowed, a column that is neither in `about` nor
-    a number, and `calibrated` without healthy validation samples; InputError for NaN scores.
+    take the patient's first value. Raises ConfigError for a column that is neither in `about` nor a number, and for
+    `calibrated` without healthy validation samples; InputError for NaN scores.
     """
-    _check(table, aggregate, k, about)
+    _check(table, aggregate, about)
     rows = table[table.split == split]
     names = [name for name in rows if name not in ABOUT and name not in about]
     scores = _numbers(rows, names)
@@ -87,11 +87,7 @@ def _numbers(rows: Table, names: list[str]) -> np.ndarray:
     return scores
 
 
-def _check(table: Table, aggregate: str, k: int, about: Names) -> None:
-    if aggregate not in AGGREGATES:
-        raise ConfigError(f"score.patient={aggregate!r}; one of {sorted(AGGREGATES)} is allowed.")
-    if k < 1:
-        raise ConfigError(f"A patient's score is to be made of its {k} highest slices; 1 or more is allowed.")
+def _check(table: Table, aggregate: str, about: Names) -> None:
     for name in (*table.columns, *about):
         if name not in table:
             raise ConfigError(f"The group {name!r} is no column of the scores; one of {sorted(table)} is allowed.")

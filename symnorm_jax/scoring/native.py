@@ -1,7 +1,7 @@
 """Difference maps carried back from the grid of slices to the voxels of the scan, one NIfTI file a scan."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 
 from symnorm_jax.data.frame import Frame, carry_back
 from symnorm_jax.data.store import read_about
-from symnorm_jax.data.volumes import Scan, digest, write_nifti
+from symnorm_jax.data.volumes import Scan, write_nifti
 from symnorm_jax.errors import RunError
 from symnorm_jax.scoring.embed import Arrays
 
@@ -40,21 +40,19 @@ def file_names(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(names, pd.MultiIndex.from_frame(visits), dtype=str)
 
 
-def write_maps(
-    scans: Iterable[Scan], rows: pd.DataFrame, arrays: Arrays, store: Path, output: Path, axes: Callable
-) -> Iterator[Path]:
-    """Write the map `[N, X, Y]` in `arrays` of each of `scans`; `axes(scan)` says how it is stored, None for no NIfTI.
+def write_maps(scans: list[Scan], rows: pd.DataFrame, arrays: Arrays, store: Path, output: Path) -> Iterator[Path]:
+    """Write the map `[N, X, Y]` in `arrays` of each of `scans`; `rows` is the manifest of slices in `store`.
 
-    `rows` is the manifest of slices in `store`. Raises RunError where a scan is no longer the one that was prepared.
+    Raises RunError where a scan is no longer the one that was prepared.
     """
     names = file_names(rows)
     place = pd.Series(np.arange(len(arrays["index"])), arrays["index"])
     for scan in scans:
         own = rows[(rows.patient == scan.patient) & (rows.session == scan.session) & rows.index.isin(place.index)]
         about = read_about(store, own.store.iloc[0])
-        if about is None or digest(scan.files, "" if scan.files else scan.name + scan.recipe) != own.sha256.iloc[0]:
+        if about is None or scan.sha256() != own.sha256.iloc[0]:
             raise RunError(f"{scan.name}: the scan, or what {store} holds of it, is not the one that was prepared.")
         native, path = scan.load(), output / names[scan.patient, scan.session]
         carried = volume(arrays["map"][place[own.index].to_numpy()], own, about, native.voxels.shape)
-        write_nifti(path, carried, native.affine, axes(scan) or "RAS")
+        write_nifti(path, carried, native.affine, scan.stored_axes() or "RAS")
         yield path

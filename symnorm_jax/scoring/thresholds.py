@@ -1,9 +1,7 @@
 """Operating points, fitted on the validation split alone, and the one place where they are applied: `called`.
 
-Those of maps are applied to voxels in `evaluation/postprocess.py`, in ranks that a sweep over all of them shares.
-
 `cases` is a table with the columns `patient`, `positive` (bool), one a score and, for groups, any others. A fit is
-plain JSON: `value`, or None with a `reason`, and where it comes from.
+plain JSON: `value`, or None with a `reason`, and where it comes from. Those of maps: `evaluation/postprocess.py`.
 """
 
 import numpy as np

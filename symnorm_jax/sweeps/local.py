@@ -155,8 +155,7 @@ def _state(task: Task, process: subprocess.Popen) -> State:
         return State(FINISHED)
     sweep_away(process)
     lines = task.log.read_text(errors="replace").replace("\r", "\n").splitlines()
-    # Without the control letters of progress bars.
-    readable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))
+    readable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))  # progress bars are not
     said = next(filter(None, readable), "")[:LONGEST] or "nothing was said"
     return State(FAILED, f"status {status}: {said} ({task.log})")
 
