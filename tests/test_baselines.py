@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from configs.base import base, finish
+from configs.systems import rivals
 from symnorm_jax.scoring.embed import cost
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import Embedding, System, Variables
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import train
 
-SYSTEMS = ("ae", "vae", "context_encoder", "dae", "padim", "pddpm")
+SYSTEMS = tuple(rivals.SETTINGS)
 SIZE, SQUARE = (32, 32), (slice(14, 19), slice(8, 13))
 STEPS = 60
 
@@ -124,7 +125,7 @@ def test_the_trainer_lowers_the_loss(trained, name):
     assert len(loss) == STEPS // 5 and np.mean(loss[-3:]) < 0.6 * loss[0]
 
 
-@pytest.mark.parametrize("name", ["ae", "vae", "context_encoder", "dae", "pddpm"])
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name != "padim"])
 def test_a_bright_square_raises_the_error(trained, name):
     found, batch = trained(name), slices(range(100, 104))
     healthy, ill = (found.embed(found.variables, one) for one in (batch, painted(batch)))

@@ -31,7 +31,7 @@ FREE_OF = {  # what a room must do without
     "systems": ("data.sources", "data.prepare", "data.store", "training"),
     "training": ("systems.symnorm", "models", "data.sources", "data.prepare"),
     "scoring": ("systems.symnorm", "models", "data.sources", "data.prepare"),
-    "evaluation": ("systems.symnorm", "models", "data.sources", "data.prepare"),
+    "evaluation": ("systems", "models", "training", "data.sources", "data.prepare"),
     "models": ("ml_collections", "losses", "data"),
     "data": ("jax", "flax"),
 }
