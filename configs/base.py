@@ -98,7 +98,7 @@ def base() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.replicates = 2000  # of the bootstrap over patients
     config.evaluation.interval = "bca"  # or percentile, quicker and with few patients too narrow
-    config.evaluation.strata = 10  # bands of slice position, and of brain area, within which AUROC is also taken
+    config.evaluation.strata = 10  # bands of slice position within which AUROC is also taken
     config.evaluation.margin = 0.05  # AUROC that a method may lose and still be called non-inferior
     config.evaluation.postprocess = ()  # of maps: erode, median, components, in this order
     config.evaluation.erosion = 3.0  # mm off the rim of the brain
