@@ -1,4 +1,4 @@
-"""Stroke (ATLAS v2.0): T1 on a symmetric template, with lesions traced; those of Testing are scored and not judged.
+"""Stroke (ATLAS v2.0): T1 on a symmetric template, with lesions traced; scans of Testing are scored and not judged.
 
 python launch/train.py --config=configs/atlas.py --config.data.root=/data/ATLAS_2
 

@@ -1,4 +1,4 @@
-"""The settings that every run has, each with what it does, and how those of its system join them.
+"""The settings that every run has, each with what it does, and how its system's join them.
 
 A config is `get_config(size)`: `full`, or `tiny`, which goes through every stage in under a minute and shows nothing
 but that it does. Either may be followed by a preset, as in `--config=configs/demo.py:full,AB1+MSE`.
@@ -91,7 +91,7 @@ def base() -> ConfigDict:
     config.score.alpha = 0.1  # share of healthy patients that may be called abnormal, for conformal
     config.score.groups = ()  # columns of the manifest whose values have conformal thresholds of their own
     config.score.calibration = "platt"  # or isotonic: how the headline score becomes a probability
-    config.score.thresholds = "target"  # fitted on the own validation split; "source" keeps those of init_from
+    config.score.thresholds = "target"  # fitted on the own validation split; "source" keeps what init_from had
     config.score.patient = "max"  # how slices make a patient's score: max, mean, top_k, calibrated
     config.score.top_k = 5  # slices whose mean is top_k
 
@@ -112,7 +112,7 @@ def finish(config: ConfigDict, size: str, settings: Values | None = None, sizes:
     """Complete what a notebook has made of `base()`, for a `size` such as "tiny" or "full,dae".
 
     The settings of the system come first: of that of the preset, or else of the notebook's. Then come `settings` of the
-    notebook, what `tiny` changes, the values of the size in `sizes`, and those of the preset; a key of another system
+    notebook, what `tiny` changes, the values of the size in `sizes`, and of the preset; a key of another system
     is passed over. Raises ValueError for another size or preset, and for a key that no system has.
     """
     scale, _, preset = size.partition(",")

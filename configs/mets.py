@@ -3,7 +3,7 @@
 python launch/train.py --config=configs/mets.py --config.data.root=/data/brainmetshare-3
 
 T1 after gadolinium (`t1_gd`) unless another channel is asked for: bravo, t1_pre, flair. A transfer to T1-weighted scans
-without contrast, as those of configs/alz.py are, wants `--config.data.options.channel=t1_pre`. Without the release,
+without contrast, as in configs/alz.py, wants `--config.data.options.channel=t1_pre`. Without the release,
 `symnorm phantom --layout=brainmetshare --output=/tmp/mets` writes synthetic people in its tree.
 """
 

@@ -87,7 +87,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def converted(folder: str) -> bool:
-    """Whether a folder that a run may start from holds converted weights, whose people nobody can audit."""
+    """Tell whether a folder that a run may start from holds converted weights, whose people nobody can audit."""
     return (Path(folder) / ORIGIN).exists()
 
 

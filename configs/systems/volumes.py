@@ -23,7 +23,7 @@ PRETRAINED = SHARED | {
     "finetune": {"pretrain": stage(steps=500, batch_size=8, learning_rate=3e-5), **LABELLED},
 }
 STATISTICS = {"statistics": stage(steps=50, batch_size=8, learning_rate=0.0)}  # measures, learns nothing
-VIEWS = {  # those of the release
+VIEWS = {  # as in the release
     "crop": (40 / 192, 40 / 192, 30 / 150),  # least share of each side: x, y, z; (1.0, 1.0, 1.0) for no crop
     "flip": 0.5,  # probability of a left-right flip; it teaches indifference to side
     "rotate": (0.5, 0.785),  # probability, and the most radians either way, in the axial plane

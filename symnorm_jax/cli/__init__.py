@@ -35,7 +35,7 @@ _parser = partial(argparse.ArgumentParser, formatter_class=argparse.RawDescripti
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments`, those of the process unless given, and return its exit status.
+    """Run the command with `arguments`, by default of the process, and return its exit status.
 
     Raises SystemExit after help (0), wrong arguments (2), an error of the input (1, with a sentence) and SIGTERM (143).
     """
@@ -63,7 +63,7 @@ def dispatch(program: str, about: str, verbs: dict[str, str], arguments: Sequenc
 
 
 def parsed(program: str, about: str, options: dict[str, dict], arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse arguments by `options`, `{names: what argparse is told}`; all that go to a config come into `settings`.
+    """Parse arguments by `options`, `{names: settings of argparse}`; all that go to a config come into `settings`.
 
     They are `--config.<key>=<value>` or `--config.<key> <value>`. Raises SystemExit with status 2 for wrong ones.
     """

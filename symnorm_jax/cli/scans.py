@@ -34,7 +34,7 @@ MAPPED = ("test", manifest.UNLABELLED)  # splits whose maps are carried back
 
 
 def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, store: str | None, overwrite: bool) -> str:
-    """Embed scans without training, split or label: those of `source` into the table `output`; say what was written.
+    """Embed the scans of `source`, without split or label, into the table `output`; say what was written.
 
     Raises RunError for a run that is not finished, and ScanError where no scan can be used.
     """

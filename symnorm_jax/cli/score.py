@@ -7,13 +7,13 @@ examples:
 
 The input is a folder, of which every .nii.gz, .nii and .mgz file that is no mask or label map is a scan; a manifest
 with the columns of symnorm_jax/data/sources/table.py, where `label` is not needed; or one scan. Scans are prepared as
-those of the run were. Each sample is a row: `source`, the file as seen from the input, `patient`, `session`, for slices
+in the run. Each sample is a row: `source`, the file as seen from the input, `patient`, `session`, for slices
 `slice`, `position`, the embedding `z000` and so on, the scores of the system, and `mahalanobis`, the distance to the
 run's Gaussian; of a run with a target also `predicted`. An npz file has the embeddings as one array `z`. Scans that
 cannot be used are listed with the reason in OUTPUT.excluded.csv; the status is 1 where none can.
 
 --maps writes PATIENT[_SESSION]_map.nii.gz for the test split and for scans that nobody has labelled, on the voxels of
-the scan and in the order in which it is stored. `maps.csv` says which file is whose. Values are those of the maps in
+the scan and in the order in which it is stored. `maps.csv` says which file is whose. Values are as in the maps of
 the report; they are 0 where no slice was kept.
 """
 

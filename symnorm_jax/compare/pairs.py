@@ -75,7 +75,7 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
 def _read_entries(runs: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]:
     """Read the config of the first run, the headline scores of all runs, and last the first run's trivial scores.
 
-    Cases are those of `level` and of the LEVELS after it: whoever judges slices judges patients too. Raises RunError
+    Cases are of `level` and of the LEVELS after it: whoever judges slices judges patients too. Raises RunError
     for runs that are not finished, or of one name.
     """
     if len({run.name for run in runs}) < len(runs):

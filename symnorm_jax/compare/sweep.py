@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
     @property
     def arguments(self) -> list[str]:
-        """The flags of launch/train.py that make its config."""
+        """Write the arguments of `symnorm train` that make its config."""
         return [f"--config={self.config}", *(f"--config.{key}={value}" for key, value in self.settings.items())]
 
 

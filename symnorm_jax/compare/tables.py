@@ -126,7 +126,7 @@ def _tested(line: dict) -> list:
 
 
 def _costs(cost: dict) -> list[str | None]:
-    """Passes, milliseconds and parameters; of a patient those of all its samples."""
+    """Write passes, milliseconds and parameters; a patient costs as much as all its samples."""
     passes, parameters = cost.get("passes", cost.get("passes_per_patient")), cost["parameters"]
     seconds = cost.get("seconds_per_patient", cost.get("seconds_per_sample"))
     shown = None if seconds is None else f"{1000 * seconds:.1f}"

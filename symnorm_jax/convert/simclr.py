@@ -1,6 +1,6 @@
 """Turn the released weights of 3D-Neuro-SimCLR into a checkpoint that a run can start from.
 
-Names and shapes must be those of the release; counts of batches and the optimizer are left out. The release was
+Names and shapes must be as in the release; counts of batches and the optimizer are left out. The release was
 trained on volumes as [Z, Y, X], and so its kernels are [out, in, z, y, x]. Ours take [X, Y, Z] and are [x, y, z, in,
 out]: every array has its axes in reverse, and the features of a volume are the same.
 """

@@ -28,7 +28,7 @@ def training_batches(
     """Draw this host's part of the endless training batches from step `start`, each `{name: [B / hosts, ...]}`.
 
     Where `asks` holds `hidden` a random mask on the patch grid, `[*grid]` bool, is drawn for each example. Hosts slice
-    after shuffling and drawing, so that their batches together are those of a single host.
+    after shuffling and drawing, so that their batches together are what a single host has.
     """
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
     if config.data.flip:

@@ -180,7 +180,7 @@ def _probed(name: str, how: str, run: Path, x: dict, target: dict, shares: dict,
 
 
 def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
-    """Take a run as far as its test predictions, from where it stands; its people are those of run `like`."""
+    """Take a run as far as its test predictions, from where it stands; it has the people of run `like`."""
     run = Run(config, workdir)
     with claimed(workdir):
         open_run(workdir, config, {})

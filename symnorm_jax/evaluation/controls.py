@@ -45,7 +45,7 @@ def controls(workdir: Path, config: ConfigDict) -> dict:
 
 
 def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) -> dict:
-    """AUROC when patients are ill by lot, all slices of one alike: mean, 95 % range, and standard error of draws."""
+    """Draw patients as ill by lot, all slices of one alike: mean AUROC, 95 % range, and standard error of draws."""
     rng, values = np.random.default_rng(seed), []
     score, (names, patient) = cases[name].to_numpy(float), np.unique(cases.patient, return_inverse=True)
     for _ in progress(range(repeats), "shuffling labels", repeats):
@@ -56,7 +56,7 @@ def shuffled(cases: pd.DataFrame, name: str, seed: int, repeats: int = REPEATS) 
 
 
 def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
-    """AUROC of a classifier of embeddings with folds of whole patients and of slices, for true and shuffled labels.
+    """Classify embeddings with folds of whole patients and of slices, for true and shuffled labels: the AUROC of each.
 
     Neighbours remember, as networks do: Yagis et al., Sci. Rep. 11, 2021, saw 96 % accuracy for random labels.
     """
@@ -76,7 +76,7 @@ def leak(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
 
 
 def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dict]:
-    """AUROC of the Mahalanobis distance to the healthy Gaussian, and to one with slices of test patients in it.
+    """Measure the AUROC of the distance to the healthy Gaussian, and to one with slices of test patients in it.
 
     Half of the healthy test slices take the place of training slices, the rest are judged: the least a leak would add.
     """

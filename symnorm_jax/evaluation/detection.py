@@ -127,7 +127,7 @@ def _operation(findings: Findings, drawn: Resamples) -> dict[str, Values]:
 
 
 def _thirds(size: np.ndarray) -> np.ndarray:
-    """The two sizes that cut those of the lesions `[L]` into thirds; none without lesions."""
+    """Find the two sizes that cut lesion sizes `[L]` into thirds; none without lesions."""
     return np.quantile(size, [1 / 3, 2 / 3]) if len(size) else np.empty(0)
 
 

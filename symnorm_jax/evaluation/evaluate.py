@@ -29,9 +29,9 @@ from symnorm_jax.statistics.intervals import as_json, interval, patient_weights
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     """Measure everything on the test split, as JSON; 95 % intervals are from a bootstrap over patients.
 
-    `sample` and `patient` are those of `of_cases`; `pixel`, `lesion` and `froc` of `of_maps`; `prediction`, of runs
+    `sample` and `patient` come from `of_cases`; `pixel`, `lesion` and `froc` of `of_maps`; `prediction`, of runs
     with a target, of `of_predictions`. `thresholds`, `groups` and `calibration` are of the headline score by level,
-    `notes` say what is undefined. Raises RunError for scores that are not those of the manifest's test split.
+    `notes` say what is undefined. Raises RunError for scores of other rows than the manifest's test split.
     """
     rows = read_manifest(workdir / "manifest.csv")
     table = read_scores(workdir, rows)

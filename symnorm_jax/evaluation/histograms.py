@@ -29,14 +29,14 @@ def values_of(rank: np.ndarray) -> np.ndarray:
 
 
 def lowest_rank(threshold: np.ndarray) -> np.ndarray:
-    """The rank from which on values reach a threshold, which may lie between numbers of half precision."""
+    """Find the rank from which on values reach a threshold, which may lie between numbers of half precision."""
     threshold = np.asarray(threshold, float)
     near = threshold.astype(np.float16)
     return ranks(near) + (near < threshold)
 
 
 def from_the_top(counts: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Ranks at which the `number`-th pixel from the highest lies, 1 being the highest, in counts `[RANKS]`."""
+    """Find the ranks at which the `number`-th pixel from the highest lies, 1 being the highest, in counts `[RANKS]`."""
     return RANKS - 1 - np.searchsorted(counts[::-1].cumsum(), number)
 
 
@@ -51,7 +51,7 @@ def edges(counts: np.ndarray) -> np.ndarray:
 
 
 def bins(edge: np.ndarray) -> np.ndarray:
-    """The bin of each rank, `[RANKS]`, between ascending edges; a rank on an edge lies above it."""
+    """Give each rank its bin, `[RANKS]`, between ascending edges; a rank on an edge lies above it."""
     return np.searchsorted(edge, np.arange(RANKS), side="right")
 
 

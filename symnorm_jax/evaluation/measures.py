@@ -79,7 +79,7 @@ def label(name: str) -> str:
 
 
 def of_level(level: str, place: str | None = None) -> list[Measure]:
-    """List the measures of a level: all, or those of one of the short tables."""
+    """List the measures of a level: all, or what one of the short tables shows."""
     return [one for one in MEASURES if level in one.shown and (place is None or place in one.shown[level])]
 
 
@@ -139,7 +139,7 @@ def levels_of(table: pd.DataFrame, config: ConfigDict) -> dict[str, str]:
 
 
 def named(parts: dict, levels: dict[str, str]) -> dict:
-    """Give what there is of each level the name that it is told by."""
+    """Name what there is of each level as people read it."""
     return {name: parts[level] for level, name in levels.items()}
 
 

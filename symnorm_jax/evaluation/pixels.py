@@ -126,7 +126,7 @@ def histograms(stacks: Stacks, patients: Array) -> Array:
 
 
 def bounded(values: Array) -> Interval:
-    """Make an interval of a measure's values `[1 + R]`, that of the cohort itself before those of the replicates."""
+    """Make an interval of a measure's values `[1 + R]`: of the cohort itself, then of the replicates."""
     return interval(lambda _: values, np.empty((len(values) - 1, 1)))
 
 

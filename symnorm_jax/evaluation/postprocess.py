@@ -1,6 +1,6 @@
 """Difference maps stacked to scans `[Z, X, Y]`, and the field's post-processing of them as steps that can be left out.
 
-They are those of Baur et al., Medical Image Analysis 69:101952 (2021), and cDDPM (Behrendt et al., arXiv:2312.04215):
+They are as in Baur et al., Medical Image Analysis 69:101952 (2021), and cDDPM (Behrendt et al., arXiv:2312.04215):
 the brain loses its rim, the map is median filtered in 3-D, and, cut at a threshold, loses its small components.
 """
 
@@ -112,7 +112,7 @@ def called_voxels(stack: MapStack, threshold: float, settings: PostProcessing) -
 
 
 def known(rows: pd.DataFrame) -> np.ndarray:
-    """Whether the truth of each slice is known, `[N]`, as it is not where an abnormal one has no drawn lesion."""
+    """Tell whether the truth of each slice is known, `[N]`, as it is not where an abnormal one has no drawn lesion."""
     return ((rows.label != "abnormal") | (rows.lesion_mm2 > 0)).to_numpy()
 
 
@@ -138,7 +138,7 @@ def touching(mask: np.ndarray) -> np.ndarray:
 
 
 def grown(level: np.ndarray, pairs: np.ndarray, levels: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Join voxels `[M]` to components as they appear, each at its level `[M]`; those of pairs `[2, E]` touch.
+    """Join voxels `[M]` to components as they appear, each at its level `[M]`; pairs `[2, E]` touch.
 
     Gives, for each of the `levels` in turn, the voxels `[n]` there, the component `[n]` of each, and how many there
     are.

@@ -16,7 +16,7 @@ from symnorm_jax.statistics.intervals import Metric, Values, as_json, interval
 
 Table = pd.DataFrame
 SAME, OUTSIDE, ABNORMAL = "same", "held out", "abnormal"
-POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # people like those trained on; those of data.held_out; those not healthy
+POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # like the people trained on; of data.held_out; not healthy
 PRIMARY = {kind: of_level(kind)[0].name for kind in ("number", "class")}
 EVEN = {"value": 0.5}  # the probability from which a class is called
 
@@ -53,7 +53,7 @@ def of_predictions(table: Table, config: ConfigDict) -> dict[str, dict]:
 
 
 def values_of(tables: list[Table], config: ConfigDict) -> dict[str, Values]:
-    """Give every measure its interval: its mean over `tables` of the same people, such as those of several seeds."""
+    """Give every measure its interval: its mean over `tables` of the same people, such as one a seed."""
     drawn, kind = resamples(tables[0], config), config.evaluation.interval
     found = measures(tables, config.target.kind, drawn.index)
     return {name: as_json(interval(of, drawn.patient_weight, kind=kind)) for name, of in found.items()}

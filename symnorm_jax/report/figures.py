@@ -1,6 +1,6 @@
 """The curves of a report, one panel a picture, so that they can stand beside or below each other on any screen.
 
-Figures belong to no window. Colours are those of Okabe & Ito, which people who are colour blind can tell apart; what
+Figures belong to no window. Colours are by Okabe & Ito, which people who are colour blind can tell apart; what
 matters also differs in width, dash or hatching.
 """
 

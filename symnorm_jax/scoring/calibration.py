@@ -63,7 +63,7 @@ def apply(fit: dict, score: Array) -> Array:
 
 
 def brier(probability: Array, positive: Array, weight: Array | None = None) -> Array:
-    """Mean squared difference of probability and outcome (Brier 1950), `[...]`; NaN where the weights sum to 0."""
+    """Average the squared difference of probability and outcome (Brier 1950), `[...]`; NaN for weights of 0."""
     probability, positive, weight = _checked(probability, positive, weight)
     return ratio(weight @ (probability - positive) ** 2, weight.sum(-1))
 
@@ -71,7 +71,7 @@ def brier(probability: Array, positive: Array, weight: Array | None = None) -> A
 def expected_calibration_error(
     probability: Array, positive: Array, weight: Array | None = None, bins: int = BINS
 ) -> Array:
-    """Mean over cases of the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
+    """Average over cases the gap in their bin between mean probability and share of positives (Naeini et al. 2015).
 
     Bins hold equal numbers of cases, as far as ties allow. By chance that `[...]` of perfect probabilities is above 0.
     """
@@ -84,8 +84,8 @@ def expected_calibration_error(
 def reliability(probability: Array, positive: Array, bins: int = BINS) -> list[dict]:
     """Give each bin of `expected_calibration_error` that holds a case a row, for a reliability diagram.
 
-    `predicted` is the mean of `from` to `to`, `observed` the share `positive` of `cases`, its bounds those of
-    `proportion`.
+    `predicted` is the mean of `from` to `to`, `observed` the share `positive` of `cases`, its bounds as
+    `proportion` has them.
     """
     probability, positive, _ = _checked(probability, positive, None)
     index, rows = _bin(probability, bins), []

@@ -29,12 +29,12 @@ def conformal(highest: np.ndarray, alpha: float) -> float | None:
 
 
 def patients_needed(alpha: float) -> int:
-    """The least number of calibration patients from which `conformal` can keep alpha."""
+    """Count the fewest calibration patients with which `conformal` can keep alpha."""
     return math.ceil(1 / _exact(alpha) - 1)
 
 
 def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: tuple[str, ...]) -> dict:
-    """Fit the threshold of a score `[N]`, and those of the groups that the columns `groups` make.
+    """Fit the threshold of a score `[N]`, and one for each group that the columns `groups` make.
 
     The fit has `value`, or None and `reason`; who and how many in `calibrated_on` and `calibration_patients`; `promise`
     in words or None. Without ties `expected_rate` is the probability that it bounds, and the rate of this very

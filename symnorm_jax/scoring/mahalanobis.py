@@ -55,7 +55,7 @@ def estimate(z: np.ndarray, patients: np.ndarray, shrinkage: str | float = "auto
 
 
 def distance(gaussian: Gaussian, z: jax.Array) -> jax.Array:
-    """Mahalanobis distance `[N]` of z `[N, D]`, in healthy standard deviations; NaN where z is."""
+    """Measure the Mahalanobis distance `[N]` of z `[N, D]`, in healthy standard deviations; NaN where z is."""
     dim = len(gaussian.mean)
     if z.ndim != 2 or z.shape[1] != dim:
         raise EmbeddingError(f"The embeddings have shape {z.shape}; [N, {dim}] is what the Gaussian was fitted on.")

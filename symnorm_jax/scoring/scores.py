@@ -36,7 +36,7 @@ def score_table(
     """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them, ABOUT.
 
     Scores are the system's, `mahalanobis`, sums such as `mse+mahalanobis`, and `trivial_*`. Sums are of deviations from
-    the healthy, by `moments` or those of the table's validation split.
+    the healthy, by `moments` or by the table's validation split.
     """
     parts = []
     for arrays in embedded.values():
@@ -121,7 +121,7 @@ def moments_of(run: str) -> Moments:
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
-    None for patients scored otherwise there or by its own slices (`calibrated`); those of groups where these are the
+    None for patients scored otherwise there or by its own slices (`calibrated`); groups have theirs where these are the
     same.
     """
     fitted, there = read_json(Path(run) / "thresholds.json"), read_config(Path(run)).score

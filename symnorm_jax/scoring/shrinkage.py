@@ -24,7 +24,7 @@ def oas(moments: Moments) -> float:
 
 
 def ledoit_wolf(moments: Moments) -> float:
-    """The shrinkage of Ledoit & Wolf (2004), asymptotically optimal for independent vectors."""
+    """Estimate the shrinkage of Ledoit & Wolf (2004), asymptotically optimal for independent vectors."""
     n, _, covariance = sample(moments)
     spread = ((covariance - sphere(covariance)) ** 2).sum()
     error = (float(moments.fourth) / n - (covariance**2).sum()) / n

@@ -83,7 +83,7 @@ def called(fit: dict, cases: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | None:
-    """Count what a threshold does on other cases, such as those of the test split; None where there is no threshold.
+    """Count what a threshold does on other cases, such as the test split's; None where there is no threshold.
 
     Entries are as in `_share`. `healthy_patients` have no abnormal case, and are called with any: what `conformal`
     bounds. `patients_with_healthy_cases` are these and the ill, with any healthy case called. The share of

@@ -21,12 +21,12 @@ Maybe = np.ndarray | None
 
 
 def auroc(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of positive-negative pairs whose positive scores higher, ties counting half (Mann-Whitney)."""
+    """Measure the share of positive-negative pairs whose positive scores higher, ties counting half (Mann-Whitney)."""
     return auroc_within(score, positive, np.zeros(np.size(score)), weight, patient)
 
 
 def auroc_within(score: Array, positive: Array, stratum: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """AUROC among pairs within one stratum `[N]` only: what differs between strata earns nothing."""
+    """Measure the AUROC of pairs within one stratum `[N]` only: what differs between strata earns nothing."""
     score, positive, weight, patient = _checked(score, positive, weight, patient)
     counts = pair_counts(score, positive, patient, weight.shape[-1], stratum)
     return ratio(*(_quadratic(weight, count) for count in counts))
@@ -35,7 +35,7 @@ def auroc_within(score: Array, positive: Array, stratum: Array, weight: Maybe = 
 def auroc_adjusted(
     score: Array, positive: Array, covariates: Array, weight: Maybe = None, patient: Maybe = None
 ) -> Array:
-    """AUROC of what is left of the score after its linear regression on covariates `[N, K]` among the negatives.
+    """Measure the AUROC of what a linear regression on covariates `[N, K]` among the negatives leaves of the score.
 
     That of Janes & Pepe (Biometrika 96, 2009), fitted once. NaN without more negatives than coefficients. Raises
     InputError for covariates of another shape, or not finite.
@@ -57,7 +57,7 @@ def auroc_adjusted(
 def partial_auroc(
     score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None, most_false: float = 0.1
 ) -> Array:
-    """Area under the ROC curve up to rate `most_false`, standardised (McClish 1989): chance is 0.5, perfect is 1."""
+    """Measure the area under the ROC curve up to rate `most_false`, standardised (McClish 1989): by chance 0.5."""
     if not 0 < most_false <= 1:
         raise InputError(f"most_false={most_false}; a rate above 0 and at most 1 is needed.")
     # Interpolated linearly, as through ties.
@@ -67,13 +67,13 @@ def partial_auroc(
 
 
 def average_precision(score: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Mean over positives of the precision at their score, ties as one; NaN without positives, or without negatives."""
+    """Average the precision at the score of each positive, ties as one; NaN without positives, or without negatives."""
     area, true, false = _area_by_thresholds(_step_of_precision, 1, score, positive, weight, patient)
     return ratio(area, np.where(false > 0, true, 0))
 
 
 def prevalence(positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Share of positives: the average precision, and if above one half the accuracy, of knowing nothing."""
+    """Measure the share of positives: the average precision, and if above one half the accuracy, of knowing nothing."""
     return accuracy(np.ones(len(positive), bool), positive, weight, patient)
 
 
@@ -96,12 +96,12 @@ accuracy = _share(lambda called, positive: (called == positive, called | True))
 
 
 def balanced_accuracy(called: Array, positive: Array, weight: Maybe = None, patient: Maybe = None) -> Array:
-    """Mean of sensitivity and specificity."""
+    """Average sensitivity and specificity."""
     return np.mean([of(called, positive, weight, patient) for of in (sensitivity, specificity)], 0)
 
 
 def mean_absolute_error(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
-    """Mean absolute difference, in the unit of the target."""
+    """Average the absolute difference, in the unit of the target."""
     return _mean(np.abs(predicted - target), weight[:, patient])
 
 
@@ -118,7 +118,7 @@ def determination(predicted: Array, target: Array, weight: Array, patient: Array
 
 
 def correlation(predicted: Array, target: Array, weight: Array, patient: Array) -> Array:
-    """Pearson's correlation; NaN where either does not vary."""
+    """Measure Pearson's correlation; NaN where either does not vary."""
     (p, t), weight = (x - x.mean() for x in (predicted, target)), weight[:, patient]
     shared = _mean(p * t, weight) - _mean(p, weight) * _mean(t, weight)
     spread = (np.maximum(_mean(x**2, weight) - _mean(x, weight) ** 2, 0) for x in (p, t))

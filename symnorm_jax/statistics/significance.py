@@ -21,7 +21,7 @@ Array, Names = np.ndarray, np.ndarray | None
 
 
 def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
-    """Share of negatives below each positive `[S, N1]`, of positives above each negative `[S, N0]`; ties count half."""
+    """Count negatives below each positive `[S, N1]` and positives above each negative `[S, N0]`, as shares; ties half."""
     ranks = rankdata(scores, axis=1)  # Sun & Xu, IEEE Signal Process. Lett. 21 (2014)
     within = [rankdata(scores[:, chosen], axis=1) for chosen in (positive, ~positive)]
     below = ranks[:, positive] - within[0]
@@ -30,7 +30,7 @@ def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
 
 
 def auroc_covariance(scores: Array, positive: Array, patient: Names = None) -> tuple[Array, Array]:
-    """AUROCs `[S]` and their covariance `[S, S]`; NaN without both classes, or with one in fewer than two patients."""
+    """Estimate AUROCs `[S]` and their covariance `[S, S]`; NaN where a class has fewer than two patients."""
     scores, positive = np.asarray(scores), np.asarray(positive, bool)
     patient = np.arange(positive.size) if patient is None else np.asarray(patient)
     if scores.ndim != 2 or not scores.shape[1:] == positive.shape == patient.shape:
@@ -65,7 +65,7 @@ def auroc_interval(score: Array, positive: Array, patient: Names = None, level: 
 def auroc_difference(
     one: Array, other: Array, positive: Array, patient: Names = None, level: float = 0.95
 ) -> Comparison:
-    """AUROC of the first score minus the second: symmetric interval, two-sided test; p is 1 for the same order."""
+    """Subtract the second score's AUROC: a symmetric interval, and a two-sided p, which is 1 for the same order."""
     auroc, covariance = auroc_covariance(np.stack([one, other]), positive, patient)
     contrast = np.array([1.0, -1.0])
     value, deviation = contrast @ auroc, np.sqrt(np.maximum(contrast @ covariance @ contrast, 0))

@@ -87,14 +87,14 @@ def several(config: str, settings: Settings) -> dict[str, list[str]]:
 
 
 def crossed(points: list[dict[str, Any]], settings: dict[str, list[str]]) -> list[Settings]:
-    """Cross each of `points` with each combination of `settings`, which win over those of a point."""
+    """Cross each of `points` with each combination of `settings`, which win over a point's."""
     texts = [{key: shown(value) for key, value in point.items()} for point in points]
     combined = itertools.product(*settings.values())
     return [point | dict(zip(settings, one, strict=True)) for point, one in itertools.product(texts, combined)]
 
 
 def planned(folder: Path, config: str, wanted: list[Settings]) -> list[Point]:
-    """Plan the points of the sweep in `folder`: those written there, and after them those of `wanted` that are new.
+    """Plan the points of the sweep in `folder`: what is written there, and after it what is new in `wanted`.
 
     Points with equal configs are one. Raises RunError where a point that is there is not wanted, ConfigError for a
     point that a config does not allow.

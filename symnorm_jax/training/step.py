@@ -39,7 +39,7 @@ def make_step(
 
     All randomness comes from the seed, the stage's name and the step, so that none of it needs to be saved.
     Gradients are the mean over the `parts` of a batch, one of which is in memory at a time. `stats` pass from part to
-    part. A loss that compares examples, as contrastive ones do, compares those of a part.
+    part. A loss that compares examples, as contrastive ones do, stays within a part.
     """
 
     def step(state: State, frozen: dict[str, Any], batch: Batch) -> tuple[State, dict[str, jax.Array]]:

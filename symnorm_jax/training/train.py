@@ -30,7 +30,7 @@ Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]  # (batch size, 
 def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -> Variables:
     """Train every stage in turn and return the whole model; stages and steps already in `workdir` are not repeated.
 
-    With `init_from` the networks are those of that run, and the stages those that `finetune` asks for.
+    With `init_from` the networks come from that run, and `finetune` names the stages.
     Raises NonFiniteError, with the last good checkpoint in place, RunError where checkpoints contradict each other or
     cannot be written, and Preempted after a checkpoint when SIGTERM asks the program to end.
     """

@@ -5,7 +5,7 @@ examples:
   symnorm study sweep --config=demo --points= --config.seed=0,1,2 --config.mask.kind=exclusive,paired \\
       --output=runs/demo_seeds --jobs=2
 
-The points are those of the notebook's `sweep()`, or of another function that --points names. Further settings
+The points come from the notebook's `sweep()`, or from another function that --points names. Further settings
 `--config.KEY=VALUE` go to every point; one with several values, between commas, is crossed with the points. The value
 of a key that is a list stands in brackets, and a comma after a backslash separates nothing. The same command continues
 where it stopped, and with more values adds to the sweep.

@@ -1,6 +1,6 @@
 """Write phantom people in the layout of a release, so that all steps can be tried before a release is had.
 
-The trees are those of `sources/adni_loni.py`, `brainmetshare.py` and `brats.py`; each layout and seed has other people.
+The trees are as in `sources/adni_loni.py`, `brainmetshare.py` and `brats.py`; each layout and seed has other people.
 """
 
 import csv

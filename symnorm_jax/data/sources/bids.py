@@ -122,7 +122,7 @@ def _masks_below(root: Path, masks: str) -> Masks:
 
 
 def _masks(paths: Iterable[Path]) -> Masks:
-    """Group those of `paths` that are masks, sorted by path."""
+    """Group the masks among `paths`, sorted by path."""
     found = defaultdict(list)
     for path in sorted(paths):
         entities, rest = _parse(path.name)

@@ -37,7 +37,7 @@ def kind_of(word: str) -> str | None:
 
 
 def standing(kind: str | None, of_person: set[str], mci: str) -> str | None:
-    """Return a scan's standing by its `kind` and those of the person at all listed visits; None to leave it out."""
+    """Return a scan's standing by its `kind` and the person's kinds at all listed visits; None to leave it out."""
     if kind == "AD":
         return "abnormal"
     if kind == "CN" and of_person == {"CN"}:

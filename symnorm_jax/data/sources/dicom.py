@@ -1,6 +1,6 @@
 """DICOM series, one folder each, listed in a CSV file: `root` is that file, or a folder with `scans.csv` in it.
 
-Columns are those of `table.py`, with `folder` in place of `path`; masks are NIfTI files on the grid of the series. Who
+Columns are as in `table.py`, with `folder` in place of `path`; masks are NIfTI files on the grid of the series. Who
 is who stands in that file alone: nothing that identifies a patient leaves a DICOM header. A folder holds the files of
 one series, one slice each, named anyhow, in the order of their positions along the normal. Gaps, slices that come twice
 or differ in size or direction, colours and multi-frame files are refused. Needs pydicom (symnorm_jax[dicom]).

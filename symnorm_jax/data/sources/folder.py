@@ -49,7 +49,7 @@ def find(root: str | Path) -> tuple[list[Path], list[Path]]:
 
 
 def load(path: str) -> Volume:
-    """Read a scan. Raises ScanError for a mask or label map: whole numbers, most of them those of their neighbours."""
+    """Read a scan. Raises ScanError for a mask or label map: whole numbers, most of them equal to their neighbours."""
     volume = read_volume(path)
     above = volume.voxels > volume.voxels.min()
     pairs, same = above[1:] & above[:-1], volume.voxels[1:] == volume.voxels[:-1]

@@ -80,7 +80,7 @@ def one_each(root: str | Path, found: list, key: Callable[[Any], Hashable], rank
 
 
 def kept(root: str | Path, found: list, keep: Callable[[Any], Any], what: str) -> list:
-    """Keep those of `found` for which `keep` is true; warn how many are left out."""
+    """Keep what `found` has for which `keep` is true; warn how many are left out."""
     those = [one for one in found if keep(one)]
     left_out(root, len(found) - len(those), f"of {len(found)} {what}")
     return those

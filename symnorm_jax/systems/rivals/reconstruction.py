@@ -28,7 +28,7 @@ def autoencoder(config: ConfigDict) -> System:
 
 
 def context_encoder(config: ConfigDict) -> System:
-    """The same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
+    """Build the same network, which fills in erased rectangles (Pathak et al. 2016; for brains Zimmerer et al. 2018).
 
     Without the adversarial loss and the VAE of these; L1 loss in all of the brain. Nothing is erased at inference.
     """
