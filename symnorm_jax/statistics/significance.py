@@ -21,7 +21,7 @@ Array, Names = np.ndarray, np.ndarray | None
 
 
 def placements(scores: Array, positive: Array) -> tuple[Array, Array]:
-    """Count negatives below each positive `[S, N1]` and positives above each negative `[S, N0]`, as shares; ties half."""
+    """Count shares of negatives below each positive `[S, N1]`, positives above each negative `[S, N0]`; ties half."""
     ranks = rankdata(scores, axis=1)  # Sun & Xu, IEEE Signal Process. Lett. 21 (2014)
     within = [rankdata(scores[:, chosen], axis=1) for chosen in (positive, ~positive)]
     below = ranks[:, positive] - within[0]
