@@ -11,7 +11,7 @@ from symnorm_jax.evaluation.postprocess import (
     STEPS,
     MapStack,
     PostProcessing,
-    called,
+    called_voxels,
     check,
     components,
     erode,
@@ -181,10 +181,10 @@ def test_what_is_called_lies_at_or_above_the_threshold_in_large_enough_component
     values = np.zeros((1, 3, 9))
     values[0, 0, :4], values[0, 2, 8] = 2.0, 3.0
     volume = one(values)
-    assert called(volume, 2.0, SETTINGS._replace(steps=())).sum() == 5
-    assert called(volume, np.nextafter(2.0, 3), SETTINGS._replace(steps=())).sum() == 1
-    assert called(volume, 2.0, SETTINGS).sum() == 4
-    assert called(volume, 2.0, SETTINGS._replace(smallest=5)).sum() == 0
+    assert called_voxels(volume, 2.0, SETTINGS._replace(steps=())).sum() == 5
+    assert called_voxels(volume, np.nextafter(2.0, 3), SETTINGS._replace(steps=())).sum() == 1
+    assert called_voxels(volume, 2.0, SETTINGS).sum() == 4
+    assert called_voxels(volume, 2.0, SETTINGS._replace(smallest=5)).sum() == 0
 
 
 def test_components_that_grow_are_those_of_a_walk_at_every_level():
