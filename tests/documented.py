@@ -86,6 +86,7 @@ def smaller(command: str) -> str:
 
 def here(command: str, output: Path) -> str | None:
     """Give a command paths that are here: of real scans, or of phantoms that are written now; None without them."""
+    command = command.replace("/shared/", f"{output}/shared/").replace("/tmp/", f"{output}/tmp/")
     for path, layout in LAYOUTS.items():
         if path in command:
             folder = output / "phantoms" / layout
@@ -102,7 +103,7 @@ def here(command: str, output: Path) -> str | None:
     if "/my/" in command:
         command = re.sub(r"/my/(new_)?heads", str(own_scans(output)), command)
         command = command.replace("/my/manifest.csv", str(own_scans(output) / "manifest.csv"))
-    return command.replace("/shared/", f"{output}/shared/").replace("/tmp/", f"{output}/")
+    return command
 
 
 def own_scans(output: Path) -> Path:
