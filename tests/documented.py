@@ -101,8 +101,8 @@ def here(command: str, output: Path) -> str | None:
                 return None
             command = command.replace(path, str(real))
     if "/my/" in command:
-        command = re.sub(r"/my/(new_)?heads", str(own_scans(output)), command)
-        command = command.replace("/my/manifest.csv", str(own_scans(output) / "manifest.csv"))
+        command = re.sub(r"/my/heads", str(own_scans(output)), command)
+        command = re.sub(r"/my/\w+\.csv", str(own_scans(output) / "manifest.csv"), command)
     return command
 
 
