@@ -59,6 +59,7 @@ def test_a_sum_over_devices_is_one_all_reduce_of_the_result():
     assert found[0].sent == 20
 
 
+@pytest.mark.two_devices
 def test_what_is_made_whole_is_gathered():
     mesh = make_mesh()
     gather = lambda x: jax.lax.with_sharding_constraint(x, replicated(mesh))  # noqa: E731
@@ -181,6 +182,7 @@ def test_a_plan_takes_the_shapes_that_training_has():
     assert scaling.held(found.state["params"]) == 4 * (alone - shared // 2)
 
 
+@pytest.mark.two_devices
 def test_replicas_exchange_their_gradients_and_what_the_loss_measures(quick_compiler):
     """The U-Net's gradients, the residual's two sums at each of 16 x 16 pixels, and the mean loss, in float32."""
     config, mesh = small(), make_mesh()
@@ -258,6 +260,7 @@ def test_as_many_samples_fit_as_leave_the_reserve():
     assert fit == {"fit, least": int((0.9 * 1024 - 40) / 3), "fit, kept": 0}
 
 
+@pytest.mark.two_devices
 def test_the_scaling_benchmark_prints_its_tables():
     sizes = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--devices=2", "--batch=3", "--no-compile")
     done = symnorm("--config=configs/mets.py:tiny,dae", *sizes, call=scaling.main)
@@ -273,6 +276,7 @@ def test_the_scaling_benchmark_refuses_devices_it_cannot_have():
     assert done.returncode == 1 and done.stderr.startswith("error: sharding.fsdp=3")
 
 
+@pytest.mark.two_devices
 def test_the_training_benchmark_measures_every_combination(quick_compiler, tmp_path):
     """Two slices a device of two devices; a ratio of slices a second, and these from the seconds of a step."""
     flags = ("--config.data.size=(16,16)", "--config.unet.widths=(4,)", "--remat=false,true", "--steps=2", "--batch=2")
