@@ -160,6 +160,10 @@ def test_groups_stay_with_the_cases_at_both_levels(table, aggregate):
 
 
 def test_bad_input_ends_in_a_sentence(table):
+    with pytest.raises(ConfigError, match="score.patient='median'; one of .'calibrated', 'max', 'mean', 'top_k'."):
+        patient_cases(table, "test", "median")
+    with pytest.raises(ConfigError, match="made of its 0 highest slices"):
+        patient_cases(table, "test", "top_k", 0)
     with pytest.raises(ConfigError, match="The group 'site' is no column of the scores; one of .'brain_mm2'"):
         patient_cases(table, "test", about=("site",))
     with pytest.raises(ConfigError, match="The column 'site' is text and no score"):

@@ -52,6 +52,8 @@ def test_only_healthy_slices_are_trainable():
 
 
 def test_wrong_settings_are_refused():
+    with pytest.raises(ConfigError, match="data.train_on='everybody'; one of"):
+        split(table(), "everybody")
     with pytest.raises(ConfigError, match="the val split is empty: 2 patients"):
         split(table(1, 1))
     with pytest.raises(ConfigError, match="three positive shares"):

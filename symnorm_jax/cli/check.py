@@ -13,8 +13,7 @@ from time import perf_counter
 
 from symnorm_jax.cli import train
 
-SCANS_ONLY = {"action": "store_true", "help": "load every scan, say what is wrong, and cut none"}
-OPTIONS = train.OPTIONS | {"--scans-only": SCANS_ONLY}
+OPTIONS = train.OPTIONS | {"--scans-only": {"action": "store_true", "help": "load every scan, and cut none"}}
 
 
 def run(args) -> int:

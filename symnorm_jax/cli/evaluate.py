@@ -7,8 +7,7 @@ examples:
 
 --from=metrics judges a run anew from its scores, thresholds and embeddings. --from=gaussian first fits the healthy
 Gaussian anew to the embeddings, whatever wrote them, and scores. --from=cost measures what a sample costs: a run does
-so when it is made, beside whatever else the machine does then, and seconds that are compared are to be measured in
-turn on an idle machine.
+so when it is made, beside other work; seconds that are compared are to be measured in turn on an idle machine.
 """
 
 from pathlib import Path

@@ -84,7 +84,7 @@ def table(lines: list[dict], kind: str) -> Table:
     for line in (line for line in lines if line["fraction"] == everybody):
         spread = line["seeds"] > 1 and line["least"] is not None
         seeds = f"{number(line['least'])}–{number(line['most'])}" if spread else None
-        about = [f"{line['population']}, {line['tested']}", _named(line), line[first.name], seeds]
+        about = [f"{line['population']}, {line['tested']}", f"{line['method']}, {line['how']}", line[first.name], seeds]
         gap = [line.get("difference"), p_value(line.get("p_value_holm"))]
         rows.append([*about, *(line[one.name] for one in others), *gap])
     header = ["tested on", "method", first.label, "by seed", *(one.label for one in others)]
@@ -96,7 +96,7 @@ def fractions(lines: list[dict], name: str, kind: str, population: str) -> Table
     shares, found = {}, {}
     for line in (line for line in lines if line["population"] == population):
         shares[line["fraction"]] = f"{100 * line['fraction']:g} %, {line['patients']}"
-        found.setdefault(_named(line), {})[line["fraction"]] = line[PRIMARY[kind]]
+        found.setdefault(f"{line['method']}, {line['how']}", {})[line["fraction"]] = line[PRIMARY[kind]]
     rows = [[method, *map(of.get, sorted(shares))] for method, of in found.items()]
     caption = f"{name} of test people of the {population} population, by the share and number of people labelled"
     return Table(caption, ["method", *(shares[share] for share in sorted(shares))], rows)
@@ -136,7 +136,3 @@ def write(lines: list[dict], notes: list[str], name: str, kind: str, folder: Pat
     write_text(paths[2], "\n\n".join([*notes, table(lines, kind).markdown(), *shares]) + "\n")
     save(curve(lines, name, kind), paths[3], dpi=120)
     return paths
-
-
-def _named(line: dict) -> str:
-    return f"{line['method']}, {line['how']}"

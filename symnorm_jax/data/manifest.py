@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.settings import check_choice
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
@@ -64,6 +65,7 @@ def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], tra
     With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded, unlabelled or in a
     release's own `test` stay so; its own `train` is shared between train and val. Raises ConfigError if one is empty.
     """
+    check_choice("data.train_on", train_on, TRAIN_ON)
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
     rng, split = np.random.default_rng(seed), rows.split.copy()

@@ -5,6 +5,7 @@ import pandas as pd
 
 from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.scoring.scores import ABOUT, validation
+from symnorm_jax.settings import check_choice
 
 Table, Names = pd.DataFrame, tuple[str, ...]
 AGGREGATES = ("max", "mean", "top_k", "calibrated")
@@ -28,10 +29,10 @@ def patient_cases(table: Table, split: str, aggregate: str = "max", k: int = 5, 
     """List the patients of a split, their scores made of all their samples as one of AGGREGATES says.
 
     `top_k` is the mean of the k highest, or of all; `calibrated` the mean of -log p, see `p_values`. Columns `about`
-    take the patient's first value. Raises ConfigError for a column that is neither in `about` nor a number, and for
+    take the patient's first value. Raises ConfigError for what is not allowed, text that is not in `about`, and
     `calibrated` without healthy validation samples; InputError for NaN scores.
     """
-    _check(table, aggregate, about)
+    _check(table, aggregate, k, about)
     rows = table[table.split == split]
     names = [name for name in rows if name not in ABOUT and name not in about]
     scores = _numbers(rows, names)
@@ -87,7 +88,10 @@ def _numbers(rows: Table, names: list[str]) -> np.ndarray:
     return scores
 
 
-def _check(table: Table, aggregate: str, about: Names) -> None:
+def _check(table: Table, aggregate: str, k: int, about: Names) -> None:
+    check_choice("score.patient", aggregate, AGGREGATES)
+    if k < 1:
+        raise ConfigError(f"A patient's score is to be made of its {k} highest slices; 1 or more is allowed.")
     for name in (*table.columns, *about):
         if name not in table:
             raise ConfigError(f"The group {name!r} is no column of the scores; one of {sorted(table)} is allowed.")
