@@ -40,6 +40,11 @@ def base() -> ConfigDict:
     config.data.store = "runs/store"  # prepared slices, shared by runs
     config.data.brain = "file"  # where the brain mask comes from: file, nonzero, extract or head
     config.data.extractor = "deepbet"  # for extract; or synthstrip, hd-bet
+    # What the values of mask files mean. two: 0 and another; positive: all whole numbers above 0; soft: probabilities,
+    # cut at 0.5; or labels, as "1,3". What means something else is refused.
+    config.data.lesion_values = "two"
+    config.data.brain_values = "two"
+    config.data.poor_header = "exclude"  # or "flag": what is done with a scan whose header contradicts itself
     config.data.midline = "straight"  # or "centred", only shifted; or "template", rigidly registered to MNI152
     config.data.min_similarity = 0.7  # correlation of a brain with its mirror image that a sound mid-line gives
     config.data.poor_midline = "flag"  # in the manifest, or "exclude": what is done with a scan below it

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from symnorm_jax.data import brain, manifest, samples
+from symnorm_jax.data import brain, headers, manifest, masks, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
 from symnorm_jax.evaluation.evaluate import chain
@@ -21,6 +21,7 @@ CHOICES = {
     "data.train_on": manifest.TRAIN_ON,
     "data.midline": samples.MIDLINE,
     "data.poor_midline": samples.POOR_MIDLINE,
+    "data.poor_header": headers.POOR,
     "evaluation.interval": KINDS,
     "network.dtype": ("float32", "bfloat16"),
 }
@@ -42,6 +43,8 @@ def checked(config: ConfigDict) -> System:
     check_choices(config, CHOICES | {"score.headline": scores.names_of(system.scores)})
     check_choices(config, {"score.thresholds": scores.THRESHOLDS if config.init_from else ("target",)})
     brain.check_choice(config.data.brain, config.data.extractor)
+    for key in ("lesion_values", "brain_values"):
+        masks.labels_of(f"data.{key}", config.data[key])
     thresholds.check_settings(config.score)
     shrinkage.check_shrinkage(config.score.shrinkage)
     chain(config)

@@ -25,6 +25,18 @@ def voxel_sizes(affine: np.ndarray) -> np.ndarray:
     return np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(0))
 
 
+def corners_apart(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Measure how far, in mm, the corners of a grid of `shape` `[3]` lie apart by two affines `[4, 4]`, at most."""
+    corners = np.stack(np.meshgrid(*[(0, side - 1) for side in shape], (1,), indexing="ij"), -1).reshape(-1, 4)
+    return float(np.linalg.norm(corners @ (np.asarray(affine) - other).T, axis=1).max())
+
+
+def skew(affine: np.ndarray) -> float:
+    """Measure the largest cosine between two axes of an affine `[4, 4]`: 0 at right angles."""
+    along = np.asarray(affine)[:3, :3] / voxel_sizes(affine)
+    return float(abs(along.T @ along - np.eye(3)).max())
+
+
 def centred_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> np.ndarray:
     """Make the voxel-to-mm affine `[4, 4]` of an RAS+ grid centred at 0 mm, for releases that store no affine."""
     affine = np.diag([*spacing, 1.0])

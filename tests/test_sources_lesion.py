@@ -196,7 +196,7 @@ class TestBids:
     def test_of_several_runs_the_first_is_taken(self, root, warned):
         scan = bids.records(str(root))[0]
         assert scan.files == (str(root / "sub-01" / "anat" / "sub-01_run-1_T1w.nii.gz"),)
-        assert warned == [f"{root}: left out 1 of 6 images, each a session's second or later."]
+        assert warned[0] == f"{root}: left out 1 of 6 images, each a session's second or later."
 
     def test_another_suffix(self, root):
         [scan] = bids.records(str(root), suffix="FLAIR")
@@ -378,7 +378,7 @@ class TestDicom:
 
     def test_one_file_alone_and_another_grid_of_the_mask_are_refused(self, root):
         layouts.write(root / "lesion.nii.gz", layouts.person(1)[2][:-1])
-        self.refuse(root, "lesion.nii.gz: the mask lies on another grid than the series .*a; it must be the same")
+        self.refuse(root, "lesion.nii.gz: the mask has shape .*, its image .*a has")
         for path in sorted((root / "a").glob("IM*"))[1:]:
             path.unlink()
         self.refuse(root, "a: 1 DICOM files; 2 to 2048, one a slice")

@@ -70,7 +70,7 @@ def test_a_folder_of_pictures_with_masks(folder, images):
     [
         ("path,patient\na,b\n", "columns .'path', 'patient'.; path, patient, label are needed"),
         ("path,patient,label,split\na,b,healthy,train\n", "names are taken: .*split"),
-        ("path,patient,label,age,age\na.nii.gz,b,healthy,1,2\n", "each may come once"),
+        ("path,patient,label,age,age\na.nii.gz,b,healthy,1,2\n", "each name may come once"),
         (
             "path,patient,label\na.nii.gz,b,healthy\n\nb.nii.gz,d,sick\n",
             "line 4: .*'sick'.*'healthy', 'abnormal', 'unl",

@@ -136,7 +136,7 @@ def test_a_mask_must_share_the_grid_of_its_image(tmp_path):
     image = save(tmp_path / "image.nii.gz")
     for name, mask in (
         ("shape", save(tmp_path / "a.nii.gz", np.ones((3, 4, 4)))),
-        ("affine", save(tmp_path / "b.nii.gz", np.ones((3, 4, 5)), np.diag([1, 1, 2.0, 1]))),
+        ("corners", save(tmp_path / "b.nii.gz", np.ones((3, 4, 5)), np.diag([1, 1, 2.0, 1]))),
     ):
         with pytest.raises(ScanError, match=f"{mask.name}: the mask's? .*{name}|{mask.name}.*{name}"):
             read_volume(image, lesion=mask)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, targets, template
 from symnorm_jax.data.pipeline import scoring_batches
-from symnorm_jax.data.prepare import find_scans, store_scans
+from symnorm_jax.data.prepare import as_configured, find_scans, store_scans
 from symnorm_jax.data.sources import folder, table
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.data.volumes import Scan
@@ -90,7 +90,7 @@ def _prepared(source: Path, config: ConfigDict) -> pd.DataFrame:
     if config.brain == "file" and not any(len(scan.extras) for scan in scans):
         how = "--brain=extract, nonzero or head does without, and a manifest can name some in its column brain_path"
         raise ScanError(f"--input={source}: no scan has a brain mask file, as the run expects; {how}.")
-    rows = store_scans(scans, config)
+    rows = store_scans(as_configured(scans, config), config)
     return rows.assign(source=[os.path.relpath(one, top) for one in rows.source])
 
 

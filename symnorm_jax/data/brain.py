@@ -20,15 +20,17 @@ from absl import logging
 from scipy import ndimage
 
 from symnorm_jax import settings
-from symnorm_jax.data.volumes import Volume, read_nifti, write_nifti
+from symnorm_jax.data.masks import TWO, marked
+from symnorm_jax.data.volumes import GRID_MM, Volume, read_nifti, write_nifti
 from symnorm_jax.errors import ConfigError, ScanError, one_line
 from symnorm_jax.files import save_arrays
-from symnorm_jax.geometry import AXIAL, voxel_sizes
+from symnorm_jax.geometry import AXIAL, corners_apart, voxel_sizes
 
 BRAIN = ("extract", "file", "head", "nonzero")
 STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot have been skull-stripped
 FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum is larger, stray specks are smaller
 TIME_LIMIT = 1800.0  # seconds a program may take for one head
+AT_EDGES = 0.5  # of the upright edges of a scan's grid, which a head does not reach
 SMALLEST_ML, LARGEST_ML = 200.0, 2500.0  # a newborn's brain is above the one, an adult's head above the other
 
 
@@ -86,7 +88,18 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
         return _solid(smooth > 0.15 * np.percentile(smooth, 98), 1.0)
     if volume.brain is None:
         raise ScanError("there is no brain mask file; data.brain='extract', 'nonzero' or 'head' does without one.")
-    return volume.brain
+    return _checked(volume.brain, volume)
+
+
+def _checked(mask: np.ndarray, volume: Volume) -> np.ndarray:
+    """Return a mask from a file. Raises ScanError where it is larger than a brain, or is what lies around one."""
+    found, upright = _millilitres(mask, volume), mask[:: len(mask) - 1 or 1, :: mask.shape[1] - 1 or 1]
+    if found > LARGEST_ML:
+        raise ScanError(f"the brain mask has {found:.0f} ml; at most {LARGEST_ML:g} ml are allowed.")
+    if (share := upright.mean()) > AT_EDGES:
+        around = f"{share:.0%} of the grid's four upright edges, as what lies around a brain does"
+        raise ScanError(f"the brain mask holds {around}; at most {AT_EDGES:.0%} is allowed.")
+    return mask
 
 
 def _nonzero(volume: Volume) -> np.ndarray:
@@ -177,15 +190,16 @@ def _by_program(volume: Volume, program: Program) -> np.ndarray:
         if not (folder / program.mask).is_file():
             raise ScanError(f"{program.name} ended without a mask ({said}).")
         try:
-            mask, affine = read_nifti(folder / program.mask)
+            values, affine = read_nifti(folder / program.mask)
+            mask = marked(values, TWO, "brain", str(folder / program.mask))
         except ScanError as error:
             raise ScanError(f"{program.name} left {str(error).removeprefix(f'{folder}/')}") from None
-    if mask.shape != volume.voxels.shape or not np.allclose(affine, volume.affine, atol=0.1):
+    if mask.shape != volume.voxels.shape or corners_apart(affine, volume.affine, mask.shape) > GRID_MM:
         grids = (mask.shape, affine), (volume.voxels.shape, volume.affine)
         found, needed = (f"{shape} at {where[:3, 3].round(1).tolist()} mm" for shape, where in grids)
         gave = f"{program.name} gave a mask of shape {found}; the scan's {needed} is needed"
         raise ScanError(f"{gave}, on the same grid.")
-    return mask > 0
+    return mask
 
 
 def _call(program: Program, folder: Path) -> str:

@@ -13,7 +13,8 @@ from symnorm_jax.errors import ScanError
 from symnorm_jax.geometry import voxel_sizes
 from symnorm_jax.progress import progress
 
-COLUMNS = "patient session person source stored_axes shape spacing_mm brain_share lesion_ml sha256 same_as problem"
+COLUMNS = "patient session person source stored_axes shape spacing_mm geometry brain_share lesion_ml"
+COLUMNS += " sha256 same_as flag problem"
 
 
 def check(config: ConfigDict) -> pd.DataFrame:
@@ -46,6 +47,7 @@ def _row(scan: Scan, kind: str) -> dict:
         row["stored_axes"] = scan.stored_axes() or ""
         volume = scan.load()
         row["shape"], sizes = " x ".join(map(str, volume.voxels.shape)), voxel_sizes(volume.affine)
+        row["geometry"], row["flag"] = volume.geometry, "; ".join(volume.notes)
         row["spacing_mm"] = " x ".join(f"{size:.2f}" for size in sizes)
         if not np.isfinite(volume.voxels).all():  # a source that reads no NIfTI may let them through
             raise ScanError("some voxels are NaN or infinite; all must be finite.")

@@ -1,7 +1,9 @@
 """Scans to prepared samples and a manifest, in parallel; a scan that is already in the store is not read again."""
 
 import json
-from collections import Counter
+import re
+import unicodedata
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, samples, store, template
 from symnorm_jax.data.audit import audit, thumbnail
+from symnorm_jax.data.masks import Reading
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
@@ -22,9 +25,9 @@ from symnorm_jax.geometry import plane
 from symnorm_jax.progress import progress
 from symnorm_jax.settings import check_choice
 
-FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other samples
-PREPARING = ["brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"]
-PREPARING += ["poor_midline", "size", "slice_spacing", "spacing"]
+FORMAT = "slices 5"  # a new value makes every store stale: change it when the same settings give other samples
+PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "midline", "min_brain", "min_lesion"]
+PREPARING += ["min_similarity", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing", "spacing"]
 
 
 def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
@@ -63,7 +66,10 @@ def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
 
 
 def find_scans(config: ConfigDict) -> list[Scan]:
-    """List the scans of the configured source. Raises ConfigError for an unknown source, ScanError where none is."""
+    """List the scans of the configured source, to be read as configured; warn of what looks wrong in the list.
+
+    Raises ConfigError for an unknown source, ScanError where no scan is or one comes twice.
+    """
     check_choice("data.source", config.source, SOURCES)
     if config.root is None and config.source != "phantom":
         raise ConfigError(f"data.root is not given; name the folder of the {config.source!r} release.")
@@ -73,7 +79,28 @@ def find_scans(config: ConfigDict) -> list[Scan]:
     (name, _), count = Counter((scan.name, scan.split) for scan in scans).most_common(1)[0]
     if count > 1:
         raise ScanError(f"data.root={config.root}: the scan {name} is there {count} times; once is allowed.")
-    return scans
+    _warn_of_doubts(scans, config.root)
+    return as_configured(scans, config)
+
+
+def as_configured(scans: list[Scan], config: ConfigDict) -> list[Scan]:
+    """Have scans read their files as the `data` section `config` says."""
+    reading = Reading(config.lesion_values, config.brain_values, config.poor_header)
+    return [scan._replace(load=partial(scan.load, reading=reading)) for scan in scans]
+
+
+def _warn_of_doubts(scans: list[Scan], root: str) -> None:
+    """Warn of people without a lesion mask among others with one, and of names that may be one person's."""
+    abnormal = [scan for scan in scans if scan.labelled and not scan.healthy]
+    bare, alike = [scan.name for scan in abnormal if not scan.drawn], defaultdict(set)
+    if 0 < len(bare) < len(abnormal):
+        told = "of %d abnormal scans have no lesion mask, as %s, so that all their slices count as abnormal."
+        logging.warning(f"%s: %d {told}", root, len(bare), len(abnormal), bare[0])
+    for patient in {scan.patient for scan in scans}:
+        plain = unicodedata.normalize("NFKC", patient).casefold()
+        alike[re.sub(r"[\W_]+|(?<!\d)0+(?=\d)", "", plain)].add(patient)
+    for names in filter(lambda names: len(names) > 1, alike.values()):
+        logging.warning("%s: %s may be one person, and count as %d.", root, ", ".join(sorted(names)), len(names))
 
 
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:

@@ -13,6 +13,7 @@ from symnorm_jax.geometry import AXIAL, voxel_sizes
 MIDLINE = ("centred", "straight", "template")
 POOR_MIDLINE = ("exclude", "flag")
 TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a trace of one
+MOST_LESION = 0.5  # of the brain
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
 
 
@@ -43,6 +44,8 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, (lesion >= 0.5) & (brain >= 0.5)
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
+    shared["flag"] = "; ".join(filter(None, (*volume.notes, _filled(lesion, brain), shared["flag"])))
+    shared["geometry"] = volume.geometry
     person = ("healthy" if healthy else "abnormal") if volume.lesion is None else None
     rows = _describe(brain, lesion, trace, person, config)
     kept = [i for i, row in enumerate(rows) if row["brain_mm2"] >= config.min_brain]
@@ -59,6 +62,12 @@ def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, 
     """Scale intensities so that two percentiles of the brain, `inside` `[N]`, become 0 and 1; cut at BRIGHTEST."""
     low, high = np.percentile(inside, percentiles)
     return np.clip((voxels - low) / max(high - low, np.finfo(np.float32).tiny), 0, BRIGHTEST)
+
+
+def _filled(lesion: np.ndarray, brain: np.ndarray) -> str:
+    """Say how much of the brain is lesion where it is more than a lesion can be; the mask may be upside down."""
+    share = lesion.sum() / max(brain.sum(), 1)
+    return f"{share:.0%} of the brain is lesion" if share > MOST_LESION else ""
 
 
 def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict) -> tuple:

@@ -1,4 +1,4 @@
-"""Scan files to checked, RAS+ volumes. The only file that imports nibabel.
+"""Scan files to checked, RAS+ volumes.
 
 A header is never believed: shape, data offset and size are bounded before any memory is taken, since a 72-byte gzip can
 claim gigabytes.
@@ -10,24 +10,23 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 
+from symnorm_jax.data import headers
+from symnorm_jax.data.headers import MAX_DATA_OFFSET, demand
+from symnorm_jax.data.masks import STRICT, Reading, marked
 from symnorm_jax.errors import ScanError, one_line
 from symnorm_jax.files import whole
-from symnorm_jax.geometry import voxel_sizes
+from symnorm_jax.geometry import corners_apart
 
-MAX_VOXELS = 512**3
-MAX_DATA_OFFSET = 1 << 20
-MAX_EXTENT_MM = 2000.0  # along an edge of the volume: slices are cut every few mm
 MAX_VALUE = 1e15  # either side of 0; float32 holds sums and squares of what is smaller
 FREESURFER = ".mgz"  # its header has a fixed length
 FORMATS = (".nii", ".hdr", ".img", FREESURFER)  # nibabel reads others too, whose sizes nothing here bounds
-DEFLATE_RATIO = 1032  # deflate cannot expand by more than this, so a smaller .gz cannot hold what its header claims
+GRID_MM = 0.1  # by which the corners of a mask may lie off those of its image
 
 
 class Volume(NamedTuple):
@@ -38,6 +37,8 @@ class Volume(NamedTuple):
     lesion: np.ndarray | None = None  # [X, Y, Z] bool; None where nobody has drawn lesions
     brain: np.ndarray | None = None  # [X, Y, Z] bool; None where there is no mask file
     stack: bool = False  # slices kept as pictures: their distance is a guess, and each may be turned by itself
+    geometry: str = "assumed"  # what placed the voxels: sform, qform, pixdim, another header, dicom, or a guess
+    notes: tuple[str, ...] = ()  # what is doubtful, for the manifest's flags
 
 
 class Scan(NamedTuple):
@@ -46,13 +47,14 @@ class Scan(NamedTuple):
     patient: str
     session: str
     healthy: bool  # the person is known to be free of what is being looked for
-    load: Callable[[], Volume]  # a module-level function or a partial of one, so that worker processes can call it
+    load: Callable[..., Volume]  # takes a `reading`; a module-level function or a partial, which processes can call
     files: tuple[str, ...] = ()  # the images, whose contents are hashed for the leakage audit
     extras: tuple[str, ...] = ()  # masks and the like, hashed for the store's key only
     recipe: str = ""  # what else decides the voxels: a seed, a channel, how lesions were planted
     groups: dict[str, str] = {}  # age, sex, site, scanner...
     labelled: bool = True  # False where nobody knows: the scan is scored, and neither trained on nor judged
     split: str = ""  # train or test where the release's own division was asked for
+    drawn: bool = False  # there is a mask of its lesions
 
     @property
     def name(self) -> str:
@@ -84,26 +86,40 @@ def digest(files: Iterable[str], *texts: str) -> str:
     return total.hexdigest()
 
 
-def read_nifti(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+def read_nifti(path: str | Path, poor: str = "exclude") -> tuple[np.ndarray, np.ndarray]:
     """Read voxels `[X, Y, Z]` float32 and affine `[4, 4]` of a NIfTI, Analyze or FreeSurfer file as RAS+.
 
-    Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size.
+    Raises ScanError for anything but one readable, finite, three-dimensional image of bounded size and, unless `poor`
+    is `flag`, for a header that contradicts itself.
     """
-    image = _open(path)
-    with _readable(path), np.errstate(all="ignore"):  # what becomes infinite is refused below
-        voxels = np.asarray(image.dataobj, dtype=np.float32)
-    if not (voxels.min() >= -MAX_VALUE and voxels.max() <= MAX_VALUE):  # NaN neither
-        bad = f"{voxels.size - np.count_nonzero(abs(voxels) <= MAX_VALUE)} of {voxels.size} voxels"
-        raise ScanError(f"{path}: {bad} are NaN or infinite, or beyond {MAX_VALUE:g}; all must be finite.")
-    return to_ras(voxels.reshape(voxels.shape[:3]), image.affine)
+    return _read(path, poor)[:2]
 
 
-def read_volume(image: str | Path, lesion: str | Path | None = None, brain: str | Path | None = None) -> Volume:
-    """Read a scan and its mask files, true where a value is positive. Raises ScanError, see `read_nifti`."""
-    voxels, affine = read_nifti(image)
-    if voxels.min() == voxels.max():
-        raise ScanError(f"{image}: every voxel has the value {voxels.flat[0]:g}; an image must have contrast.")
-    return Volume(voxels, affine, *(_read_mask(mask, image, voxels, affine) for mask in (lesion, brain)))
+def read_volume(image, lesion=None, brain=None, reading: Reading = STRICT) -> Volume:
+    """Read the file of a scan and those of its masks, as `reading` says. Raises ScanError, see `read_nifti`."""
+    voxels, affine, geometry, notes = _read(image, reading.header)
+    flat = f"every voxel has the value {voxels.flat[0]:g}; an image must have contrast."
+    demand(image, voxels.min() != voxels.max(), flat)
+    volume = Volume(voxels, affine, geometry=geometry, notes=notes)
+    return with_masks(volume, str(image), lesion, brain, reading)
+
+
+def with_masks(volume: Volume, image: str, lesion=None, brain=None, reading: Reading = STRICT) -> Volume:
+    """Read mask files on the grid of a `volume`, which is called `image`. Raises ScanError, see `read_nifti`."""
+    for kind, path in (("lesion", lesion), ("brain", brain)):
+        if path is None:
+            continue
+        values, affine, _, notes = _read(path, reading.header)
+        shapes = f"the mask has shape {values.shape}, its image {image} has {volume.voxels.shape}."
+        demand(path, values.shape == volume.voxels.shape, shapes)
+        apart = corners_apart(affine, volume.affine, values.shape)
+        told = f"corners of the mask lie {apart:.2f} mm from those of its image {image}; {GRID_MM} mm are allowed."
+        demand(path, apart <= GRID_MM, told)
+        mask = marked(values, getattr(reading, kind), kind, str(path))
+        if not mask.any() and values.max() > 0:
+            notes += (f"the {kind} mask {Path(path).name} reaches {values.max():g} and marks nothing",)
+        volume = volume._replace(**{kind: mask}, notes=volume.notes + notes)
+    return volume
 
 
 def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray, axes: str = "RAS") -> None:
@@ -118,6 +134,21 @@ def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray, axes: 
 def stored_axes(path: str | Path) -> str:
     """Read the order that a file's axes are stored in, such as `LPS`. Raises ScanError, see `read_nifti`."""
     return "".join(nib.aff2axcodes(_open(path).affine))
+
+
+def _read(path, poor: str) -> tuple[np.ndarray, np.ndarray, str, tuple[str, ...]]:
+    """Read voxels and affine as RAS+, what placed the voxels, and what contradicts it."""
+    image = _open(path)
+    doubt = headers.contradiction(image)
+    told = f"{doubt}; such a scan is left out, or kept with a flag by data.poor_header='flag'."
+    demand(path, not doubt or poor == "flag", told)
+    with _readable(path), np.errstate(all="ignore"):  # what becomes infinite is refused below
+        voxels = np.asarray(image.dataobj, dtype=np.float32)
+    if not (voxels.min() >= -MAX_VALUE and voxels.max() <= MAX_VALUE):  # NaN neither
+        bad = f"{voxels.size - np.count_nonzero(abs(voxels) <= MAX_VALUE)} of {voxels.size} voxels"
+        raise ScanError(f"{path}: {bad} are NaN or infinite, or beyond {MAX_VALUE:g}; all must be finite.")
+    source, notes = headers.believed(image), (f"{Path(path).name}: {doubt}",) if doubt else ()
+    return *to_ras(voxels.reshape(voxels.shape[:3]), image.affine), source, notes
 
 
 def to_ras(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +166,7 @@ def _open(path):
         if not str(path).lower().endswith(FREESURFER):
             _check_extensions(path)
         image = nib.load(path)
-        _check_header(path, image)
+        headers.check_bounds(path, image, str(path).lower().endswith((".gz", FREESURFER)))
     return image
 
 
@@ -151,11 +182,6 @@ def _readable(path) -> Iterator[None]:
         raise ScanError(f"{path}: cannot be read as a NIfTI image ({one_line(error)}).") from None
 
 
-def _demand(path, met: bool, sentence: str) -> None:
-    if not met:
-        raise ScanError(f"{path}: {sentence}")
-
-
 def _check_extensions(path) -> None:
     """Demand that header extensions end within MAX_DATA_OFFSET: nibabel would read all they claim."""
     single = str(path).lower().removesuffix(".gz").endswith(".nii")
@@ -166,35 +192,4 @@ def _check_extensions(path) -> None:
         if kind.header_class.may_contain_header(head):
             kind.header_class.from_fileobj(stream := io.BytesIO(head), check=False)
             told = f"the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed."
-            _demand(path, stream.tell() <= MAX_DATA_OFFSET, told)
-
-
-def _check_header(path, image) -> None:
-    demand, shape = partial(_demand, path), tuple(map(int, image.shape))
-    three = len(shape) >= 3 and set(shape[3:]) <= {1} and min(shape) >= 1
-    demand(three, f"the image has shape {shape}; one three-dimensional volume is allowed.")
-    voxels, dtype = int(np.prod(shape, dtype=object)), image.get_data_dtype()
-    demand(voxels <= MAX_VOXELS, f"the header claims {voxels} voxels {shape}; at most {MAX_VOXELS} are allowed.")
-    demand(dtype.kind in "iuf", f"the voxels are stored as {dtype}; integers or real numbers are allowed.")
-    offset, claimed = int(image.dataobj.offset), voxels * dtype.itemsize
-    held = os.path.getsize(image.file_map["image"].filename)
-    holds = held * (DEFLATE_RATIO if str(path).lower().endswith((".gz", FREESURFER)) else 1)
-    told = f"the header claims {claimed} bytes of voxels at offset {offset}, "
-    demand(offset <= MAX_DATA_OFFSET and claimed <= holds, f"{told}more than the file's {held} bytes can hold.")
-    spans = np.isfinite(image.affine).all() and not np.isnan(nib.io_orientation(image.affine)).any()
-    demand(spans, f"the affine {image.affine[:3].tolist()} does not span three directions; it must.")
-    sizes = voxel_sizes(image.affine)
-    extents, known = shape[:3] * sizes, ((sizes > 0.05) & (sizes < 50)).all()  # NaN is not
-    demand(known, f"voxel sizes {sizes.round(3).tolist()} mm; 0.05 to 50 mm are allowed.")
-    long = f"the edges are {extents.round().tolist()} mm long"
-    demand(max(extents) <= MAX_EXTENT_MM, f"{long}; at most {MAX_EXTENT_MM:g} mm are allowed.")
-
-
-def _read_mask(path, image, voxels, affine) -> np.ndarray | None:
-    if path is None:
-        return None
-    mask, found = read_nifti(path)
-    _demand(path, mask.shape == voxels.shape, f"the mask has shape {mask.shape}, its image {image} has {voxels.shape}.")
-    told = f"the mask's affine differs from that of its image {image} by more than 0.1 mm."
-    _demand(path, np.allclose(found, affine, atol=0.1), told)
-    return mask > 0
+            demand(path, stream.tell() <= MAX_DATA_OFFSET, told)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.phantom.anatomy import anatomy_of, noise, streams
 from symnorm_jax.data.phantom.lesions import LABELS, PLANTED
 from symnorm_jax.data.volumes import Scan, Volume
@@ -69,8 +70,8 @@ def records(
     return [_scan(*person, look, f"visit{look.visit}" if visits > 1 else "") for person in people for look in looks]
 
 
-def load(person: str, disease: str | None, look: Look) -> Volume:
-    """Draw a person's head, ill or not, as the scanner shows it at one visit."""
+def load(person: str, disease: str | None, look: Look, reading: Reading = STRICT) -> Volume:
+    """Draw a person's head, ill or not, as the scanner shows it at one visit; no file is read."""
     anatomy = anatomy_of(person, disease == "atrophy", look.seed, look.spacing)
     brain, spacings = anatomy.brain, np.full(3, look.spacing)
     *_, illness, scanner = streams(person, look.seed)

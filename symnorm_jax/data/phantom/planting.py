@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 from scipy import ndimage
 
+from symnorm_jax.data.masks import TWO, marked
 from symnorm_jax.data.phantom.lesions import paint
 from symnorm_jax.data.volumes import Volume, read_nifti
 from symnorm_jax.errors import ScanError
@@ -44,12 +45,17 @@ def assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[s
 
 def _is_suitable(path: Path) -> bool:
     try:
-        drawn, affine = read_nifti(path)
+        mask, affine = _drawn(str(path))
     except ScanError as error:
         logging.warning("a lesion mask is left out: %s", error)
         return False
-    millilitres = (drawn > 0).sum() * voxel_sizes(affine).prod() / 1000
+    millilitres = mask.sum() * voxel_sizes(affine).prod() / 1000
     return LESION_ML[0] <= millilitres <= LESION_ML[1]
+
+
+def _drawn(path: str) -> tuple[np.ndarray, np.ndarray]:
+    drawn, affine = read_nifti(path)
+    return marked(drawn, TWO, "lesion", path), affine
 
 
 def plant(volume: Volume, lesion: str, seed: tuple[int, ...]) -> Volume:
@@ -65,10 +71,9 @@ def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
     """Carry a lesion from MNI space into the box of `brain` `[X, Y, Z]`; ScanError with less than MIN_INSIDE in it."""
     if not brain.any():
         raise ScanError(f"{path}: the head has 0 voxels of brain; a lesion needs one to lie in.")
-    drawn, affine = read_nifti(path)
+    mask, affine = _drawn(path)
     to_drawn = np.linalg.inv(affine) @ _to_mni(brain)
-    mask = (drawn > 0).astype(np.float32)
-    warped = ndimage.affine_transform(mask, to_drawn, output_shape=brain.shape, order=1) > 0.5
+    warped = ndimage.affine_transform(mask.astype(np.float32), to_drawn, output_shape=brain.shape, order=1) > 0.5
     inside = (warped & brain).sum()
     if inside < max(1, MIN_INSIDE * warped.sum()):
         raise ScanError(f"{path}: {inside} of {warped.sum()} voxels lie in the brain; {MIN_INSIDE:.0%} must.")

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of, kinds_of
-from symnorm_jax.data.sources.listing import cells, one_each, read_tables, refuse, some
+from symnorm_jax.data.sources.listing import one_each, refuse, some
+from symnorm_jax.data.sources.tables import cells, read_tables
 
 LAYOUT = "subjects/sub-<person>/ses-<session>/t1_linear/sub-<person>_ses-<session>_..._T1w.nii.gz with *.tsv"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kinds_of
-from symnorm_jax.data.sources.listing import cells, kept, left_out, one_each, read_tables, refuse, some, tables_near
+from symnorm_jax.data.sources.listing import kept, left_out, one_each, refuse, some
+from symnorm_jax.data.sources.tables import cells, read_tables, tables_near
 
 PREFER = ("corrected", "original")
 LAYOUT = "ADNI/<PTID>/<description>/<day>/<series or image>/ADNI_<PTID>_MR_..._I<image>.nii with the collection's CSV"

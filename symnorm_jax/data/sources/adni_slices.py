@@ -17,9 +17,11 @@ import numpy as np
 from scipy import ndimage
 
 from symnorm_jax.data.manifest import COLUMNS
+from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.sources.diagnosis import Visit, kind_of
-from symnorm_jax.data.sources.listing import kept, left_out, numeric, participants, refuse, some
+from symnorm_jax.data.sources.listing import kept, left_out, numeric, refuse, some
 from symnorm_jax.data.sources.pictures import read_slices
+from symnorm_jax.data.sources.tables import participants
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import AXIAL
@@ -62,7 +64,7 @@ def visits(root: Path, divided: bool) -> tuple[list[Visit], dict[str, set[str]]]
     return listed, {person: {kind_of(word)} for person, word in words.items()}
 
 
-def load(images: tuple[str, ...]) -> Volume:
+def load(images: tuple[str, ...], reading: Reading = STRICT) -> Volume:
     """Read the slices, lowest first, as voxels `[X, Y, Z]` of 0 to 255, black around the head; there are no masks."""
     volume = read_slices(Path(images[0]).parent, "<person>_<slice>", images, SPACING_MM)
     voxels = np.where(_around(volume.voxels <= BACKGROUND), 0, volume.voxels).astype(np.float32)

@@ -10,12 +10,24 @@ PyBIDS is not used: it would index a whole data set in SQL, for many dependencie
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 from absl import logging
 
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import existing, nifti_scan, numeric, one_each, read_rows, some
+from symnorm_jax.data.sources.listing import (
+    existing,
+    files_below,
+    mask_like,
+    nifti_scan,
+    numeric,
+    one_each,
+    some,
+    unused,
+    walk,
+)
+from symnorm_jax.data.sources.tables import columns_of, participants
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, ScanError, check_options
 
@@ -54,12 +66,14 @@ def records(
     layout = f"sub-<label>/[ses-<label>/]anat/sub-<label>[_...]_{suffix}.nii.gz"
     folder, pattern = existing(root, layout), _site_pattern(site)
     images = some(root, _images(folder, suffix, nested), f"images {suffix}", layout)
-    people, found = _participants(folder / "participants.tsv", group_column), _masks_below(folder, masks)
+    people = _participants(folder / "participants.tsv", group_column)
+    beside = [path for image in images.values() for path in image.parent.iterdir()]
+    below = list(filter(mask_like, beside if masks == BESIDE else _files_of(folder, masks)))
+    found = _masks(below)
     values = {value.strip().lower() for value in (healthy.split(",") if isinstance(healthy, str) else healthy)}
     scans = []
     for (subject, session), image in images.items():
-        near = _masks(image.parent.glob("*")) if masks == BESIDE else found
-        lesion, brain = (_mask_of(image, suffix, near, (subject, session, kind)) for kind in ("lesion", "brain"))
+        lesion, brain = (_mask_of(image, suffix, found, (subject, session, kind)) for kind in ("lesion", "brain"))
         known, named = people.get(subject, {}), pattern.fullmatch(subject)
         value = known.get(group_column, "").lower()
         by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"
@@ -68,6 +82,7 @@ def records(
         groups |= {name: cell for name, cell in known.items() if name not in COLUMNS}
         about = {"standing": by_table if standing == "table" else by_mask, "groups": groups}
         scans.append(nifti_scan(image, lesion, brain, patient=subject, session=session, recipe=FORMAT, **about))
+    unused(root, below, [mask for scan in scans for mask in scan.extras])
     unlabelled = sum(not scan.labelled for scan in scans)
     if standing == "masks" and unlabelled:
         logging.warning("%s: %d of %d scans have no lesion mask and are unlabelled.", root, unlabelled, len(scans))
@@ -89,9 +104,9 @@ def _site_pattern(site: str) -> re.Pattern:
 
 def _images(root: Path, suffix: str, nested: bool) -> dict[Session, Path]:
     """Find the image of each session, in numeric order; the first by name and path where there are more."""
-    found = {}
-    for between in ("", "ses-*/"):
-        for path in root.glob(f"{'**/' * nested}sub-*/{between}anat/sub-*_{suffix}.nii*"):
+    found, tops = {}, [path for path, *_ in walk(root)] if nested else [root]
+    for top, between in product(tops, ("", "ses-*/")):
+        for path in top.glob(f"sub-*/{between}anat/sub-*_{suffix}.nii*"):
             subject, session = path.parts[-4:-2] if between else (path.parts[-3], "")
             if path.name.startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
                 found[path] = (subject, session)
@@ -102,23 +117,23 @@ def _images(root: Path, suffix: str, nested: bool) -> dict[Session, Path]:
 
 def _participants(path: Path, group_column: str) -> dict[str, dict[str, str]]:
     """Read the known cells of each subject; none where there is no table, which BIDS allows."""
-    rows = read_rows(path, ("participant_id",), "\t") if path.is_file() else []
-    if group_column and rows and group_column not in rows[0]:
-        columns = f"one of the columns {sorted(rows[0])} of {path}, or '', is allowed"
-        raise ConfigError(f"data.options.group_column={group_column!r}; {columns}.")
-    known = [{name: cell for name, cell in row.items() if cell.lower() not in ("", "n/a")} for row in rows]
-    return {f"sub-{row.pop('participant_id', '').removeprefix('sub-')}": row for row in known}
+    columns = columns_of(path, "\t") if path.is_file() else []
+    if group_column and columns and group_column not in columns:
+        allowed = f"one of the columns {sorted(columns)} of {path}, or '', is allowed"
+        raise ConfigError(f"data.options.group_column={group_column!r}; {allowed}.")
+    known = participants(path, same=(group_column,))
+    return {f"sub-{name.removeprefix('sub-')}": row for name, row in known.items()}
 
 
-def _masks_below(root: Path, masks: str) -> Masks:
-    """Read the names of all masks below the folder `masks`; none where it is the default one and not there."""
+def _files_of(root: Path, masks: str) -> list[Path]:
+    """List all files below the folder `masks`; none where it is the default one and not there."""
     folder = root / masks
-    if masks in ("", BESIDE) or masks == MASKS and not folder.is_dir():
-        return {}
+    if not masks or masks == MASKS and not folder.is_dir():
+        return []
     if not folder.is_dir():
         needed = "must name one, from data.root, or be ''"
         raise ScanError(f"{folder}: not a folder; data.options.masks={masks!r} {needed}.")
-    return _masks(folder.rglob("sub-*_*.nii*"))
+    return files_below(folder)
 
 
 def _masks(paths: Iterable[Path]) -> Masks:

@@ -15,6 +15,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from symnorm_jax.data.masks import STRICT
 from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, numeric, one_each, scan_of, some
 from symnorm_jax.data.sources.pictures import read_masks, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
@@ -38,7 +39,7 @@ def records(root: str, *, channel: str = "t1_gd") -> list[Scan]:
     return [scan for _, scan in kept(root, cases, lambda case: not case[0][0], f"cases without {channel}")]
 
 
-def load_pictures(folder: str, images: tuple[str, ...], masks: tuple[str, ...] | None) -> Volume:
+def load_pictures(folder: str, images: tuple[str, ...], masks: tuple[str, ...] | None, reading=STRICT) -> Volume:
     """Read the slices, lowest first, and the lesion where there are `masks`. Raises ScanError, see `read_slices`."""
     volume = read_slices(folder, "<slice>.png", images, SPACING_MM)
     if masks is None:
@@ -48,7 +49,7 @@ def load_pictures(folder: str, images: tuple[str, ...], masks: tuple[str, ...] |
         odd = min(slices ^ drawn, key=numeric)
         lacking = Path(folder).with_name("seg") if odd in slices else folder
         raise ScanError(f"{lacking}: {odd} is not there; {Path(folder).name} and seg must hold the same slices.")
-    return volume._replace(lesion=read_masks(masks, volume, allowed=(0, 1, 255)))
+    return volume._replace(lesion=read_masks(masks, volume, "lesion", reading))
 
 
 def _is_case(path: Path, folders: list[str], files: list[str]) -> bool:
@@ -67,7 +68,7 @@ def _case(folder: Path, channel: str) -> tuple[tuple, Scan]:
     about = {"patient": folder.name, "standing": "abnormal" if seg else "unlabelled", "recipe": f"{FORMAT}, {channel}"}
     if image and image.is_dir():
         images, masks = _slices(image), _slices(seg) if seg else None
-        scan = scan_of(partial(load_pictures, str(image), images, masks), images, masks or (), **about)
+        scan = scan_of(partial(load_pictures, str(image), images, masks), images, masks or (), drawn=bool(seg), **about)
     else:
         scan = nifti_scan(image, seg, **about)
     return (image is None, seg is None, form + bare, str(folder)), scan

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, refuse, some
 from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
 from symnorm_jax.errors import ScanError, check_options
@@ -53,17 +54,15 @@ def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str
     return kept(root, scans, lambda scan: scan.files, f"cases without {channel}")
 
 
-def load(image: str, seg: str | None, brain: None, labels: str) -> Volume:
+def load(image: str, seg: str | None, brain: None, labels: str, reading: Reading = STRICT) -> Volume:
     """Read a scan and the lesion. Raises ScanError where a label is none of 0 to 4."""
-    volume = read_volume(image, seg, brain)
-    if seg is None:
-        return volume
-    drawn, _ = read_nifti(seg)
-    if (other := np.setdiff1d(drawn, (0, 1, 2, 3, 4))).size:
-        raise ScanError(f"{seg}: holds the label {other[0]:g}; 0, 1, 2, 3 and 4 are allowed.")
-    both = {3, 4} <= set(np.unique(drawn).tolist())
-    refuse(seg, both, "holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read")
-    return volume._replace(lesion=np.isin(drawn, LABELS[labels]))
+    if seg is not None:
+        drawn, _ = read_nifti(seg, reading.header)
+        if (other := np.setdiff1d(drawn, (0, 1, 2, 3, 4))).size:
+            raise ScanError(f"{seg}: holds the label {other[0]:g}; 0, 1, 2, 3 and 4 are allowed.")
+        both = {3, 4} <= set(np.unique(drawn).tolist())
+        refuse(seg, both, "holds both label 3 and label 4, as releases since 2024 do; those until 2023 are read")
+    return read_volume(image, seg, brain, reading._replace(lesion=",".join(map(str, LABELS[labels]))))
 
 
 def _scan(folder: Path, channel: str, labels: str) -> Scan:

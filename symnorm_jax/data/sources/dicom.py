@@ -12,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from symnorm_jax.data.headers import MAX_EXTENT_MM, MAX_VOXELS, SIZES_MM
+from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
-from symnorm_jax.data.sources.listing import numeric, refuse, scan_of
+from symnorm_jax.data.sources.listing import left_out, numeric, refuse, scan_of
 from symnorm_jax.data.sources.table import Line, read_lines
-from symnorm_jax.data.volumes import MAX_EXTENT_MM, MAX_VOXELS, Scan, Volume, read_nifti, to_ras
+from symnorm_jax.data.volumes import Scan, Volume, to_ras, with_masks
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import voxel_sizes
 
 FORMAT = "dicom format 1"  # raise it when the same files would give other voxels
 MAX_FILES = 2048
-SIZES_MM = (0.05, 50.0)
 TOLERANCE = 0.1  # of the slice distance, by which distances may differ; a missing slice is off by 1
 SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
 
@@ -35,7 +36,7 @@ def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
     return [_scan(line) for line in read_lines(path / table if path.is_dir() else path, "folder")]
 
 
-def load(folder: str, files: tuple[str, ...], lesion: Path | None, brain: Path | None) -> Volume:
+def load(folder: str, files: tuple[str, ...], lesion, brain, reading: Reading = STRICT) -> Volume:
     """Read the series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
     count = len(files)
     refuse(folder, not 2 <= count <= MAX_FILES, f"{count} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed")
@@ -45,21 +46,42 @@ def load(folder: str, files: tuple[str, ...], lesion: Path | None, brain: Path |
     voxels = np.empty((slices[0].columns, slices[0].rows, count), np.float32)
     for k, one in enumerate(slices):
         voxels[:, :, k] = decode(one).T
+    padding = np.isnan(voxels)
+    refuse(folder, padding.all(), "every pixel is padding by its header; an image is needed")
+    voxels[padding] = voxels[~padding].min()  # as dark as it gets
     flat = voxels.min() == voxels.max()
     refuse(folder, flat, f"every voxel has the value {voxels.flat[0]:g}; an image must have contrast")
     voxels, affine = to_ras(voxels, affine)
-    masks = (_read_mask(path, folder, voxels, affine) if path else None for path in (lesion, brain))
-    return Volume(voxels, affine, *masks)
+    volume = Volume(voxels, affine, geometry="dicom", notes=_missing(slices))
+    return with_masks(volume, folder, lesion, brain, reading)
+
+
+def _missing(slices: list[Slice]) -> tuple[str, ...]:
+    """Note that images are numbered beyond how many there are: of two echoes in one series, or without their rest."""
+    last = max(one.number for one in slices)
+    return (f"images are numbered up to {last}, {len(slices)} are here",) if last > len(slices) else ()
 
 
 def _scan(line: Line) -> Scan:
     fault = f"folder={line.cells['folder']!r} is a file; the folder of one series is needed"
     refuse(line.where, not line.image.is_dir(), fault)
-    paths = sorted(line.image.iterdir(), key=lambda path: numeric(path.name))
-    files = tuple(str(path) for path in paths if is_dicom(path))
-    recipe = "{}, lesion {}, brain {}".format(FORMAT, *map(bool, line.masks))
-    read = partial(load, str(line.image), files, *line.masks)
-    return scan_of(read, files, filter(None, line.masks), recipe=recipe, **line.person)
+    files, masks = _slices(line.where, line.image), line.masks
+    recipe = "{}, lesion {}, brain {}".format(FORMAT, *map(bool, masks))
+    read = partial(load, str(line.image), files, *masks)
+    return scan_of(read, files, filter(None, masks), recipe=recipe, drawn=bool(masks[0]), **line.person)
+
+
+def _slices(where: str, folder: Path) -> tuple[str, ...]:
+    """List the files of a series. Raises ScanError for one that is a slice by its name and none by its first bytes."""
+    paths = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=lambda path: numeric(path))
+    files = [path for path in paths if is_dicom(path)]
+    others = [path for path in paths if path not in files and path.name.upper() != "DICOMDIR"]
+    endings = {path.suffix.lower() for path in files} | {".dcm", ".ima"}
+    lost = [path.name for path in others if path.is_file() and path.suffix.lower() in endings]
+    told = f"{len(lost)} files, as {lost[0]}, are no DICOM files by their first 132 bytes" if lost else ""
+    refuse(where, lost, f"{told}, so slices would be missing; DICOM files alone are allowed")
+    left_out(folder, len(others), f"files and folders that are no DICOM files, as {others[0].name}" if others else "")
+    return tuple(map(str, files))
 
 
 def _check_alike(folder: str, slices: list[Slice]) -> None:
@@ -105,10 +127,3 @@ def _check_places(folder: str, places: np.ndarray) -> None:
     uneven = abs(steps[odd] - usual) > TOLERANCE * usual
     refuse(folder, twice, f"two slices lie at {where:.2f} mm along their normal; each place may come once")
     refuse(folder, uneven, f"{gap}, {usual:.2f} mm between most; all distances must be the same")
-
-
-def _read_mask(path: str, folder: str, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    mask, mask_affine = read_nifti(path)
-    other = mask.shape != voxels.shape or not np.allclose(mask_affine, affine, atol=0.1)
-    refuse(path, other, f"the mask lies on another grid than the series {folder}; it must be the same within 0.1 mm")
-    return mask > 0

@@ -26,7 +26,16 @@ DEFLATED = "1.2.840.10008.1.2.1.99"  # pydicom would inflate it without a bound
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 TAGS = (
     *("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
-    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation", *GEOMETRY),
+    *(
+        "PixelPaddingValue",
+        "PixelPaddingRangeLimit",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "BitsAllocated",
+        "BitsStored",
+        "PixelRepresentation",
+        *GEOMETRY,
+    ),
 )
 
 
@@ -42,6 +51,7 @@ class Slice(NamedTuple):
     position: np.ndarray  # [3], of the first pixel
     slope: float
     intercept: float
+    number: int  # of the image in its series, from 1; 0 where it has none
 
 
 def is_dicom(path: Path) -> bool:
@@ -67,21 +77,36 @@ def read_header(path: str) -> Slice:
             _numbers(header.ImageOrientationPatient, 6).reshape(2, 3),
             _numbers(header.ImagePositionPatient, 3),
             *_numbers(rescale, 2).tolist(),
+            int(header.get("InstanceNumber") or 0),
         )
         _check_header(one, header)
     return one
 
 
 def decode(one: Slice) -> np.ndarray:
-    """Decode the pixels `[rows, columns]` float32 of a slice, rescaled. Raises ScanError."""
+    """Decode the pixels `[rows, columns]` float32 of a slice, rescaled; NaN is padding. Raises ScanError."""
     with _reading(one.path, "its pixels cannot be decoded"):
-        pixels, size = _dataset(one.path, (*TAGS, "PixelData"), pixels=True).pixel_array, (one.rows, one.columns)
+        header, size = _dataset(one.path, (*TAGS, "PixelData"), pixels=True), (one.rows, one.columns)
+        pixels = header.pixel_array
         refuse(one.path, pixels.shape != size, f"decodes to shape {pixels.shape}; the header claims {size}")
         rescaled = (pixels * one.slope + one.intercept).astype(np.float32)
         finite = rescaled.min() >= -MAX_VALUE and rescaled.max() <= MAX_VALUE  # NaN is not
         values = f"rescaled by {one.slope:g} its values are infinite or beyond {MAX_VALUE:g}; they must be finite"
         refuse(one.path, not finite, values)
+        rescaled[_padding(header, pixels)] = np.nan
     return rescaled
+
+
+def _padding(header, pixels: np.ndarray) -> np.ndarray:
+    """Mark the pixels that pad a field of view: of PixelPaddingValue, or from there to PixelPaddingRangeLimit."""
+    value = header.get("PixelPaddingValue")
+    if value in (None, ""):
+        return np.zeros(pixels.shape, bool)
+    ends = [value, header.get("PixelPaddingRangeLimit") or value]
+    # Some write it as unsigned though pixels are signed, or the other way round; the bits are the same.
+    bits = np.array([int(end) % 2**header.BitsAllocated for end in ends], f"u{pixels.itemsize}")
+    low, high = np.sort(bits.view(pixels.dtype))
+    return (pixels >= low) & (pixels <= high)
 
 
 @contextmanager

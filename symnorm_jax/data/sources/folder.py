@@ -11,17 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from symnorm_jax.data.sources.listing import numeric, refuse, scan_of
+from symnorm_jax.data.masks import STRICT, Reading
+from symnorm_jax.data.sources.listing import MASK, files_below, numeric, refuse, scan_of
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 
 FORMAT = "folder format 1"  # raise it when the same files would give other voxels
 ENDINGS = (".nii.gz", ".nii", ".mgz")
 # Share of voxels above the background that equal the next along X: heads without noise reach 0.31, 149 regions 0.76.
 FLAT = 0.5
-NOT_SCANS = re.compile(
-    r"(brain)?masks?|[dp]?segs?|probsegs?|pveseg|segmentations?|labels?|labelmap|lesions?|rois?|parc|parcellation"
-    r"|aseg|aparc|ribbon|dlmuse"
-)
 BIDS = re.compile(r"(sub-[A-Za-z0-9]+)_(?:(ses-[A-Za-z0-9]+)_)?.*")
 
 
@@ -42,15 +39,15 @@ def find(root: str | Path) -> tuple[list[Path], list[Path]]:
     root = Path(root)
     if root.is_file():
         return [root], []
-    files = [path for path in root.rglob("*") if _is_image(path, path.relative_to(root))]
+    files = [path for path in files_below(root) if _is_image(path, path.relative_to(root))]
     files.sort(key=numeric)
     masks = {path for path in files if _is_mask(path.relative_to(root))}
     return [path for path in files if path not in masks], sorted(masks)
 
 
-def load(path: str) -> Volume:
+def load(path: str, reading: Reading = STRICT) -> Volume:
     """Read a scan. Raises ScanError for a mask or label map: whole numbers, most of them equal to their neighbours."""
-    volume = read_volume(path)
+    volume = read_volume(path, reading=reading)
     above = volume.voxels > volume.voxels.min()
     pairs, same = above[1:] & above[:-1], volume.voxels[1:] == volume.voxels[:-1]
     share = float(same[pairs].mean()) if pairs.any() else 0.0
@@ -68,7 +65,7 @@ def _is_image(path: Path, name: Path) -> bool:
 
 def _is_mask(name: Path) -> bool:
     words = re.split("[^a-z0-9]+", _stem(name.name).lower())
-    return any(NOT_SCANS.fullmatch(word) for word in (*words, *map(str.lower, name.parent.parts)))
+    return any(MASK.fullmatch(word) for word in (*words, *map(str.lower, name.parent.parts)))
 
 
 def _stem(name: str) -> str:

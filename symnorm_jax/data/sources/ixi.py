@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from symnorm_jax.data.masks import POSITIVE, STRICT, Reading
 from symnorm_jax.data.phantom import planting
-from symnorm_jax.data.sources.listing import cells, existing, nifti_scan, one_each, participants, read_rows, some
+from symnorm_jax.data.sources.listing import existing, files_below, nifti_scan, one_each, some, unused
+from symnorm_jax.data.sources.tables import cells, participants, read_rows
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import ConfigError, check_options
 from symnorm_jax.geometry import voxel_sizes
@@ -46,12 +48,15 @@ def records(
     names = [_NAME.fullmatch(image.name)[2] for image in images]
     lesions = planting.assign(names, folder / lesion_masks, planted, seed) if lesion_masks else {}
     known = _participants(folder)
-    return [_scan(folder, image, lesions.get(name), seed, known) for name, image in zip(names, images, strict=True)]
+    scans = [_scan(folder, image, lesions.get(name), seed, known) for name, image in zip(names, images, strict=True)]
+    if channel == "t1":
+        unused(folder, (folder / "DLMUSE").glob("*"), [mask for scan in scans for mask in scan.extras])
+    return scans
 
 
-def load(image: str, lesion: str | None, brain: str | None, seed: tuple[int, ...]) -> Volume:
+def load(image: str, lesion: str | None, brain: str | None, seed: tuple[int, ...], reading: Reading = STRICT) -> Volume:
     """Read a head, its brain where labels are given, and plant the `lesion`, if any."""
-    volume = read_volume(image, brain=brain)
+    volume = read_volume(image, brain=brain, reading=reading._replace(brain=POSITIVE))  # the regions of a brain
     if brain:
         volume = volume._replace(brain=_solid(volume.brain, voxel_sizes(volume.affine)))
     if not lesion:
@@ -62,7 +67,7 @@ def load(image: str, lesion: str | None, brain: str | None, seed: tuple[int, ...
 def _images(root: Path, contrast: str) -> list[Path]:
     """Find the image of each person, sorted; the first where the same person comes twice."""
     folder = root / f"IXI-{contrast}"
-    found = {path: _NAME.fullmatch(path.name) for path in (folder.rglob("*") if folder.is_dir() else root.iterdir())}
+    found = {path: _NAME.fullmatch(path.name) for path in (files_below(folder) if folder.is_dir() else root.iterdir())}
     found = {path: name for path, name in found.items() if name and name[5] == contrast}
     some(root, found, "heads", f"IXI-{contrast}/IXI<number>-<HH|Guys|IOP>-<number>-{contrast}.nii.gz")
     person, rank = lambda path: found[path][2], lambda path: (path.name, str(path))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.sources.listing import existing, kept, scan_of, some
 from symnorm_jax.data.sources.pictures import read_masks, read_picture, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
@@ -37,11 +38,11 @@ def records(root: str, *, channel: str = "flair") -> list[Scan]:
     return kept(root, scans, lambda scan: not _repeats_flair(scan.files, channel), f"patients without {channel}")
 
 
-def load(folder: str, images: tuple[str, ...], channel: str) -> Volume:
+def load(folder: str, images: tuple[str, ...], channel: str, reading: Reading = STRICT) -> Volume:
     """Read the slices, lowest first, and the lesion; there is no brain mask. Raises ScanError, see `read_slices`."""
     names = f"{Path(folder).name}_<slice>.tif"
     volume = read_slices(folder, names, images, (1, 1, 1), ("RGB",), CHANNELS.index(channel))
-    lesion = read_masks([_mask_of(path) for path in images], volume, ("L",))
+    lesion = read_masks([_mask_of(path) for path in images], volume, "lesion", reading, ("L",))
     pixel, step = WIDTH_MM / volume.voxels.shape[0], HEIGHT_MM / len(images)
     return volume._replace(affine=centred_affine(lesion.shape, (pixel, pixel, step)), lesion=lesion, stack=True)
 
@@ -53,7 +54,7 @@ def _scan(folder: Path, channel: str) -> Scan:
     images = tuple(str(folder / f"{folder.name}_{number}.tif") for number in numbers)
     about = {"patient": patient, "session": date, "standing": "abnormal", "groups": {"site": centre}}
     load_channel = partial(load, str(folder), images, channel)
-    return scan_of(load_channel, images, map(_mask_of, images), recipe=f"{FORMAT}, {channel}", **about)
+    return scan_of(load_channel, images, map(_mask_of, images), recipe=f"{FORMAT}, {channel}", drawn=True, **about)
 
 
 def _repeats_flair(images: tuple[str, ...], channel: str) -> bool:

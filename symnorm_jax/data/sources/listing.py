@@ -1,10 +1,11 @@
-"""List a release: its folders, its scans, what of them is left out, and the tables that lie beside the images."""
+"""List a release: its folders, its scans, and what of them is left out."""
 
-import csv
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Sized
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sized
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,32 @@ from symnorm_jax.errors import ScanError
 
 STANDINGS = ("healthy", "abnormal", "unlabelled")  # what is known of a person
 DEPTH = 6  # folders below the root in which cases are looked for
-MAX_TABLE_BYTES = 1 << 28
-MAX_HEADER = 1 << 16  # letters
-MAX_CELL = 2000  # letters; a path may have as many, and a message may repeat it
+# Words of names that say that a file is a mask or a label map.
+MASK = re.compile(
+    r"(brain)?masks?|msk|[dp]?segs?|probsegs?|pveseg|segmentations?|labels?|labelmap|(t1)?lesions?|rois?|parc|parcellation"
+    r"|aseg|aparc|ribbon|dlmuse"
+)
 
 
 def scan_of(load: Callable[[], Volume], files: Iterable, extras: Iterable = (), *, standing: str, **about) -> Scan:
     """Build a Scan of one of STANDINGS, with `about` as it stands; masks of `extras` that are missing `load` names."""
     masks = tuple(str(mask) for mask in extras if Path(mask).is_file())
     about = {"session": ""} | about | {"healthy": standing == "healthy", "labelled": standing != "unlabelled"}
+    about |= {key: one_form(about[key]) for key in ("patient", "session")}
+    about["groups"] = {one_form(name): one_form(cell) for name, cell in about.get("groups", {}).items()}
     return Scan(load=load, files=tuple(map(str, files)), extras=masks, **about)
 
 
 def nifti_scan(image, lesion=None, brain=None, *, recipe: str, read: Callable = read_volume, **about) -> Scan:
     """Build the Scan of one image, or none, and masks, as `read` takes them; `recipe` says what else decides voxels."""
     paths = [str(path) if path else None for path in (image, lesion, brain)]
-    recipe += f", lesion {bool(lesion)}, brain {bool(brain)}"
-    return scan_of(partial(read, *paths), filter(None, paths[:1]), filter(None, paths[1:]), recipe=recipe, **about)
+    about |= {"recipe": f"{recipe}, lesion {bool(lesion)}, brain {bool(brain)}", "drawn": bool(lesion)}
+    return scan_of(partial(read, *paths), filter(None, paths[:1]), filter(None, paths[1:]), **about)
+
+
+def one_form(text: str) -> str:
+    """Write a name in Unicode's composed form: file systems and keyboards write an umlaut in two ways."""
+    return unicodedata.normalize("NFC", text)
 
 
 def refuse(where: str | Path, fault: object, sentence: str) -> None:
@@ -58,16 +68,55 @@ def numeric(name: str | Path) -> list:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", str(name)))]
 
 
+def walk(root: str | Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Walk folders from `root` down as os.walk does, through links too; none is gone through within itself."""
+    within = {str(root): (os.path.realpath(root),)}  # real folders from the root to each
+    for path, folders, files in os.walk(str(root), followlinks=True):
+        chain = within.pop(path)
+        real = {name: os.path.realpath(os.path.join(path, name)) for name in folders}
+        folders[:] = sorted(name for name in folders if real[name] not in chain)
+        yield Path(path), folders, files
+        within |= {os.path.join(path, name): (*chain, real[name]) for name in folders}
+
+
+def files_below(root: str | Path) -> list[Path]:
+    """List, sorted, all files from `root` down, through links too."""
+    return sorted(path / name for path, _, files in walk(root) for name in files)
+
+
+def refuse_gaps(folder: Path, slices: list[Path]) -> None:
+    """Raise ScanError where `slices`, in order, are named alike but for a number, and these are not evenly spaced."""
+    names = [re.fullmatch(r"(.*?)(\d+)(\D*)", path.name) for path in slices]
+    if len(slices) < 3 or not all(names) or len({(name[1], name[3]) for name in names}) > 1:
+        return
+    steps = [int(later[2]) - int(name[2]) for name, later in pairwise(names)]
+    widest = steps.index(max(steps))
+    gap = f"{slices[widest].name} is followed by {slices[widest + 1].name}, others come in steps of {min(steps)}"
+    refuse(folder, len(set(steps)) > 1, f"{gap}; slices without a gap are needed")
+
+
 def case_folders(root: Path, is_case: Callable[[Path, list[str], list[str]], bool]) -> list[Path]:
     """Find, sorted, the folders from `root` down for which `is_case(path, folders, files)`; there is none in a case."""
     top, found = os.path.abspath(root), []
-    for path, folders, files in os.walk(top, followlinks=True):
-        if is_case(Path(path), folders, files):
-            found.append(Path(path))
+    for path, folders, files in walk(top):
+        if is_case(path, folders, files):
+            found.append(path)
             folders.clear()
-        elif path != top and os.path.relpath(path, top).count(os.sep) >= DEPTH - 1:
+        elif str(path) != top and os.path.relpath(path, top).count(os.sep) >= DEPTH - 1:
             folders.clear()
     return sorted(found)
+
+
+def mask_like(path: Path) -> bool:
+    """Tell whether a file is an image that is a mask or label map by its name."""
+    words = re.split("[^a-z0-9]+", path.name.lower())
+    return path.name.lower().endswith((".nii", ".nii.gz", ".mgz")) and any(map(MASK.fullmatch, words))
+
+
+def unused(root: str | Path, masks: Iterable[Path], used: Iterable[str | Path]) -> None:
+    """Warn of `masks` that are not `used`, with the name of the first."""
+    rest = sorted({str(path) for path in masks} - set(map(str, used)))
+    left_out(root, len(rest), f"files that are masks by their names and fit no scan, as {rest[0]}" if rest else "")
 
 
 def one_each(root: str | Path, found: list, key: Callable[[Any], Hashable], rank: Callable, what: str) -> list:
@@ -90,66 +139,3 @@ def left_out(root: str | Path, count: int, what: str) -> None:
     """Warn that `count` of something were left out, if any were."""
     if count:
         logging.warning("%s: left out %d %s.", root, count, what)
-
-
-def read_rows(path: str | Path, needed: tuple[str, ...], delimiter: str = ",") -> list[dict[str, str]]:
-    """Read the rows of a table with a header, cells stripped. Raises ScanError where columns `needed` are missing."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        refuse(path, size > MAX_TABLE_BYTES, f"{size} bytes; at most {MAX_TABLE_BYTES} are allowed")
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.DictReader(stream, delimiter=delimiter)
-            columns = [column.strip() for column in table.fieldnames or ()]
-            refuse(path, not set(needed) <= set(columns), f"columns {columns}; {', '.join(needed)} are needed")
-            return [{key.strip(): _clean(path, cell or "") for key, cell in row.items() if key} for row in table]
-    except FileNotFoundError:
-        raise ScanError(f"{path}: no such file; a table with the columns {', '.join(needed)} is needed.") from None
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise ScanError(f"{path}: cannot be read as a table ({error}).") from None
-
-
-def read_tables(paths: Iterable[Path], needed: tuple[str, ...], delimiter: str = ",") -> list[tuple[Path, dict]]:
-    """Read the rows, each with its table's path, of those tables whose header, by `column_key`, holds all `needed`."""
-    tables, found = [path for path in sorted(set(paths)) if set(needed) <= set(_header(path, delimiter))], []
-    for path in tables:
-        rows = [{column_key(column): cell for column, cell in row.items()} for row in read_rows(path, (), delimiter)]
-        more = rows and not set(needed) <= set(rows[0])
-        refuse(path, more, "the header does not end with its line; check its quotation marks")
-        found += [(path, row) for row in rows]
-    return found
-
-
-def tables_near(root: Path) -> list[Path]:
-    """Find the CSV files in `root`, in a folder of it or beside it."""
-    return [*root.glob("*.csv"), *root.glob("*/*.csv"), *root.absolute().parent.glob("*.csv")]
-
-
-def participants(path: Path, needed: tuple[str, ...] = ()) -> dict[str, dict]:
-    """Read what a `participants.tsv` knows of each participant; nothing where there is no file."""
-    rows = read_rows(path, ("participant_id", *needed), "\t") if path.is_file() else []
-    return {row.pop("participant_id"): cells(row, *row) for row in rows}
-
-
-def cells(row: dict[str, str], *columns: str) -> dict[str, str]:
-    """Return those cells of `columns` that are filled."""
-    return {column: row[column] for column in columns if row.get(column)}
-
-
-def column_key(column: str) -> str:
-    """Return a column's lower-case letters and digits: `Image Data ID` and R's `Image_Data_ID` are `imagedataid`."""
-    return "".join(letter for letter in column.lower() if letter.isalnum())
-
-
-def _header(path: Path, delimiter: str) -> list[str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            return list(map(column_key, next(csv.reader([stream.readline(MAX_HEADER)], delimiter=delimiter))))
-    except (OSError, UnicodeError, csv.Error, StopIteration):  # some other file, and none of ours
-        return []
-
-
-def _clean(path: Path, cell: str) -> str:
-    """Put a cell on one line. Raises ScanError where it is too long."""
-    refuse(path, len(cell) > MAX_CELL, f"a cell of {len(cell)} letters; at most {MAX_CELL} are allowed")
-    return " ".join(line.strip() for line in re.split(r"[\r\n]+", cell.strip()))

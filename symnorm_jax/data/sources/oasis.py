@@ -11,12 +11,15 @@ symmetry does not depend; but no side should be quoted from the T88 images.
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, read_tables, refuse, some, tables_near
-from symnorm_jax.data.volumes import Scan
+from symnorm_jax.data.masks import STRICT, Reading
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, refuse, some
+from symnorm_jax.data.sources.tables import one_row_each, read_tables, tables_near
+from symnorm_jax.data.volumes import Scan, Volume, read_volume
 from symnorm_jax.errors import check_options
 
 FORMAT = "oasis format 1"  # raise it when the same files would give other voxels
-CDR = ("0", "0.0", "0.5", "1", "1.0", "2", "2.0", "3", "3.0")
+CDR = ("0", "0.5", "1", "2", "3")
+UNKNOWN = ("N/A", "NA", "NAN")
 GROUPS = {"age": "age", "mf": "sex", "cdr": "cdr", "mmse": "mmse"}  # columns of the table and what they are called here
 LAYOUT = "OAS1_<person>_MR<n>/PROCESSED/MPRAGE/T88_111/OAS1_..._t88_masked_gfc.hdr and .img, with the CSV file"
 
@@ -29,7 +32,7 @@ def records(root: str, *, unassessed: str = "drop") -> list[Scan]:
     path = existing(root, LAYOUT)
     sessions = some(root, _sessions(path), "sessions", LAYOUT)
     tables = read_tables(tables_near(path), ("id", "cdr"))
-    rows = {row["id"]: row | {"table": str(table)} for table, row in tables if row["id"]}
+    rows = one_row_each(path, [_assessed(table, row) for table, row in tables if row["id"]], "id", ("cdr",))
     refuse(root, not rows, "no CSV file with the columns ID and CDR, here or beside; one is needed")
     highest = _highest(rows)
     names = kept(path, sorted(sessions), sessions.get, "sessions without an image, or one of its two files")
@@ -38,6 +41,11 @@ def records(root: str, *, unassessed: str = "drop") -> list[Scan]:
         what = "sessions of people who were not assessed (unassessed='drop')"
         names = kept(path, names, lambda name: _person(name) in highest, what)
     return [_scan(name, sessions[name], rows[name], highest.get(_person(name), 0.0)) for name in names]
+
+
+def load(image: str, lesion: None, brain: None, reading: Reading = STRICT) -> Volume:
+    """Read an image; what has no directions is flagged, for none of the release's Analyze files has any."""
+    return read_volume(image, reading=reading._replace(header="flag"))
 
 
 def _person(name: str) -> str:
@@ -65,17 +73,20 @@ def _image(session: Path) -> tuple[Path, ...]:
 def _highest(rows: dict[str, dict[str, str]]) -> dict[str, float]:
     highest = {}
     for name, row in rows.items():
-        cdr = row["cdr"]
-        if cdr.upper() in ("", "N/A", "NA", "NAN"):
-            continue
-        fault = f"the CDR of {name} is {cdr!r}; 0, 0.5, 1, 2, 3 or nothing is allowed"
-        refuse(row["table"], cdr not in CDR, fault)
-        highest[_person(name)] = max(highest.get(_person(name), 0.0), float(cdr))
+        if "cdr" in row:
+            highest[_person(name)] = max(highest.get(_person(name), 0.0), float(row["cdr"]))
     return highest
+
+
+def _assessed(table: Path, row: dict[str, str]) -> dict[str, str]:
+    """Return a row whose CDR is written in one way, or is nothing. Raises ScanError for another."""
+    cdr = "" if row["cdr"].upper() in UNKNOWN else row["cdr"].removesuffix(".0")
+    refuse(table, cdr not in ("", *CDR), f"the CDR of {row['id']} is {cdr!r}; 0, 0.5, 1, 2, 3 or nothing is allowed")
+    return row | {"cdr": cdr}
 
 
 def _scan(name: str, files: tuple[Path, ...], row: dict[str, str], cdr: float) -> Scan:
     patient, _, session = name.rpartition("_")
     groups = {group: row[column] for column, group in GROUPS.items() if row.get(column)}
     about = {"patient": patient, "session": session, "standing": "abnormal" if cdr else "healthy", "groups": groups}
-    return nifti_scan(files[0], recipe=FORMAT, **about)._replace(extras=tuple(map(str, files[1:])))
+    return nifti_scan(files[0], read=load, recipe=FORMAT, **about)._replace(extras=tuple(map(str, files[1:])))

@@ -10,7 +10,8 @@ sex. Nobody is healthy.
 import re
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, read_rows, some
+from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, some
+from symnorm_jax.data.sources.tables import one_row_each, read_rows
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import check_options
 
@@ -35,7 +36,8 @@ def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Sc
     folders = sorted(some(root, folders, f"patients in {within}", LAYOUT), key=lambda path: numeric(path.name))
     table = top / "patient_info.csv"
     rows = read_rows(table, ("patient_id", "age", "sex")) if table.is_file() else []
-    known = {row["patient_id"]: {key: row[key] for key in GROUPS if row.get(key) not in MISSING} for row in rows}
+    rows = [{key: row[key] for key in ("patient_id", *GROUPS) if row.get(key) not in MISSING} for row in rows]
+    known = one_row_each(table, [row for row in rows if "patient_id" in row], "patient_id")
     scans = [_scan(folder, channel, space, known) for folder in folders]
     return kept(within, scans, bool, f"patients without {channel}")
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from symnorm_jax.data.headers import MAX_VOXELS
+from symnorm_jax.data.masks import SOFT, Reading, marked
 from symnorm_jax.data.sources.listing import refuse
-from symnorm_jax.data.volumes import MAX_VOXELS, Volume
+from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ScanError, one_line
 from symnorm_jax.geometry import centred_affine, from_picture
 
@@ -23,7 +25,7 @@ GREY_MODES = ("L", "RGB")  # grey pictures are at times stored as RGB with three
 Spacing = tuple[float, float, float]
 
 
-def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, modes=GREY_MODES, channel=0) -> Volume:
+def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, modes=GREY_MODES, channel=None) -> Volume:
     """Read the slices of `folder`, lowest first, as voxels `[X, Y, Z]` float32 of 0 to 255 and `spacing` mm.
 
     Raises ScanError, see `read_stack`; for too few or too many slices, named like `names`; and without contrast.
@@ -36,26 +38,27 @@ def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, mode
     return Volume(voxels, centred_affine(voxels.shape, spacing))
 
 
-def read_masks(paths: Sequence[str], volume: Volume, modes=GREY_MODES, allowed=range(256)) -> np.ndarray:
-    """Read the masks of a volume's slices, true where positive. Raises ScanError for values that are not `allowed`."""
+def read_masks(paths: Sequence[str], volume: Volume, kind: str, reading: Reading, modes=GREY_MODES) -> np.ndarray:
+    """Read the masks of a volume's slices, bool, of the `kind` lesion or brain. Raises ScanError, see `marked`."""
     values, folder = read_stack(paths, modes), Path(paths[0]).parent
     shape = volume.voxels.shape
     refuse(folder, values.shape != shape, f"the masks have shape {values.shape}, their slices {shape}")
-    if (other := np.setdiff1d(values, allowed)).size:
-        raise ScanError(f"{folder}: a mask holds the value {other[0]}; {', '.join(map(str, allowed))} are allowed.")
-    return values > 0
+    between = ((values > 0) & (values < values.max())).any((0, 1))  # the first such picture is the one to name
+    values = values / np.float32(255) if getattr(reading, kind) == SOFT else values
+    return marked(values, getattr(reading, kind), kind, paths[between.argmax()] if between.any() else str(folder))
 
 
-def read_stack(paths: Sequence[str], modes: tuple[str, ...] = GREY_MODES, channel: int = 0) -> np.ndarray:
-    """Read pictures of one size, lowest first, as `[X, Y, Z]` uint8; of RGB pictures one `channel`.
+def read_stack(paths: Sequence[str], modes: tuple[str, ...] = GREY_MODES, channel: int | None = None) -> np.ndarray:
+    """Read pictures of one size, lowest first, as `[X, Y, Z]` uint8; of RGB pictures one `channel`, or the grey.
 
-    Raises ScanError that names the picture for one that is absent, damaged, too large, or of another mode or size.
+    Raises ScanError that names the picture for one that is absent, damaged, too large, of several pages, of another
+    mode or size, or coloured where no channel is asked for.
     """
     shape = read_picture(paths[0], modes).shape[:2]
     many = f"{len(paths)} slices of {shape} pixels; {MAX_VOXELS} in all are allowed"
     refuse(Path(paths[0]).parent, shape[0] * shape[1] * len(paths) > MAX_VOXELS, many)
     rows = (read_picture(path, modes, shape) for path in paths)
-    slices = [from_picture(one if one.ndim == 2 else one[..., channel]) for one in rows]
+    slices = [from_picture(_one_channel(path, one, channel)) for path, one in zip(paths, rows, strict=True)]
     return np.ascontiguousarray(np.stack(slices, axis=-1))
 
 
@@ -73,9 +76,18 @@ def read_picture(path: str, modes: tuple[str, ...] = GREY_MODES, shape: tuple[in
         raise ScanError(f"{path}: cannot be read as a picture ({one_line(error)}).") from None
 
 
+def _one_channel(path: str, rows: np.ndarray, channel: int | None) -> np.ndarray:
+    if rows.ndim == 2:
+        return rows
+    coloured = channel is None and (rows != rows[..., :1]).any()
+    refuse(path, coloured, "red, green and blue differ; a grey picture is needed")
+    return rows[..., channel or 0]
+
+
 def _check_header(path, image, modes, shape) -> None:
     columns, rows = image.size
-    size = f"{columns} x {rows} pixels"
+    size, pages = f"{columns} x {rows} pixels", getattr(image, "n_frames", 1)
+    refuse(path, pages > 1, f"{pages} pages; one slice a file is allowed")
     refuse(path, max(image.size) > MAX_SIDE, f"{size}; at most {MAX_SIDE} x {MAX_SIDE} are allowed")
     refuse(path, image.mode not in modes, f"the picture's mode is {image.mode}; {' or '.join(modes)} is allowed")
     if shape:

@@ -12,21 +12,35 @@ at the top and the person's left at the left. Its masks are folders of PNG or TI
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from symnorm_jax.data.headers import SIZES_MM
 from symnorm_jax.data.manifest import COLUMNS
-from symnorm_jax.data.sources.listing import STANDINGS, nifti_scan, numeric, read_rows, refuse, scan_of
+from symnorm_jax.data.masks import STRICT, Reading
+from symnorm_jax.data.sources.listing import (
+    STANDINGS,
+    left_out,
+    mask_like,
+    nifti_scan,
+    numeric,
+    one_form,
+    refuse,
+    refuse_gaps,
+    scan_of,
+)
 from symnorm_jax.data.sources.pictures import Spacing, read_masks, read_slices
+from symnorm_jax.data.sources.tables import column_key, read_rows
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ScanError
 
 PATHS = ("lesion_path", "brain_path")
+FILED = {"path", "folder", *PATHS}  # columns of files and folders
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 LOSSLESS = (".png", ".tif", ".tiff")  # JPEG leaves values just above 0 around a mask
-SPACING_MM = (0.05, 50.0)
+FILES = (*PICTURES, ".nii", ".nii.gz", ".mgz", ".img", ".hdr", ".dcm", ".nrrd", ".mha")
 FORMAT = "table format 1"  # raise it when the same files would give other voxels
 
 
@@ -45,24 +59,45 @@ def records(root: str, *, labels: bool = True) -> list[Scan]:
     return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",), labels)]
 
 
-def load_pictures(images: tuple[str, ...], lesion: tuple[str, ...], brain: tuple[str, ...], spacing: Spacing) -> Volume:
+def load_pictures(images, lesion, brain, spacing: Spacing, reading: Reading = STRICT) -> Volume:
     """Read a stack of pictures, lowest first, with pictures of its masks if there are any; `spacing` in mm."""
     volume = read_slices(Path(images[0]).parent, "as pictures", images, spacing)
-    lesion, brain = (read_masks(paths, volume, ("1", "L", "RGB")) if paths else None for paths in (lesion, brain))
-    return volume._replace(lesion=lesion, brain=brain)
+    for kind, paths in (("lesion", lesion), ("brain", brain)):
+        if paths:
+            volume = volume._replace(**{kind: read_masks(paths, volume, kind, reading, ("1", "L", "RGB"))})
+    return volume
 
 
 def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
     """Read a table whose images stand in `column`; unknown columns are groups. Raises ScanError that names the line."""
     rows = read_rows(table, (column, "patient", "label") if labels else (column, "patient"))
     known, lines = {column, "patient", "label", "session", *PATHS, *optional}, []
+    _refuse_likenesses(table, rows, known)
     for number, row in zip(_line_numbers(table, set(COLUMNS) - known), rows, strict=True):
         if not labels and row.get("label", "").lower() not in STANDINGS:
             row["label"] = "unlabelled"
         groups = {name: cell for name, cell in row.items() if name not in known}
+        _refuse_paths(table, f"{table}, line {number}", groups, known)
         lines.append(_line(table, f"{table}, line {number}", column, row, groups))
     _refuse_repeats(lines, column)
     return lines
+
+
+def _refuse_likenesses(table: Path, rows: list[dict[str, str]], known: set[str]) -> None:
+    """Raise ScanError for a column that is like a known one but for its case, blanks or underscores."""
+    like = {column_key(name): name for name in sorted(known)}
+    for name in rows[0] if rows else ():
+        meant = like.get(column_key(name), name)
+        refuse(table, name not in known and meant != name, f"the column {name!r} must be called {meant!r}")
+
+
+def _refuse_paths(table: Path, where: str, groups: dict[str, str], known: set[str]) -> None:
+    """Raise ScanError for a cell of an unknown column that names a file: a mask that would not be used."""
+    for name, cell in groups.items():
+        by_name = cell.lower().endswith(FILES) or mask_like(Path(f"{name}.nii")) and _there(table.parent / cell)
+        is_file = cell and (by_name or _there(table.parent / cell, Path.is_file))
+        columns = ", ".join(sorted(known & FILED))
+        refuse(where, is_file, f"{name}={cell!r} is a file, and the column is unknown; files go in {columns}")
 
 
 def _line_numbers(table: Path, reserved: set[str]) -> list[int]:
@@ -88,18 +123,21 @@ def _line(table: Path, where: str, column: str, row: dict[str, str], groups: dic
         raise ScanError(f"{where}: {given}; a {column}, a patient and a label of {STANDINGS} are needed.")
     folder, names = table.parent, (column, *PATHS)
     image, *masks = (_existing(where, name, folder, row[name]) if row.get(name) else None for name in names)
-    person = {"patient": row["patient"], "session": row.get("session", ""), "standing": label, "groups": groups}
+    patient, session = (one_form(row.get(name, "")) for name in ("patient", "session"))
+    person = {"patient": patient, "session": session, "standing": label, "groups": groups}
     return Line(where, row, image, tuple(masks), person)
 
 
 def _existing(where: str, column: str, folder: Path, name: str) -> Path:
-    path = folder / name
+    refuse(where, not _there(folder / name), f"{column}={name!r}; there is no such file or folder")
+    return folder / name
+
+
+def _there(path: Path, *kinds: Callable[[Path], bool]) -> bool:
     try:
-        there = path.is_file() or path.is_dir()  # a device has no end
+        return any(kind(path) for kind in kinds or (Path.is_file, Path.is_dir))  # a device has no end
     except (OSError, ValueError):  # a name too long, or one that holds a null byte
-        there = False
-    refuse(where, not there, f"{column}={name!r}; there is no such file or folder")
-    return path
+        return False
 
 
 def _refuse_repeats(lines: list[Line], column: str) -> None:
@@ -124,12 +162,16 @@ def _scan(line: Line) -> Scan:
     spacing = _spacing(line)
     recipe = f"{FORMAT}, pictures {spacing}, lesion {bool(lesion)}, brain {bool(brain)}"
     read = partial(load_pictures, images, lesion, brain, spacing)
-    return scan_of(read, images, lesion + brain, recipe=recipe, **line.person)
+    return scan_of(read, images, lesion + brain, recipe=recipe, drawn=bool(lesion), **line.person)
 
 
 def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
-    return tuple(str(path) for path in sorted(found, key=lambda path: numeric(path.name)))
+    seen = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    found = sorted((path for path in seen if path.suffix.lower() in suffixes), key=lambda path: numeric(path.name))
+    others = sorted(path.name for path in seen if path not in found)
+    left_out(folder, len(others), f"files and folders that are no pictures, as {others[0]}" if others else "")
+    refuse_gaps(folder, found)
+    return tuple(map(str, found))
 
 
 def _masks(where: str, images: tuple[str, ...], folder: Path) -> tuple[str, ...]:
@@ -143,7 +185,7 @@ def _masks(where: str, images: tuple[str, ...], folder: Path) -> tuple[str, ...]
 
 
 def _spacing(line: Line) -> Spacing:
-    text, (low, high) = line.cells.get("spacing_mm", ""), SPACING_MM
+    text, (low, high) = line.cells.get("spacing_mm", ""), SIZES_MM
     try:
         spacing = tuple(float(number) for number in text.split(","))
     except ValueError:
