@@ -198,6 +198,33 @@ class TestBids:
         assert scan.files == (str(root / "sub-01" / "anat" / "sub-01_run-1_T1w.nii.gz"),)
         assert warned[0] == f"{root}: left out 1 of 6 images, each a session's second or later."
 
+    def test_rows_of_one_participant_must_agree_on_the_group(self, root):
+        text = (root / "participants.tsv").read_text()
+        (root / "participants.tsv").write_text(text + "sub-01\t31\tControl\t7\n")
+        assert bids.records(str(root))[0].groups == {"group": "Control"}  # two ages, of which none is believed
+        (root / "participants.tsv").write_text(text + "sub-01\t30\tpatient\t7\n")
+        sentence = "sub-01 has the group 'Control' in one row and 'patient' in another; one is allowed"
+        with pytest.raises(ScanError, match=f"participants.tsv: {sentence}"):
+            bids.records(str(root))
+        (root / "participants.tsv").write_text(text.replace("slice", "group"))
+        with pytest.raises(
+            ScanError, match="participants.tsv: columns .*each name may come once, group comes more often"
+        ):
+            bids.records(str(root))
+
+    def test_masks_behind_links_are_used_and_others_are_named(self, root, warned, tmp_path):
+        lesions, far = root / "derivatives" / "manual_masks", tmp_path / "far"
+        shutil.move(lesions / "sub-02", far)
+        (lesions / "sub-02").symlink_to(far)
+        (far / "circle").symlink_to(lesions)
+        scans = {scan.name: scan for scan in bids.records(str(root))}
+        assert load(scans["sub-02/ses-1"]).lesion.sum() == load(scans["sub-02/ses-2"]).lesion.sum() > 0
+        anat = far / "ses-1" / "anat"
+        (anat / "sub-02_ses-1_space-T1w_label-lesion_mask.nii.gz").rename(anat / "sub-02_ses-1_T1w_lesion.nii.gz")
+        warned.clear()
+        scan = bids.records(str(root))[1]
+        assert not scan.drawn and any("are masks by their names and fit no scan, as" in text for text in warned)
+
     def test_another_suffix(self, root):
         [scan] = bids.records(str(root), suffix="FLAIR")
         assert scan.patient == "sub-01"
@@ -359,6 +386,38 @@ class TestDicom:
     def test_headers_that_do_not_fit_are_refused(self, root, tags, sentence):
         self.change(root, **tags)
         self.refuse(root, sentence)
+
+    def test_padding_is_background(self, root):
+        import pydicom
+
+        [whole] = [scan.load() for scan in dicom.records(str(root))]
+        for path in (root / "a").glob("IM*"):
+            one = pydicom.dcmread(path)
+            pixels = one.pixel_array.copy()
+            pixels[:3] = -2000 if one.PixelRepresentation else 63536
+            one.PixelData = pixels.tobytes()
+            one.add_new(0x00280120, "US", 63536)  # the same bits
+            one.save_as(path)
+        [padded] = [scan.load() for scan in dicom.records(str(root))]
+        lowest = padded.voxels.min()
+        assert whole.voxels.min() <= lowest < 10 and (padded.voxels != whole.voxels).any()
+        assert set(padded.voxels[padded.voxels != whole.voxels]) <= {lowest} and padded.geometry == "dicom"
+
+    def test_what_is_passed_over_is_named_and_a_slice_never(self, root, warned):
+        (root / "a" / "report.pdf").write_bytes(b"")
+        dicom.records(str(root))
+        assert warned == [f"{root / 'a'}: left out 1 files and folders that are no DICOM files, as report.pdf."]
+        top = sorted((root / "a").glob("IM*"))[-1]
+        top.write_bytes(top.read_bytes()[132:])  # as old programs wrote them
+        with pytest.raises(
+            ScanError, match=f"1 files, as {top.name}, are no DICOM files by their first 132 bytes, so sl"
+        ):
+            dicom.records(str(root))
+
+    def test_images_that_seem_to_be_missing_are_noted(self, root):
+        self.change(root, InstanceNumber=24)
+        [scan] = dicom.records(str(root))
+        assert scan.load().notes == ("images are numbered up to 24, 16 are here",)
 
     def test_gaps_copies_and_sheared_slices_are_refused(self, root):
         import pydicom

@@ -7,6 +7,8 @@ import layouts
 import layouts_lesion
 import numpy as np
 import pytest
+from absl import logging
+from PIL import Image, ImageFilter
 
 from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources import table
@@ -99,11 +101,90 @@ def test_a_folder_of_pictures_with_masks(folder, images):
             "line 2: the mask .*lesion.nii.gz is a file; a folder of pictures needs a folder of masks",
         ),
         ('path,patient,label,spacing_mm\n.,b,healthy,"1,1,1"\n', "line 2: the folder .* holds 0 pictures"),
+        (
+            "path,patient,label,Lesion_path\na.nii.gz,b,abnormal,\n",
+            "the column 'Lesion_path' must be called 'lesion_path'",
+        ),
+        (
+            "path,patient,label,brain path\na.nii.gz,b,abnormal,\n",
+            "the column 'brain path' must be called 'brain_path'",
+        ),
+        ("path,patient,label,lesionpath\na.nii.gz,b,abnormal,\n", "the column 'lesionpath' must be called"),
+        (
+            "path,patient,label,seg\na.nii.gz,b,abnormal,lesion.nii.gz\n",
+            "line 2: seg='lesion.nii.gz' is a file, and .*unkn",
+        ),
+        ("path,patient,label,mask\na.nii.gz,b,abnormal,gone/x.nii\n", "line 2: mask='gone/x.nii' is a file"),
+        ("path,patient,label,lesion\na.nii.gz,b,abnormal,lesions\n", "line 2: lesion='lesions' is a file"),
+        ("path,patient,label,notes\na.nii.gz,b,abnormal,manifest.csv\n", "line 2: notes='manifest.csv' is a file"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(folder, text, sentence):
     with pytest.raises(ScanError, match=sentence):
         listed(folder, text)
+
+
+def test_a_group_may_be_called_like_a_folder(folder):
+    [scan] = listed(folder, "path,patient,label,site", "a.nii.gz,b,healthy,png")
+    assert scan.groups == {"site": "png"}
+
+
+def test_one_name_in_two_spellings_is_one_patient(folder):
+    lines = (
+        "path,patient,label,session,site",
+        "a.nii.gz,Mu\u0308ller,healthy,1,Zu\u0308rich",
+        "b.nii.gz,Müller,healthy,2,Zürich",
+    )
+    first, second = listed(folder, *lines)
+    assert first.patient == second.patient == "Müller" and first.groups == second.groups == {"site": "Zürich"}
+    with pytest.raises(ScanError, match="line 3: the patient and session .'Müller', ''. stands already in line 2"):
+        listed(folder, *(line.replace(",1,", ",,").replace(",2,", ",,") for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (
+            lambda folder: (folder / "png" / "s_12.png").unlink(),
+            "png: s_11.png is followed by s_13.png, others come in st",
+        ),
+        (lambda folder: pages(folder / "lesions" / "s_9.tif"), "s_9.tif: 3 pages; one slice a file is allowed"),
+        (
+            lambda folder: soften(folder / "lesions" / "s_14.tif"),
+            "s_14.tif: the lesion mask holds .* values from 0 to 255",
+        ),
+        (lambda folder: colour(folder / "brains" / "s_9.png"), "s_9.png: red, green and blue differ; a grey picture"),
+        (lambda folder: colour(folder / "png" / "s_9.png"), "s_9.png: red, green and blue differ; a grey picture"),
+        (lambda folder: pages(folder / "png" / "s_9.png"), "s_9.png: 3 pages; one slice a file is allowed"),
+    ],
+)
+def test_pictures_that_hold_more_or_less_than_a_slice_are_refused(folder, damage, sentence):
+    damage(folder)
+    with pytest.raises(ScanError, match=sentence):
+        line = 'png,p,abnormal,lesions,brains,"2,3,5"'
+        listed(folder, "path,patient,label,lesion_path,brain_path,spacing_mm", line)[0].load()
+
+
+def pages(path):
+    picture = Image.open(path).convert("L")
+    picture.save(path, save_all=True, append_images=[Image.new("L", picture.size, k) for k in (1, 2)])
+
+
+def soften(path):
+    Image.open(path).convert("L").filter(ImageFilter.GaussianBlur(1)).save(path)
+
+
+def colour(path):
+    grey = Image.open(path).convert("L")
+    Image.merge("RGB", (grey, grey, Image.new("L", grey.size, 40))).save(path)
+
+
+def test_files_beside_pictures_are_counted_and_named(folder, monkeypatch):
+    warned = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: warned.append(text % args))
+    (folder / "png" / "s_24.bmp").write_bytes(b"")
+    listed(folder, "path,patient,label,spacing_mm", 'png,p,healthy,"2,3,5"')
+    assert warned == [f"{folder}/png: left out 1 files and folders that are no pictures, as s_24.bmp."]
 
 
 def test_what_is_no_table_is_refused(tmp_path):

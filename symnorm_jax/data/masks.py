@@ -72,6 +72,6 @@ def _whole(values: np.ndarray, kind: str, name: str) -> np.ndarray:
 
 
 def _listed(values: np.ndarray) -> str:
-    distinct = np.unique(values)
+    distinct = np.unique(values) + 0.0  # of which -0 becomes 0
     ends = f"{len(distinct)} values from {distinct[0]:.3g} to {distinct[-1]:.3g}"
     return ends if len(distinct) > SHOWN else ", ".join(f"{value:g}" for value in distinct)

@@ -27,6 +27,7 @@ GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "Image
 TAGS = (
     *("SeriesInstanceUID", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept"),
     *(
+        "InstanceNumber",
         "PixelPaddingValue",
         "PixelPaddingRangeLimit",
         "SamplesPerPixel",
