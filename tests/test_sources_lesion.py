@@ -207,9 +207,7 @@ class TestBids:
         with pytest.raises(ScanError, match=f"participants.tsv: {sentence}"):
             bids.records(str(root))
         (root / "participants.tsv").write_text(text.replace("slice", "group"))
-        with pytest.raises(
-            ScanError, match="participants.tsv: columns .*each name may come once, group comes more often"
-        ):
+        with pytest.raises(ScanError, match="tsv: columns .*each name may come once, group comes more"):
             bids.records(str(root))
 
     def test_masks_behind_links_are_used_and_others_are_named(self, root, warned, tmp_path):
@@ -404,14 +402,11 @@ class TestDicom:
         assert set(padded.voxels[padded.voxels != whole.voxels]) <= {lowest} and padded.geometry == "dicom"
 
     def test_what_is_passed_over_is_named_and_a_slice_never(self, root, warned):
-        (root / "a" / "report.pdf").write_bytes(b"")
         dicom.records(str(root))
-        assert warned == [f"{root / 'a'}: left out 1 files and folders that are no DICOM files, as report.pdf."]
+        assert warned == [f"{root / 'a'}: left out 1 files and folders that are no DICOM files, as notes.txt."]
         top = sorted((root / "a").glob("IM*"))[-1]
         top.write_bytes(top.read_bytes()[132:])  # as old programs wrote them
-        with pytest.raises(
-            ScanError, match=f"1 files, as {top.name}, are no DICOM files by their first 132 bytes, so sl"
-        ):
+        with pytest.raises(ScanError, match=f"1 files, as {top.name}, are no DICOM files by their first 132"):
             dicom.records(str(root))
 
     def test_images_that_seem_to_be_missing_are_noted(self, root):
