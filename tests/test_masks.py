@@ -1,5 +1,7 @@
 """What the values of a mask mean, read once for all sources, and what cannot be meant is refused by name."""
 
+import re
+
 import layouts_lesion
 import numpy as np
 import pytest
@@ -98,10 +100,19 @@ def test_brain_masks_from_files_have_bounds():
         brain.brain_mask(tight, "file")
 
 
-def test_a_lesion_that_fills_the_brain_is_flagged():
+def test_lesions_that_cannot_be_so_are_flagged_and_a_mask_around_the_brain_is_refused():
     config = read("demo:tiny").config.data
     voxels, mask, lesion = layouts_lesion.person(0)
     volume = Volume(voxels.astype(np.float32), np.diag([8.0, 8, 8, 1]), notes=("said before",))
-    flags = [samples.cut(volume._replace(lesion=drawn), mask, True, config).rows[0]["flag"] for drawn in (lesion, mask)]
-    assert flags[0].startswith("said before") and "of the brain is lesion" not in flags[0]
-    assert "100% of the brain is lesion" in flags[1]
+    speck = np.zeros_like(lesion)
+    speck[10, 12, 8] = True
+    coarse = read("demo:tiny", ["--config.data.spacing=24.0", "--config.data.slice_spacing=24.0"]).config.data
+    flags = {}
+    for name, drawn in (("sound", lesion), ("all", mask), ("beside", ~mask & (voxels > 0))):
+        flags[name] = samples.cut(volume._replace(lesion=drawn), mask, True, config).rows[0]["flag"]
+    assert flags["sound"].startswith("said before") and "lesion" not in flags["sound"]
+    assert "100% of the brain is lesion" in flags["all"]
+    assert re.search(r"\d+% of the lesion lies outside the brain", flags["beside"])
+    assert "too small for the grid" in samples.cut(volume._replace(lesion=speck), mask, True, coarse).rows[0]["flag"]
+    with pytest.raises(ScanError, match="8.% of the brain mask is 0 in the image"):
+        samples.cut(volume._replace(voxels=volume.voxels * mask), ~mask | lesion, True, config)

@@ -202,7 +202,7 @@ class TestBids:
         text = (root / "participants.tsv").read_text()
         (root / "participants.tsv").write_text(text + "sub-01\t31\tControl\t7\n")
         assert bids.records(str(root))[0].groups == {"group": "Control"}  # two ages, of which none is believed
-        (root / "participants.tsv").write_text(text + "sub-01\t30\tpatient\t7\n")
+        (root / "participants.tsv").write_text(text + "01\t30\tpatient\t7\n")  # without the sub-
         sentence = "sub-01 has the group 'Control' in one row and 'patient' in another; one is allowed"
         with pytest.raises(ScanError, match=f"participants.tsv: {sentence}"):
             bids.records(str(root))

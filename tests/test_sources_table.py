@@ -155,6 +155,7 @@ def test_one_name_in_two_spellings_is_one_patient(folder):
         ),
         (lambda folder: colour(folder / "brains" / "s_9.png"), "s_9.png: red, green and blue differ; a grey picture"),
         (lambda folder: colour(folder / "png" / "s_9.png"), "s_9.png: red, green and blue differ; a grey picture"),
+        (lambda folder: turn(folder / "png" / "s_9.png"), "s_9.png: its tag Orientation is 3, so that viewers turn it"),
         (lambda folder: pages(folder / "png" / "s_9.png"), "s_9.png: 3 pages; one slice a file is allowed"),
     ],
 )
@@ -172,6 +173,12 @@ def pages(path):
 
 def soften(path):
     Image.open(path).convert("L").filter(ImageFilter.GaussianBlur(1)).save(path)
+
+
+def turn(path):
+    picture = Image.open(path).convert("L")
+    picture.getexif()[0x0112] = 3
+    picture.save(path, exif=picture.getexif())
 
 
 def colour(path):

@@ -55,7 +55,7 @@ def check_bounds(path, image, compressed: bool) -> None:
 def believed(image) -> str:
     """Say which part of a nibabel image's header places its voxels."""
     if not isinstance(image, nib.Nifti1Pair):
-        return "header" if isinstance(image, nib.MGHImage) else "pixdim"
+        return "header" if isinstance(image, nib.MGHImage) and image.header["goodRASFlag"] else "pixdim"
     codes = ("sform", "sform_code"), ("qform", "qform_code")
     return next((name for name, code in codes if int(image.header[code]) > 0), "pixdim")
 

@@ -13,7 +13,7 @@ from symnorm_jax.geometry import AXIAL, voxel_sizes
 MIDLINE = ("centred", "straight", "template")
 POOR_MIDLINE = ("exclude", "flag")
 TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a trace of one
-MOST_LESION = 0.5  # of the brain
+MOST = 0.5  # of a brain that a lesion can fill, of a lesion that can lie outside it, of a brain that can be 0
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
 
 
@@ -35,6 +35,8 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     inside, voxel = volume.voxels[brain], voxel_sizes(volume.affine)
     if inside.size == 0 or inside.min() == inside.max():
         raise ScanError(f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed.")
+    if (black := (inside == 0).mean()) > MOST:
+        raise ScanError(f"{black:.0%} of the brain mask is 0 in the image, as what lies around a brain is.")
     image = np.where(brain, normalise(volume.voxels, inside, config.percentiles), 0).astype(np.float32)
     shared, plane = _find_midline(image, brain, voxel, volume.stack, config)
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
@@ -42,9 +44,10 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     grid = frame.lay(brain, voxel, plane, config, volume.stack, box)
     image, brain, lesion = (frame.resample(array, grid, voxel) for array in (image, brain, lesion))
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
-    brain, lesion = brain >= 0.5, (lesion >= 0.5) & (brain >= 0.5)
+    brain, lesion = brain >= 0.5, lesion >= 0.5
+    shared["flag"] = "; ".join(filter(None, (*volume.notes, *_doubts(lesion, brain, trace.any()), shared["flag"])))
+    lesion &= brain
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
-    shared["flag"] = "; ".join(filter(None, (*volume.notes, _filled(lesion, brain), shared["flag"])))
     shared["geometry"] = volume.geometry
     person = ("healthy" if healthy else "abnormal") if volume.lesion is None else None
     rows = _describe(brain, lesion, trace, person, config)
@@ -64,10 +67,12 @@ def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, 
     return np.clip((voxels - low) / max(high - low, np.finfo(np.float32).tiny), 0, BRIGHTEST)
 
 
-def _filled(lesion: np.ndarray, brain: np.ndarray) -> str:
-    """Say how much of the brain is lesion where it is more than a lesion can be; the mask may be upside down."""
-    share = lesion.sum() / max(brain.sum(), 1)
-    return f"{share:.0%} of the brain is lesion" if share > MOST_LESION else ""
+def _doubts(lesion: np.ndarray, brain: np.ndarray, drawn: bool) -> list[str]:
+    """Say how much of the brain is lesion, and of the lesion no brain, where it is more than there can be."""
+    shares = {"brain is lesion": (lesion & brain).sum() / brain.sum() if brain.any() else 0}
+    shares["lesion lies outside the brain"] = (lesion & ~brain).sum() / lesion.sum() if lesion.any() else 0
+    lost = ["the lesion is too small for the grid of slices"] if drawn and not lesion.any() else []
+    return lost + [f"{share:.0%} of the {what}" for what, share in shares.items() if share > MOST]
 
 
 def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict) -> tuple:

@@ -23,6 +23,7 @@ from symnorm_jax.data.sources.listing import (
     nifti_scan,
     numeric,
     one_each,
+    one_form,
     some,
     unused,
     walk,
@@ -74,7 +75,7 @@ def records(
     scans = []
     for (subject, session), image in images.items():
         lesion, brain = (_mask_of(image, suffix, found, (subject, session, kind)) for kind in ("lesion", "brain"))
-        known, named = people.get(subject, {}), pattern.fullmatch(subject)
+        known, named = people.get(one_form(subject), {}), pattern.fullmatch(subject)
         value = known.get(group_column, "").lower()
         by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"
         by_mask = "abnormal" if lesion else "unlabelled"
@@ -121,8 +122,7 @@ def _participants(path: Path, group_column: str) -> dict[str, dict[str, str]]:
     if group_column and columns and group_column not in columns:
         allowed = f"one of the columns {sorted(columns)} of {path}, or '', is allowed"
         raise ConfigError(f"data.options.group_column={group_column!r}; {allowed}.")
-    known = participants(path, same=(group_column,))
-    return {f"sub-{name.removeprefix('sub-')}": row for name, row in known.items()}
+    return participants(path, same=(group_column,), start="sub-")
 
 
 def _files_of(root: Path, masks: str) -> list[Path]:

@@ -21,6 +21,7 @@ from symnorm_jax.geometry import centred_affine, from_picture
 MAX_SIDE = 2048
 MAX_SLICES = 512
 FORMATS = ("JPEG", "PNG", "TIFF")  # whatever the name says: Pillow would start other programs for some of the others
+ORIENTATION = 0x0112  # the tag of TIFF and of EXIF
 GREY_MODES = ("L", "RGB")  # grey pictures are at times stored as RGB with three equal channels
 Spacing = tuple[float, float, float]
 
@@ -88,6 +89,8 @@ def _check_header(path, image, modes, shape) -> None:
     columns, rows = image.size
     size, pages = f"{columns} x {rows} pixels", getattr(image, "n_frames", 1)
     refuse(path, pages > 1, f"{pages} pages; one slice a file is allowed")
+    turn = image.getexif().get(ORIENTATION, 1)
+    refuse(path, turn != 1, f"its tag Orientation is {turn}, so that viewers turn it; 1 is allowed")
     refuse(path, max(image.size) > MAX_SIDE, f"{size}; at most {MAX_SIDE} x {MAX_SIDE} are allowed")
     refuse(path, image.mode not in modes, f"the picture's mode is {image.mode}; {' or '.join(modes)} is allowed")
     if shape:

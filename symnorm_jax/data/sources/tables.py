@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import refuse
+from symnorm_jax.data.sources.listing import one_form, refuse
 from symnorm_jax.errors import ScanError
 
 MAX_TABLE_BYTES = 1 << 28
@@ -49,11 +49,16 @@ def tables_near(root: Path) -> list[Path]:
     return [*root.glob("*.csv"), *root.glob("*/*.csv"), *root.absolute().parent.glob("*.csv")]
 
 
-def participants(path: Path, needed: tuple[str, ...] = (), same: tuple[str, ...] = ()) -> dict[str, dict]:
-    """Read what a `participants.tsv` knows of each participant; nothing where there is no file. See `one_row_each`."""
+def participants(path: Path, needed: tuple[str, ...] = (), same: tuple[str, ...] = (), start="") -> dict[str, dict]:
+    """Read what a `participants.tsv` knows of each participant; nothing where there is no file. See `one_row_each`.
+
+    Names get the `start` that some leave out.
+    """
     rows = read_rows(path, ("participant_id", *needed), "\t") if path.is_file() else []
     known = [{name: cell for name, cell in row.items() if cell.lower() != "n/a"} for row in rows]
-    return one_row_each(path, known, "participant_id", same)
+    names = [one_form(row.get("participant_id", "")).removeprefix(start) for row in known]
+    named = [row | {"participant_id": start + name} for row, name in zip(known, names, strict=True)]
+    return one_row_each(path, named, "participant_id", same)
 
 
 def columns_of(path: Path, delimiter: str = ",") -> list[str]:
