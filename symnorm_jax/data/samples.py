@@ -41,11 +41,11 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     shared, plane = _find_midline(image, brain, voxel, volume.stack, config)
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
     box = template.BOX if config.midline == "template" else None
-    grid = frame.lay(brain, voxel, plane, config, volume.stack, box)
+    drawn, grid = lesion.any(), frame.lay(brain, voxel, plane, config, volume.stack, box)
     image, brain, lesion = (frame.resample(array, grid, voxel) for array in (image, brain, lesion))
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, lesion >= 0.5
-    shared["flag"] = "; ".join(filter(None, (*volume.notes, *_doubts(lesion, brain, trace.any()), shared["flag"])))
+    shared["flag"] = "; ".join(filter(None, (*volume.notes, *_doubts(lesion, brain, drawn), shared["flag"])))
     lesion &= brain
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
     shared["geometry"] = volume.geometry
