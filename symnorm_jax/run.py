@@ -19,6 +19,7 @@ from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.evaluation.prediction import prediction_table
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import on_lead
+from symnorm_jax.paths import check_place
 from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import calibration, embed, mahalanobis, scores, thresholds
 from symnorm_jax.settings import check_choice, target_of
@@ -52,6 +53,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
+        check_place(workdir)
         try:
             self._system = checks.checked(config)
         except AttributeError as error:  # ml_collections' word for a key that is not there
@@ -80,7 +82,7 @@ class Run:
         if path.exists() and store.holds(data.store, self.manifest):
             return
         text = prepare.prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
-        if path.exists() and path.read_text() != text:
+        if path.exists() and path.read_text(encoding="utf-8") != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
 

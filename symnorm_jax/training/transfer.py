@@ -8,6 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.paths import check_place
 from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, converted, lineage, read_config
 from symnorm_jax.settings import check_choice, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
@@ -40,6 +41,7 @@ def check_source(config: ConfigDict, system: System) -> None:
 
     Raises ConfigError where its networks are known to mean something else here, and for what converted weights lack.
     """
+    check_place(config.init_from)
     source, weights = Path(config.init_from), converted(config.init_from)
     if not (source / CONFIG).exists() or not (weights or (source / METRICS).exists()):
         hint = "see it through with launch/train.py first, or make it with launch/convert_torch.py."
