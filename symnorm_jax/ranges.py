@@ -116,7 +116,7 @@ RANGES: dict[str, Rule] = {  # the first pattern that fits a key
     "views.flip": number(0, 1, "a probability"),
     **dict.fromkeys(("views.rotate", "views.shift"), STEP),
     "views.gamma": GAMMA,
-    "views.brain": also(SHARE, lambda x: x < 1),
+    "views.brain": _range(lambda x: 0 <= x < 1, "a share below 1"),
 }
 
 

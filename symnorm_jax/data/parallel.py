@@ -32,12 +32,15 @@ def in_parallel(work: list, workers: int) -> Iterator:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Hold back Ctrl-C, which a terminal sends to workers too: those that begin in the block never hear of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Ignore Ctrl-C, which a terminal sends to workers too: those that begin in the block ignore it for life."""
+    if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
 
 
 def _begin_worker(cache: str | None, parent: int) -> None:
