@@ -15,6 +15,14 @@ from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.train import train, warned
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """What a shell that starts its jobs in the background has tests ignore, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def warning_at(workdir, stage: str, step: int, number: int = signal.SIGTERM):
     """Batches of which the one for this step comes with a signal; the second stage has begun once it has a folder."""
 
