@@ -1,6 +1,7 @@
 """Errors of the input and not of the program: each message is one sentence for the person who gave it."""
 
 import errno
+import re
 import signal
 import sys
 from collections.abc import Collection, Iterator
@@ -70,6 +71,10 @@ def reported() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(f"error: {error}")
+    except ValueError as error:
+        if not re.search("JAX flag|environment 'JAX", str(error)):  # JAX's own words as it is imported
+            raise
+        sys.exit(f"error: {one_line(error)}; unset it, or give it a value that JAX knows.")
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise

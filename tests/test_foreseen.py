@@ -17,7 +17,7 @@ from symnorm_jax import hosts
 from symnorm_jax.checks import checked
 from symnorm_jax.data import manifest, prepare
 from symnorm_jax.data.volumes import Scan
-from symnorm_jax.errors import ConfigError, RunError, ScanError
+from symnorm_jax.errors import ConfigError, RunError, ScanError, reported
 from symnorm_jax.scoring.scores import ABOUT, TRIVIAL, ZERO_SHOT, names_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import FINISHED, check_source
@@ -132,6 +132,14 @@ def test_a_run_to_start_from_that_lacks_a_file_is_refused_by_its_name(tmp_path, 
     config.init_from = str(tmp_path)
     with pytest.raises(RunError, match=f"init_from={tmp_path}: not a finished run.*; {lost} is not there"):
         check_source(config, checked(config))
+
+
+def test_a_setting_that_jax_does_not_know_is_a_sentence_and_other_errors_are_not():
+    for said in ("invalid truth value 'maybe' for environment 'JAX_ENABLE_X64'", 'Invalid value "x" for JAX flag a'):
+        with pytest.raises(SystemExit, match=f"^error: {said}; unset it"), reported():
+            raise ValueError(said)
+    with pytest.raises(ValueError, match="^ours$"), reported():
+        raise ValueError("ours")
 
 
 def test_64_bits_and_missing_devices_are_sentences(monkeypatch):
