@@ -2,12 +2,14 @@
 
 from ml_collections import ConfigDict
 
+from symnorm_jax import ranges
 from symnorm_jax.data import brain, headers, manifest, masks, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
 from symnorm_jax.evaluation.evaluate import chain
+from symnorm_jax.hosts import check_jax
 from symnorm_jax.scoring import calibration, scores, shrinkage, thresholds
-from symnorm_jax.settings import POSITIVE, check_choice, check_choices, check_rules, target_of
+from symnorm_jax.settings import check_choice, check_choices, target_of
 from symnorm_jax.statistics.intervals import KINDS
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
@@ -25,13 +27,11 @@ CHOICES = {
     "evaluation.interval": KINDS,
     "network.dtype": ("float32", "bfloat16"),
 }
-SIDES = (lambda size: len(size) in (2, 3) and min(size) > 0, "two positive sides, of slices, or three, of volumes, are")
-ABOVE_ZERO = ("score.top_k", "evaluation.margin", "train.accumulate", "train.log_every", "train.checkpoint_every")
-NUMBERS = {"data.size": SIDES} | dict.fromkeys(ABOVE_ZERO, POSITIVE)
 
 
 def checked(config: ConfigDict) -> System:
     """Make the system of a config. Raises ConfigError, before anything is done, for what would only fail later."""
+    ranges.check(config)
     check_choice("system", config.system, BUILD)
     try:
         system = BUILD[config.system](config)
@@ -45,13 +45,11 @@ def checked(config: ConfigDict) -> System:
     brain.check_choice(config.data.brain, config.data.extractor)
     for key in ("lesion_values", "brain_values"):
         masks.labels_of(f"data.{key}", config.data[key])
-    thresholds.check_settings(config.score)
     shrinkage.check_shrinkage(config.score.shrinkage)
     chain(config)
     if target_of(config) and FINETUNE not in stages:  # nothing would be trained to predict it
         found = f"target.column={config.target.column!r} with finetune.kind={config.finetune.kind!r}"
         raise ConfigError(f"{found}; {FINETUNE!r} or a stage before it is needed.")
-    check_rules(config, NUMBERS | {f"{transfer.section_of(config)}.{name}.steps": POSITIVE for name in stages})
     if config.train.profile:
         check_choice("train.profile", meter.parse_profile(config.train.profile)[0], stages)
     return system
@@ -59,6 +57,7 @@ def checked(config: ConfigDict) -> System:
 
 def check_devices(config: ConfigDict, system: System) -> None:
     """Raise ConfigError unless a config can be trained here: on these devices, with the libraries that there are."""
+    check_jax()
     sharding.check_sharding(config.sharding)
     writers.check_writers(config.train.writers)
     section, parts = transfer.section_of(config), config.train.accumulate

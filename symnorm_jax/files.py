@@ -71,7 +71,7 @@ def remove_partial(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     with whole(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -79,7 +79,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 from jax.experimental import multihost_utils
 
-from symnorm_jax.errors import RunError
+from symnorm_jax.errors import ConfigError, RunError, one_line
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
@@ -24,8 +24,21 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 
 def lead() -> bool:
-    """Say whether this process is the one that writes files."""
+    """Say whether this process is the one that writes files. Raises ConfigError where `check_jax` does."""
+    check_jax()
     return jax.process_index() == 0
+
+
+def check_jax() -> None:
+    """Raise ConfigError where JAX finds no device of the kind that is asked for, or computes in 64 bits."""
+    if jax.config.jax_enable_x64:
+        raise ConfigError("JAX_ENABLE_X64=1; networks, sums and checkpoints are of 32 bits, and only 0 is allowed.")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter, without a word, for a kind whose plugin is missing
+        asked, said = f"JAX_PLATFORMS={jax.config.jax_platforms or ''}", one_line(error).partition(" (set JAX")[0]
+        told = f"JAX finds no such device here ({said})"
+        raise ConfigError(f"{asked}: {told}; unset it, or name one of cpu, cuda and tpu that is here.") from None
 
 
 def wait(name: str) -> None:

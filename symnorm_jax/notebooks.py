@@ -14,6 +14,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.paths import at_home
+from symnorm_jax.settings import flat
 
 
 class Notebook(NamedTuple):
@@ -45,6 +47,8 @@ def read(notebook: str, settings: Sequence[str] = ()) -> Notebook:
     words = [word for word in size.split(",") if word not in ("", "full")]
     shown = path.name if path.is_absolute() else str(path)  # without folders above, which may have names of people
     shown = f"configs/{path.name}" if path.absolute().parent == _folder() else shown
+    typed = {key: value for key, value in flat(flag.value).items() if isinstance(value, str) and value.startswith("~")}
+    flag.value.update_from_flattened_dict({key: at_home(value) for key, value in typed.items()})
     overrides = {"config": ":".join(filter(None, (shown, size)))}
     return Notebook(flag.value, "_".join([path.stem, *words]), overrides | own["config"].override_values)
 
@@ -54,7 +58,8 @@ def find(notebook: str) -> Path:
     path = Path(notebook.partition(":")[0])
     if path.suffix == ".py" and path.is_file():
         return path
-    packaged = {one.stem: one for one in sorted(_folder().glob("*.py")) if "def get_config(" in one.read_text()}
+    texts = {one: one.read_text(encoding="utf-8") for one in sorted(_folder().glob("*.py"))}
+    packaged = {one.stem: one for one, text in texts.items() if "def get_config(" in text}
     if str(path.parent) in (".", "configs") and path.suffix in ("", ".py") and path.stem in packaged:
         return packaged[path.stem]
     raise ConfigError(f"--config={notebook}: there is no such file; a path or one of {sorted(packaged)} is allowed.")

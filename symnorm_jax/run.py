@@ -19,6 +19,7 @@ from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.evaluation.prediction import prediction_table
 from symnorm_jax.files import load_arrays, save_arrays, write_json, write_text
 from symnorm_jax.hosts import on_lead
+from symnorm_jax.paths import check_place
 from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import calibration, embed, mahalanobis, scores, thresholds
 from symnorm_jax.settings import check_choice, target_of
@@ -52,6 +53,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self.config, self.workdir = config, workdir
+        check_place(workdir)
         try:
             self._system = checks.checked(config)
         except AttributeError as error:  # ml_collections' word for a key that is not there
@@ -79,8 +81,9 @@ class Run:
         path, data = self.workdir / rundir.MANIFEST, self.config.data
         if path.exists() and store.holds(data.store, self.manifest):
             return
-        text = prepare.prepare(data, self.config.seed if data.split_seed is None else data.split_seed).to_csv()
-        if path.exists() and path.read_text() != text:
+        seed = self.config.seed if data.split_seed is None else data.split_seed
+        text = prepare.prepare(data, seed, self._foresee).to_csv()
+        if path.exists() and path.read_text(encoding="utf-8") != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
 
@@ -90,8 +93,7 @@ class Run:
         place, splits = self.workdir / rundir.EMBEDDINGS, self._splits
         if all((place / f"{split}.npz").exists() for split in splits):
             return
-        for name in self.config.score.groups:
-            check_choice("score.groups", name, manifest.group_columns(self.manifest))
+        self._check_groups(self.manifest)
         for run in rundir.lineage(self.config.init_from):
             self._audit(run)
         rows, target, wanted = self._training_rows, target_of(self.config), None
@@ -169,6 +171,15 @@ class Run:
         if not self._has(rundir.METRICS):
             write_json(self.workdir / rundir.METRICS, evaluate(self.workdir, self.config))
         write_report(self.workdir, self.config)
+
+    def _foresee(self, rows: pd.DataFrame) -> None:
+        """Raise ConfigError for what a config asks of columns and people that are not there."""
+        self._check_groups(rows)
+        targets.training_rows(rows, self.config)
+
+    def _check_groups(self, rows: pd.DataFrame) -> None:
+        for name in self.config.score.groups:
+            check_choice("score.groups", name, manifest.group_columns(rows))
 
     @cached_property
     def manifest(self) -> pd.DataFrame:

@@ -124,7 +124,8 @@ def environment() -> dict[str, Any]:
     commit = None  # outside a repository, and where there is no git
     with suppress(FileNotFoundError):
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+        said = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False).stdout
+        commit = said.strip() or None
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -137,12 +138,12 @@ def environment() -> dict[str, Any]:
 
 def metrics_writer(path: Path, start: int) -> Callable[[int, dict[str, float]], None]:
     """Write metrics by step as JSON lines; lines after `start`, left by a run that was cut off, are dropped."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start))
 
     def write(step: int, metrics: dict[str, float]) -> None:
-        with named(path), path.open("a") as file:
+        with named(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
 
     return write
@@ -150,4 +151,4 @@ def metrics_writer(path: Path, start: int) -> Callable[[int, dict[str, float]], 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Read the lines of a metrics file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -121,7 +121,7 @@ def own_scans(output: Path) -> Path:
             write_nifti(folder / names[name], getattr(volume, name).astype("f4"), volume.affine)
         label, lesion = ("healthy", "") if scan.healthy else ("abnormal", names["lesion"])
         lines.append(f"{names['voxels']},{scan.patient},{label},{names['brain']},{lesion},here")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -131,7 +131,7 @@ def call(command: str, output: Path) -> int:
         command = f"{real} {command.removeprefix(start)}" if command.startswith(start) else command
     line = re.sub(r"(?<= )(launch|benchmarks)/", f"{ROOT}/\\1/", command)
     line = line.replace("--config=configs/", f"--config={ROOT}/configs/")
-    with (output / "commands.log").open("a") as log:
+    with (output / "commands.log").open("a", encoding="utf-8") as log:
         print(f"\n### {command}", file=log, flush=True)
         done = subprocess.run(line, shell=True, cwd=output, stdout=log, stderr=subprocess.STDOUT, check=False)
     return done.returncode

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
 ROOMS = (
-    ("errors", "files", "geometry", "settings"),
+    ("errors", "files", "geometry", "paths", "ranges", "settings"),
     ("hosts", "notebooks"),
     ("progress", "rundir", "masking", "losses"),
     ("statistics",),

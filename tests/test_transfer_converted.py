@@ -139,7 +139,9 @@ def test_a_folder_that_is_neither_run_nor_weights_is_refused(tmp_path):
     for name in (None, "config.json", "origin.json"):
         if name:
             (tmp_path / name).write_text("{}")
-        with pytest.raises(RunError, match="not a finished run, nor converted weights; see .*train.py .*convert_torch"):
+        with pytest.raises(
+            RunError, match="not a finished run, nor converted weights; .*symnorm train.*symnorm convert"
+        ):
             check(config_from(tmp_path))
         if name:
             (tmp_path / name).unlink()

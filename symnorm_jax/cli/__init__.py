@@ -12,7 +12,9 @@ from functools import partial
 
 from absl import flags, logging
 
+from symnorm_jax.cli import terminal
 from symnorm_jax.errors import reported
+from symnorm_jax.paths import at_home
 
 VERBS = {
     "train": "train a config and see it through to its report",
@@ -37,10 +39,12 @@ _parser = partial(argparse.ArgumentParser, formatter_class=argparse.RawDescripti
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments`, by default of the process, and return its exit status.
 
-    Raises SystemExit after help (0), wrong arguments (2), an error of the input (1, with a sentence) and SIGTERM (143).
+    Raises SystemExit after help (0), wrong arguments (2), an error of the input (1, with a sentence), Ctrl-C (130) and
+    SIGTERM (143).
     """
     if arguments is None:
         arguments = sys.argv[1:]
+        terminal.prepare()
         logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells a long story of every save
     flags.FLAGS.mark_as_parsed()  # Grain asks absl for flags
@@ -57,15 +61,16 @@ def dispatch(program: str, about: str, verbs: dict[str, str], arguments: Sequenc
     module = importlib.import_module(".".join([__name__, *program.split()[1:], verb]))
     if hasattr(module, "VERBS"):
         return dispatch(f"{program} {verb}", module.__doc__, module.VERBS, arguments[1:])
-    args = parsed(f"{program} {verb}", module.__doc__, module.OPTIONS, arguments[1:])
     with reported():
+        args = parsed(f"{program} {verb}", module.__doc__, module.OPTIONS, arguments[1:])
         return module.run(args) or 0
 
 
 def parsed(program: str, about: str, options: dict[str, dict], arguments: Sequence[str]) -> argparse.Namespace:
     """Parse arguments by `options`, `{names: settings of argparse}`; all that go to a config come into `settings`.
 
-    They are `--config.<key>=<value>` or `--config.<key> <value>`. Raises SystemExit with status 2 for wrong ones.
+    They are `--config.<key>=<value>` or `--config.<key> <value>`. Of others, values that begin with `~` come as paths
+    in the home folder. Raises SystemExit with status 2 for wrong ones.
     """
     parser, settings, others, words = _parser(program, description=about), [], [], list(arguments)
     for names, told in options.items():
@@ -76,11 +81,17 @@ def parsed(program: str, about: str, options: dict[str, dict], arguments: Sequen
         (settings if is_setting else others).append(word)
         if is_setting and "=" not in word and words and not words[0].startswith("--"):
             settings.append(words.pop(0))
-    args = parser.parse_args(others)
+    args = parser.parse_args(map(_at_home, others))
     if settings and "config" not in args:
         parser.error(f"unrecognized arguments: {' '.join(settings)}")
     args.settings, args.refuse = settings, parser.error
     return args
+
+
+def _at_home(word: str) -> str:
+    """Put home folders into an argument, `--option=value` or a value, which may be several between commas."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + ",".join(at_home(one) if one.startswith("~") else one for one in value.split(","))
 
 
 def comma_list(text: str) -> list[str]:

@@ -20,12 +20,14 @@ def run(args) -> int:
     from symnorm_jax.data import check
     from symnorm_jax.files import write_text
     from symnorm_jax.report import cohort
+    from symnorm_jax.run import Run
     from symnorm_jax.rundir import claimed
 
     config, workdir, overrides = train.begin(args)
+    run = Run(config, workdir)
     if not args.scans_only:
         with claimed(workdir):
-            _prepare(config, workdir, overrides)
+            _prepare(run, overrides)
         return 0
     found = check.check(config.data)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -34,15 +36,14 @@ def run(args) -> int:
     return int((found.problem != "").any() or len(check.repeated(found)) > 0)
 
 
-def _prepare(config, workdir: Path, overrides: dict) -> None:
+def _prepare(run, overrides: dict) -> None:
     """Prepare a run, and write and print what it is made of."""
     from symnorm_jax.evaluation.measures import sample_of
     from symnorm_jax.files import write_text
     from symnorm_jax.report import cohort, gallery
-    from symnorm_jax.run import Run
     from symnorm_jax.rundir import open_run
 
-    run, data, about = Run(config, workdir), config.data, sample_of(config)
+    config, workdir, data, about = run.config, run.workdir, run.config.data, sample_of(run.config)
     open_run(workdir, config, overrides)
     stored = {path.stem for path in Path(data.store).glob("*.json")}
     start = perf_counter()

@@ -6,7 +6,7 @@ examples:
   symnorm train --config=mets --config.data.root=/data/brainmetshare-3 --pod
 
 `--config.KEY=VALUE` changes any value of the config. The status is 0 when the report is written, 1 with a sentence of
-what is wrong, and 143 when SIGTERM stopped training after a checkpoint.
+what is wrong, and 143 or 130 when SIGTERM or Ctrl-C stopped training after a checkpoint.
 """
 
 from pathlib import Path

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.convert import torch_checkpoint
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.files import write_json
+from symnorm_jax.paths import check_place
 from symnorm_jax.rundir import ORIGIN, write_config
 from symnorm_jax.settings import value_of
 from symnorm_jax.systems import BUILD
@@ -48,8 +49,7 @@ def convert(source: Path, output: Path, config: ConfigDict) -> dict[str, Any]:
     that was cut off in writing is replaced. Raises InputError for another file, ConfigError for a config that it is not
     for, RunError where a checkpoint or a run stands.
     """
-    if output.exists() and not output.is_dir():
-        raise RunError(f"--output={output}: is a file; a folder is needed.")
+    check_place(output)
     if any((output / name).exists() for name in (ORIGIN, "manifest.csv", "overrides.json")):
         raise RunError(f"--output={output}: has weights or a run already; another folder is needed.")
     if config.system != "simclr" or config.resnet.norm != "batch":

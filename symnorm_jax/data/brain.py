@@ -218,7 +218,8 @@ def _call(program: Program, folder: Path) -> str:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # also what it has started
             process.wait()
-    said = (errors.read_text(errors="replace").strip().splitlines() or ["it gave no reason"])[-1].strip()[:300]
+    text = errors.read_text(encoding="utf-8", errors="replace")
+    said = (text.strip().splitlines() or ["it gave no reason"])[-1].strip()[:300]
     if status != 0:
         raise ScanError(f"{program.name} ended with status {status} ({said}).")
     return said

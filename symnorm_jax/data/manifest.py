@@ -1,5 +1,6 @@
 """The table of samples, a row each or one a scan with `split="excluded"` and the reason; and the split by patient."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,10 @@ NUMBERS = (
     *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),
 )
 COLUMNS = ("index", "healthy_person", *TEXTS, *NUMBERS)  # a source's groups must have other names
+SCORES = ("mse", "mae", "peak")  # of the systems
+# What is put beside a source's groups later: scores, predictions, and what evaluation and report say of a case.
+LATER = (*SCORES, "mahalanobis", "zero_shot", "predicted", "target", "population", "place")
+LATER += ("positive", "shown", "threshold")
 TRAIN_ON = ("healthy_people", "lesion_free_slices")
 
 
@@ -35,6 +40,11 @@ def read_manifest(path: Path) -> pd.DataFrame:
 def group_columns(rows: pd.DataFrame) -> list[str]:
     """List the columns of a manifest that its source gave as groups of people, such as site or age."""
     return [name for name in rows if name not in COLUMNS]
+
+
+def taken(name: str) -> bool:
+    """Say whether a group of a source cannot have this name, for a column of a run has it or comes to have it."""
+    return name in (*COLUMNS, *LATER) or bool(re.fullmatch(r"trivial_.*|.*\+mahalanobis|z\d+", name))
 
 
 def of_population(rows: pd.DataFrame, held_out: str) -> pd.Series:

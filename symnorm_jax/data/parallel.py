@@ -1,9 +1,11 @@
 """Work spread over processes: one BLAS thread each, off the accelerator, gone with their parent."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 import joblib
@@ -18,9 +20,27 @@ def in_parallel(work: list, workers: int) -> Iterator:
     alone = {"inner_max_num_threads": 1, "initializer": _begin_worker, "initargs": (cache, os.getpid())}
     with threadpool_limits(1), joblib.parallel_config("loky", **alone):
         try:
-            yield from joblib.Parallel(n_jobs=workers or -1, return_as="generator")(work)
+            with _deaf():
+                results = joblib.Parallel(n_jobs=workers or -1, return_as="generator")(work)
+            yield from results
+        except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the scans in hand
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            raise
         finally:  # workers would idle beside the training, and outlive a killed run
             get_reusable_executor().shutdown(wait=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, which a terminal sends to workers too: those that begin in the block ignore it for life."""
+    if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _begin_worker(cache: str | None, parent: int) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
+from symnorm_jax import ranges
 from symnorm_jax.data import brain, manifest, samples, store, template
 from symnorm_jax.data.audit import audit, thumbnail
 from symnorm_jax.data.masks import Reading
@@ -22,6 +24,7 @@ from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.geometry import plane
+from symnorm_jax.paths import encodes, printed
 from symnorm_jax.progress import progress
 from symnorm_jax.settings import check_choice
 
@@ -30,20 +33,22 @@ PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "m
 PREPARING += ["min_similarity", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing", "spacing"]
 
 
-def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
+def prepare(config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], None] = len) -> pd.DataFrame:
     """Make the manifest of the `data` section `config`: find scans, cut, split by patient and audit for leaks.
 
+    Before a scan is read, `foresee` may refuse rows of patients, groups and splits, as if every scan could be used.
     Raises ScanError where the source finds nothing or, with `strict`, at the first unusable scan; ConfigError where
     a choice is unknown; LeakageError where the splits share a patient, a file or a sample.
     """
     brain.check(config.brain, config.extractor)
     if config.midline == "template":
         template.check_installed()
-    table = store_scans(find_scans(config), config)
+    scans = find_scans(config)
+    foresee(_split(listed(scans), config, seed))
+    table = store_scans(scans, config)
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
-    table = manifest.hold_out(table, config.held_out)
-    table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
+    table = _split(table, config, seed)
     audit(table, partial(_thumbnails, Path(config.store)), config.duplicate)
     for split in manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
@@ -51,6 +56,18 @@ def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
             held = f"the {split} split holds no healthy slice"
             raise ScanError(f"{held} with data.train_on={config.train_on!r}; add scans.")
     return table
+
+
+def listed(scans: list[Scan]) -> pd.DataFrame:
+    """List what is known of scans before they are read: a row each of groups, patient, and a healthy slice."""
+    known = [{**scan.groups, "patient": scan.patient, "healthy_person": scan.healthy} for scan in scans]
+    splits = [scan.split if scan.labelled else manifest.UNLABELLED for scan in scans]
+    return pd.DataFrame(known).assign(split=splits, label="healthy")
+
+
+def _split(table: pd.DataFrame, config: ConfigDict, seed: int) -> pd.DataFrame:
+    held = manifest.hold_out(table, config.held_out)
+    return held.assign(split=manifest.assign_splits(held, config.split, config.train_on, seed))
 
 
 def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
@@ -68,8 +85,10 @@ def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
 def find_scans(config: ConfigDict) -> list[Scan]:
     """List the scans of the configured source, to be read as configured; warn of what looks wrong in the list.
 
-    Raises ConfigError for an unknown source, ScanError where no scan is or one comes twice.
+    Raises ConfigError for an unknown source or a number out of its range, and ScanError where no scan is, where one is
+    there twice, and for names that a run has for something else or that no file of it could hold.
     """
+    ranges.check(config, "data.")
     check_choice("data.source", config.source, SOURCES)
     if config.root is None and config.source != "phantom":
         raise ConfigError(f"data.root is not given; name the folder of the {config.source!r} release.")
@@ -79,6 +98,7 @@ def find_scans(config: ConfigDict) -> list[Scan]:
     (name, _), count = Counter((scan.name, scan.split) for scan in scans).most_common(1)[0]
     if count > 1:
         raise ScanError(f"data.root={config.root}: the scan {name} is there {count} times; once is allowed.")
+    _check_names(scans, f"data.root={config.root}")
     _warn_of_doubts(scans, config.root)
     return as_configured(scans, config)
 
@@ -101,6 +121,18 @@ def _warn_of_doubts(scans: list[Scan], root: str) -> None:
         alike[re.sub(r"[\W_]+|(?<!\d)0+(?=\d)", "", plain)].add(patient)
     for names in filter(lambda names: len(names) > 1, alike.values()):
         logging.warning("%s: %s may be one person, and count as %d.", root, ", ".join(sorted(names)), len(names))
+
+
+def _check_names(scans: list[Scan], where: str) -> None:
+    groups = sorted({name for scan in scans for name in scan.groups})
+    if clash := [name for name in groups if manifest.taken(name)]:
+        scores = ", ".join((*manifest.LATER, "trivial_..., ...+mahalanobis, z000 and so on"))
+        told = f"these names are taken: {', '.join(manifest.COLUMNS)}, {scores}"
+        raise ScanError(f"{where}: the column {clash[0]!r}; {told}: rename it.")
+    for scan in scans:
+        for text in (scan.patient, scan.session, str(scan.location), *scan.groups.values()):
+            if not encodes(str(text)):
+                raise ScanError(f"{where}: {printed(str(text))!r} is not UTF-8; rename it, or set PYTHONUTF8=1.")
 
 
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:

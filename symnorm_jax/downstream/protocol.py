@@ -23,6 +23,7 @@ from symnorm_jax.downstream import probe
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.evaluation.prediction import SAME, known_rows
 from symnorm_jax.files import load_arrays, read_json, write_text
+from symnorm_jax.paths import check_place
 from symnorm_jax.progress import progress
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import claimed, open_run, read_config
@@ -55,8 +56,7 @@ def check(args) -> None:
                 raise ConfigError(f"--{option}={','.join(texts)}: {text!r} is not a share above 0, up to 1.")
     if not args.fractions and not args.finetune:
         raise ConfigError("--fractions= and --finetune=: there is nothing to do; one share of either is needed.")
-    if args.output.exists() and not args.output.is_dir():
-        raise RunError(f"--output={args.output}: is a file; a folder is needed.")
+    check_place(args.output)
 
 
 def check_runs(runs: list[Path], columns: list[str]) -> None:
@@ -185,7 +185,7 @@ def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
     with claimed(workdir):
         open_run(workdir, config, {})
         if not (workdir / "predictions.csv").exists():
-            write_text(workdir / "manifest.csv", (like / "manifest.csv").read_text())
+            write_text(workdir / "manifest.csv", (like / "manifest.csv").read_text(encoding="utf-8"))
             run.check_devices()
             run.prepare()
             run.train_and_embed()

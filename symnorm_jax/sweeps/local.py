@@ -99,7 +99,7 @@ def gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False)
+    found = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", check=False)
     return found.stdout.split() if found.returncode == 0 else []
 
 
@@ -154,7 +154,7 @@ def _state(task: Task, process: subprocess.Popen) -> State:
     if status == 0 and task.finished():
         return State(FINISHED)
     sweep_away(process)
-    lines = task.log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    lines = task.log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
     readable = ("".join(filter(str.isprintable, line)).strip() for line in reversed(lines))  # progress bars are not
     said = next(filter(None, readable), "")[:LONGEST] or "nothing was said"
     return State(FAILED, f"status {status}: {said} ({task.log})")

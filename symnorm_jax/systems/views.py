@@ -12,22 +12,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from symnorm_jax import ranges
 from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
-from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import example_keys
 
 CANDIDATES = 4  # geometries that are drawn for a view before it falls back to the whole box
 FLAT = 1e-5  # of the mean: a deviation below it is rounding
 TINY = 1e-7  # added to the range of an image before it divides, as in MONAI
-BOUND = (lambda step: 0 <= step[0] <= 1 and step[1] >= 0, "a probability, then a bound of 0 or more is")
-RULES = {  # of the section `views`; a step is off at probability 0
-    "crop": (lambda least: len(least) == 3 and all(0 < x <= 1 for x in least), "three shares above 0, up to 1 is"),
-    "flip": (lambda chance: 0 <= chance <= 1, "a probability is"),
-    "rotate": BOUND,
-    "shift": BOUND,
-    "gamma": (lambda x: 0 <= x[0] <= 1 and 0 < x[1] <= x[2], "a probability, then two ascending exponents is"),
-    "brain": (lambda share: 0 <= share < 1, "a share below 1 is"),
-}
 
 
 class Geometry(NamedTuple):
@@ -41,7 +32,7 @@ class Geometry(NamedTuple):
 
 def checked(section: ConfigDict) -> FrozenConfigDict:
     """Freeze the section `views` of a config. Raises ConfigError for steps that cannot be taken."""
-    check_rules(section, RULES, "views.")
+    ranges.check(section, "views.")
     return FrozenConfigDict(section)  # which can be a static argument
 
 

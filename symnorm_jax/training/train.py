@@ -32,7 +32,7 @@ def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -
 
     With `init_from` the networks come from that run, and `finetune` names the stages.
     Raises NonFiniteError, with the last good checkpoint in place, RunError where checkpoints contradict each other or
-    cannot be written, and Preempted after a checkpoint when SIGTERM asks the program to end.
+    cannot be written, and Preempted after a checkpoint when SIGTERM or Ctrl-C asks the program to end.
     """
     mesh = make_mesh(config.sharding.fsdp)
     variables = initial_variables(system, config, next(batches(jax.device_count(), 0)), mesh)
@@ -61,26 +61,35 @@ def initial_variables(system: System, config: ConfigDict, batch: dict[str, np.nd
 
 
 @contextmanager
-def warned() -> Iterator[Callable[[int], bool]]:
-    """Give a function of the step that says whether to stop after it; on many hosts, at the same step on each.
+def warned() -> Iterator[Callable[[int], int]]:
+    """Give a function of the step: the signal to stop for after it, or 0; on many hosts, at the same step on each.
 
-    So SIGTERM, by which SLURM, Kubernetes and clouds warn that they take the machine away, ends training at the next
-    step with a checkpoint. Elsewhere it ends the program at once: the rest is done again.
+    So SIGTERM, by which SLURM, Kubernetes and clouds warn that they take the machine away, and Ctrl-C end training at
+    the next step with a checkpoint; Ctrl-C again ends it at once. Elsewhere they end the program: the rest is done
+    again.
     """
     if jax.process_count() > 1:  # JAX listens for SIGTERM itself, and agrees on the step
-        yield multihost_utils.reached_preemption_sync_point
+        yield lambda step: signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else 0
         return
-    received = threading.Event()
+    received = []
     if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set
-        yield lambda step: False
+        yield lambda step: 0
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+
+    def note(number: int, _) -> None:
+        received.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+
+    heard = [one for one in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
-        yield lambda step: received.is_set()
+        yield lambda step: received[0] if received else 0
     finally:
-        signal.signal(signal.SIGTERM, before)
-    if received.is_set():  # at the last step, which needs no checkpoint but its own: the program ends all the same
-        signal.raise_signal(signal.SIGTERM)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:  # at the last step, which needs no checkpoint but its own: the program ends all the same
+        signal.raise_signal(received[0])
 
 
 class _Loop(NamedTuple):  # over the steps of one stage
@@ -129,7 +138,7 @@ class _Loop(NamedTuple):  # over the steps of one stage
             if ends and t < steps:
                 self.checkpoints.wait()
                 where = f"step {t} of {steps} of {self.name}"
-                raise Preempted(f"stopped at {where}, which is saved; the same command goes on.")
+                raise Preempted(f"stopped at {where}, which is saved; the same command goes on.", ends)
             if t < steps:
                 with meter.timed("data"):
                     batch = next(stream)

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from symnorm_jax import rundir
 from symnorm_jax.errors import ConfigError, RunError
-from symnorm_jax.rundir import CHECKPOINTS, CONFIG, METRICS, converted, lineage, read_config
+from symnorm_jax.paths import check_place
+from symnorm_jax.rundir import CHECKPOINTS, CONFIG, converted, lineage, read_config
 from symnorm_jax.settings import check_choice, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
 
+# Of a run, what one that starts from it reads.
+FINISHED = (rundir.MANIFEST, rundir.GAUSSIAN, rundir.THRESHOLDS, rundir.METRICS)
 NOTHING = ("none", "gaussian")  # kinds of fine-tuning that train no network
 
 
@@ -40,10 +44,13 @@ def check_source(config: ConfigDict, system: System) -> None:
 
     Raises ConfigError where its networks are known to mean something else here, and for what converted weights lack.
     """
+    check_place(config.init_from)
     source, weights = Path(config.init_from), converted(config.init_from)
-    if not (source / CONFIG).exists() or not (weights or (source / METRICS).exists()):
-        hint = "see it through with launch/train.py first, or make it with launch/convert_torch.py."
+    lost = [name for name in (CONFIG, *(() if weights else FINISHED)) if not (source / name).exists()]
+    if lost:
+        hint = f"{lost[0]} is not there; see it through with `symnorm train`, or make it with `symnorm convert`."
         raise RunError(f"init_from={config.init_from}: not a finished run, nor converted weights; {hint}")
+    checkpoints_of(config.init_from, system)
     for key, unusable, lack, allowed in (
         ("finetune.kind", "none", "healthy Gaussian", f"one of {sorted({'gaussian', 'all', *system.stages})}"),
         ("score.thresholds", "source", "thresholds", "'target'"),
@@ -63,9 +70,14 @@ def check_source(config: ConfigDict, system: System) -> None:
 
 def restored(run: str, system: System, variables: Variables) -> Variables:
     """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none."""
+    return restore_last(checkpoints_of(run, system), variables)
+
+
+def checkpoints_of(run: str, system: System) -> Path:
+    """Find the folder of a run's last checkpoints, or of the run before it. Raises RunError where there is none."""
     for folder in (Path(one) / name / CHECKPOINTS for one in lineage(run) for name in reversed(system.stages)):
         if any(folder.glob("[0-9]*")):
-            return restore_last(folder, variables)
+            return folder
     raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
 
 

@@ -7,6 +7,7 @@ Settings `--config.KEY=VALUE` go to every run whose system has the key. The same
 Each run lies in the folder under the name of its system, and the comparison beside them.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,12 @@ def run(args) -> None:
     commands = planned(args.config, args.settings, systems)
     for place, (system, given) in enumerate(commands.items(), start=1):
         print(f"{system}, {place} of {len(systems)}", flush=True)
-        # A process of its own, which leaves no memory behind.
+        # A process of its own, which leaves no memory behind; of Ctrl-C it hears too, and its end is waited for.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
         status = subprocess.run([*TRAIN, *given, f"--workdir={folder / system}"], check=False).returncode
+        signal.signal(signal.SIGINT, before)
         if status:
-            sys.exit(status)
+            sys.exit(status if status > 0 else 128 - status)
     runs = ",".join(str(folder / system) for system in systems)
     main(["evaluate", f"--run={runs}", "--from=cost"])  # together, on a machine that now has nothing else to do
     main(["compare", f"--runs={runs}", f"--output={folder}"])
