@@ -12,13 +12,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, samples, store, template
-from symnorm_jax.data.audit import audit, thumbnail
+from symnorm_jax.data.audit import audit
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
-from symnorm_jax.geometry import plane
 from symnorm_jax.progress import progress
 from symnorm_jax.settings import check_choice
 
@@ -41,7 +40,7 @@ def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
         raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
     table = manifest.hold_out(table, config.held_out)
     table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
-    audit(table, partial(_thumbnails, Path(config.store)), config.duplicate)
+    audit(table, partial(_read_scan, Path(config.store)), config.duplicate)
     for split in manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
         if not (rows & (table.label == "healthy")).any():
@@ -105,6 +104,8 @@ def _digest(scan: Scan, *texts: str) -> str:
     return digest([*scan.files, *scan.extras], *texts)[:24]
 
 
-def _thumbnails(folder: Path, rows: pd.DataFrame) -> np.ndarray:
+def _read_scan(folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     source = store.SampleSource(folder, rows)
-    return np.stack([thumbnail(plane(source[i]["image"][..., 0])) for i in range(len(source))])
+    samples = [source[i] for i in range(len(rows))]
+    images, brains = (np.stack([one[key][..., 0] for one in samples]) for key in ("image", "brain"))
+    return images, brains > 0
