@@ -30,7 +30,7 @@ def audit(rows: pd.DataFrame, read: Read, limit: float) -> None:
             where = sorted(used.split[used[column] == name].unique())
             raise LeakageError(f"{what} {name} stands in the splits {where}; every one must stand in a single split.")
     if limit < 1:
-        scans, slices = _fingerprints(used, read)
+        scans, slices = fingerprints(used, read)
         _refuse_copies(used, *scans, limit, limit)
         _refuse_copies(used, *slices, (1 + limit) / 2, limit)
 
@@ -50,7 +50,7 @@ def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people
                 raise LeakageError(f"{column} {first[column]} {there}; what a source has seen must not be judged.")
 
 
-def _fingerprints(used: pd.DataFrame, read: Read) -> tuple[tuple[list[int], list], tuple[list[int], list]]:
+def fingerprints(used: pd.DataFrame, read: Read) -> tuple[tuple[list[int], list], tuple[list[int], list]]:
     """Draw the fingerprints of scans and of slices; with each kind, the rows they are of, a scan's first."""
     scans, slices = ([], []), ([], [])
     for _, rows in used.groupby("store", sort=False):
@@ -72,26 +72,29 @@ def _refuse_copies(used: pd.DataFrame, rows: list[int], prints: list[np.ndarray]
     for later, earlier in (("val", ("train",)), ("test", ("train", "val"))):
         here, there = np.flatnonzero(split == later), np.flatnonzero(np.isin(split, earlier))
         for start in range(0, len(here), BLOCK):
-            for one, other, found in _copies(prints, here[start : start + BLOCK], there, limit):
-                whole = prints.ndim == 4
-                names = " and ".join(_name(used.loc[rows[i]], whole) for i in (one, other))
-                told = f"{names} have a likeness of {found:.3f}, above {limit:g}"
-                raise LeakageError(f"{told}; copies by data.duplicate={asked:g} must stand in a single split.")
+            for one, other, found in likeliest(prints, here[start : start + BLOCK], there, limit):
+                if found > limit:
+                    whole = prints.ndim == 4
+                    names = " and ".join(_name(used.loc[rows[i]], whole) for i in (one, other))
+                    told = f"{names} have a likeness of {found:.3f}, above {limit:g}"
+                    raise LeakageError(f"{told}; copies by data.duplicate={asked:g} must stand in a single split.")
 
 
-def _copies(prints: np.ndarray, here: np.ndarray, there: np.ndarray, limit: float) -> Iterator[tuple[int, int, float]]:
-    """Find the copies of those `here` among those `there`, and their likeness; only the likeliest are aligned."""
+def likeliest(prints: np.ndarray, here: np.ndarray, there: np.ndarray, limit: float) -> Iterator[tuple]:
+    """Find for each of the fingerprints `[N, *GRID]` `here` the candidates `there`, or their mirror images.
+
+    Yields the indices of both and their likeness, found by alignment where it is not above `limit` without.
+    """
     flat, count = prints.reshape(len(prints), -1), min(CANDIDATES[prints.ndim - 1], len(there))
     views = prints[here], prints[here, ::-1]
     alike = np.hstack([view.reshape(len(here), -1) @ flat[there].T for view in views])
-    for i, likeliest in enumerate(np.argpartition(alike, -count, axis=1)[:, -count:] if count else ()):
-        for place in likeliest:
+    for i, places in enumerate(np.argpartition(alike, -count, axis=1)[:, -count:] if count else ()):
+        for place in places:
             mirrored, j = divmod(int(place), len(there))
             found = float(alike[i, place])
             if UNLIKE < found <= limit:
                 found = likeness(views[mirrored][i], prints[there[j]])
-            if found > limit:
-                yield here[i], there[j], found
+            yield here[i], there[j], found
 
 
 def _name(row: pd.Series, whole: bool) -> str:

@@ -40,7 +40,7 @@ def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
         raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
     table = manifest.hold_out(table, config.held_out)
     table["split"] = manifest.assign_splits(table, config.split, config.train_on, seed)
-    audit(table, partial(_read_scan, Path(config.store)), config.duplicate)
+    audit(table, partial(read_scan, Path(config.store)), config.duplicate)
     for split in manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
         if not (rows & (table.label == "healthy")).any():
@@ -104,7 +104,8 @@ def _digest(scan: Scan, *texts: str) -> str:
     return digest([*scan.files, *scan.extras], *texts)[:24]
 
 
-def _read_scan(folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def read_scan(folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Read the images `[N, *S]` float32 and brains, bool, of manifest rows from the store in `folder`."""
     source = store.SampleSource(folder, rows)
     samples = [source[i] for i in range(len(rows))]
     images, brains = (np.stack([one[key][..., 0] for one in samples]) for key in ("image", "brain"))
