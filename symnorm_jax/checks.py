@@ -25,8 +25,9 @@ CHOICES = {
     "network.dtype": ("float32", "bfloat16"),
 }
 SIDES = (lambda size: len(size) in (2, 3) and min(size) > 0, "two positive sides, of slices, or three, of volumes, are")
+LIKENESS = (lambda limit: 0 < limit <= 1, "a likeness above 0 and up to 1, which looks for no copies, is")
 ABOVE_ZERO = ("score.top_k", "evaluation.margin", "train.accumulate", "train.log_every", "train.checkpoint_every")
-NUMBERS = {"data.size": SIDES} | dict.fromkeys(ABOVE_ZERO, POSITIVE)
+NUMBERS = {"data.size": SIDES, "data.duplicate": LIKENESS} | dict.fromkeys(ABOVE_ZERO, POSITIVE)
 
 
 def checked(config: ConfigDict) -> System:
