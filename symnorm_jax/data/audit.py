@@ -9,7 +9,7 @@ from symnorm_jax.data.fingerprint import fingerprint, likeness
 from symnorm_jax.data.manifest import SPLITS
 from symnorm_jax.errors import LeakageError
 
-BLOCK = 2048  # fingerprints compared with all others at a time
+BLOCK = 256  # fingerprints compared with all others at a time: 100,000 slices then take 0.6 GB
 STACK = 6  # slices from which a scan is also compared as a whole
 CANDIDATES = {2: 1, 3: 3}  # those most like a slice or a scan, which are aligned with it
 UNLIKE = 0.4  # a likeness before alignment from which none makes a copy
