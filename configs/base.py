@@ -16,7 +16,7 @@ TINY = {
     "data.size": (32, 32),
     "data.spacing": 6.0,
     "data.slice_spacing": 10.0,
-    "data.duplicate": 1.0,  # at 6 mm everybody looks alike
+    "data.duplicate": 1.0,  # off: at 6 mm phantoms look alike
     "train.log_every": 5,
     "train.checkpoint_every": 10,
     "score.batch_size": 32,
@@ -59,7 +59,7 @@ def base() -> ConfigDict:
     config.data.split = (0.6, 0.15, 0.25)  # of the patients: train, val, test
     config.data.split_seed = placeholder(int)  # draws the splits; the seed where it is not given
     config.data.held_out = ""  # people who are kept for testing, as a population of their own: "site=IOP"
-    config.data.duplicate = 0.998  # correlation above which two slices are taken for copies
+    config.data.duplicate = 0.8  # likeness above which two scans are taken for copies, slices above 0.9; 1 is off
     config.data.flip = False  # mirror half of the training slices; teaches indifference to side
     config.data.strict = False  # stop at the first unusable scan, instead of leaving it out
     config.data.workers = 0  # processes that prepare scans; 0 for one a core

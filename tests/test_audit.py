@@ -1,55 +1,153 @@
-"""The audit catches each kind of leak, and thumbnails see what is the same."""
+"""The audit catches each kind of leak: a patient, a file, and copies of scans and slices, however re-exported."""
+
+from functools import cache
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from test_manifest import split, table
 
-from symnorm_jax.data.audit import THUMBNAIL, audit, thumbnail
+from symnorm_jax.data.audit import audit
+from symnorm_jax.data.fingerprint import fingerprint, likeness
+from symnorm_jax.data.phantom import people
 from symnorm_jax.errors import LeakageError
 
+LIMIT = 0.8
 
-def thumbnails(rows, seed=0) -> np.ndarray:
-    """Unit vectors of unrelated images."""
-    vectors = np.random.default_rng(seed).normal(size=(len(rows), THUMBNAIL**2))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+def unread(rows):
+    raise AssertionError("nothing needs to be read")
+
+
+@cache
+def phantom(person: int) -> tuple[np.ndarray, np.ndarray]:
+    """Slices `[N, X, Y]` of a phantom, and its brain, 4 mm apart every way."""
+    volume = people.records(None, healthy=person + 1, patients=0, seed=0, spacing=4.0)[person].load()
+    image = np.where(volume.brain, volume.voxels / np.percentile(volume.voxels[volume.brain], 99), 0)
+    shown = np.flatnonzero(volume.brain.sum((0, 1)) > 250)[::2]
+    return tuple(
+        np.moveaxis(one[..., shown], -1, 0).astype(kind) for one, kind in ((image, float), (volume.brain, bool))
+    )
+
+
+def moved(values: np.ndarray, degrees=0.0, scale=1.0, shift=0.0) -> np.ndarray:
+    """Slices `[N, X, Y]` turned and moved in plane, and made larger."""
+    angle, middle = np.radians(degrees), (np.array(values.shape[1:]) - 1) / 2
+    linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
+    offset = middle - linear @ (middle + shift)
+    return np.stack([ndimage.affine_transform(one.astype(float), linear, offset, order=1) for one in values])
+
+
+def posed(images, brains, **pose):
+    return moved(images, **pose), moved(brains, **pose) > 0.5
+
+
+def noisy(images, brains):
+    return images + np.random.default_rng(0).normal(0, 0.03, images.shape) * brains, brains
+
+
+def biased(images, brains):
+    return images * np.linspace(0.7, 1.3, images.shape[1])[:, None], brains
+
+
+CHANGES = {
+    "none": lambda images, brains: (images, brains),
+    "gamma": lambda images, brains: (np.maximum(images, 0) ** 0.7, brains),
+    "bias field": biased,
+    "shift": lambda *scan: posed(*scan, shift=2),
+    "scale": lambda *scan: posed(*scan, scale=0.95),
+    "turn": lambda *scan: posed(*scan, degrees=5),
+    "mirror": lambda images, brains: (images[:, ::-1], brains[:, ::-1]),
+    "noise": noisy,
+    "crop": lambda images, brains: (images[3:], brains[3:]),
+}
+
+
+def of_phantoms(scans: list[tuple]):
+    """A table of scans that stand in the splits in turn, and what reads them."""
+    rows = table(healthy=len(scans), diseased=0, slices=1)
+    rows["split"] = [("train", "val", "test")[i % 3] for i in range(len(scans))]
+    rows = rows.assign(store=rows.patient, session="").loc[rows.index.repeat([len(one[0]) for one in scans])]
+    rows = rows.assign(slice=rows.groupby("store").cumcount()).reset_index(drop=True)
+
+    def read(part):
+        images, brains = scans[int(part.store.iloc[0][1:])]
+        return images[part.slice], brains[part.slice]
+
+    return rows, read
 
 
 def test_a_clean_table_passes_the_audit():
-    audit(split(table()), thumbnails, 0.99)
+    audit(split(table()), unread, 1.0)
 
 
 def test_a_patient_in_two_splits_is_caught():
     rows = split(table())
     rows.loc[rows.index[rows.split == "train"][0], "split"] = "test"
     with pytest.raises(LeakageError, match="patient p.* stands in the splits"):
-        audit(rows, thumbnails, 0.99)
+        audit(rows, unread, LIMIT)
 
 
 def test_one_file_under_two_names_is_caught():
     rows = split(table())
     rows.loc[rows.split == "test", "sha256"] = rows.sha256[rows.split == "train"].iloc[0]
     with pytest.raises(LeakageError, match="source file with SHA-256 p"):
-        audit(rows, thumbnails, 0.99)
+        audit(rows, unread, LIMIT)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_near_duplicate_slice_is_caught(mirrored):
-    rows = split(table()).reset_index(drop=True)
-    copied, original = (np.flatnonzero(rows.split == name)[3] for name in ("test", "val"))
-
-    def with_copy(used):
-        vectors = thumbnails(used)
-        picture = vectors[original].reshape(THUMBNAIL, -1)
-        copy = (picture[::-1] if mirrored else picture).ravel() + 0.003 * thumbnails(used, seed=1)[copied]
-        vectors[copied] = copy / np.linalg.norm(copy)
-        return vectors
-
-    with pytest.raises(LeakageError, match="near-duplicates above data.duplicate=0.99"):
-        audit(rows, with_copy, 0.99)
+def test_other_people_are_no_copies():
+    audit(*of_phantoms([phantom(person) for person in range(4)]), LIMIT)
 
 
-def test_thumbnails_see_through_brightness_and_tell_images_apart(rng):
-    image = rng.normal(size=(60, 52))
-    one, other = thumbnail(image), thumbnail(rng.normal(size=(60, 52)))
-    assert one.shape == (THUMBNAIL**2,) and one @ thumbnail(3 * image + 7) == pytest.approx(1, abs=1e-5)
-    assert abs(one @ other) < 0.3
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_of_a_scan_is_caught(change):
+    """As p2 of the test split, of p0 of the training split."""
+    scans = [phantom(0), phantom(1), CHANGES[change](*phantom(0))]
+    with pytest.raises(LeakageError) as caught:
+        audit(*of_phantoms(scans), LIMIT)
+    told = str(caught.value)
+    assert told.startswith("the scan p2 (test) and the scan p0 (train) have a likeness of ") and told.count(".") >= 2
+    assert told.endswith("copies by data.duplicate=0.8 must stand in a single split.")
+
+
+@pytest.mark.parametrize("change", ["none", "gamma", "bias field", "shift", "mirror"])
+def test_a_copied_slice_under_another_patient_is_caught(change):
+    (images, brains), slice_ = phantom(2), slice(5, 6)
+    mixed = images.copy(), brains.copy()
+    mixed[0][7:8], mixed[1][7:8] = CHANGES[change](*(one[slice_] for one in phantom(0)))
+    rows, read = of_phantoms([phantom(0), phantom(1), mixed])
+    with pytest.raises(LeakageError, match=r"slice 7 of p2 \(test\) and slice 5 of p0 \(train\) have .* above 0.9;"):
+        audit(rows, read, LIMIT)
+
+
+def test_whole_volumes_are_compared_too():
+    def read(part):
+        images, brains = phantom((0, 1, 0)[int(part.store.iloc[0][1:])])
+        return np.moveaxis(images, 0, -1)[None], np.moveaxis(brains, 0, -1)[None]
+
+    rows, _ = of_phantoms([(np.zeros(1),)] * 3)
+    with pytest.raises(LeakageError, match=r"the scan p2 \(test\) and the scan p0 \(train\)"):
+        audit(rows, read, LIMIT)
+
+
+def test_a_limit_of_1_reads_nothing():
+    rows, _ = of_phantoms([phantom(0), phantom(1), phantom(0)])
+    audit(rows, unread, 1.0)
+
+
+def test_alignment_tells_a_turned_scan_from_another_person():
+    """Turned by 9 degrees: what is unlike where it lies is a copy once aligned, and another person stays unlike."""
+    mine, turned, other = (
+        fingerprint(*(np.moveaxis(one, 0, -1) for one in scan))
+        for scan in (phantom(0), posed(*phantom(0), degrees=9), phantom(1))
+    )
+    assert (mine * turned).sum() < LIMIT < likeness(turned, mine)
+    assert likeness(other, mine) < LIMIT - 0.1
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (20, 24, 9)])
+def test_what_shows_nothing_is_like_nothing(shape):
+    nothing, flat = np.zeros(shape), np.ones(shape)
+    for brain in (nothing > 0, flat > 0):
+        found = fingerprint(flat if brain.any() else nothing, brain)
+        assert np.isfinite(found).all() and likeness(found, found) <= 1 + 1e-6

@@ -11,9 +11,11 @@ ROOMS = (
     ("statistics",),
     ("data.registration", "data.masks", "data.headers"),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
-    ("data.targets", "data.audit"),
+    ("data.targets", "data.fingerprint"),
+    ("data.audit",),
     ("data.brain", "data.frame", "data.template"),
     ("data.samples", "data.phantom", "data.sources", "data.pipeline"),
+    ("data.finding",),
     ("data.prepare", "data.check"),
     ("models",),
     ("systems",),
@@ -28,10 +30,10 @@ ROOMS = (
     ("cli",),
 )
 FREE_OF = {  # what a room must do without
-    "systems": ("data.sources", "data.prepare", "data.store", "training"),
-    "training": ("systems.symnorm", "models", "data.sources", "data.prepare"),
-    "scoring": ("systems.symnorm", "models", "data.sources", "data.prepare"),
-    "evaluation": ("systems", "models", "training", "data.sources", "data.prepare"),
+    "systems": ("data.sources", "data.finding", "data.prepare", "data.store", "training"),
+    "training": ("systems.symnorm", "models", "data.sources", "data.finding", "data.prepare"),
+    "scoring": ("systems.symnorm", "models", "data.sources", "data.finding", "data.prepare"),
+    "evaluation": ("systems", "models", "training", "data.sources", "data.finding", "data.prepare"),
     "models": ("ml_collections", "losses", "data"),
     "data": ("jax", "flax"),
 }

@@ -21,6 +21,8 @@ from configs import table as table_config
 from symnorm_jax.data import manifest
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.store import SampleSource
+from symnorm_jax.data.volumes import read_nifti, write_nifti
+from symnorm_jax.errors import LeakageError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.report import cohort, gallery
 from symnorm_jax.run import Run
@@ -278,3 +280,16 @@ def test_a_poor_mid_line_is_flagged_or_excluded_with_the_reason(scans, prepared,
     excluded.prepare()
     gone = excluded.manifest.query("split == 'excluded'")
     assert set(gone.patient) == worst and gone.exclusion.str.contains("choose data.poor_midline='flag'").all()
+
+
+def test_one_head_renormalised_under_many_names_ends_the_preparing(tmp_path):
+    """No file is like another; the limit is off in tiny configs, whose slices show too little."""
+    path = write_table(tmp_path / "table")
+    images = sorted((path.parent / "t1").iterdir())
+    voxels, affine = read_nifti(images[0])
+    for i, image in enumerate(images):
+        write_nifti(image, np.maximum(voxels, 0) ** (0.7 + 0.02 * i), affine)
+        (path.parent / "brain" / image.name).write_bytes((path.parent / "brain" / images[0].name).read_bytes())
+    run_of_table(path, tmp_path / "off").prepare()
+    with pytest.raises(LeakageError, match=r"^the scan \S+ \(val\) and the scan \S+ \(train\) have a likeness of "):
+        run_of_table(path, tmp_path / "on", **{"data.duplicate": 0.8}).prepare()

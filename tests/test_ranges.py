@@ -8,7 +8,7 @@ from test_settings import NOTEBOOKS, PRESETS, notebook
 
 from symnorm_jax import ranges
 from symnorm_jax.checks import checked
-from symnorm_jax.data import prepare
+from symnorm_jax.data import finding
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import flat, shown
 
@@ -84,4 +84,4 @@ def test_numbers_are_looked_at_before_anything_else():
         checked(config)
     config.data.source, config.data.root = "table", "/nowhere.csv"
     with pytest.raises(ConfigError, match=r"data.percentiles=\(0.01, 0.99\)"):
-        prepare.find_scans(config.data)
+        finding.find_scans(config.data)

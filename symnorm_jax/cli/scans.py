@@ -10,8 +10,9 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, targets, template
+from symnorm_jax.data.finding import as_configured, find_scans
 from symnorm_jax.data.pipeline import scoring_batches
-from symnorm_jax.data.prepare import as_configured, find_scans, store_scans
+from symnorm_jax.data.prepare import store_scans
 from symnorm_jax.data.sources import folder, table
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.data.volumes import Scan

@@ -1,21 +1,27 @@
-"""The leakage audit: a patient, a file or a picture that stands in two splits ends a run before it learns."""
+"""The leakage audit: a patient, a file, a scan or a slice that stands in two splits ends a run before it learns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 
+from symnorm_jax.data.fingerprint import fingerprint, likeness
 from symnorm_jax.data.manifest import SPLITS
 from symnorm_jax.errors import LeakageError
 
-THUMBNAIL = 24  # pixels a side: fine enough to tell people apart, coarse enough to see through re-encoding
-BLOCK = 2048  # samples compared with all others at a time
+BLOCK = 256  # fingerprints compared with all others at a time: 100,000 slices then take 0.6 GB
+STACK = 6  # slices from which a scan is also compared as a whole
+CANDIDATES = {2: 1, 3: 3}  # those most like a slice or a scan, which are aligned with it
+UNLIKE = 0.4  # a likeness before alignment from which none makes a copy
+Read = Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]
 
 
-def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], limit: float) -> None:
-    """Raise LeakageError if a patient, a source file or a near-duplicate sample stands in two splits.
+def audit(rows: pd.DataFrame, read: Read, limit: float) -> None:
+    """Raise LeakageError if a patient or a source file stands in two splits, or copies of a scan or of a slice do.
 
-    Samples are copies where their `thumbnails`, unit vectors `[N, F]`, or mirrored ones correlate above `limit`.
+    `read` gives the images `[N, *S]` and brains, bool, of the rows of one scan. Scans are copies where their `likeness`
+    is above `limit`; slices, which have less to be told apart by, where theirs is nearer than half as far from 1. A
+    limit of 1 or more looks for neither.
     """
     used = rows[rows.split.isin(SPLITS)].reset_index(drop=True)
     for column, what in (("patient", "patient"), ("sha256", "source file with SHA-256")):
@@ -23,10 +29,10 @@ def audit(rows: pd.DataFrame, thumbnails: Callable[[pd.DataFrame], np.ndarray], 
         for name in splits.index[splits > 1]:
             where = sorted(used.split[used[column] == name].unique())
             raise LeakageError(f"{what} {name} stands in the splits {where}; every one must stand in a single split.")
-    vectors = thumbnails(used)
-    for later, earlier in (("val", ("train",)), ("test", ("train", "val"))):
-        here, there = np.flatnonzero(used.split == later), np.flatnonzero(used.split.isin(earlier))
-        _refuse_duplicates(used, vectors, here, there, limit)
+    if limit < 1:
+        scans, slices = fingerprints(used, read)
+        _refuse_copies(used, *scans, limit, limit)
+        _refuse_copies(used, *slices, (1 + limit) / 2, limit)
 
 
 def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people: bool) -> None:
@@ -44,25 +50,53 @@ def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people
                 raise LeakageError(f"{column} {first[column]} {there}; what a source has seen must not be judged.")
 
 
-def _refuse_duplicates(used: pd.DataFrame, vectors: np.ndarray, here, there, limit: float) -> None:
-    mirrored = vectors.reshape(-1, THUMBNAIL, THUMBNAIL)[:, ::-1].reshape(vectors.shape)
-    for start in range(0, len(here), BLOCK):
-        rows = here[start : start + BLOCK]
-        for view in (vectors, mirrored):
-            likeness = view[rows] @ vectors[there].T
-            i, j = np.unravel_index(likeness.argmax(), likeness.shape)
-            if likeness[i, j] > limit:
-                both = (used.loc[rows[i]], used.loc[there[j]])
-                names = " and ".join(f"slice {one.slice} of {one.patient} ({one.split})" for one in both)
-                found = f"{names} correlate {likeness[i, j]:.4f}; near-duplicates above data.duplicate={limit}"
-                raise LeakageError(f"{found} must stand in a single split.")
+def fingerprints(used: pd.DataFrame, read: Read) -> tuple[tuple[list[int], list], tuple[list[int], list]]:
+    """Draw the fingerprints of scans and of slices; with each kind, the rows they are of, a scan's first."""
+    scans, slices = ([], []), ([], [])
+    for _, rows in used.groupby("store", sort=False):
+        images, brains = read(rows)
+        if images.ndim == 3:
+            slices[0].extend(rows.index)
+            slices[1].extend(map(fingerprint, images, brains))
+        volume = images.ndim == 4
+        if volume or len(images) >= STACK:
+            scans[0].append(rows.index[0])
+            scans[1].append(fingerprint(*(one[0] if volume else np.moveaxis(one, 0, -1) for one in (images, brains))))
+    return scans, slices
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """Reduce an image `[X, Y]` to a unit vector `[THUMBNAIL ** 2]`, free of brightness and contrast."""
-    edges = [np.linspace(0, side, THUMBNAIL + 1).astype(int) for side in image.shape]
-    sums = np.add.reduceat(np.add.reduceat(image.astype(np.float32), edges[0][:-1], 0), edges[1][:-1], 1)
-    widths = [np.maximum(np.diff(one), 1) for one in edges]  # an image of fewer pixels repeats some
-    small = (sums / np.outer(*widths)).ravel()
-    small -= small.mean()
-    return small / max(float(np.linalg.norm(small)), 1e-12)
+def _refuse_copies(used: pd.DataFrame, rows: list[int], prints: list[np.ndarray], limit: float, asked: float) -> None:
+    if not rows:
+        return
+    prints, split = np.stack(prints), used.split[rows].to_numpy()
+    for later, earlier in (("val", ("train",)), ("test", ("train", "val"))):
+        here, there = np.flatnonzero(split == later), np.flatnonzero(np.isin(split, earlier))
+        for start in range(0, len(here), BLOCK):
+            for one, other, found in likeliest(prints, here[start : start + BLOCK], there, limit):
+                if found > limit:
+                    whole = prints.ndim == 4
+                    names = " and ".join(_name(used.loc[rows[i]], whole) for i in (one, other))
+                    told = f"{names} have a likeness of {found:.3f}, above {limit:g}"
+                    raise LeakageError(f"{told}; copies by data.duplicate={asked:g} must stand in a single split.")
+
+
+def likeliest(prints: np.ndarray, here: np.ndarray, there: np.ndarray, limit: float) -> Iterator[tuple]:
+    """Find for each of the fingerprints `[N, *GRID]` `here` the candidates `there`, or their mirror images.
+
+    Yields the indices of both and their likeness, found by alignment where it is not above `limit` without.
+    """
+    flat, count = prints.reshape(len(prints), -1), min(CANDIDATES[prints.ndim - 1], len(there))
+    views = prints[here], prints[here, ::-1]
+    alike = np.hstack([view.reshape(len(here), -1) @ flat[there].T for view in views])
+    for i, places in enumerate(np.argpartition(alike, -count, axis=1)[:, -count:] if count else ()):
+        for place in places:
+            mirrored, j = divmod(int(place), len(there))
+            found = float(alike[i, place])
+            if UNLIKE < found <= limit:
+                found = likeness(views[mirrored][i], prints[there[j]])
+            yield here[i], there[j], found
+
+
+def _name(row: pd.Series, whole: bool) -> str:
+    scan = f"{row.patient}/{row.session}" if row.session else row.patient
+    return f"the scan {scan} ({row.split})" if whole else f"slice {row.slice} of {scan} ({row.split})"

@@ -6,8 +6,8 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain
+from symnorm_jax.data.finding import find_scans
 from symnorm_jax.data.parallel import in_parallel
-from symnorm_jax.data.prepare import find_scans
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ScanError
 from symnorm_jax.geometry import voxel_sizes
