@@ -15,7 +15,7 @@ from test_settings import named
 
 from symnorm_jax import hosts
 from symnorm_jax.checks import checked
-from symnorm_jax.data import finding, manifest, prepare
+from symnorm_jax.data import finding, manifest
 from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, RunError, ScanError, reported
 from symnorm_jax.scoring.scores import ABOUT, TRIVIAL, ZERO_SHOT, names_of
@@ -118,7 +118,7 @@ def test_a_target_that_cannot_be_learned_is_refused_before_a_scan_is_read(tmp_pa
 
 def test_a_name_that_is_not_utf_8_is_refused(monkeypatch):
     scan = Scan(patient=os.fsdecode(b"J\xfcrgen"), session="", load=None, files=("a.nii",), healthy=True, recipe="")
-    monkeypatch.setitem(prepare.SOURCES, "phantom", lambda root: [scan])
+    monkeypatch.setitem(finding.SOURCES, "phantom", lambda root: [scan])
     config = ConfigDict({"source": "phantom", "root": None, "options": {}})
     with pytest.raises(ScanError, match=r"J\\\\xfcrgen.* is not UTF-8; rename it"):
         finding.find_scans(config)
