@@ -77,7 +77,7 @@ def read_config(workdir: Path) -> ConfigDict:
     """Read the config a run was begun with. Raises RunError where `workdir` holds no run, or one of another format."""
     path = Path(workdir) / CONFIG
     if not path.exists():
-        raise RunError(f"{workdir} holds no run: there is no {CONFIG}; begin one with launch/train.py.")
+        raise RunError(f"{workdir} holds no run: there is no {CONFIG}; begin one with `symnorm train`.")
     settings = read_json(path)
     found = settings.pop("format", None)
     if found != RUN_FORMAT:
