@@ -106,6 +106,7 @@ CHANGES = {
     "scale 1.05": lambda volume, rng: placed(volume, scale=1.05),
     "mirror": lambda volume, rng: mirrored(volume),
     "noise": noisy,
+    "weak noise": lambda volume, rng: noisy(volume, rng, 0.02),
     "crop": lambda volume, rng: cropped(volume),
     "together": together,
 }
