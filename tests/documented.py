@@ -70,13 +70,13 @@ def smaller(command: str) -> str:
     """Make a command tiny: its config, its steps, its sizes; a verb that stands alone is asked for its help."""
     if command.startswith("symnorm") and not re.search(r" -{1,2}\w", command):
         return f"{command} --help"
-    config = re.search(r"--config=(?:configs/)?(\w+)(?:\.py)?(?::\w+)?(?:,(\S+))?", command)
+    config = re.search(r"--config=(?:configs/)?(\w+)(?:\.py)?(?::(\w+))?(?:,(\S+))?", command)
     if config:
-        stem, preset = config.groups("")
+        stem, size, preset = config.groups("")
         command = re.sub(r"(--config=[\w/.]+)(:\w+)?(?=[, ]|$)", r"\1:tiny", command, count=1)
         trains = re.search(r"train\.py|symnorm (train|check)", command)
         if trains and "--workdir" not in command:
-            command += f" --workdir=runs/{'_'.join(filter(None, (stem, preset)))}"
+            command += f" --workdir=runs/{'_'.join(filter(None, (stem, size.replace('full', ''), preset)))}"
         if trains and stem in ("ssa", "alz") and "init_from" not in command:
             command += " --config.init_from=runs/mets"
     for pattern, small in SMALLER:
