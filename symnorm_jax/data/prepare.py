@@ -90,7 +90,11 @@ def as_configured(scans: list[Scan], config: ConfigDict) -> list[Scan]:
 
 
 def _warn_of_doubts(scans: list[Scan], root: str) -> None:
-    """Warn of people without a lesion mask among others with one, and of names that may be one person's."""
+    """Warn of people without a lesion mask or a label among others with one, and of names that may be one person's."""
+    unlabelled = [scan.name for scan in scans if not scan.labelled]
+    if 0 < len(unlabelled) < len(scans):
+        told = "of %d scans are unlabelled, as %s, and are neither trained on nor judged."
+        logging.warning(f"%s: %d {told}", root, len(unlabelled), len(scans), unlabelled[0])
     abnormal = [scan for scan in scans if scan.labelled and not scan.healthy]
     bare, alike = [scan.name for scan in abnormal if not scan.drawn], defaultdict(set)
     if 0 < len(bare) < len(abnormal):

@@ -44,7 +44,8 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, (lesion >= 0.5) & (brain >= 0.5)
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
-    shared["flag"] = "; ".join(filter(None, (*volume.notes, _filled(lesion, brain), shared["flag"])))
+    doubts = _filled(lesion, brain), "" if volume.lesion is None else _at_odds(lesion, healthy)
+    shared["flag"] = "; ".join(filter(None, (*volume.notes, *doubts, shared["flag"])))
     shared["geometry"] = volume.geometry
     person = ("healthy" if healthy else "abnormal") if volume.lesion is None else None
     rows = _describe(brain, lesion, trace, person, config)
@@ -68,6 +69,13 @@ def _filled(lesion: np.ndarray, brain: np.ndarray) -> str:
     """Say how much of the brain is lesion where it is more than a lesion can be; the mask may be upside down."""
     share = lesion.sum() / max(brain.sum(), 1)
     return f"{share:.0%} of the brain is lesion" if share > MOST_LESION else ""
+
+
+def _at_odds(lesion: np.ndarray, healthy: bool) -> str:
+    """Say how a lesion mask contradicts what is known of the person; the one or the other belongs to somebody else."""
+    if healthy:
+        return "a healthy person has a lesion" if lesion.any() else ""
+    return "" if lesion.any() else "an abnormal person has no lesion in the brain by the mask"
 
 
 def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict) -> tuple:

@@ -23,6 +23,7 @@ from symnorm_jax.data.sources.listing import (
     nifti_scan,
     numeric,
     one_each,
+    one_form,
     some,
     unused,
     walk,
@@ -107,8 +108,8 @@ def _images(root: Path, suffix: str, nested: bool) -> dict[Session, Path]:
     found, tops = {}, [path for path, *_ in walk(root)] if nested else [root]
     for top, between in product(tops, ("", "ses-*/")):
         for path in top.glob(f"sub-*/{between}anat/sub-*_{suffix}.nii*"):
-            subject, session = path.parts[-4:-2] if between else (path.parts[-3], "")
-            if path.name.startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
+            subject, session = map(one_form, path.parts[-4:-2] if between else (path.parts[-3], ""))
+            if one_form(path.name).startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
                 found[path] = (subject, session)
     second, rank = "images, each a session's second or later", lambda path: (numeric(path.name), str(path))
     images = one_each(root, list(found), found.get, rank, second)
@@ -121,8 +122,7 @@ def _participants(path: Path, group_column: str) -> dict[str, dict[str, str]]:
     if group_column and columns and group_column not in columns:
         allowed = f"one of the columns {sorted(columns)} of {path}, or '', is allowed"
         raise ConfigError(f"data.options.group_column={group_column!r}; {allowed}.")
-    known = participants(path, same=(group_column,))
-    return {f"sub-{name.removeprefix('sub-')}": row for name, row in known.items()}
+    return participants(path, same=(group_column,), name=lambda label: f"sub-{label.removeprefix('sub-')}")
 
 
 def _files_of(root: Path, masks: str) -> list[Path]:
@@ -140,7 +140,7 @@ def _masks(paths: Iterable[Path]) -> Masks:
     """Group the masks among `paths`, sorted by path."""
     found = defaultdict(list)
     for path in sorted(paths):
-        entities, rest = _parse(path.name)
+        entities, rest = _parse(one_form(path.name))
         is_mask = path.name.endswith((".nii", ".nii.gz")) and rest[-1:] in (["mask"], ["roi"]) and len(rest) <= 2
         desc, label = entities.get("desc", ""), entities.get("label", "")
         is_lesion = label == "L" or LESION.fullmatch(label) or LESION.fullmatch(desc)

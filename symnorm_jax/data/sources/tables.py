@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from symnorm_jax.data.sources.listing import refuse
+from symnorm_jax.data.sources.listing import one_form, refuse
 from symnorm_jax.errors import ScanError
 
 MAX_TABLE_BYTES = 1 << 28
@@ -49,10 +49,16 @@ def tables_near(root: Path) -> list[Path]:
     return [*root.glob("*.csv"), *root.glob("*/*.csv"), *root.absolute().parent.glob("*.csv")]
 
 
-def participants(path: Path, needed: tuple[str, ...] = (), same: tuple[str, ...] = ()) -> dict[str, dict]:
-    """Read what a `participants.tsv` knows of each participant; nothing where there is no file. See `one_row_each`."""
+def participants(path: Path, needed: tuple[str, ...] = (), same: tuple[str, ...] = (), name=str) -> dict[str, dict]:
+    """Read what a `participants.tsv` knows of each participant, called by `name`, a function of the cell.
+
+    There is nothing where there is no file. Raises ScanError, see `one_row_each`.
+    """
     rows = read_rows(path, ("participant_id", *needed), "\t") if path.is_file() else []
-    known = [{name: cell for name, cell in row.items() if cell.lower() != "n/a"} for row in rows]
+    known = [
+        {name: cell for name, cell in row.items() if cell.lower() != "n/a" or name == "participant_id"} for row in rows
+    ]
+    known = [row | {"participant_id": name(one_form(row["participant_id"]))} for row in known]
     return one_row_each(path, known, "participant_id", same)
 
 
