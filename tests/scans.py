@@ -39,7 +39,7 @@ class Head(NamedTuple):
 
 
 def draw_head(rng: np.random.Generator, stripped: bool = False, oblique: bool = True, ill: bool = True) -> Head:
-    """A head of some 160 x 190 x 150 mm in voxels of 6 to 12 mm, its lesion, if `ill`, well to the left or the right."""
+    """A head of some 160 x 190 x 150 mm in voxels of 6 to 12 mm, its lesion, if `ill`, well to the left or right."""
     sizes = rng.uniform((6, 6, 7), (9, 9, 12))
     shape = tuple(np.round(rng.uniform((155, 185, 145), (175, 205, 165)) / sizes).astype(int).tolist())
     brain = _ellipsoid(shape, (0, 0, 0.1), (0.66, 0.78, 0.78))

@@ -48,6 +48,7 @@ def of(*parts: str, sources: tuple[str, ...] = ()):
 
 
 MASKS = ("lesion", "brain")
+LISTED = ("adni", "bids", "brainmetshare", "brats", "dicom", "ixi", "oasis", "open_ms", "table")  # folder takes all
 
 
 # The values of NIfTI files. A function of the generator and the values, stored anew on the grid that the file has.
@@ -343,7 +344,7 @@ def a_name_that_fits_nothing(rng, release, paths):
     return [*paths, new]
 
 
-@of("image", sources=("adni", "bids", "brainmetshare", "brats", "ixi", "oasis", "open_ms", "table"))
+@of("image", sources=LISTED)
 def an_image_of_another_name(rng, release, paths):
     name = paths[0].name
     start, end = name[: name.index(".nii")], name[name.index(".nii") :]
@@ -352,15 +353,15 @@ def an_image_of_another_name(rng, release, paths):
     return [*paths, new]
 
 
-@of("image", "lesion", "labels", "regions")
+@of("image", "lesion", "labels", "regions", sources=LISTED)
 def two_copies_that_differ(rng, release, paths):
     image, end = nib.load(paths[0]), ".nii.gz" if paths[0].suffix == ".nii" else ".nii"
     copy = paths[0].with_name(paths[0].name[: paths[0].name.index(".nii")] + end)
-    nib.save(nib.Nifti1Image(np.array(image.dataobj)[::-1].astype(np.float32), image.affine), copy)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1].astype(np.float32), image.affine), copy)
     return [*paths, copy]
 
 
-@of("image", "lesion", "brain", "labels", "regions")
+@of("image", "lesion", "brain", "labels", "regions", sources=LISTED)
 def a_folder_in_its_place(rng, release, paths):
     paths[0].unlink()
     paths[0].mkdir()

@@ -1,6 +1,7 @@
 """Scans to prepared samples and a manifest, in parallel; a scan that is already in the store is not read again."""
 
 import json
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -95,6 +96,11 @@ def _warn_of_doubts(scans: list[Scan], root: str) -> None:
     if 0 < len(unlabelled) < len(scans):
         told = "of %d scans are unlabelled, as %s, and are neither trained on nor judged."
         logging.warning(f"%s: %d {told}", root, len(unlabelled), len(scans), unlabelled[0])
+    twins = [file for scan in scans for file in (*scan.files, *scan.extras) if _twin(file)]
+    if twins:
+        logging.warning(
+            "%s: %d files are there as .nii and as .nii.gz; one is read, as %s.", root, len(twins), twins[0]
+        )
     abnormal = [scan for scan in scans if scan.labelled and not scan.healthy]
     bare, alike = [scan.name for scan in abnormal if not scan.drawn], defaultdict(set)
     if 0 < len(bare) < len(abnormal):
@@ -105,6 +111,13 @@ def _warn_of_doubts(scans: list[Scan], root: str) -> None:
         alike[re.sub(r"[\W_]+|(?<!\d)0+(?=\d)", "", plain)].add(patient)
     for names in filter(lambda names: len(names) > 1, alike.values()):
         logging.warning("%s: %s may be one person, and count as %d.", root, ", ".join(sorted(names)), len(names))
+
+
+def _twin(file: str) -> bool:
+    """Tell whether a NIfTI file lies beside another of its name, compressed where it is not."""
+    return (
+        file.endswith(".nii.gz") and os.path.exists(file[:-3]) or file.endswith(".nii") and os.path.exists(f"{file}.gz")
+    )
 
 
 def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:

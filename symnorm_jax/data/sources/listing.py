@@ -85,7 +85,7 @@ def files_below(root: str | Path) -> list[Path]:
 
 
 def refuse_gaps(folder: str | Path, slices: list[str]) -> None:
-    """Raise ScanError where most `slices`, in order, are named alike but for a number, and one is not, or is missing."""
+    """Raise ScanError where most `slices`, in order, are named alike but for a number and one is not, or is missing."""
     names = [re.fullmatch(r"(.*?)(\d*)(\D*)", Path(name).stem).groups() for name in slices]
     forms = [(start, end) for start, number, end in names if number]
     usual = max(forms, key=forms.count, default=None)
