@@ -91,7 +91,7 @@ def a_picture_that_is_no_slice(rng, release, paths):
 
 
 @of("slices")
-def the_pictures_of_nobody_else_in_their_place(rng, release, paths):
+def files_without_content(rng, release, paths):
     for path in paths:
         path.write_bytes(b"")
 
