@@ -15,6 +15,7 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "ixi"
+    config.data.brain_values = "positive"  # the regions of a brain
     config.data.options.lesion_masks = "../stroke_masks"  # a folder of *_lesion.nii.gz in MNI space, from root
     config.data.options.channel = "t1"  # or t2, pd, without lesions
     config.data.options.planted = 0.35

@@ -56,6 +56,7 @@ def get_config(size: str = "full"):
     config = base()
     config.system = "simclr"
     config.data.source = "ixi"
+    config.data.brain_values = "positive"  # the regions of a brain
     config.data.options.lesion_masks = "../stroke_masks"
     config.data.options.planted = 0.35
     config.data.options.seed = 0

@@ -91,14 +91,6 @@ def test_values_are_checked_by_name():
             check_rules(config, {"a.steps": POSITIVE}, "section.")
 
 
-def test_a_likeness_is_no_more_than_1():
-    for value in (0.0, 1.01, float("nan")):
-        config = named("symnorm")
-        config.data.duplicate = value
-        with pytest.raises(ConfigError, match=f"data.duplicate={value}; a likeness above 0 and up to 1"):
-            checked(config)
-
-
 def test_there_is_a_target_where_a_column_is_named():
     config = named("supervised")
     assert target_of(config) is None and target_of(base()) is None

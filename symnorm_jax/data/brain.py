@@ -31,6 +31,7 @@ STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot h
 FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum is larger, stray specks are smaller
 TIME_LIMIT = 1800.0  # seconds a program may take for one head
 AT_EDGES = 0.5  # of the upright edges of a scan's grid, which a head does not reach
+LEAST = 0.005  # of the voxels of a scan's grid: 80 ml of one that is 256 mm wide
 SMALLEST_ML, LARGEST_ML = 200.0, 2500.0  # a newborn's brain is above the one, an adult's head above the other
 
 
@@ -92,10 +93,12 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
 
 
 def _checked(mask: np.ndarray, volume: Volume) -> np.ndarray:
-    """Return a mask from a file. Raises ScanError where it is larger than a brain, or is what lies around one."""
+    """Return a mask from a file. Raises ScanError where it is no brain by its size, or lies around one."""
     found, upright = _millilitres(mask, volume), mask[:: len(mask) - 1 or 1, :: mask.shape[1] - 1 or 1]
     if found > LARGEST_ML:
         raise ScanError(f"the brain mask has {found:.0f} ml; at most {LARGEST_ML:g} ml are allowed.")
+    if 0 < (share := mask.mean()) < LEAST:
+        raise ScanError(f"the brain mask holds {share:.2%} of the grid; at least {LEAST:.1%} is needed.")
     if (share := upright.mean()) > AT_EDGES:
         around = f"{share:.0%} of the grid's four upright edges, as what lies around a brain does"
         raise ScanError(f"the brain mask holds {around}; at most {AT_EDGES:.0%} is allowed.")

@@ -1,5 +1,6 @@
 """The scans of a source, looked at as a list before any of them is read."""
 
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -46,17 +47,31 @@ def as_configured(scans: list[Scan], config: ConfigDict) -> list[Scan]:
 
 
 def _warn_of_doubts(scans: list[Scan], root: str) -> None:
-    """Warn of people without a lesion mask among others with one, and of names that may be one person's."""
+    """Warn of what may be other than it seems, how often it is there, and where first."""
     abnormal = [scan for scan in scans if scan.labelled and not scan.healthy]
-    bare, alike = [scan.name for scan in abnormal if not scan.drawn], defaultdict(set)
-    if 0 < len(bare) < len(abnormal):
-        told = "of %d abnormal scans have no lesion mask, as %s, so that all their slices count as abnormal."
-        logging.warning(f"%s: %d {told}", root, len(bare), len(abnormal), bare[0])
+    bare = [scan for scan in abnormal if not scan.drawn]
+    parts = (
+        ("scans are unlabelled, and neither trained on nor judged", [one for one in scans if not one.labelled], scans),
+        ("abnormal scans have no lesion mask: all their slices are abnormal", bare, abnormal),
+    )
+    for what, those, of in parts:
+        if 0 < len(those) < len(of):
+            logging.warning("%s: %d of %d %s, as %s.", root, len(those), len(of), what, those[0].name)
+    twins = [file for scan in scans for file in (*scan.files, *scan.extras) if _twin(file)]
+    if twins:
+        logging.warning("%s: %d files are there as .nii and .nii.gz; one is read, as %s.", root, len(twins), twins[0])
+    alike = defaultdict(set)
     for patient in {scan.patient for scan in scans}:
         plain = unicodedata.normalize("NFKC", patient).casefold()
         alike[re.sub(r"[\W_]+|(?<!\d)0+(?=\d)", "", plain)].add(patient)
     for names in filter(lambda names: len(names) > 1, alike.values()):
         logging.warning("%s: %s may be one person, and count as %d.", root, ", ".join(sorted(names)), len(names))
+
+
+def _twin(file: str) -> bool:
+    """Tell whether a NIfTI file lies beside another of its name, compressed where it is not."""
+    other = file.removesuffix(".gz") if file.endswith(".nii.gz") else f"{file}.gz"
+    return file.endswith((".nii", ".nii.gz")) and os.path.exists(other)
 
 
 def _check_names(scans: list[Scan], where: str) -> None:

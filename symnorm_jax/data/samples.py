@@ -45,7 +45,8 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     image, brain, lesion = (frame.resample(array, grid, voxel) for array in (image, brain, lesion))
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, lesion >= 0.5
-    shared["flag"] = "; ".join(filter(None, (*volume.notes, *_doubts(lesion, brain, drawn), shared["flag"])))
+    doubts = _doubts(lesion, brain, drawn) + ([] if volume.lesion is None else _at_odds(lesion & brain, healthy))
+    shared["flag"] = "; ".join(filter(None, (*volume.notes, *doubts, shared["flag"])))
     lesion &= brain
     arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
     shared["geometry"] = volume.geometry
@@ -73,6 +74,13 @@ def _doubts(lesion: np.ndarray, brain: np.ndarray, drawn: bool) -> list[str]:
     shares["lesion lies outside the brain"] = (lesion & ~brain).sum() / lesion.sum() if lesion.any() else 0
     lost = ["the lesion is too small for the grid of slices"] if drawn and not lesion.any() else []
     return lost + [f"{share:.0%} of the {what}" for what, share in shares.items() if share > MOST]
+
+
+def _at_odds(lesion: np.ndarray, healthy: bool) -> list[str]:
+    """Say how a lesion mask contradicts what is known of the person: one of the two belongs to somebody else."""
+    if healthy == lesion.any():
+        return ["a healthy person has a lesion" if healthy else "an abnormal person has no lesion in the brain"]
+    return []
 
 
 def _find_midline(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: bool, config: ConfigDict) -> tuple:

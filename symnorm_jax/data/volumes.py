@@ -164,7 +164,7 @@ def _open(path):
         raise ScanError(f"{path}: no NIfTI image by its name; {', '.join(FORMATS)}, and .gz behind it, are allowed.")
     with _readable(path), warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or we refuse
         if not str(path).lower().endswith(FREESURFER):
-            _check_extensions(path)
+            _check_raw_header(path)
         image = nib.load(path)
         headers.check_bounds(path, image, str(path).lower().endswith((".gz", FREESURFER)))
     return image
@@ -182,14 +182,16 @@ def _readable(path) -> Iterator[None]:
         raise ScanError(f"{path}: cannot be read as a NIfTI image ({one_line(error)}).") from None
 
 
-def _check_extensions(path) -> None:
-    """Demand that header extensions end within MAX_DATA_OFFSET: nibabel would read all they claim."""
+def _check_raw_header(path) -> None:
+    """Demand that header extensions end within MAX_DATA_OFFSET, nibabel would read all they claim; and a slope."""
     single = str(path).lower().removesuffix(".gz").endswith(".nii")
     for kind in (nib.Nifti1Image, nib.Nifti2Image) if single else (nib.Nifti1Pair, nib.Nifti2Pair):
         name = kind.filespec_to_file_map(path)["image" if single else "header"].filename
         with nib.openers.ImageOpener(name) as file:
             head = file.read(MAX_DATA_OFFSET + 1)
         if kind.header_class.may_contain_header(head):
-            kind.header_class.from_fileobj(stream := io.BytesIO(head), check=False)
+            header = kind.header_class.from_fileobj(stream := io.BytesIO(head), check=False)
             told = f"the header is longer than the {MAX_DATA_OFFSET} bytes that are allowed."
             demand(path, stream.tell() <= MAX_DATA_OFFSET, told)
+            scale = float(header["scl_slope"])  # nibabel would take an infinite one for none
+            demand(path, not np.isinf(scale), f"the slope of the values is {scale:g}; a finite number is allowed.")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from symnorm_jax.data.sources.diagnosis import Visit, by_visit, kind_of, kinds_of
-from symnorm_jax.data.sources.listing import one_each, refuse, some
+from symnorm_jax.data.sources.listing import left_out, one_each, refuse, some
 from symnorm_jax.data.sources.tables import cells, read_tables
 
 LAYOUT = "subjects/sub-<person>/ses-<session>/t1_linear/sub-<person>_ses-<session>_..._T1w.nii.gz with *.tsv"
@@ -49,6 +49,10 @@ def _images(subjects: Path) -> list[Path]:
     """Find the image of each person and session: a cropped one rather than a whole one, and the first by name."""
     found = {path: _FILE.fullmatch(path.name) for path in subjects.glob("sub-*/ses-*/t1_linear/*_T1w.nii*")}
     images = [path for path, name in found.items() if name and name[1] == path.parents[2].name]
+    bare = sorted(
+        {str(path) for path in subjects.glob("sub-*/ses-*/t1_linear")} - {str(path.parent) for path in images}
+    )
+    left_out(subjects, len(bare), f"folders without an image, as {bare[0]}" if bare else "")
     key, rank = lambda path: found[path].groups()[:2], lambda path: (not found[path][3], str(path))
     return one_each(subjects, images, key, rank, "images, each another one of a session")
 

@@ -19,6 +19,7 @@ from symnorm_jax.data.manifest import COLUMNS
 from symnorm_jax.data.sources.listing import (
     existing,
     files_below,
+    left_out,
     mask_like,
     nifti_scan,
     numeric,
@@ -105,12 +106,15 @@ def _site_pattern(site: str) -> re.Pattern:
 
 def _images(root: Path, suffix: str, nested: bool) -> dict[Session, Path]:
     """Find the image of each session, in numeric order; the first by name and path where there are more."""
-    found, tops = {}, [path for path, *_ in walk(root)] if nested else [root]
+    found, anat, tops = {}, set(), [path for path, *_ in walk(root)] if nested else [root]
     for top, between in product(tops, ("", "ses-*/")):
+        anat |= {str(path) for path in top.glob(f"sub-*/{between}anat")}
         for path in top.glob(f"sub-*/{between}anat/sub-*_{suffix}.nii*"):
-            subject, session = path.parts[-4:-2] if between else (path.parts[-3], "")
-            if path.name.startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
+            subject, session = map(one_form, path.parts[-4:-2] if between else (path.parts[-3], ""))
+            if one_form(path.name).startswith(f"{subject}_") and path.name.endswith((".nii", ".nii.gz")):
                 found[path] = (subject, session)
+    bare = sorted(anat - {str(path.parent) for path in found})
+    left_out(root, len(bare), f"folders without an image {suffix}, as {bare[0]}" if bare else "")
     second, rank = "images, each a session's second or later", lambda path: (numeric(path.name), str(path))
     images = one_each(root, list(found), found.get, rank, second)
     return {found[path]: path for path in sorted(images, key=lambda path: [numeric(part) for part in found[path]])}
@@ -140,7 +144,7 @@ def _masks(paths: Iterable[Path]) -> Masks:
     """Group the masks among `paths`, sorted by path."""
     found = defaultdict(list)
     for path in sorted(paths):
-        entities, rest = _parse(path.name)
+        entities, rest = _parse(one_form(path.name))
         is_mask = path.name.endswith((".nii", ".nii.gz")) and rest[-1:] in (["mask"], ["roi"]) and len(rest) <= 2
         desc, label = entities.get("desc", ""), entities.get("label", "")
         is_lesion = label == "L" or LESION.fullmatch(label) or LESION.fullmatch(desc)

@@ -89,10 +89,13 @@ def _check_alike(folder: str, slices: list[Slice]) -> None:
     sizes = len({(one.rows, one.columns) for one in slices})
     spaced = all(np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices)
     aligned = all(np.allclose(one.along, first.along, atol=1e-3) for one in slices)
+    scaled = sum(one.scaled for one in slices)
     claimed = first.rows * first.columns * len(slices)
     refuse(folder, series > 1, f"{series} series in one folder; 1 is allowed")
     refuse(folder, sizes > 1, f"slices of {sizes} sizes; all must have the same")
     refuse(folder, not spaced, f"the pixel spacing differs between slices; all must have {first.spacing} mm")
+    partly = 0 < scaled < len(slices)
+    refuse(folder, partly, f"{scaled} of {len(slices)} slices have a slope and an intercept; all or none must")
     refuse(folder, not aligned, "the slices lie in different directions, as those of a localizer do; one is allowed")
     refuse(folder, claimed > MAX_VOXELS, f"the headers claim {claimed} voxels; at most {MAX_VOXELS} are allowed")
 

@@ -52,6 +52,7 @@ class Slice(NamedTuple):
     position: np.ndarray  # [3], of the first pixel
     slope: float
     intercept: float
+    scaled: bool  # by what the header says
     number: int  # of the image in its series, from 1; 0 where it has none
 
 
@@ -78,6 +79,7 @@ def read_header(path: str) -> Slice:
             _numbers(header.ImageOrientationPatient, 6).reshape(2, 3),
             _numbers(header.ImagePositionPatient, 3),
             *_numbers(rescale, 2).tolist(),
+            "RescaleSlope" in header and "RescaleIntercept" in header,
             int(header.get("InstanceNumber") or 0),
         )
         _check_header(one, header)
@@ -165,6 +167,7 @@ def _check_header(one: Slice, header) -> None:
     square, forbid = np.allclose(one.along @ one.along.T, np.eye(2), atol=0.01), partial(refuse, one.path)
     size, bits = f"{one.rows} x {one.columns} pixels, {claimed} bytes", header.BitsAllocated
     forbid(kind != (1, "MONOCHROME2"), "not a grey image with bright high values (MONOCHROME2), which is needed")
+    forbid(one.slope <= 0, f"its values are rescaled by {one.slope:g}; a slope above 0 is allowed")
     forbid(bits not in (8, 16, 32), f"{int(bits)} bits a pixel; 8, 16 or 32 are allowed")
     forbid(claimed < 1 or claimed > held and not compressed, f"the header claims {size}; the file has {held}")
     forbid(far, f"a pixel spacing or a position is more than {MAX_MM:g} mm; less is allowed")

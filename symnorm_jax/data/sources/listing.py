@@ -84,15 +84,22 @@ def files_below(root: str | Path) -> list[Path]:
     return sorted(path / name for path, _, files in walk(root) for name in files)
 
 
-def refuse_gaps(folder: Path, slices: list[Path]) -> None:
-    """Raise ScanError where `slices`, in order, are named alike but for a number, and these are not evenly spaced."""
-    names = [re.fullmatch(r"(.*?)(\d+)(\D*)", path.name) for path in slices]
-    if len(slices) < 3 or not all(names) or len({(name[1], name[3]) for name in names}) > 1:
+def refuse_gaps(folder: str | Path, slices: list[str]) -> None:
+    """Raise ScanError where most `slices`, in order, are named alike but for a number and one is not, or is missing."""
+    names = [re.fullmatch(r"(.*?)(\d*)(\D*)", Path(name).stem).groups() for name in slices]
+    forms = [(start, end) for start, number, end in names if number]
+    usual = max(forms, key=forms.count, default=None)
+    if forms.count(usual) <= max(2, len(slices) / 2):
         return
-    steps = [int(later[2]) - int(name[2]) for name, later in pairwise(names)]
+    odd = [
+        name for name, (start, number, end) in zip(slices, names, strict=True) if not number or (start, end) != usual
+    ]
+    told = "is named otherwise than most slices; all must be named alike but for a number"
+    refuse(folder, odd, f"{', '.join(odd[:1])} {told}")
+    steps = [int(later[1]) - int(name[1]) for name, later in pairwise(names)]
     widest = steps.index(max(steps))
-    gap = f"{slices[widest].name} is followed by {slices[widest + 1].name}, others come in steps of {min(steps)}"
-    refuse(folder, len(set(steps)) > 1, f"{gap}; slices without a gap are needed")
+    gap = f"{slices[widest]} is followed by {slices[widest + 1]}, others come in steps of {min(steps)}"
+    refuse(folder, len(set(steps)) > 1, f"{gap}; slices without a gap are needed, each once")
 
 
 def case_folders(root: Path, is_case: Callable[[Path, list[str], list[str]], bool]) -> list[Path]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from symnorm_jax.data.headers import MAX_VOXELS
 from symnorm_jax.data.masks import SOFT, Reading, marked
-from symnorm_jax.data.sources.listing import refuse
+from symnorm_jax.data.sources.listing import refuse, refuse_gaps
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ScanError, one_line
 from symnorm_jax.geometry import centred_affine, from_picture
@@ -29,9 +29,11 @@ Spacing = tuple[float, float, float]
 def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, modes=GREY_MODES, channel=None) -> Volume:
     """Read the slices of `folder`, lowest first, as voxels `[X, Y, Z]` float32 of 0 to 255 and `spacing` mm.
 
-    Raises ScanError, see `read_stack`; for too few or too many slices, named like `names`; and without contrast.
+    Raises ScanError, see `read_stack`; for too few or too many slices, named like `names`, or a gap between them; and
+    without contrast.
     """
     count = len(paths)
+    refuse_gaps(folder, [Path(path).name for path in paths])
     refuse(folder, not 1 <= count <= MAX_SLICES, f"{count} slices {names}; 1 to {MAX_SLICES} are allowed")
     voxels = read_stack(paths, modes, channel).astype(np.float32)
     flat = voxels.min() == voxels.max()

@@ -28,7 +28,6 @@ from symnorm_jax.data.sources.listing import (
     numeric,
     one_form,
     refuse,
-    refuse_gaps,
     scan_of,
 )
 from symnorm_jax.data.sources.pictures import Spacing, read_masks, read_slices
@@ -170,7 +169,6 @@ def _pictures(folder: Path, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     found = sorted((path for path in seen if path.suffix.lower() in suffixes), key=lambda path: numeric(path.name))
     others = sorted(path.name for path in seen if path not in found)
     left_out(folder, len(others), f"files and folders that are no pictures, as {others[0]}" if others else "")
-    refuse_gaps(folder, found)
     return tuple(map(str, found))
 
 
