@@ -69,7 +69,7 @@ def test_what_is_unlabelled_or_there_twice_among_others_is_counted(tmp_path):
     twin.with_name(f"{twin.name}.gz").write_bytes(b"")
     _, words = find("brats", tmp_path)
     assert "1 of 2 scans are unlabelled, and neither trained on nor judged, as BraTS-SSA-00002/000" in words
-    assert "1 files are there as .nii and as .nii.gz" in words
+    assert "1 files are there as .nii and .nii.gz" in words
 
 
 def test_a_folder_without_its_image_is_named(tmp_path):

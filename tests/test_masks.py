@@ -109,10 +109,12 @@ def test_lesions_that_cannot_be_so_are_flagged_and_a_mask_around_the_brain_is_re
     coarse = read("demo:tiny", ["--config.data.spacing=24.0", "--config.data.slice_spacing=24.0"]).config.data
     flags = {}
     for name, drawn in (("sound", lesion), ("all", mask), ("beside", ~mask & (voxels > 0))):
-        flags[name] = samples.cut(volume._replace(lesion=drawn), mask, True, config).rows[0]["flag"]
+        flags[name] = samples.cut(volume._replace(lesion=drawn), mask, False, config).rows[0]["flag"]
     assert flags["sound"].startswith("said before") and "lesion" not in flags["sound"]
     assert "100% of the brain is lesion" in flags["all"]
     assert re.search(r"\d+% of the lesion lies outside the brain", flags["beside"])
-    assert "too small for the grid" in samples.cut(volume._replace(lesion=speck), mask, True, coarse).rows[0]["flag"]
+    assert "too small for the grid" in samples.cut(volume._replace(lesion=speck), mask, False, coarse).rows[0]["flag"]
+    at_odds = samples.cut(volume._replace(lesion=lesion), mask, True, config).rows[0]["flag"]
+    assert "a healthy person has a lesion" in at_odds
     with pytest.raises(ScanError, match="9.% of the brain mask is 0 in the image"):
         samples.cut(volume._replace(voxels=volume.voxels * mask), ~mask | lesion, True, config)

@@ -22,7 +22,7 @@ from scans_layouts import LAYOUTS
 from scans_release import Person, Release
 
 from configs.base import base
-from symnorm_jax.data import brain, prepare, samples
+from symnorm_jax.data import brain, finding, prepare, samples
 from symnorm_jax.data.sources import SOURCES, folder
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import InputError
@@ -68,7 +68,7 @@ def read(release: Release) -> Result:
             if release.source in SOURCES:
                 scans = prepare.find_scans(config)
             else:
-                scans = prepare.as_configured(folder.records(release.root), config)
+                scans = finding.as_configured(folder.records(release.root), config)
         except InputError as error:
             return Result({}, set(words), str(error))
         for scan in scans:
