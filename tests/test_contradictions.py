@@ -93,8 +93,8 @@ def test_a_lesion_mask_and_a_label_that_contradict_each_other_are_flagged():
 
 def test_a_speck_is_no_brain_mask():
     speck = np.zeros((20, 20, 20), bool)
-    speck[9:11, 9:11, 9:11] = True
-    with pytest.raises(ScanError, match="0.10% of the grid; at least 0.5% is needed"):
+    speck[9:11, 9:11, 9] = True
+    with pytest.raises(ScanError, match="0.05% of the grid; at least 0.1% is needed"):
         brain.brain_mask(Volume(np.ones(speck.shape, np.float32), np.diag([8.0, 8, 8, 1]), brain=speck), "file")
 
 

@@ -31,7 +31,7 @@ STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot h
 FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum is larger, stray specks are smaller
 TIME_LIMIT = 1800.0  # seconds a program may take for one head
 AT_EDGES = 0.5  # of the upright edges of a scan's grid, which a head does not reach
-LEAST = 0.005  # of the voxels of a scan's grid: 80 ml of one that is 256 mm wide
+LEAST = 0.001  # of the voxels of a scan's grid: 17 ml where it is 256 mm wide
 SMALLEST_ML, LARGEST_ML = 200.0, 2500.0  # a newborn's brain is above the one, an adult's head above the other
 
 
