@@ -22,9 +22,9 @@ from symnorm_jax.geometry import plane
 from symnorm_jax.progress import progress
 from symnorm_jax.settings import check_choice
 
-FORMAT = "slices 4"  # a new value makes every store stale: change it when the same settings give other samples
-PREPARING = ["brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "percentiles"]
-PREPARING += ["poor_midline", "size", "slice_spacing", "spacing"]
+FORMAT = "slices 5"  # a new value makes every store stale: change it when the same settings give other samples
+PREPARING = ["brain", "extractor", "margin", "midline", "min_brain", "min_lesion", "min_similarity", "normalise"]
+PREPARING += ["percentiles", "poor_midline", "size", "slice_spacing", "spacing"]
 
 
 def prepare(config: ConfigDict, seed: int) -> pd.DataFrame:
