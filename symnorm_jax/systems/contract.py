@@ -73,6 +73,10 @@ class System(NamedTuple):
     meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
     asks: tuple[str, ...] = ()  # for what is drawn for training batches only where it is asked for
 
+    def asked(self, stage: str) -> tuple[str, ...]:
+        """Name what a stage's batches have beside samples: what `asks` says or, of one `of_maps`, `difference`."""
+        return ("difference",) if self.stages[stage].of_maps else self.asks
+
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
     """Make one key per example, `[B]`, which depends on the example and not on its place in the batch or its host."""
