@@ -32,6 +32,7 @@ SETTINGS = {
     }
 }
 TINY = {"mask.patch": 4, "mask.covers": 1, "unet.widths": (8, 16), "vae.widths": (8, 16), "vae.latent": 32}
+TINY |= {"difference.threshold": 1.0}  # of so few slices none may go beyond 3
 # Interpretations: the paper names these two configurations in its abstract and does not define them.
 PRESETS = {
     # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.
