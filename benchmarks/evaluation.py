@@ -25,6 +25,7 @@ from configs.base import base, finish
 from symnorm_jax.data.manifest import NUMBERS, TEXTS
 from symnorm_jax.errors import reported
 from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.pixels import OWN, WITHOUT
 from symnorm_jax.files import save_arrays
 from symnorm_jax.run import Run
 from symnorm_jax.scoring.embed import trivial_scores
@@ -55,6 +56,7 @@ def head(rng: np.random.Generator, ill: bool) -> dict[str, np.ndarray]:
     for centre in place[:, brain].T[rng.choice(brain.sum(), 3 * ill)]:
         lesion |= brain & (((place - centre[:, None, None, None]) ** 2).sum(0) < rng.uniform(0.05, 0.25) ** 2)
     found = {"image": image + 0.3 * lesion, "map": (noise + 0.15 * lesion) * brain}
+    found |= {name: found["map"] for name in (*OWN, *WITHOUT)}
     return {name: x.astype(np.float16) for name, x in found.items()} | {"brain": brain, "lesion": lesion}
 
 
@@ -72,7 +74,7 @@ def split(rng: np.random.Generator, name: str, slices: int, start: int) -> tuple
         lesion_mm2=lesion, label=np.select([lesion > 78, lesion > 0], ["abnormal", "neither"], "healthy")
     )
     seen = {key: arrays[key][..., None].astype(np.float32) for key in ("image", "brain")}
-    scores = trivial_scores(seen) | {"mse": rng.random(slices) + 0.3 * (lesion > 78)}
+    scores = trivial_scores(seen, "percentiles") | {"mse": rng.random(slices) + 0.3 * (lesion > 78)}
     z = rng.standard_normal((slices, 16)).astype(np.float32)
     return rows, arrays | {"index": rows["index"].to_numpy(), "z": z} | {f"score.{k}": x for k, x in scores.items()}
 

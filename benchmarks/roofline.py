@@ -90,6 +90,8 @@ def batch_shapes(config: ConfigDict, size: int, asks: tuple[str, ...] = ("hidden
     sides = tuple(config.data.size)
     image, mask, number = ((*sides, 1), np.float32), (sides, np.bool_), ((), np.int32)
     each = {"image": image, "brain": image, "lesion": mask, "index": number, "patient": number}
+    if "difference" in asks:
+        each["difference"] = image
     if "hidden" in asks:
         each["hidden"] = (patch_grid(sides, config.mask.patch), np.bool_)
     return {name: jax.ShapeDtypeStruct((size, *shape), dtype) for name, (shape, dtype) in each.items()}

@@ -63,7 +63,7 @@ def plan(system: System, config: ConfigDict, name: str, mesh: Mesh, slices: int)
         return jax.tree.map(lambda x, place: x.update(sharding=place), tree, kept)
 
     settings, stage = schedule(config, system)[name], system.stages[name]
-    batch = batch_shapes(config, slices, system.asks)
+    batch = batch_shapes(config, slices, system.asked(name))
     batch = {key: x.update(sharding=by_example(mesh)) for key, x in batch.items()}
     variables = placed(jax.eval_shape(lambda batch: system.init(jax.random.key(config.seed), batch), batch))
     trained = {net: variables["params"].pop(net) for net in stage.trains}
@@ -119,7 +119,12 @@ def activations(system: System, config: ConfigDict, name: str, alone: Plan, slic
     def residuals(params, *others):
         return jax.vjp(lambda params: loss(params, *others), params, has_aux=True)[1]
 
-    arguments = alone.state["params"], alone.frozen, alone.state["stats"], batch_shapes(config, slices, system.asks)
+    arguments = (
+        alone.state["params"],
+        alone.frozen,
+        alone.state["stats"],
+        batch_shapes(config, slices, system.asked(name)),
+    )
     forward, backward = (jax.make_jaxpr(function)(*arguments).jaxpr for function in (loss, residuals))
     written, read = (x / MIB for x in convolved(forward))
     return {"MiB kept": kept(backward) / MIB, "MiB least": written + read, "MiB convolved": written}

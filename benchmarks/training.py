@@ -82,13 +82,17 @@ def loaded(config: ConfigDict, name: str, number: int) -> dict[str, Any]:
     Samples are noise throughout, which no compression makes smaller, and in the system's memory once they are read.
     """
     system = checked(config)
+    stage = system.stages[name]
     rows = pd.DataFrame({"store": [*"abcd"], "patient": [*"abcd"], "record": 0, "records_in_scan": 1})
-    size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, system.asks)
+    size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, ())
     sample = np.concatenate([made["image"], made["brain"], made["lesion"][..., None]], -1)
     with tempfile.TemporaryDirectory() as folder:
         for key in rows.store:
             write(Path(folder), key, sample, {})
-        batches = training_batches(SampleSource(folder, rows), config, size, asks=system.asks)
+        maps = np.zeros((len(rows), *sample.shape[1:-1]), np.float16) if stage.of_maps else None
+        batches = training_batches(
+            SampleSource(folder, rows, differences=maps), config, size, asks=() if stage.of_maps else system.asks
+        )
         next(batches)
         start = np.array([time.perf_counter(), time.process_time()])
         for _ in range(number):
@@ -115,7 +119,7 @@ def ready(config: ConfigDict, name: str) -> Ready:
     mesh = make_mesh(config.sharding.fsdp)
     settings = schedule(config, system)[name]
     slices, optimizer = settings.batch_size, make_optimizer(steps=settings.steps, **settings.optimizer)
-    batch = _made_up(config, slices // jax.process_count(), system.asks)
+    batch = _made_up(config, slices // jax.process_count(), system.asked(name))
     state, frozen = _begun(system, config, name, optimizer, mesh, batch)
     start = time.perf_counter()
     step = make_step(name, system.stages[name], optimizer, config.seed, settings.steps, mesh, config.train.accumulate)

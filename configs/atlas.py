@@ -21,4 +21,4 @@ def get_config(size: str = "full"):
     config.data.options.site = r"sub-(r\d+)s\d+"
     config.data.brain = "extract"
     config.data.train_on = "lesion_free_slices"
-    return finish(config, size)
+    return finish(config, size, {"difference.kind": "negative"})  # a stroke is dark on T1

@@ -51,7 +51,8 @@ def base() -> ConfigDict:
     config.data.size = (64, 64)  # pixels, left-right by back-front; a third side, below-above, makes volumes
     config.data.spacing = 3.0  # mm between pixels
     config.data.slice_spacing = 4.0  # mm between slices; 0, or a stack of pictures, keeps the slices of the scan
-    config.data.percentiles = (1.0, 99.0)  # of the brain's intensities, which become 0 and 1
+    config.data.normalise = "percentiles"  # or "robust": median and median absolute deviation of the brain
+    config.data.percentiles = (1.0, 99.0)  # of the brain's intensities, which become 0 and 1; mid-lines use them too
     config.data.min_brain = 4000.0  # mm2 of brain that a slice must show
     config.data.min_lesion = 78.0  # mm2 of lesion from which a slice is abnormal: 10 mm across, measurable by RANO-BM
     config.data.margin = 1  # slices next to a lesion that are neither healthy nor abnormal

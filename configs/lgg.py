@@ -17,10 +17,11 @@ def get_config(size: str = "full"):
     config.data.source = "lgg"
     config.data.options.channel = "flair"
     config.data.brain = "head"
+    config.data.normalise = "robust"  # FLAIR, where fluid and lesions are at the ends
     config.data.slice_spacing = 0.0
     config.data.spacing = 3.75
     config.data.train_on = "lesion_free_slices"
-    return finish(config, size)
+    return finish(config, size, {"difference.kind": "positive"})  # and lesions are bright
 
 
 def sweep():

@@ -13,6 +13,7 @@ def get_config(size: str = "full"):
     config.data.source = "open_ms"
     config.data.options.channel = "flair"  # or t1, t1_gd, t2
     config.data.options.space = "coregistered"  # with brain masks; or raw, resampled, mni
+    config.data.normalise = "robust"  # FLAIR, where fluid and lesions are at the ends
     config.data.min_lesion = 9.0
     config.data.train_on = "lesion_free_slices"
-    return finish(config, size)
+    return finish(config, size, {"difference.kind": "positive"})  # and lesions are bright

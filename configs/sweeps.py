@@ -33,7 +33,7 @@ def ablations() -> Points:
         {"mask.ratio": 0.25},
         {"mask.covers": 1},
         {"difference.kind": "absolute"},
-        {"difference.blur": 0.0},
+        {"difference.standard": "pixel"},
         {"data.midline": "centred"},
     ]
 
@@ -45,9 +45,14 @@ def masks() -> Points:
 
 
 def differences() -> Points:
-    """Each kind of difference map, blurred and not, relative to the healthy residual and not."""
-    kinds = ("signed", "absolute", "squared", "positive", "negative")
-    return grid({"difference.kind": kinds, "difference.blur": (4.5, 0.0), "difference.relative": (True, False)})
+    """What each step of the map adds, from raw maps on; at every point the VAE sees all of the map."""
+    off = {"difference.antisymmetry": 0.0, "difference.across": 0.0, "difference.in_plane": 0.0}
+    plain = off | {"difference.standard": "none", "difference.threshold": 0.0}
+    position = plain | {"difference.standard": "position"}
+    neighbours = position | {"difference.across": 6.0, "difference.in_plane": 2.0}
+    kinds = [plain | {"difference.kind": kind} for kind in ("absolute", "positive", "negative")]
+    mirrored = neighbours | {"difference.antisymmetry": 0.5}
+    return [{}, *kinds, plain | {"difference.standard": "pixel"}, position, neighbours, mirrored]
 
 
 def transfers() -> Points:

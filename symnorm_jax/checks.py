@@ -22,6 +22,7 @@ CHOICES = {
     "score.calibration": calibration.METHODS,
     "data.train_on": manifest.TRAIN_ON,
     "data.midline": samples.MIDLINE,
+    "data.normalise": samples.NORMALISE,
     "data.poor_midline": samples.POOR_MIDLINE,
     "data.poor_header": headers.POOR,
     "evaluation.interval": KINDS,
@@ -40,7 +41,7 @@ def checked(config: ConfigDict) -> System:
         found = f"system={config.system!r} with the settings of another: {' '.join(str(error).split())}"
         allowed = "a system comes with its own by a preset, as --config=configs/demo.py:full,dae"
         raise ConfigError(f"{found}; {allowed}.") from None
-    check_choices(config, CHOICES | {"score.headline": scores.names_of(system.scores)})
+    check_choices(config, CHOICES | {"score.headline": scores.names_of(system)})
     check_choices(config, {"score.thresholds": scores.THRESHOLDS if config.init_from else ("target",)})
     brain.check_choice(config.data.brain, config.data.extractor)
     for key in ("lesion_values", "brain_values"):

@@ -88,6 +88,17 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an npy file of one array, without pickle."""
+    with whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Map the array of an npy file into memory, to be read as it is needed; refuse pickled objects."""
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
 def load_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Read the arrays of an npz file whose names begin with one of `names`, or all; refuse pickled objects."""
     with np.load(path, allow_pickle=False) as file:

@@ -24,7 +24,7 @@ from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import calibration, embed, mahalanobis, scores, thresholds
 from symnorm_jax.settings import check_choice, target_of
 from symnorm_jax.systems.contract import Variables
-from symnorm_jax.training import sharding, train, transfer
+from symnorm_jax.training import passes, sharding, train, transfer
 
 FROM_SCORES = (rundir.SCORES, rundir.THRESHOLDS, rundir.CALIBRATION)
 FROM_METRICS = (rundir.METRICS, rundir.REPORT)
@@ -102,10 +102,18 @@ class Run:
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
         source = store.SampleSource(self.config.data.store, rows, wanted)
         batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
-        variables = train.train(self._system, self.config, batches, self.workdir)
-        if scores.source_of(self.config) and transfer.schedule(self.config, self._system):
-            self._embed(transfer.restored(self.config.init_from, self._system, variables), place / "source", splits[1:])
-        self._embed(variables, place, splits)
+        made = passes.Pass(self._system, self.config, rows, self.workdir)
+
+        def with_maps(variables: Variables) -> train.Batches:
+            mapped = store.SampleSource(self.config.data.store, rows, wanted, made.differences(variables))
+            return partial(pipeline.training_batches, mapped, self.config, asks=())
+
+        variables = train.train(self._system, self.config, batches, self.workdir, with_maps)
+        differences = made.differences(variables) if self._system.residual else None
+        if self._source_embeds:
+            theirs = transfer.restored(self.config.init_from, self._system, variables)
+            self._embed(theirs, place / "source", splits[1:], self.config.init_from)
+        self._embed(variables, place, splits, self.workdir, differences)
 
     @_step(lead=True)
     def predict(self) -> None:
@@ -152,8 +160,8 @@ class Run:
         gaussian = mahalanobis.load(self.workdir / rundir.GAUSSIAN)
         moments = scores.moments_of(source) if config.score.thresholds == "source" else None
         table = scores.score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
-        if source:  # where no network was trained, the run's embeddings are the source's
-            theirs = self._embedded(self._splits[1:], "source" if transfer.schedule(config, self._system) else "")
+        if source:
+            theirs = self._embedded(self._splits[1:], "source" if self._source_embeds else "")
             table[scores.ZERO_SHOT] = scores.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / rundir.SCORES, table.to_csv())
         grouped, how = table.join(self.manifest[list(config.score.groups)]), config.score
@@ -195,6 +203,12 @@ class Run:
         unlabelled = (self.manifest.split == manifest.UNLABELLED).any()
         return (*manifest.SPLITS, manifest.UNLABELLED) if unlabelled else manifest.SPLITS
 
+    @property
+    def _source_embeds(self) -> bool:
+        """Whether the embeddings of the run started from differ from the own: by networks, or by healthy maps."""
+        fitted = transfer.schedule(self.config, self._system) or self._system.residual
+        return bool(scores.source_of(self.config) and self.config.finetune.kind != "none" and fitted)
+
     def _audit(self, run: str) -> None:
         """Raise LeakageError for people whom a run before this one has learned from; note where nobody can know."""
         if rundir.converted(run):
@@ -204,16 +218,19 @@ class Run:
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
             audit.audit_source(self.manifest, theirs, run, same)
 
-    def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...]) -> None:
+    def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...], run: str | Path, maps=None) -> None:
+        """Embed splits, by what `run` has measured of healthy people; `maps` are those of the training slices."""
         folder.mkdir(parents=True, exist_ok=True)
-        network = embed.make_embed(self._system, sharding.make_mesh(self.config.sharding.fsdp))
+        healthy = passes.healthy_of(run, self.config) if self._system.residual else None
+        mesh = sharding.make_mesh(self.config.sharding.fsdp)
+        embedder = embed.Embedder(self._system, self.config, variables, healthy, mesh)
         for split in splits:
             if (folder / f"{split}.npz").exists():
                 continue
-            rows = self._training_rows if split == "train" else self.manifest[self.manifest.split == split]
-            source = store.SampleSource(self.config.data.store, rows)
-            pictures = split != "train" and folder.name != "source"
-            arrays = embed.embed_split(network, variables, source, self.config.score.batch_size, split, pictures)
+            train = split == "train"
+            rows = self._training_rows if train else self.manifest[self.manifest.split == split]
+            pictures = not train and folder.name != "source"
+            arrays = embedder.split(rows, split, pictures, maps if train else None)
             on_lead(partial(save_arrays, folder / f"{split}.npz", arrays))
 
     def _embedded(self, splits: tuple[str, ...], folder: str = "") -> dict[str, embed.Arrays]:

@@ -21,7 +21,7 @@ from symnorm_jax.files import locked, named, read_json, remove_partial, write_js
 from symnorm_jax.hosts import agreed, lead, on_lead
 from symnorm_jax.settings import flat
 
-RUN_FORMAT = 2  # of the files of a run; raised when their names or what is in them change
+RUN_FORMAT = 3  # of the files of a run; raised when their names or what is in them change
 CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.json"
 MANIFEST, EMBEDDINGS, GAUSSIAN, PREDICTIONS = "manifest.csv", "embeddings", "gaussian.npz", "predictions.csv"
 SCORES, THRESHOLDS, CALIBRATION = "scores.csv", "thresholds.json", "calibration.json"
@@ -29,6 +29,7 @@ METRICS, REPORT, COST, CONTROLS = "metrics.json", "report.html", "cost.json", "c
 ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
 UNAUDITED = "leakage.json"  # sentences on what no leakage audit can find
 CHECKPOINTS, LOG = "ckpt", "metrics.jsonl"  # of a stage, in the folder of its name
+MAPS, RAW, HEALTHY, DIFFERENCE = "maps", "raw.npy", "healthy.npz", "difference.npy"  # the folder; of training slices
 INDIFFERENT = (  # keys that change where and how fast, not what
     *("data.store", "data.threads", "data.workers", "network.remat", "sharding.fsdp", "sharding.smallest"),
     *("train.writers", "train.profile", "train.log_every", "train.checkpoint_every"),

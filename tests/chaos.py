@@ -32,13 +32,14 @@ ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_PERSISTENT_
 # A place of a run, and the file that stands once the run is there; of training, the last whole checkpoint.
 PLACES = {"starting": "", "preparing": "config.json", "unet 0": "manifest.csv"}
 PLACES |= {f"unet {step}": f"unet/ckpt/{step}/commit_success.txt" for step in range(EVERY, STEPS, EVERY)}
-PLACES |= {"vae 0": f"unet/ckpt/{STEPS}/commit_success.txt"}
+PLACES |= {"pass": f"unet/ckpt/{STEPS}/commit_success.txt", "standardising": "maps/raw.npy"}
+PLACES |= {"vae 0": "maps/difference.npy"}
 PLACES |= {f"vae {step}": f"vae/ckpt/{step}/commit_success.txt" for step in range(EVERY, STEPS, EVERY)}
 PLACES |= {"embedding": f"vae/ckpt/{STEPS}/commit_success.txt", "cost": "embeddings/test.npz", "fitting": "cost.json"}
 PLACES |= {"scoring": "gaussian.npz", "evaluating": "calibration.json", "reporting": "metrics.json"}
 PLACES |= {"ending": "report.html"}
 SAME_BYTES = ("scores.csv", "thresholds.json", "calibration.json", "metrics.json", "manifest.csv")
-SAME_ARRAYS = (*(f"embeddings/{split}.npz" for split in ("train", "val", "test")), "gaussian.npz")
+SAME_ARRAYS = (*(f"embeddings/{split}.npz" for split in ("train", "val", "test")), "gaussian.npz", "maps/healthy.npz")
 STOPPED = re.compile(r"stopped at step (\d+) of \d+ of (\w+)")
 PATIENCE = 1800  # seconds, for a machine with other work
 

@@ -52,7 +52,7 @@ def batch_of(step: int, config) -> dict[str, np.ndarray]:
     target = rng.normal(0, 1, EXAMPLES).astype(np.float32)
     hidden = [draw("exclusive", patch_grid(size, 4), 0.5, rng) for _ in range(EXAMPLES)]  # for symnorm
     known = {"index": index, "patient": index, "target": target}
-    return {"image": image, "brain": brain, "hidden": np.stack(hidden), **known}
+    return {"image": image, "brain": brain, "hidden": np.stack(hidden), "difference": 2 * image, **known}
 
 
 def batches(config, stop: int | None = None):
@@ -102,9 +102,9 @@ def _losses(config, mesh) -> dict[str, list[float]]:
 def trained(settings: dict) -> dict:
     """The sum of absolute weights after training in `folder`, until batch `stop`; with the moments of some vectors."""
     config = tiny(**settings["config"])
-    weights = None
+    weights, drawn = None, batches(config, settings["stop"])
     try:
-        variables = train(BUILD["symnorm"](config), config, batches(config, settings["stop"]), Path(settings["folder"]))
+        variables = train(BUILD["symnorm"](config), config, drawn, Path(settings["folder"]), lambda variables: drawn)
         total = jax.jit(lambda tree: [abs(x).sum() for x in jax.tree.leaves(tree)])(variables["params"])
         weights = [float(x) for x in total]
     except KeyboardInterrupt:

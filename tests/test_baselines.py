@@ -11,9 +11,10 @@ import pytest
 
 from configs.base import base, finish
 from configs.systems import rivals
+from symnorm_jax.errors import ConfigError
 from symnorm_jax.scoring.embed import cost
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.contract import Embedding, System, Variables
+from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import train
 
@@ -33,8 +34,23 @@ def quick_compilation():
 class Trained(NamedTuple):
     system: System
     variables: Variables
-    embed: object  # jitted: (variables, batch) -> Embedding
+    embed: object  # jitted: (variables, batch) -> Answer
     folder: object
+
+
+class Answer(NamedTuple):
+    """What a system says of slices whose raw maps are taken as they are; the map is their size."""
+
+    z: object
+    map: object
+    scalars: dict
+    panels: dict
+
+
+def asked(system, variables, batch) -> Answer:
+    found = system.residual(variables, batch)
+    embedding = system.embed(variables, batch | {"difference": found.map})
+    return Answer(embedding.z, abs(found.map), found.scalars, found.panels)
 
 
 def tiny(name, **changes):
@@ -86,12 +102,12 @@ def trained(tmp_path_factory, quick_compilation):
         config = tiny(name)
         system = BUILD[name](config)
         variables = jax.device_get(train(system, config, batches, folder))
-        return Trained(system, variables, jax.jit(lambda v, b: system.embed(v, b)), folder)
+        return Trained(system, variables, jax.jit(lambda v, b: asked(system, v, b)), folder)
 
     return of
 
 
-def assert_same(one: Embedding, other: Embedding, rows_one, rows_other):
+def assert_same(one: Answer, other: Answer, rows_one, rows_other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a[np.asarray(rows_one)], b[np.asarray(rows_other)], rtol=1e-5, atol=1e-5)
 
@@ -131,6 +147,22 @@ def test_a_bright_square_raises_the_error(trained, name):
     healthy, ill = (found.embed(found.variables, one) for one in (batch, painted(batch)))
     assert (ill.scalars["mae"] > healthy.scalars["mae"]).all()
     assert (ill.map[:, *SQUARE].mean((1, 2, 3)) > 2 * healthy.map[:, *SQUARE].mean((1, 2, 3))).all()
+
+
+def test_maps_have_the_sign_of_a_lesion_but_for_distances(trained):
+    batch = slices(range(100, 104))
+    for name in SYSTEMS:
+        found = trained(name)
+        bright, dark = (found.system.residual(found.variables, painted(batch, x)).map for x in (0.5, -0.5))
+        here = [x[:, *SQUARE].mean() for x in (bright, dark)]
+        assert here[0] > 0.1 and (here[1] > 0.1 if name == "padim" else here[1] < -0.1), name
+
+
+def test_distances_have_no_sign_to_choose():
+    with pytest.raises(ConfigError, match="difference.kind='negative'; one of .'positive'. is allowed"):
+        config = tiny("padim")
+        config.difference.kind = "negative"
+        BUILD["padim"](config)
 
 
 def test_a_bright_square_is_the_peak_of_padim(trained):

@@ -183,13 +183,13 @@ def test_a_plan_takes_the_shapes_that_training_has():
 
 
 @pytest.mark.two_devices
-def test_replicas_exchange_their_gradients_and_what_the_loss_measures(quick_compiler):
-    """The U-Net's gradients, the residual's two sums at each of 16 x 16 pixels, and the mean loss, in float32."""
+def test_replicas_exchange_their_gradients(quick_compiler):
+    """The U-Net's gradients and the mean loss, in float32."""
     config, mesh = small(), make_mesh()
     found = scaling.plan(BUILD["symnorm"](config), config, "unet", mesh, 8)
     text = found.traced.lower().compile().as_text()
     payload = sum(one.payload * one.times for one in collectives(text, 2))
-    expected = scaling.whole(found.state["params"]) + 2 * 16 * 16 * 4
+    expected = scaling.whole(found.state["params"])
     assert 0 <= payload - expected <= 4 * 8  # and a scalar or two
 
 

@@ -54,7 +54,7 @@ def linear(config: ConfigDict) -> System:
     def loss(variables: Variables, batch: Batch, key: jax.Array):
         return jnp.square(embed(variables, batch).z).mean(), Aux({}, variables["stats"])
 
-    return System(init, {"baseline": Stage(("net",), loss)}, embed, scores)
+    return System(init, {"baseline": Stage(("net",), loss)}, embed, scores=scores)
 
 
 @pytest.fixture(scope="module", params=SIZES)

@@ -30,6 +30,8 @@ CONFIGS = sorted(
 PEOPLE = 8  # of a real release
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
 BASELINES = {f"trivial_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
+BASELINES |= {f"trivial_{name}" for name in ("intensity", "intensity_by_position", "asymmetry")}
+OWN = {"mse", "highest", "mahalanobis", "mse+mahalanobis", "highest+mahalanobis"}
 
 
 def config_of(name, size="tiny"):
@@ -74,7 +76,7 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys, reques
     results = json.loads((run.workdir / "metrics.json").read_text())
     assert {"sample", "patient", "pixel", "lesion", "froc", "thresholds", "calibration", "groups"} <= set(results)
     for level in ("sample", "patient"):
-        assert set(results[level]) == {"mse", "mahalanobis", "mse+mahalanobis"} | BASELINES
+        assert set(results[level]) == OWN | BASELINES
     found = results["sample"]["mse+mahalanobis"]
     assert {f"auroc_within_position_minus_{one}" for one in BASELINES} <= set(found)
     for bounds in found.values():

@@ -37,8 +37,8 @@ def measure(model):
 
 
 @pytest.fixture(scope="module")
-def embed(model):
-    return jax.jit(model.embed)
+def residual(model):
+    return jax.jit(model.residual)
 
 
 def draw(count=96, seed=0):
@@ -92,12 +92,12 @@ def test_measuring_begins_anew(measure):
     assert_moments(stream(measure, np.split(draw(16), 2), source), draw(16))
 
 
-def test_the_map_is_the_mahalanobis_distance_at_every_place(measure, embed):
+def test_the_map_is_the_mahalanobis_distance_at_every_place(measure, residual):
     """With 0.01 on the diagonal of the covariance, and 0 outside the brain."""
     x, other = draw(), draw(2, seed=3)
     brain = np.ones((2, SIDE, SIDE, 1), np.float32)
     brain[:, :2] = 0
-    found = embed(stream(measure, np.split(x, 12)), {"image": other, "brain": brain})
+    found = residual(stream(measure, np.split(x, 12)), {"image": other, "brain": brain})
     for row, column in [(2, 0), (4, 5), (7, 7)]:
         here = x[:, row, column].astype(float)
         precision = np.linalg.inv(np.cov(here.T) + 0.01 * np.eye(DIM))
@@ -107,11 +107,11 @@ def test_the_map_is_the_mahalanobis_distance_at_every_place(measure, embed):
     np.testing.assert_allclose(found.scalars["peak"], found.map.max((1, 2, 3)))
 
 
-def test_the_ridge_stands_in_for_features_that_never_vary(measure, embed):
+def test_the_ridge_stands_in_for_features_that_never_vary(measure, residual):
     """Of equal features the covariance is the ridge alone: a distance of sqrt(0.03 ** 2 * 5 / 0.01) = 0.6708."""
     same = np.repeat(draw(1), 8, 0)
     batch = {"image": same[:2] + np.float32(0.03), "brain": np.ones((2, SIDE, SIDE, 1), np.float32)}
-    np.testing.assert_allclose(embed(stream(measure, [same, same]), batch).map, 0.6708, rtol=1e-3)
+    np.testing.assert_allclose(residual(stream(measure, [same, same]), batch).map, 0.6708, rtol=1e-3)
 
 
 def test_features_are_a_fixed_choice_from_every_level():

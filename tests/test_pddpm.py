@@ -86,7 +86,7 @@ def test_a_denoiser_that_knows_gives_back_the_slice():
     batch, changes = batch_of(), {"diffusion.steps": 3, "diffusion.patches": 2}
     model = with_denoiser(batch["image"], **changes)
     with jax.disable_jit():
-        found = model.embed(VARIABLES, batch)
+        found = model.residual(VARIABLES, batch)
     np.testing.assert_array_equal(found.panels["reconstruction"], batch["image"])
     assert (found.map == 0).all() and (found.scalars["mae"] == 0).all()
     assert len(model.net.seen) == BUILD["pddpm"](config(**changes)).passes == 2**2 * 3
@@ -96,7 +96,7 @@ def test_the_denoiser_sees_one_noised_patch_of_each_slice():
     batch = batch_of()
     model = with_denoiser(batch["image"], **{"diffusion.steps": 1})
     with jax.disable_jit():
-        model.embed(VARIABLES, batch)
+        model.residual(VARIABLES, batch)
     changed = [np.asarray(x[..., :1] != batch["image"]) for x in model.net.seen]
     for patch, where, seen in zip(_patches((16, 16), 2), changed, model.net.seen, strict=True):
         np.testing.assert_array_equal(where, np.broadcast_to(patch > 0, where.shape))
@@ -141,7 +141,7 @@ def test_noise_at_inference_belongs_to_the_sample():
     model = with_denoiser(batch["image"], **{"diffusion.steps": 1})
     for index in ([4, 9], [9, 4]):
         with jax.disable_jit():
-            model.embed(VARIABLES, batch | {"index": jnp.asarray(index)})
+            model.residual(VARIABLES, batch | {"index": jnp.asarray(index)})
     first, second = np.split(np.stack(model.net.seen), 2)
     np.testing.assert_array_equal(first, second[:, ::-1])
     assert np.abs(first[0, 0] - first[0, 1]).max() > 0.1

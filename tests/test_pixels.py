@@ -213,11 +213,13 @@ def test_with_components_dropped_the_threshold_is_the_best_and_the_oracle_a_boun
         assert found[name] == without[name]
 
 
-def test_maps_are_the_systems_and_two_without_training():
+def test_maps_are_the_systems_and_those_that_need_no_network():
     image = np.arange(8, dtype=np.float16).reshape(1, 4, 2)
-    arrays = {"image": image, "map": image + 1, "brain": np.ones((1, 4, 2), bool)}
+    kept = {name: image + i for i, name in enumerate((*pixels.OWN, *pixels.WITHOUT), 1)}
+    arrays = {"image": image, "brain": np.ones((1, 4, 2), bool)} | kept
     found = {name: pixels.map_values(name, arrays).tolist() for name in pixels.MAPS}
     assert found["map"] == (image + 1).tolist() and found["trivial_brightness"] == image.tolist()
+    assert found["raw_map"] == (image + 2).tolist() and found["trivial_asymmetry"] == (image + 5).tolist()
     assert found["trivial_mirror"] == [[[6, 6], [2, 2], [2, 2], [6, 6]]]
 
 
@@ -310,6 +312,7 @@ def run_with_maps(folder, **changed):
         lesion = rng.random(shape) < 0.05 * (np.arange(20) >= 10)[:, None, None]
         image, brain = rng.random(shape).astype(np.float16), rng.random(shape) < 0.9
         arrays = {"index": index, "image": image, "map": image + lesion.astype(np.float16) / 2}
+        arrays |= dict.fromkeys((*pixels.OWN, *pixels.WITHOUT), arrays["map"])
         arrays |= {"brain": brain, "lesion": lesion} | changed
         save_arrays(folder / "embeddings" / f"{split}.npz", {k: x for k, x in arrays.items() if x is not None})
         about = {"patient": np.repeat([f"{split}{x}" for x in "dbca"], 5), "session": "", "slice": index % 5}

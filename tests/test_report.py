@@ -14,6 +14,7 @@ from configs.demo import get_config
 from symnorm_jax.data import manifest
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
+from symnorm_jax.evaluation.pixels import OWN, WITHOUT
 from symnorm_jax.files import save_arrays, write_json
 from symnorm_jax.report import figures, gallery
 from symnorm_jax.report import page as report
@@ -108,7 +109,7 @@ def _write_arrays(folder, rows, maps, rng):
         brain[:, 1:7, 1:7] = True
         lesion = brain & (part.label == "abnormal").to_numpy()[:, None, None] & (np.arange(8) == 3)
         image = rng.random(brain.shape).astype(np.float16)
-        drawn = {"map": (image * brain).astype(np.float16)} if maps else {}
+        drawn = dict.fromkeys((*OWN, *WITHOUT), (image * brain).astype(np.float16)) if maps else {}
         arrays = {"index": part.index.to_numpy(), "brain": brain, "lesion": lesion, "image": image}
         save_arrays(folder / "embeddings" / f"{split}.npz", arrays | drawn | {"panel.reconstruction": image})
 

@@ -136,3 +136,32 @@ def test_slices_with_little_brain_are_left_out_and_counted():
     assert few.left_out > many.left_out and len(few.rows) + few.left_out == len(many.rows) + many.left_out
     with pytest.raises(ScanError, match="no slice shows 1e"):
         cut(ball(), True, settings(min_brain=1e9))
+
+
+def test_robust_intensities_have_the_median_at_0_and_one_unit_whatever_the_scanner_s():
+    """The mid-line, and so where slices lie, is the same as with percentiles."""
+    head = ball()
+    head.voxels[14:20, 20:26, 16:20] *= 9  # far above all else
+    made, scaled = (cut(head._replace(voxels=a * head.voxels), True, settings(normalise="robust")) for a in (1, 7))
+    np.testing.assert_allclose(made.arrays, scaled.arrays, atol=2e-3)
+    image, brain = made.arrays[..., 0].astype(float), made.arrays[..., 1] > 0
+    inside = image[brain]
+    assert abs(np.median(inside)) < 0.05 and (image[~brain] == 0).all() and 2 < inside.max() <= samples.FARTHEST
+    values = np.random.default_rng(0).normal(7, 2, 1000)
+    scaled = samples.robust(values, values, (1, 99))
+    assert np.median(scaled) == 0 and np.median(np.abs(scaled)) == pytest.approx(1 / samples.UNIT)
+    plain = cut(head, True, settings())
+    np.testing.assert_array_equal(plain.frame.to_voxel, made.frame.to_voxel)
+
+
+def test_a_brain_that_is_mostly_one_value_cannot_be_scaled_robustly():
+    head = ball()
+    head.voxels[:, :, 18:] = 50
+    with pytest.raises(ScanError, match="half of the brain or more has the value 50, .*; 'percentiles' can"):
+        cut(head, True, settings(normalise="robust"))
+
+
+def test_heights_are_mm_from_slice_to_slice():
+    made = cut(ball(), True, settings(slice_spacing=4.0))
+    heights = [row["height_mm"] for row in made.rows]
+    np.testing.assert_allclose(np.diff(heights), 4.0, atol=1e-3)

@@ -104,7 +104,7 @@ class TestLabels:
 
 class TestPlan:
     def test_points_with_equal_configs_are_one(self, tmp_path):
-        wanted = [{}, {"mask.kind": "exclusive"}, {"difference.blur": "4.50"}, {"data.workers": "3"}, {"seed": "1"}]
+        wanted = [{}, {"mask.kind": "exclusive"}, {"difference.blur": "3.50"}, {"data.workers": "3"}, {"seed": "1"}]
         assert [point.settings for point in points.planned(tmp_path, TINY, wanted)] == [{}, {"seed": "1"}]
 
     def test_a_sweep_without_a_point_that_is_there_is_refused(self, tmp_path):

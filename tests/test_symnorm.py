@@ -27,6 +27,7 @@ def batch_of(config, count=2, seed=0):
         "brain": jnp.ones((count, *size, 1)),
         "index": jnp.arange(count, dtype=jnp.int32),
         "hidden": jnp.asarray(rng.random((count, *grid)) < 0.5),
+        "difference": jnp.asarray(4 * rng.standard_normal((count, *size, 1)), jnp.float32),
         "progress": jnp.float32(0.5),
     }
 
@@ -35,9 +36,7 @@ def built(**changes):
     config = tiny(**changes)
     batch = batch_of(config)
     model = Symnorm(config)
-    variables = model.init(jax.random.key(0), batch)
-    residual = {"sum": jnp.full(config.data.size, 5.0), "weight": jnp.full(config.data.size, 50.0)}
-    return model, {**variables, "stats": {"residual": residual}}, batch
+    return model, model.init(jax.random.key(0), batch), batch
 
 
 @pytest.mark.parametrize("mirror_context", [False, True])
@@ -77,9 +76,9 @@ def test_every_family_trains_and_embeds(kind):
     for stage in system.stages.values():
         value, aux = stage.loss(variables, batch, jax.random.key(1))
         assert np.isfinite(value) and jax.tree.structure(aux.stats) == jax.tree.structure(variables["stats"])
-    found = system.embed(variables, batch)
-    assert found.z.shape == (2, config.vae.latent) and found.map.shape == batch["image"].shape
-    assert found.scalars["mse"].shape == (2,) and np.isfinite(found.z).all()
+    z, found = system.embed(variables, batch).z, system.residual(variables, batch)
+    assert z.shape == (2, config.vae.latent) and found.map.shape == batch["image"].shape
+    assert found.scalars["mse"].shape == (2,) and np.isfinite(z).all()
 
 
 def test_several_covers_are_averaged():
@@ -89,38 +88,33 @@ def test_several_covers_are_averaged():
     assert four.covers.shape[0] == 4 * one.covers.shape[0] and jnp.abs(first - mean).max() > 1e-4
 
 
-def test_difference_maps_by_kind():
-    model, variables, batch = built()
-    reconstruction = batch["image"] + 0.1 * jnp.sign(batch["image"] - 0.5)
-    plain = batch["image"] - reconstruction
-    expected = {"signed": plain, "absolute": abs(plain), "squared": plain**2}
-    expected |= {"positive": jnp.maximum(plain, 0), "negative": jnp.maximum(-plain, 0)}
-    for kind, value in expected.items():
-        other = Symnorm(tiny(**{"difference.kind": kind, "difference.relative": False, "difference.blur": 0.0}))
-        np.testing.assert_allclose(other.difference_map(variables, batch, reconstruction), value, atol=1e-6)
-
-
-def test_relative_difference_is_in_healthy_residuals():
-    model, variables, batch = built()
-    reconstruction = batch["image"] - 0.2
-    np.testing.assert_allclose(model.difference_map(variables, batch, reconstruction), 2.0, rtol=1e-3)
-
-
-def test_the_map_is_positive_and_empty_outside_the_brain():
+def test_the_raw_map_is_signed_and_empty_outside_the_brain():
     model, variables, batch = built()
     brain = batch["brain"].at[:, :4].set(0)
-    found = model.embed(variables, batch | {"brain": brain})
-    assert (found.map >= 0).all() and (found.map * (1 - brain) == 0).all() and found.map.max() > 0
+    found = model.residual(variables, batch | {"brain": brain})
+    plain = (batch["image"] - model.reconstruct(variables, batch["image"])) * brain
+    np.testing.assert_allclose(found.map, plain, atol=1e-5)
+    assert found.map.min() < 0 < found.map.max()
 
 
-def test_the_residual_is_remembered_where_pixels_were_hidden():
+def test_the_vae_sees_by_how_much_a_map_is_beyond_the_threshold():
+    model, variables, batch = built(**{"difference.threshold": 3.0})
+    z = jnp.array([-5.0, -3.0, 0.0, 2.9, 3.5])
+    np.testing.assert_allclose(model.embedded_map({"difference": z}) * model.loss.scale, [-2, 0, 0, 0, 0.5], atol=1e-6)
+    whole = built(**{"difference.threshold": 0.0})[0].embedded_map({"difference": z})
+    np.testing.assert_allclose(whole * model.loss.scale, z, atol=1e-6)
+    quiet = batch | {"difference": jnp.clip(batch["difference"], -3, 3)}
+    expected = model.embed(variables, batch | {"difference": 0 * batch["difference"]}).z
+    np.testing.assert_array_equal(model.embed(variables, quiet).z, expected)
+    assert jnp.abs(model.embed(variables, batch).z - expected).max() > 1e-3
+
+
+def test_embedding_and_the_vae_s_loss_ask_no_u_net():
     model, variables, batch = built()
-    hidden = widen(batch["hidden"], model.mask.patch)
-    before, (_, aux) = variables["stats"]["residual"], model.unet_loss(variables, batch, jax.random.key(0))
-    expected = jnp.abs(model.fill(variables, batch["image"], hidden) - batch["image"]) * hidden
-    after = aux.stats["residual"]
-    np.testing.assert_allclose(after["sum"], before["sum"] * 0.99 + expected.sum((0, -1)), rtol=1e-4)
-    np.testing.assert_allclose(after["weight"], before["weight"] * 0.99 + hidden.sum((0, -1)), rtol=1e-5)
+    without = {"params": {"vae": variables["params"]["vae"]}, "stats": {}}
+    asked = {name: batch[name] for name in ("brain", "index", "difference", "progress")}
+    value, _ = model.vae_loss(without, asked, jax.random.key(0))
+    assert np.isfinite(value) and model.embed(without, asked).z.shape == (2, model.vae.latent)
 
 
 def test_dissimilarity_is_added_at_its_weight():
@@ -141,10 +135,12 @@ def test_kl_divergence_is_warmed_up():
 
 def test_scores_do_not_depend_on_the_rest_of_the_batch():
     model, variables, batch = built()
-    together = model.embed(variables, batch)
+    both = lambda batch: (model.embed(variables, batch).z, model.residual(variables, batch))  # noqa: E731
+    z, together = both(batch)
     for i in range(2):
-        alone = model.embed(variables, {name: batch[name][i : i + 1] for name in ("image", "brain", "index")})
-        np.testing.assert_allclose(alone.z[0], together.z[i], atol=1e-4)
+        names = ("image", "brain", "index", "difference")
+        own, alone = both({name: batch[name][i : i + 1] for name in names})
+        np.testing.assert_allclose(own[0], z[i], atol=1e-4)
         np.testing.assert_allclose(alone.scalars["mse"][0], together.scalars["mse"][i], rtol=1e-4)
 
 
@@ -152,6 +148,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch():
     "changes, sentence",
     [
         ({"difference.kind": "ratio"}, "difference.kind='ratio'; one of .*absolute"),
+        ({"difference.threshold": -1.0}, "difference.threshold=-1.0; a number from 0"),
         ({"loss.reconstruction": "huber"}, "loss.reconstruction='huber'; one of"),
         ({"loss.warmup": 0.0}, "loss.warmup=0.0; a positive number"),
         ({"unet.widths": (8,) * 6}, "data.size=.* two sides that divide by 32"),

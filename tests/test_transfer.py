@@ -76,6 +76,8 @@ def test_fine_tuning_changes_what_was_asked_for_and_no_more(folder, source, kind
     assert {net for net, equal in same(variables_of(run), variables_of(source)).items() if equal} == kept
     gaussians = [(one.workdir / "gaussian.npz").read_bytes() for one in (run, source)]
     assert (gaussians[0] == gaussians[1]) == (kind == "none")
+    healthy = [(one.workdir / "maps" / "healthy.npz").read_bytes() for one in (run, source)]
+    assert (healthy[0] == healthy[1]) == (kind == "none")  # what maps are measured by goes with the Gaussian
     scores = manifest.read_table(run.workdir / "scores.csv")
     zero_shot, own = scores.zero_shot.to_numpy(), scores.mahalanobis.to_numpy()
     if kind == "none":

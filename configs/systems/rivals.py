@@ -3,10 +3,11 @@
 `score.headline` of a preset is the score that the rival was published with.
 """
 
-from configs.systems.parts import PATCH, UNET, stage
+from configs.systems.parts import DIFFERENCE, PATCH, UNET, stage
 
 SHARED = {
-    "mask": {"patch": PATCH},  # residuals are embedded by patch
+    "mask": {"patch": PATCH},  # maps are embedded by patch
+    "difference": DIFFERENCE,
     "train": {"baseline": stage(steps=10_000, batch_size=8, learning_rate=1e-3)},
     "finetune": {"baseline": stage(steps=500, batch_size=8, learning_rate=1e-4)},
 }
@@ -26,4 +27,5 @@ SETTINGS = {
 }
 TINY = {"mask.patch": 4, "unet.widths": (8, 16), "autoencoder.widths": (8, 16), "autoencoder.latent": 16}
 TINY |= {"padim.features": 12, "diffusion.steps": 2}
-PRESETS = {name: {"system": name, "score.headline": "peak" if name == "padim" else "mae"} for name in SETTINGS}
+PRESETS = {name: {"system": name, "score.headline": "mae"} for name in SETTINGS}
+PRESETS["padim"] |= {"score.headline": "peak", "difference.kind": "positive"}  # its distances have no sign

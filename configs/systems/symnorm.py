@@ -1,6 +1,6 @@
 """symnorm on 64 x 64 slices."""
 
-from configs.systems.parts import PATCH, UNET, stage
+from configs.systems.parts import DIFFERENCE, PATCH, UNET, stage
 
 SETTINGS = {
     "symnorm": {
@@ -20,11 +20,7 @@ SETTINGS = {
             "beta": 0.1,  # weight of the KL divergence
             "warmup": 0.25,  # share of the steps in which beta grows from 0
         },
-        "difference": {
-            "kind": "signed",  # absolute, signed, squared, positive, negative
-            "relative": True,  # divide by the healthy residual at each pixel
-            "blur": 4.5,  # mm, deviation of a Gaussian blur within the brain; 0 for none
-        },
+        "difference": DIFFERENCE | {"threshold": 3.0},  # the VAE sees by how much maps are beyond it
         "train": {
             "unet": stage(steps=10_000, batch_size=8, learning_rate=2e-3),
             "vae": stage(steps=1000, batch_size=16, learning_rate=1e-3),
@@ -36,6 +32,7 @@ SETTINGS = {
     }
 }
 TINY = {"mask.patch": 4, "mask.covers": 1, "unet.widths": (8, 16), "vae.widths": (8, 16), "vae.latent": 32}
+TINY |= {"difference.threshold": 1.0}  # of so few slices none may go beyond 3
 # Interpretations: the paper names these two configurations in its abstract and does not define them.
 PRESETS = {
     # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.

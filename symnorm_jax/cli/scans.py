@@ -23,10 +23,11 @@ from symnorm_jax.report import cohort
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import export, mahalanobis, native
-from symnorm_jax.scoring.embed import make_embed
+from symnorm_jax.scoring.embed import Embedder
 from symnorm_jax.settings import target_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
+from symnorm_jax.training import passes
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import restored
@@ -46,14 +47,13 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
     _show(excluded, source, output.with_name(f"{output.name}.excluded.csv"))
     if not len(used):
         raise ScanError(f"--input={source}: none of {len(excluded)} scans could be used, see {output}.excluded.csv.")
-    read, fitted = partial(SampleSource, config.data.store), _fitted(workdir, config)
-    system, variables = _networks(workdir, config, read(used))
-    about = used[["source", "patient", "session", "position"]]
-    if len(config.data.size) == 2:
-        about.insert(3, "slice", used.slice.astype(int))
-    size = -(-config.score.batch_size // jax.device_count()) * jax.device_count()
-    some = lambda part: read(used.loc[part.index])  # noqa: E731
-    export.write(output, export.embedded(make_embed(system, make_mesh()), variables, some, about, size, fitted))
+    fitted, slices = _fitted(workdir, config), len(config.data.size) == 2
+    system, variables = _networks(workdir, config, SampleSource(config.data.store, used))
+    columns = ["source", "patient", "session", *(["slice"] if slices else []), "position"]
+    healthy = passes.healthy_of(workdir, config) if system.residual else None
+    embedder = Embedder(system, config, variables, healthy, make_mesh())
+    used = used.astype({"slice": int})
+    export.write(output, export.embedded(embedder, used, columns, fitted))
     return f"{output}: {len(used)} rows of {used.source.nunique()} scans, {len(fitted[0].mean)} dimensions"
 
 

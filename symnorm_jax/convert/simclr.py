@@ -29,7 +29,7 @@ from symnorm_jax.training.checkpoint import Checkpoints
 RELEASED = "f046dafe009de0cfa113a022c1ef9603d123834f217074eb86d26037e72b98f5"  # sha256 of release v1.0.0
 PEOPLE = "44,958 T1 scans of 18,759 people in 11 public data sets (arXiv 2509.10620)"  # that the release learned from
 NETWORKS = ("encoder", "projector")  # of the release
-PREPARATION = ("data.percentiles", "data.midline")  # which is ours, however scans were prepared for the release
+PREPARATION = ("data.normalise", "data.percentiles", "data.midline")  # ours, whatever the release had
 COUNTS = "num_batches_tracked"  # by torch, for running means without a momentum
 RENAMED = (  # ours, theirs; in this order
     *(("stem/conv", "conv1"), ("stem/norm", "bn1"), ("level", "layer"), ("_block", ".")),

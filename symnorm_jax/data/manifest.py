@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
 TEXTS = ("patient", "session", "source", "sha256", "store", "label", "split", "exclusion", "flag", "geometry")
 NUMBERS = (
-    *("slice", "position", "record", "records_in_scan", "slices_left_out"),
+    *("slice", "position", "height_mm", "record", "records_in_scan", "slices_left_out"),
     *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),
 )
 COLUMNS = ("index", "healthy_person", *TEXTS, *NUMBERS)  # a source's groups must have other names

@@ -22,7 +22,8 @@ from symnorm_jax.progress import progress
 
 FORMAT = "slices 5"  # a new value makes every store stale: change it when the same settings give other samples
 PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "midline", "min_brain", "min_lesion"]
-PREPARING += ["min_similarity", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing", "spacing"]
+PREPARING += ["min_similarity", "normalise", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing"]
+PREPARING += ["spacing"]
 
 
 def prepare(config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], None] = len) -> pd.DataFrame:

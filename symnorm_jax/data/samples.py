@@ -15,6 +15,7 @@ POOR_MIDLINE = ("exclude", "flag")
 TRACE = 0.02  # share of a pixel that is lesion, from which the slice shows a trace of one
 MOST = 0.5  # of a brain that a lesion can fill, of a lesion that can lie outside it, of a brain that can be 0
 BRIGHTEST = 1.5  # intensities are cut here, where 1 is the volume's upper percentile in the brain
+UNIT, FARTHEST = 5.0, 3.0  # absolute deviations that are 1, about as wide as the percentiles; cut here, either way
 
 
 class Samples(NamedTuple):
@@ -37,8 +38,12 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
         raise ScanError(f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed.")
     if (black := (inside == 0).mean()) > MOST:
         raise ScanError(f"{black:.0%} of the brain mask is 0 in the image, as what lies around a brain is.")
-    image = np.where(brain, normalise(volume.voxels, inside, config.percentiles), 0).astype(np.float32)
-    shared, plane = _find_midline(image, brain, voxel, volume.stack, config)
+    image, scaled = (
+        np.where(brain, NORMALISE[how](volume.voxels, inside, config.percentiles), 0).astype(np.float32)
+        for how in (config.normalise, "percentiles")
+    )
+    # Mid-lines are sought where brain is brighter than what is around it.
+    shared, plane = _find_midline(scaled, brain, voxel, volume.stack, config)
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
     box = template.BOX if config.midline == "template" else None
     drawn, grid = lesion.any(), frame.lay(brain, voxel, plane, config, volume.stack, box)
@@ -57,15 +62,32 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
         raise ScanError(f"no slice shows {config.min_brain:g} mm2 of brain; lower data.min_brain or check the mask.")
     if len(config.size) == 3:
         return Samples(arrays[None], [_whole(rows) | shared], 0, grid)
-    heights = np.linspace(0, 1, len(kept)).round(4).tolist()
-    rows = [rows[i] | shared | {"position": height} for i, height in zip(kept, heights, strict=True)]
+    heights, step = np.linspace(0, 1, len(kept)).round(4).tolist(), np.linalg.norm(grid.to_voxel[:3, AXIAL] * voxel)
+    places = [{"position": x, "height_mm": round(i * float(step), 3)} for i, x in zip(kept, heights, strict=True)]
+    rows = [rows[i] | shared | place for i, place in zip(kept, places, strict=True)]
     return Samples(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid)
 
 
-def normalise(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+def by_percentiles(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     """Scale intensities so that two percentiles of the brain, `inside` `[N]`, become 0 and 1; cut at BRIGHTEST."""
     low, high = np.percentile(inside, percentiles)
     return np.clip((voxels - low) / max(high - low, np.finfo(np.float32).tiny), 0, BRIGHTEST)
+
+
+def robust(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """Scale intensities so that the brain's median is 0 and UNIT median absolute deviations from it are 1.
+
+    Raises ScanError where most of the brain has one value, as that of a map of labels.
+    """
+    middle = np.median(inside)
+    spread = np.median(np.abs(inside - middle))
+    if not spread:
+        found = f"half of the brain or more has the value {middle:g}, which data.normalise='robust' cannot scale"
+        raise ScanError(f"{found}; 'percentiles' can.")
+    return np.clip((voxels - middle) / (UNIT * spread), -FARTHEST, FARTHEST)
+
+
+NORMALISE = {"percentiles": by_percentiles, "robust": robust}
 
 
 def _doubts(lesion: np.ndarray, brain: np.ndarray, drawn: bool) -> list[str]:
@@ -117,4 +139,4 @@ def _whole(rows: list[dict]) -> dict:
     seen, labels = [row for row in rows if row["brain_mm2"] > 0], {row["label"] for row in rows}
     areas = {key: float(np.mean([row[key] for row in seen])) for key in ("brain_mm2", "lesion_mm2")}
     label = next(one for one in ("abnormal", "neither", "healthy") if one in labels)
-    return {"slice": 0, "position": 0.5, "label": label, **areas}
+    return {"slice": 0, "position": 0.5, "height_mm": 0.0, "label": label, **areas}

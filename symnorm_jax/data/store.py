@@ -56,11 +56,18 @@ class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
     It has `image` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the manifest,
-    `patient`, a number for each in the table, and `target` where `targets` `[N]` are given.
+    `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are maps
+    `[N, *S]`, `difference` `[*S, 1]` float32.
     """
 
-    def __init__(self, folder: str | Path, rows: pd.DataFrame, targets: np.ndarray | None = None):
-        self._index, self._targets = rows.index.to_numpy(), targets
+    def __init__(
+        self,
+        folder: str | Path,
+        rows: pd.DataFrame,
+        targets: np.ndarray | None = None,
+        differences: np.ndarray | None = None,
+    ):
+        self._index, self._targets, self._differences = rows.index.to_numpy(), targets, differences
         self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
         keys, first, scan = np.unique(rows.store.to_numpy(), return_index=True, return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
@@ -74,5 +81,7 @@ class SampleSource:
         array = _unpacked(self._records[int(self._place[i])])
         image, brain, lesion = np.moveaxis(array.astype(np.float32), -1, 0)
         known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
+        if self._differences is not None:
+            known["difference"] = self._differences[i].astype(np.float32)[..., None]
         known |= {"index": np.int32(self._index[i]), "patient": np.int32(self._patient[i])}
         return known | {"image": image[..., None], "brain": brain[..., None], "lesion": lesion > 0}

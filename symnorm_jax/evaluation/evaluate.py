@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.data.manifest import group_columns, of_population, read_manifest, read_table
 from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation import pixels
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.detection import of_lesions
 from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
@@ -107,7 +108,8 @@ def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> 
 
 
 def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
-    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", "index", "image", "map", "brain", "lesion")
+    names = "index", "image", "brain", "lesion", *pixels.OWN, *pixels.WITHOUT
+    arrays = load_arrays(workdir / "embeddings" / f"{split}.npz", *names)
     return arrays, table.loc[arrays["index"]]
 
 

@@ -13,7 +13,9 @@ from symnorm_jax.scoring.embed import Arrays, mirror_difference
 from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
-MAPS = ("map", "trivial_brightness", "trivial_mirror")  # the system's, and two that need no training
+OWN = ("map", "raw_map")  # of the system: standardised, and as its networks make them
+WITHOUT = ("trivial_intensity", "trivial_intensity_by_position", "trivial_asymmetry")  # a network, kept beside them
+MAPS = (*OWN, "trivial_brightness", "trivial_mirror", *WITHOUT)
 ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the threshold `fpr_5`
 CUTS = 40  # thresholds at which components are looked for
 NO_MAPS = "The validation split has no maps."
@@ -27,10 +29,10 @@ Thresholds = dict[str, dict]  # {"dice" | "fpr_5": {"value", "origin"} and, wher
 
 
 def map_values(name: str, arrays: Arrays) -> Array:
-    """Give one of MAPS, `[N, X, Y]`, from `image`, `map` and `brain` of the arrays of a split."""
+    """Give one of MAPS, `[N, X, Y]`, from the arrays of a split."""
     if name == "trivial_mirror":
         return mirror_difference(arrays["image"].astype(np.float32), arrays["brain"])
-    return arrays["map" if name == "map" else "image"]
+    return arrays["image" if name == "trivial_brightness" else name]
 
 
 def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:

@@ -54,14 +54,14 @@ def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     columns, place = panels(arrays), pd.Series(np.arange(len(arrays["index"])), arrays["index"])
     within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
     strongest = max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0
-    looks = {"difference map": {"cmap": "inferno", "vmax": strongest}}
+    looks = {"difference map": {"cmap": "inferno", "vmin": 0, "vmax": strongest}}
     height, width = picture(arrays["image"][0]).shape
     lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
     figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, which is quicker by far than one each
     for index, top in zip(chosen.index, tops, strict=True):
         for (title, images), left in zip(columns.items(), lefts, strict=True):
-            draw(axes, images[place[index]], (left, top), **looks.get(title, {"cmap": "gray", "vmax": 1.2}))
+            draw(axes, images[place[index]], (left, top), **looks.get(title, greys(arrays["image"])))
         outline(axes, arrays["lesion"][place[index]], (lefts[-1], top), lw=1.2)
     axes.set(xlim=(0, lefts[-1] + width), ylim=(tops[-1] + height, 0), frame_on=False)
     axes.set_xticks(lefts + width / 2, columns, fontsize=9)
@@ -91,7 +91,13 @@ def draw(axes, image: np.ndarray, corner: tuple[int, int], **look) -> None:
     """Draw an image `[X, Y]` at its upper left corner, a unit a pixel."""
     rows, (left, top) = picture(image.astype(np.float32)), corner
     extent = (left, left + rows.shape[1], top + rows.shape[0], top)
-    axes.imshow(rows, interpolation="nearest", vmin=0, extent=extent, **look)
+    axes.imshow(rows, interpolation="nearest", extent=extent, **look)
+
+
+def greys(images: np.ndarray) -> dict:
+    """Choose how images `[..., X, Y]` are drawn, by whether 0 is black or, as in those below 0, the median."""
+    low, high = (0, 1.2) if images.min() >= 0 else (-1.5, 2)
+    return {"cmap": "gray", "vmin": low, "vmax": high}
 
 
 def outline(axes, lesion: np.ndarray, corner: tuple[int, int], lw: float) -> None:
@@ -128,7 +134,7 @@ def contact_sheet(rows: pd.DataFrame, store: str | Path, title: str) -> Figure:
     for number, (i, j) in enumerate(places):
         one, label, (left, top) = source[number], lines[i].label.iloc[j], (j * width, i * height)
         image, lesion = (plane(x, (j + 1) / (SLICES + 1)) for x in (one["image"][..., 0], one["lesion"]))
-        draw(axes, image, (left, top), cmap="gray", vmax=1.2)
+        draw(axes, image, (left, top), **greys(image))
         outline(axes, lesion, (left, top), lw=0.7)
         axes.plot([left + width / 2] * 2, [top, top + height], color=MIDLINE, lw=0.3, alpha=0.6)
         if label in FRAMES:

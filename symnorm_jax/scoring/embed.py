@@ -2,51 +2,110 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from timeit import repeat
 
 import jax
 import numpy as np
+import pandas as pd
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from symnorm_jax.data.pipeline import scoring_batches
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.geometry import mirror_batch, plane
 from symnorm_jax.progress import progress
-from symnorm_jax.systems.contract import System, Variables
-from symnorm_jax.training.sharding import put_whole, replicated
+from symnorm_jax.standardise import SIGNS, Fitted, scans_of, standardised
+from symnorm_jax.systems.contract import Batch, Embedding, System, Variables
+from symnorm_jax.training.passes import SEEN, maps_of, raw_maps, scan_of
+from symnorm_jax.training.sharding import answering
 
 Arrays = dict[str, np.ndarray]
-FLUID = 0.35  # between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9
+# Between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9; by data.normalise.
+FLUID = {"percentiles": 0.35, "robust": -0.45}
+TRIVIAL_INTENSITY = "trivial_intensity"  # the map of robust deviations of intensity, as it is
+HIGHEST, TOP = "highest", 20  # the score of a map, and the pixels whose mean it is
 REPEATS = 5  # of which the quickest counts: whatever else the machine does only ever adds time
 
 
-def make_embed(system: System, mesh: Mesh) -> Callable:
-    """Jit the system's `embed` for batches that every host has whole, which all devices share; so are answers."""
-    jitted = jax.jit(lambda variables, batch: system.embed(variables, batch)._asdict(), out_shardings=replicated(mesh))
-    return lambda variables, batch: jitted(variables, put_whole(batch, mesh))
+class Embedder:
+    """A trained system over the devices of a mesh, for splits of a manifest; of one with maps also its `healthy`."""
 
+    def __init__(self, system: System, config: ConfigDict, variables: Variables, healthy: Fitted | None, mesh: Mesh):
+        self.config, self.healthy, self.mapped = config, healthy, system.residual is not None
+        self.size = -(-config.score.batch_size // mesh.size) * mesh.size
+        ask = lambda of: partial(answering(lambda *given: of(*given)._asdict(), mesh), variables)  # noqa: E731
+        self.embed, self.residual = ask(system.embed), ask(system.residual)
 
-def embed_split(
-    embed: Callable, variables: Variables, source: SampleSource, batch_size: int, what: str, pictures: bool = True
-) -> Arrays:
-    """Collect what `embed` says of every sample of `source`, with the trivial scores, in the order of the source.
+    def split(
+        self, rows: pd.DataFrame, what: str, pictures: bool = True, differences: np.ndarray | None = None
+    ) -> Arrays:
+        """Collect what the system says of `rows`, whole scans of a manifest, with the trivial scores, in their order.
 
-    Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` and with a target `predicted` `[N]`; with `pictures`, `[N, X, Y]`,
-    of volumes the middle plane, `brain` and `lesion` bool, and `image`, `map` and `panel.<caption>` in half precision.
-    """
-    found, total = defaultdict(list), -(-len(source) // batch_size)
-    for batch in progress(scoring_batches(source, batch_size), f"embedding {what}", total):
-        seen = {name: batch[name] for name in ("image", "brain", "index", "valid")}
-        out = jax.device_get(embed(variables, seen))
+        Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` and with a target `predicted` `[N]`; with `pictures`, `[N, X,
+        Y]`, of volumes the middle plane, `brain` and `lesion` bool, and in half precision `image` and, of slices with
+        maps, `map`, `raw_map`, `trivial_*` and `panel.<caption>`. With `differences` `[N, X, Y]`, the standardised
+        maps, no maps are made, nor the scores that come with them.
+        """
+        made = {}
+        if self.mapped and differences is None:
+            made = self._collect(rows, f"maps of {what}", self.residual, _found)
+            differences, of_scans = _of_scans(rows, made, self.healthy, self.config)
+            made |= of_scans
+        found = self._collect(rows, f"embedding {what}", self.embed, self._embedded, differences)
+        both = found | made
+        kept = both if pictures else {name: x for name, x in both.items() if x.ndim < 3}
+        return {name: x for name, x in kept.items() if name != "raw"}
+
+    def _collect(self, rows: pd.DataFrame, what: str, ask: Callable, take: Callable, differences=None) -> Arrays:
+        """Go through the samples of `rows` in batches: what `take` makes of each batch and its answer."""
+        source = SampleSource(self.config.data.store, rows, differences=differences)
+        found, seen = defaultdict(list), [*SEEN, *(["difference"] if differences is not None else [])]
+        for batch in progress(scoring_batches(source, self.size), what, -(-len(source) // self.size)):
+            out = jax.device_get(ask({name: batch[name] for name in seen}))
+            for name, x in take(batch, out).items():
+                found[name].append(x[batch["valid"]])
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def _embedded(self, batch: Arrays, out: dict) -> Arrays:
         arrays = {"index": batch["index"], "z": out["z"]}
         arrays |= {} if out["predicted"] is None else {"predicted": out["predicted"]}
-        arrays |= {f"score.{name}": x for name, x in (out["scalars"] | trivial_scores(batch)).items()}
-        for name, x in (arrays | (_pictures(batch, out) if pictures else {})).items():
-            found[name].append(x[batch["valid"]])
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        scores = out["scalars"] | trivial_scores(batch, self.config.data.normalise)
+        return arrays | {f"score.{name}": x for name, x in scores.items()} | ({} if self.mapped else _pictures(batch))
 
 
-def trivial_scores(batch: Arrays) -> Arrays:
+def _found(batch: Arrays, out: dict) -> Arrays:
+    scores = {f"score.{name}": x for name, x in out["scalars"].items()}
+    panels = {f"panel.{caption}": x[..., 0].astype(np.float16) for caption, x in out["panels"].items()}
+    return scores | panels | {"raw": out["map"][..., 0]} | _pictures(batch)
+
+
+def _of_scans(rows: pd.DataFrame, made: Arrays, healthy: Fitted, config: ConfigDict) -> tuple[np.ndarray, Arrays]:
+    """Make the maps of whole scans, `[N, X, Y]`: what is embedded, and maps and scores that are kept."""
+    maps, kind = maps_of(config), config.difference.kind
+    names = [*maps, TRIVIAL_INTENSITY]
+    found = {name: np.empty(made["raw"].shape, np.float16) for name in names}
+    differences, scores = np.empty_like(found["map"]), {name: np.empty(len(rows), np.float32) for name in names}
+    for place in scans_of(rows):
+        brain = made["brain"][place]
+        raw, scan = raw_maps(made["raw"][place], made["image"][place], brain), scan_of(rows.iloc[place], brain)
+        z = {name: standardised(raw[name], scan, healthy[name], how) for name, how in maps.items()}
+        z = {name: SIGNS[kind](x) for name, x in (z | {TRIVIAL_INTENSITY: raw["trivial_asymmetry"]}).items()}
+        differences[place] = z["map"]
+        for name, x in z.items():
+            found[name][place], scores[name][place] = np.abs(x), highest(np.abs(x), brain)
+    kept = found | {"raw_map": np.abs(made["raw"]).astype(np.float16)}
+    return differences, kept | {f"score.{HIGHEST if name == 'map' else name}": x for name, x in scores.items()}
+
+
+def highest(values: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Average the TOP highest values in the brain of each slice `[N, X, Y]`, `[N]`; of a smaller brain all."""
+    best = -np.sort(-np.where(brain, values, -np.inf).reshape(len(values), -1))[:, :TOP]
+    there = np.isfinite(best)
+    return np.where(there, best, 0).sum(1) / np.maximum(there.sum(1), 1)
+
+
+def trivial_scores(batch: Arrays, normalise: str) -> Arrays:
     """Score what an image gives away without any learning, `{name: [B]}`.
 
     `trivial_brightness` is the 99.5th percentile in the brain, `trivial_mirror` the mean absolute difference from the
@@ -57,7 +116,7 @@ def trivial_scores(batch: Arrays) -> Arrays:
     both = (brain & mirror_batch(brain)).sum(axes)
     return {
         "trivial_brightness": np.array([np.percentile(x[m], 99.5) for x, m in zip(image, brain, strict=True)]),
-        "trivial_fluid": (brain & (image < FLUID)).sum(axes) / np.maximum(brain.sum(axes), 1),
+        "trivial_fluid": (brain & (image < FLUID[normalise])).sum(axes) / np.maximum(brain.sum(axes), 1),
         "trivial_mirror": mirror_difference(image, brain).sum(axes) / np.maximum(both, 1),
     }
 
@@ -68,8 +127,16 @@ def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dict[str, float | str]:
-    """Measure what embedding a batch `{name: [B, ...]}` costs: passes, learned parameters, best seconds a sample."""
-    embed = make_embed(system, mesh)
+    """Measure what embedding a batch `{name: [B, ...]}` costs: passes, learned parameters, best seconds a sample.
+
+    Standardisation, which takes the host one or two milliseconds a slice of 64 x 64, is left out.
+    """
+
+    def whole(variables: Variables, batch: Batch) -> Embedding:
+        made = {} if system.residual is None else {"difference": system.residual(variables, batch).map}
+        return system.embed(variables, batch | made)
+
+    embed = answering(whole, mesh)
 
     def once() -> None:
         jax.block_until_ready(embed(variables, batch))
@@ -83,9 +150,7 @@ def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dic
     }
 
 
-def _pictures(batch: Arrays, out: dict) -> Arrays:
-    maps = {} if out["map"] is None else {"map": out["map"]}
-    shown = {"image": batch["image"], **maps, **{f"panel.{caption}": x for caption, x in out["panels"].items()}}
+def _pictures(batch: Arrays) -> Arrays:
     masks = {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
-    both = masks | {name: x[..., 0].astype(np.float16) for name, x in shown.items()}
+    both = masks | {"image": batch["image"][..., 0].astype(np.float16)}
     return {name: np.stack([plane(sample) for sample in x]) for name, x in both.items()}

@@ -1,7 +1,7 @@
 """Embeddings as a table for other programs: Parquet, CSV or npz, written whole or not at all."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +10,11 @@ import pandas as pd
 
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import whole
-from symnorm_jax.scoring.embed import embed_split
+from symnorm_jax.scoring.embed import Embedder
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance
 from symnorm_jax.scoring.scores import of_arrays, own
-from symnorm_jax.systems.contract import Variables
 
-ROWS = 4096  # that are held at a time
+ROWS = 4096  # that are held at a time, and the rest of their last scan
 Fitted = tuple[Gaussian, Callable | None]  # the latter takes what is predicted, [N], to the unit of the target
 
 
@@ -27,20 +26,24 @@ class Part(NamedTuple):
     scores: dict[str, np.ndarray]  # each [N]
 
 
-def embedded(
-    embed: Callable, variables: Variables, source: Callable, rows: pd.DataFrame, size: int, fitted: Fitted
-) -> Iterator[Part]:
-    """Embed `rows`, read by `source(rows)`, `size` at a time, with own scores, `mahalanobis`, and `predicted`."""
-    (gaussian, in_unit), step = fitted, max(1, ROWS // size) * size
-    for start in range(0, len(rows), step):
-        some = rows.iloc[start : start + step]
-        what = f"{start + len(some)} of {len(rows)}"
-        arrays = embed_split(embed, variables, source(some), size, what, pictures=False)
+def embedded(embedder: Embedder, rows: pd.DataFrame, columns: list[str], fitted: Fitted) -> Iterator[Part]:
+    """Embed `rows` of a manifest, whole scans together, with own scores, `mahalanobis`, and `predicted`."""
+    gaussian, in_unit = fitted
+    for part in _whole_scans(rows):
+        some, what = part[columns], f"up to {part.index[-1] + 1} of {len(rows)}"
+        arrays = embedder.split(part, what, pictures=False)
         scores = {name: x for name, x in of_arrays(arrays).items() if own(name)}
         scores["mahalanobis"] = np.asarray(distance(gaussian, arrays["z"]))
         if in_unit:
             scores["predicted"] = in_unit(arrays["predicted"])
         yield Part(some, np.asarray(arrays["z"], np.float32), scores)
+
+
+def _whole_scans(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Divide a manifest, in which scans follow one another, into parts of about ROWS rows."""
+    first = np.arange(len(rows))[~rows.duplicated("store")]
+    starts = [*first[np.diff(first // ROWS, prepend=-1) > 0], len(rows)]
+    return (rows.iloc[start:stop] for start, stop in pairwise(starts))
 
 
 def check_output(path: Path, source: Path, overwrite: bool) -> None:

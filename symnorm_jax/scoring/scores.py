@@ -17,8 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
 from symnorm_jax.rundir import converted, read_config
-from symnorm_jax.scoring.embed import Arrays
+from symnorm_jax.scoring.embed import HIGHEST, Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
+from symnorm_jax.systems.contract import System
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
 THRESHOLDS = ("source", "target")  # whose a run uses
@@ -83,9 +84,10 @@ def healthy_moments(table: Table) -> Moments:
     return {name: {"mean": float(healthy[name].mean()), "sd": float(max(healthy[name].std(), tiny))} for name in names}
 
 
-def names_of(scores: tuple[str, ...]) -> list[str]:
-    """List the columns that a system with these scores has in a score table, trivial ones apart."""
-    return [*scores, "mahalanobis", *(f"{name}+mahalanobis" for name in scores)]
+def names_of(system: System) -> list[str]:
+    """List the columns that a system has in a score table, trivial ones apart."""
+    names = [*system.scores, *([HIGHEST] if system.residual else [])]
+    return [*names, "mahalanobis", *(f"{name}+mahalanobis" for name in names)]
 
 
 def own(name: str) -> bool:

@@ -1,8 +1,12 @@
-"""What a system is: three pure functions and the order of its training stages. Trainer and scorer know no more.
+"""What a system is: pure functions and the order of its training stages. Trainer and scorer know no more.
 
 Classes whose methods are such functions hold networks and settings, never variables.
 `variables` is `{"params": {net: tree}, "stats": {net: tree}}`. `stats` holds what a loss measures and does not learn by
-gradient, such as batch statistics. A `batch` is a dict of arrays:
+gradient, such as batch statistics.
+
+A system of slices that compares them with what it expects says so by `residual`, slice by slice. Its maps are then
+made of whole scans, alike for every system (`standardise.py`), those of the training slices once and kept in the run.
+`embed`, and the loss of a stage that is `of_maps`, find them in the batch. A `batch` is a dict of arrays:
 
 ===========  ================  ==============================================================================
 `image`      `[B, *S, C]`      intensities, 0 outside the brain
@@ -11,6 +15,7 @@ gradient, such as batch statistics. A `batch` is a dict of arrays:
 `valid`      `[B]` bool        False for the rows that pad the last batch
 `hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
 `target`     `[B]`             what is to be predicted, a number or 0 and 1; in training batches of systems that ask
+`difference` `[B, *S, 1]`      the standardised map, 0 outside the brain; where it was made before
 `progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
 ===========  ================  ==============================================================================
 """
@@ -20,7 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-DATA = ("data.size", "data.spacing", "data.percentiles", "data.midline")  # what networks of any system depend on
+DATA = ("data.size", "data.spacing", "data.normalise", "data.percentiles", "data.midline")  # of any network
 Batch = dict[str, jax.Array]
 Variables = dict[str, dict[str, Any]]
 
@@ -37,15 +42,22 @@ class Stage(NamedTuple):
 
     trains: tuple[str, ...]  # the networks this stage updates; every other one is frozen
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
+    of_maps: bool = False  # its batches have `difference`, made by the networks of the stages before
+
+
+class Residual(NamedTuple):
+    """What a system finds in a batch of slices, each for itself; everything is per example."""
+
+    map: jax.Array  # [B, *S, 1], signed where its kind has a sign: slice less expectation; 0 outside the brain
+    scalars: dict[str, jax.Array]  # {score name: [B]}, larger is more abnormal
+    panels: dict[str, jax.Array] = {}  # {caption: [B, *S, 1]}, pictures for the report's gallery
 
 
 class Embedding(NamedTuple):
     """What a system makes of a batch; everything is per example."""
 
     z: jax.Array  # [B, D]
-    scalars: dict[str, jax.Array]  # {score name: [B]}, larger is more abnormal
-    map: jax.Array | None = None  # [B, *S, 1], larger is more abnormal
-    panels: dict[str, jax.Array] = {}  # {caption: [B, *S, 1]}, pictures for the report's gallery
+    scalars: dict[str, jax.Array] = {}  # {score name: [B]}, larger is more abnormal
     predicted: jax.Array | None = None  # [B], of the target: a standardised number, or the log-odds of a class
 
 
@@ -55,10 +67,15 @@ class System(NamedTuple):
     init: Callable[[jax.Array, Batch], Variables]  # drawn with a key; the batch gives shapes
     stages: dict[str, Stage]
     embed: Callable[[Variables, Batch], Embedding]
-    scores: tuple[str, ...] = ()  # the names of the embedding's scalars
-    passes: int = 1  # through a network that `embed` takes for a sample
+    residual: Callable[[Variables, Batch], Residual] | None = None  # of systems with a map
+    scores: tuple[str, ...] = ()  # the names of the scalars
+    passes: int = 1  # through a network that a sample takes
     meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
     asks: tuple[str, ...] = ()  # for what is drawn for training batches only where it is asked for
+
+    def asked(self, stage: str) -> tuple[str, ...]:
+        """Name what a stage's batches have beside samples: what `asks` says or, of one `of_maps`, `difference`."""
+        return ("difference",) if self.stages[stage].of_maps else self.asks
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:

@@ -17,33 +17,28 @@ from symnorm_jax.masking import cover, patch_grid, widen
 from symnorm_jax.models.autoencoder import BetaVAE
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.settings import POSITIVE, check_choices, check_rules, check_sides
-from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables, example_keys
+from symnorm_jax.standardise import NONE_BELOW, how_of
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Residual, Stage, System, Variables, example_keys
 
-RESIDUAL_MEMORY = 0.99  # of the running mean of the healthy residual: about the last hundred batches
 MEANING = (*DATA, "mask", "unet", "vae", "difference", "loss.scale")
-DIFFERENCE = {
-    "absolute": jnp.abs,
-    "signed": lambda difference: difference,
-    "squared": jnp.square,
-    "positive": jax.nn.relu,
-    "negative": lambda difference: jax.nn.relu(-difference),
-}
 
 
 def build(config: ConfigDict) -> System:
     """Make symnorm of a config. Raises ConfigError where a choice is unknown, or patches or networks do not fit."""
-    check_choices(config, {"difference.kind": DIFFERENCE, "loss.reconstruction": losses.RECONSTRUCTION})
-    check_rules(config, {"loss.scale": POSITIVE, "loss.warmup": POSITIVE})
+    how_of(config)
+    check_choices(config, {"loss.reconstruction": losses.RECONSTRUCTION})
+    check_rules(config, {"loss.scale": POSITIVE, "loss.warmup": POSITIVE, "difference.threshold": NONE_BELOW})
     check_sides(config, math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths)))
     model = Symnorm(config)
-    stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss)}
-    return System(model.init, stages, model.embed, ("mse",), len(model.covers), MEANING, asks=("hidden",))
+    stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss, of_maps=True)}
+    passes = len(model.covers)
+    return System(model.init, stages, model.embed, model.residual, ("mse",), passes, MEANING, asks=("hidden",))
 
 
 class Symnorm:
     def __init__(self, config: ConfigDict):
-        self.size, self.spacing, self.mask = tuple(config.data.size), config.data.spacing, config.mask
-        self.loss, self.difference = config.loss, config.difference
+        self.size, self.mask, self.loss = tuple(config.data.size), config.mask, config.loss
+        self.threshold = config.difference.threshold
         self.unet = UNet(**config.unet, **config.network)
         self.vae = BetaVAE(size=self.size, **config.vae, **config.network)
         grid = patch_grid(self.size, config.mask.patch)
@@ -53,8 +48,7 @@ class Symnorm:
         image, keys = batch["image"], jax.random.split(key)
         unet = self.unet.init(keys[0], self._seen(image, jnp.ones_like(image[..., :1])))["params"]
         vae = self.vae.init(keys[1], image[..., :1], jnp.zeros((len(image), self.vae.latent)))["params"]
-        residual = {"sum": jnp.zeros(self.size), "weight": jnp.zeros(self.size)}
-        return {"params": {"unet": unet, "vae": vae}, "stats": {"residual": residual}}
+        return {"params": {"unet": unet, "vae": vae}, "stats": {}}
 
     def fill(self, variables: Variables, image: jax.Array, hidden: jax.Array) -> jax.Array:
         """Fill pixels `hidden` `[B, *S, 1]`, which the U-Net does not see; `[B, *S, C]`."""
@@ -78,22 +72,21 @@ class Symnorm:
         weight = jnp.where(hidden.sum(0, keepdims=True) > 0, hidden, 1.0)
         return (jax.lax.map(pass_of, hidden) * weight).sum(0) / weight.sum(0)
 
-    def difference_map(self, variables: Variables, batch: Batch, reconstruction: jax.Array) -> jax.Array:
-        """Compare slice and reconstruction, `[B, *S, 1]`, 0 outside the brain.
-
-        The unit is the healthy residual if `difference.relative`, else intensity. `difference.blur` averages out what
-        no reconstruction can know, the course of single gyri, and leaves lesions.
-        """
+    def residual(self, variables: Variables, batch: Batch) -> Residual:
+        """Compare slices with their reconstruction; the score is the mean squared error."""
+        reconstruction = self.reconstruct(variables, batch["image"])
         difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
-        if self.difference.relative:
-            sums = variables["stats"]["residual"]
-            overall = sums["sum"].sum() / jnp.maximum(sums["weight"].sum(), 1.0)
-            # A pixel that is seldom brain leans on the mean over all, which has the weight of ten observations.
-            healthy = (sums["sum"] + 10 * overall) / (sums["weight"] + 10)  # mean absolute residual, [*S]
-            difference /= jnp.maximum(healthy, losses.TINY)[None, ..., None]
-        if self.difference.blur:
-            difference = losses.gaussian_blur(difference, batch["brain"], self.difference.blur / self.spacing)
-        return DIFFERENCE[self.difference.kind](difference)
+        visible = batch["image"] * (1 - widen(jnp.asarray(self.covers[:1]), self.mask.patch))
+        panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
+        return Residual(difference, {"mse": losses.l2(reconstruction, batch["image"], batch["brain"])}, panels)
+
+    def embedded_map(self, batch: Batch) -> jax.Array:
+        """Shrink the difference map towards 0 by the threshold, so that what healthy people show is no load to embed.
+
+        In units of the deviation of the VAE's likelihood, `[B, *S, 1]`.
+        """
+        size = jnp.maximum(jnp.abs(batch["difference"]) - self.threshold, 0)
+        return jnp.sign(batch["difference"]) * size / self.loss.scale
 
     def unet_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Measure the error on hidden brain pixels; on all of them for `mask.kind="none"`."""
@@ -107,14 +100,11 @@ class Symnorm:
             stitched = filled * hidden + image * (1 - hidden) if masked else filled
             metrics["ssim"] = losses.dissimilarity(stitched, image, weight).mean()
             error += self.loss.ssim * metrics["ssim"]
-        residual = jnp.abs(filled - image).mean(-1, keepdims=True)
-        new = {"sum": (residual * weight).sum((0, -1)), "weight": weight.sum((0, -1))}  # [*S] each
-        sums = jax.tree.map(lambda old, new: old * RESIDUAL_MEMORY + new, variables["stats"]["residual"], new)
-        return error, Aux(metrics, jax.lax.stop_gradient({"residual": sums}))
+        return error, Aux(metrics, variables["stats"])
 
     def vae_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Bound the evidence of the frozen U-Net's difference maps from below, in nats, with the KL warmed up."""
-        target = self.difference_map(variables, batch, self.reconstruct(variables, batch["image"])) / self.loss.scale
+        target = self.embedded_map(batch)
         noise = jax.vmap(lambda one: jax.random.normal(one, (self.vae.latent,)))(example_keys(key, batch["index"]))
         decoded, mean, log_variance = self.vae.apply({"params": variables["params"]["vae"]}, target, noise)
         nll = losses.gaussian_nll(decoded, target, batch["brain"]).mean()
@@ -123,11 +113,6 @@ class Symnorm:
         return nll + beta * kl, Aux({"nll": nll, "kl": kl}, variables["stats"])
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """Embed as posterior mean of the difference map; the map is its size, the score the mean squared error."""
-        reconstruction = self.reconstruct(variables, batch["image"])
-        difference = self.difference_map(variables, batch, reconstruction)
-        z = self.vae.apply({"params": variables["params"]["vae"]}, difference / self.loss.scale, method="encode")
-        visible = batch["image"] * (1 - widen(jnp.asarray(self.covers[:1]), self.mask.patch))
-        panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
-        mse = losses.l2(reconstruction, batch["image"], batch["brain"])
-        return Embedding(z, {"mse": mse}, jnp.abs(difference), panels)
+        """Embed the difference map as its posterior mean."""
+        params = {"params": variables["params"]["vae"]}
+        return Embedding(self.vae.apply(params, self.embedded_map(batch), method="encode"))

@@ -5,6 +5,7 @@ data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): devices hold parts o
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -67,6 +68,12 @@ def put_whole(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Place a batch that every host has whole, spread by example."""
     place = by_example(mesh)
     return {name: jax.make_array_from_callback(x.shape, place, x.__getitem__) for name, x in batch.items()}
+
+
+def answering(of: Callable, mesh: Mesh) -> Callable:
+    """Jit `of(variables, batch)` for batches that every host has whole: devices share them and have all answers."""
+    jitted = jax.jit(of, out_shardings=replicated(mesh))
+    return lambda variables, batch: jitted(variables, put_whole(batch, mesh))
 
 
 def check_batch_size(key: str, batch_size: int, parts: int = 1) -> None:

@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.errors import Preempted, RunError
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import CHECKPOINTS
+from symnorm_jax.rundir import CHECKPOINTS, MAPS
 from symnorm_jax.systems.contract import Stage, System, Variables
 from symnorm_jax.training.checkpoint import Checkpoints
 from symnorm_jax.training.meter import Meter, profiled
@@ -25,11 +26,15 @@ from symnorm_jax.training.transfer import restored, schedule
 from symnorm_jax.training.writers import recording
 
 Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]  # (batch size, first step) -> batches
+WithMaps = Callable[[Variables], Batches]  # of networks that make maps
 
 
-def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -> Variables:
+def train(
+    system: System, config: ConfigDict, batches: Batches, workdir: Path, with_maps: WithMaps | None = None
+) -> Variables:
     """Train every stage in turn and return the whole model; stages and steps already in `workdir` are not repeated.
 
+    Stages that are `of_maps` have their batches by `with_maps`, once the stages before are trained.
     With `init_from` the networks come from that run, and `finetune` names the stages.
     Raises NonFiniteError, with the last good checkpoint in place, RunError where checkpoints contradict each other or
     cannot be written, and Preempted after a checkpoint when SIGTERM or Ctrl-C asks the program to end.
@@ -41,13 +46,24 @@ def train(system: System, config: ConfigDict, batches: Batches, workdir: Path) -
     stages = schedule(config, system)
     for place, (name, settings) in enumerate(stages.items(), 1):
         with Checkpoints(workdir / name / CHECKPOINTS) as checkpoints:
-            begun = [one for one in [*stages][place:] if any((workdir / one / CHECKPOINTS).glob("[0-9]*"))]
-            if begun and (checkpoints.latest() or 0) < settings.steps:  # an unfinished stage would belie those after it
-                told = f"{begun[0]} has checkpoints, but {name} before it is not finished; remove {begun[0]}."
-                raise RunError(f"{workdir}: {told}")
-            loop = _Loop(name, system.stages[name], settings, config, workdir / name, checkpoints, mesh)
-            variables = loop.run(variables, batches)
+            stage, after = system.stages[name], [*stages][place:]
+            if (checkpoints.latest() or 0) < settings.steps:
+                _refuse_later(name, after if stage.of_maps else [MAPS, *after], workdir)
+            loop = _Loop(name, stage, settings, config, workdir / name, checkpoints, mesh)
+            variables = loop.run(variables, partial(_with_maps, with_maps, variables) if stage.of_maps else batches)
     return variables
+
+
+def _with_maps(with_maps: WithMaps, variables: Variables, batch_size: int, start: int) -> Iterator[dict]:
+    return with_maps(variables)(batch_size, start)  # called where there are steps to be taken, and not before
+
+
+def _refuse_later(name: str, after: list[str], workdir: Path) -> None:
+    """Raise RunError for what an unfinished stage would belie: maps, or checkpoints of the stages after it."""
+    for one in after:
+        held = "is there" if one == MAPS else "has checkpoints"
+        if (workdir / MAPS).exists() if one == MAPS else any((workdir / one / CHECKPOINTS).glob("[0-9]*")):
+            raise RunError(f"{workdir}: {one} {held}, but {name} before it is not finished; remove {one}.")
 
 
 def initial_variables(system: System, config: ConfigDict, batch: dict[str, np.ndarray], mesh: Mesh) -> Variables:
@@ -114,8 +130,8 @@ class _Loop(NamedTuple):  # over the steps of one stage
         state = {"params": _part(params, self.stage.trains), "stats": variables["stats"], "opt": opt}
         state["step"] = jax.jit(lambda: np.int32(start), out_shardings=replicated(self.mesh))()
         step = make_step(self.name, self.stage, optimizer, self.config.seed, steps, self.mesh, often.accumulate)
+        stream = batches(self.settings.batch_size, start)  # makes maps first where the stage has its batches from them
         with recording(self.folder, start, often.writers) as write, warned() as stops, jax.transfer_guard("disallow"):
-            stream = batches(self.settings.batch_size, start)
             return self._steps(step, state, frozen, stream, start, write, stops)
 
     def _steps(self, step, state, frozen, stream, start: int, write, stops) -> Variables:

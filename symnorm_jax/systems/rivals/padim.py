@@ -10,9 +10,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from symnorm_jax.losses import gaussian_blur
-from symnorm_jax.settings import check_rules
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables
-from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch, denoising_loss, unet_of
+from symnorm_jax.settings import check_choice, check_rules
+from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables
+from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch_of, denoising_loss, unet_of
 
 PATCHES = "patches"  # the stage that trains nothing and measures the healthy features
 RIDGE = 0.01  # added to the variance of every feature, as in the paper
@@ -22,14 +22,16 @@ def padim(config: ConfigDict) -> System:
     """Make the system of a config with sections `unet`, `noise` and `padim`. Raises ConfigError for bad settings."""
     most = sum(config.unet.widths)
     check_rules(config, {"padim.features": (lambda features: 1 <= features <= most, f"1 to {most} are")})
+    check_choice("difference.kind", config.difference.kind, ("positive",))  # distances have no sign
     model = Padim(config)
     stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure)}
-    return System(model.init, stages, model.embed, ("peak",), meaning=(*MEANING, "unet", "noise", "padim"))
+    embed, meaning = by_patch_of(config), (*MEANING, "unet", "noise", "padim")
+    return System(model.init, stages, embed, model.residual, ("peak",), meaning=meaning)
 
 
 class Padim:
     def __init__(self, config: ConfigDict):
-        self.net, self.patch = unet_of(config), config.mask.patch
+        self.net = unet_of(config)
         self.grid = tuple(side // config.unet.stem for side in config.data.size)
         self.blur = config.padim.blur / config.data.spacing
         chosen = np.random.default_rng(0).permutation(sum(config.unet.widths))
@@ -62,7 +64,7 @@ class Padim:
         stats = {"healthy": {"n": n, "mean": before["mean"] + gap * len(x) / n, "m2": m2}}
         return jnp.zeros(()), Aux({"variance": jnp.trace(m2, axis1=-2, axis2=-1).mean() / n}, stats)
 
-    def embed(self, variables: Variables, batch: Batch) -> Embedding:
+    def residual(self, variables: Variables, batch: Batch) -> Residual:
         """Map the Mahalanobis distance at every place, enlarged and blurred; its peak in the brain is the score."""
         healthy, brain = variables["stats"]["healthy"], batch["brain"]
         covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(len(self.chosen))[None, None]
@@ -72,4 +74,4 @@ class Padim:
         distance = jnp.moveaxis(jnp.linalg.norm(whitened, axis=-2), -1, 0)[..., None]
         distance = jax.image.resize(distance, brain.shape, "linear") * brain
         blurred = gaussian_blur(distance, brain, self.blur) if self.blur else distance
-        return Embedding(by_patch(blurred, brain, self.patch), {"peak": blurred.max((1, 2, 3))}, blurred)
+        return Residual(blurred, {"peak": blurred.max((1, 2, 3))})

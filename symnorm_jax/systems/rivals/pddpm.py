@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_rules
-from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, embedding, unet_of
+from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables, example_keys
+from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch_of, residual_of, unet_of
 
 TIMESTEPS = 1000  # of the linear schedule of Ho et al. (2020)
 
@@ -28,13 +28,14 @@ def pddpm(config: ConfigDict) -> System:
     check_rules(config, {"diffusion.patches": (lambda patches: 1 <= patches <= most, f"1 to {most} a side are")})
     model, passes = PatchedDiffusion(config), config.diffusion.patches**2 * steps
     meaning = (*MEANING, "unet", "diffusion")
-    return System(model.init, {NET: Stage((NET,), model.loss)}, model.embed, ("mae",), passes, meaning=meaning)
+    stages, embed = {NET: Stage((NET,), model.loss)}, by_patch_of(config)
+    return System(model.init, stages, embed, model.residual, ("mae",), passes, meaning)
 
 
 class PatchedDiffusion:
     def __init__(self, config: ConfigDict):
         self.net = unet_of(config)
-        self.settings, self.cell = config.diffusion, config.mask.patch
+        self.settings = config.diffusion
         self.signal = np.cumprod(1 - np.linspace(1e-4, 0.02, TIMESTEPS)).astype(np.float32)  # its share of the power
         self.patches = _patches(tuple(config.data.size), config.diffusion.patches)
 
@@ -63,7 +64,7 @@ class PatchedDiffusion:
         error = losses.l1(self.denoise(variables, noisy, patch, t), image, batch["brain"] * patch).mean()
         return error, Aux({"l1": error}, variables["stats"])
 
-    def embed(self, variables: Variables, batch: Batch) -> Embedding:
+    def residual(self, variables: Variables, batch: Batch) -> Residual:
         """Stitch the slice from what is made of each patch; its noise depends on nothing but the sample."""
         image, keys = batch["image"], example_keys(jax.random.key(0), batch["index"])
 
@@ -73,7 +74,7 @@ class PatchedDiffusion:
             return self.refine(variables, image, patch, _noise(_folded(keys, number), image)) * patch
 
         filled = jax.lax.map(fill, (jnp.arange(len(self.patches)), jnp.asarray(self.patches)[:, None]))
-        return embedding(batch, filled.sum(0), self.cell)
+        return residual_of(batch, filled.sum(0))
 
     def refine(self, variables: Variables, image: jax.Array, patch: jax.Array, noise: jax.Array) -> jax.Array:
         """Predict the slice in `diffusion.steps` deterministic steps, first at timestep `diffusion.start`."""

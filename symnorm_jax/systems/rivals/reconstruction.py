@@ -1,6 +1,6 @@
 """The rivals that reconstruct slices, in one network pass each, and what all rivals on slices share.
 
-What differs from a publication stands with the rival. Shared are networks, and embeddings and scores of residuals.
+What differs from a publication stands with the rival. Shared are networks, and residuals, their scores and embeddings.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,10 @@ from symnorm_jax.masking import patch_grid
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.settings import check_sides
-from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables, example_keys
+from symnorm_jax.standardise import how_of
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Residual, Stage, System, Variables, example_keys
 
-MEANING = (*DATA, "mask.patch")  # of every rival on slices
+MEANING = (*DATA, "mask.patch", "difference")  # of every rival on slices
 NET = "baseline"  # the name of a rival's network, of its stage, and of its section in `train`; it seeds random numbers
 
 
@@ -60,12 +61,8 @@ def variational_autoencoder(config: ConfigDict) -> System:
 def denoising_autoencoder(config: ConfigDict) -> System:
     """U-Net, of symnorm's widths, that takes coarse noise out (Kascenas et al. 2022); none is added at inference."""
     net = unet_of(config)
-
-    def embed(variables: Variables, batch: Batch) -> Embedding:
-        filled = net.apply({"params": variables["params"][NET]}, batch["image"])
-        return embedding(batch, filled, config.mask.patch)
-
-    return _system(net, denoising_loss(net, config), embed, "unet", "noise")
+    restore = lambda params, image: net.apply(params, image)  # noqa: E731
+    return _system(net, denoising_loss(net, config), restore, by_patch_of(config), "unet", "noise")
 
 
 def denoising_loss(net, config: ConfigDict) -> Callable:
@@ -110,19 +107,26 @@ def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
 
 
 def _bottleneck(net, config: ConfigDict, loss: Callable, *meaning: str) -> System:
+    how_of(config)
+
+    def encode(params: dict, image: jax.Array) -> jax.Array:
+        return net.apply(params, image, method="encode")[0]
+
     def embed(variables: Variables, batch: Batch) -> Embedding:
-        params = {"params": variables["params"][NET]}
-        z, _ = net.apply(params, batch["image"], method="encode")
-        return embedding(batch, net.apply(params, z, method="decode"), config.mask.patch, z)
+        return Embedding(encode({"params": variables["params"][NET]}, batch["image"]))
 
-    return _system(net, loss, embed, "autoencoder", *meaning)
+    restore = lambda params, image: net.apply(params, encode(params, image), method="decode")  # noqa: E731
+    return _system(net, loss, restore, embed, "autoencoder", *meaning)
 
 
-def _system(net, loss: Callable, embed: Callable, *meaning: str) -> System:
+def _system(net, loss: Callable, restore: Callable, embed: Callable, *meaning: str) -> System:
     def init(key: jax.Array, batch: Batch) -> Variables:
         return {"params": {NET: net.init(key, batch["image"])["params"]}, "stats": {}}
 
-    return System(init, {NET: Stage((NET,), loss)}, embed, ("mae",), meaning=(*MEANING, *meaning))
+    def residual(variables: Variables, batch: Batch) -> Residual:
+        return residual_of(batch, restore({"params": variables["params"][NET]}, batch["image"]))
+
+    return System(init, {NET: Stage((NET,), loss)}, embed, residual, ("mae",), meaning=(*MEANING, *meaning))
 
 
 def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
@@ -149,13 +153,18 @@ def autoencoder_of(config: ConfigDict, variational: bool = False) -> Autoencoder
     return Autoencoder(**config.autoencoder, **config.network, size=tuple(config.data.size), variational=variational)
 
 
-def embedding(batch: Batch, reconstruction: jax.Array, patch: int, z: jax.Array | None = None) -> Embedding:
-    """Give the absolute residual as map, its mean over the brain as score `mae`, and `z` or else means by patch."""
-    residual = jnp.abs(batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
-    mae = losses.weighted_mean(residual, batch["brain"])
-    z = by_patch(residual, batch["brain"], patch) if z is None else z
+def residual_of(batch: Batch, reconstruction: jax.Array) -> Residual:
+    """Compare slices with their reconstruction; the score `mae` is the mean absolute residual over the brain."""
+    difference = batch["image"] - reconstruction
     panels = {"reconstruction": (reconstruction * batch["brain"])[..., :1]}
-    return Embedding(z, {"mae": mae}, residual, panels)
+    mae = losses.l1(reconstruction, batch["image"], batch["brain"])
+    return Residual(difference.mean(-1, keepdims=True) * batch["brain"], {"mae": mae}, panels)
+
+
+def by_patch_of(config: ConfigDict) -> Callable[[Variables, Batch], Embedding]:
+    """Make the `embed` of rivals without a bottleneck: the mean size of the map by patch. Raises ConfigError."""
+    how_of(config)
+    return lambda variables, batch: Embedding(by_patch(jnp.abs(batch["difference"]), batch["brain"], config.mask.patch))
 
 
 def by_patch(x: jax.Array, brain: jax.Array, patch: int) -> jax.Array:

@@ -1,0 +1,110 @@
+"""The pass between stages: the maps of the training slices, made once, and what healthy people show in them.
+
+`maps/` of a run holds `raw.npy` `[N, X, Y]`, made by the networks of the stages before, `healthy.npz`, and
+`difference.npy` `[N, X, Y]`, standardised; N are the training rows of the manifest, in their order. A file is whole or
+not there, and one that stands is not made again.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from symnorm_jax import standardise
+from symnorm_jax.data.pipeline import scoring_batches
+from symnorm_jax.data.store import SampleSource
+from symnorm_jax.errors import RunError
+from symnorm_jax.files import load_array, load_arrays, save_array, save_arrays
+from symnorm_jax.hosts import on_lead
+from symnorm_jax.progress import progress
+from symnorm_jax.rundir import DIFFERENCE, HEALTHY, MAPS, RAW
+from symnorm_jax.standardise import Fitted, How, Scan
+from symnorm_jax.systems.contract import System, Variables
+from symnorm_jax.training.sharding import answering, make_mesh
+
+SEEN = ("image", "brain", "index", "valid")  # what a system sees of slices that it does not learn from
+
+
+def maps_of(config: ConfigDict) -> dict[str, How]:
+    """List the maps that are standardised: the system's, and those of plain intensity, which need no network."""
+    how = standardise.how_of(config)
+    trivial = {"trivial_intensity_by_position": 0.0, "trivial_asymmetry": 0.5}
+    plain = {name: how._replace(standard="position", antisymmetry=share) for name, share in trivial.items()}
+    return {"map": how} | plain
+
+
+def raw_maps(raw: np.ndarray, image: np.ndarray, brain: np.ndarray) -> dict[str, np.ndarray]:
+    """Give what each of the maps is made of, `[N, X, Y]`, for one scan."""
+    plain = standardise.intensity(image, brain)
+    return {"map": raw, "trivial_intensity_by_position": plain, "trivial_asymmetry": plain}
+
+
+def scan_of(rows: pd.DataFrame, brain: np.ndarray) -> Scan:
+    """Describe a scan by its rows of a manifest, in the order of its slices."""
+    return Scan(brain, rows.position.to_numpy(float), rows.height_mm.to_numpy(float))
+
+
+def healthy_of(run: str | Path, config: ConfigDict) -> Fitted:
+    """Read what a run has measured of healthy people. Raises RunError where it has not."""
+    path = Path(run) / MAPS / HEALTHY
+    if not path.exists():
+        raise RunError(f"{path} is missing; the run's training makes it.")
+    return standardise.from_arrays(load_arrays(path), maps_of(config))
+
+
+class Pass:
+    """The pass of a run over its training `rows` of the manifest."""
+
+    def __init__(self, system: System, config: ConfigDict, rows: pd.DataFrame, workdir: Path):
+        self.system, self.config, self.rows, self.folder = system, config, rows, workdir / MAPS
+        self.source = SampleSource(config.data.store, rows)
+
+    def differences(self, variables: Variables) -> np.ndarray:
+        """Give the standardised maps of the rows, `[N, X, Y]` in half precision, made first where they are not there.
+
+        A run that fits nothing, `finetune.kind=none`, standardises by what its source has measured of healthy people;
+        every other measures its own.
+        """
+        on_lead(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+        if not (self.folder / RAW).exists():
+            raw = self._raw(variables)
+            on_lead(partial(save_array, self.folder / RAW, raw))
+        on_lead(self._standardise)
+        return load_array(self.folder / DIFFERENCE)
+
+    def _raw(self, variables: Variables) -> np.ndarray:
+        size, parts = self.config.score.batch_size, []
+        of, mesh = self.system.residual, make_mesh(self.config.sharding.fsdp)
+        residual = answering(lambda variables, batch: of(variables, batch).map, mesh)
+        for batch in progress(scoring_batches(self.source, size), "maps of training", -(-len(self.source) // size)):
+            out = np.asarray(residual(variables, {name: batch[name] for name in SEEN}))
+            parts.append(out[batch["valid"], ..., 0].astype(np.float16))
+        return np.concatenate(parts)
+
+    def _standardise(self) -> None:
+        maps = maps_of(self.config)
+        if not (self.folder / HEALTHY).exists():
+            taken = self.config.init_from and self.config.finetune.kind == "none"
+            fitted = healthy_of(self.config.init_from, self.config) if taken else standardise.fit(self._sweep, maps)
+            save_arrays(self.folder / HEALTHY, standardise.to_arrays(fitted))
+        if not (self.folder / DIFFERENCE).exists():
+            healthy, how = healthy_of(self.folder.parent, self.config)["map"], maps["map"]
+            found = np.empty(load_array(self.folder / RAW).shape, np.float16)
+            for place, scan, raw in self._scans():
+                found[place] = standardise.SIGNS[how.kind](standardise.standardised(raw["map"], scan, healthy, how))
+            save_array(self.folder / DIFFERENCE, found)
+
+    def _sweep(self) -> Iterator[tuple[Scan, dict[str, np.ndarray]]]:
+        return ((scan, raw) for _, scan, raw in self._scans())
+
+    def _scans(self) -> Iterator[tuple[np.ndarray, Scan, dict[str, np.ndarray]]]:
+        """Go through the scans: their places among the rows, what is known of their slices, and their raw maps."""
+        raw = load_array(self.folder / RAW)
+        for place in standardise.scans_of(self.rows):
+            samples = [self.source[int(i)] for i in place]
+            image, brain = (np.stack([one[name][..., 0] for one in samples]) for name in ("image", "brain"))
+            brain = brain > 0
+            yield place, scan_of(self.rows.iloc[place], brain), raw_maps(raw[place], image, brain)
