@@ -20,7 +20,7 @@ def get_config(size: str = "full"):
     config.data.options.channel = "t1"  # or t2, pd, without lesions
     config.data.options.planted = 0.35
     config.data.options.seed = 0
-    return finish(config, size, {"difference.kind": "negative"})  # a stroke is dark on T1
+    return finish(config, size, {"mask.patch": 16, "difference.kind": "negative"})  # a stroke is dark on T1
 
 
 def sweep():

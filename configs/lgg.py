@@ -21,7 +21,7 @@ def get_config(size: str = "full"):
     config.data.slice_spacing = 0.0
     config.data.spacing = 3.75
     config.data.train_on = "lesion_free_slices"
-    return finish(config, size, {"difference.kind": "positive"})  # and lesions are bright
+    return finish(config, size, {"mask.patch": 16, "difference.kind": "positive"})  # and lesions are bright
 
 
 def sweep():

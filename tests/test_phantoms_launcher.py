@@ -183,7 +183,7 @@ class TestRecords:
             phantom.records(None, healthy=0, patients=1, seed=3, spacing=5.0, **variant)[0].recipe
             for variant in variants
         ]
-        assert recipes[0] == "phantom format 1: phantom-p0000, metastases, seed 3, t1, 5.0 mm"
+        assert recipes[0] == "phantom format 2: phantom-p0000, metastases, seed 3, t1, 5.0 mm"
         assert len(set(recipes)) == len(variants)
 
     def test_visits_are_sessions_of_one_person(self):

@@ -9,6 +9,9 @@ import numpy as np
 from scipy import ndimage
 
 CONTRASTS = (-0.35, 0.45)
+# A metastasis is dark to isointense on T1, bright on FLAIR, and takes up gadolinium, usually intensely, as a whole or
+# as a rim around what is dead (Fink and Fink 2013, Imaging of brain metastases, Surg Neurol Int).
+METASTASIS = {"t1": (-0.35, -0.10), "flair": (0.15, 0.45), "t1_gd": (0.40, 0.80)}
 FAINTEST = 0.10  # a lesion of weaker contrast than this would not be drawn by a radiologist either
 COUNT = (1, 5)
 RADII = (3.0, 12.0)
@@ -39,11 +42,12 @@ def smooth_noise(rng: np.random.Generator, shape, spacing, scale: float, extent=
     return field
 
 
-def paint(voxels, mask, brain, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4) -> np.ndarray:
+def paint(voxels, mask, brain, spacing, rng, contrasts=CONTRASTS, hollow: float = 0.4, core=None) -> np.ndarray:
     """Copy a head `[X, Y, Z]` float32 and replace the tissue under `mask` by one lesion.
 
     It is brighter or darker than the tissue nearby by a fraction of `contrasts`, mildly uneven, and with probability
-    `hollow` has a darker core inside a rim. In `brain` alone, the mask and by partial volume what touches it change.
+    `hollow` has a darker core, of the contrasts `core`, inside a rim. In `brain` alone, the mask and by partial volume
+    what touches it change.
     """
     painted = np.array(voxels, dtype=np.float32)
     if not (mask & brain).any():
@@ -54,7 +58,7 @@ def paint(voxels, mask, brain, spacing, rng, contrasts=CONTRASTS, hollow: float 
     window = tuple(slice(max(side.start - pad, 0), side.stop + pad) for side, pad in zip(box, margin, strict=True))
     head, shape = painted[window], mask[window]
     local = _local_tissue(head, brain[window] & (head > tissue_floor), spacing)
-    contrast = _lesion_contrast(shape, spacing, rng, contrasts, hollow)
+    contrast = _lesion_contrast(shape, spacing, rng, contrasts, hollow, core)
     noise = np.clip(head - ndimage.gaussian_filter(head, 1.0), -GRAIN * local, GRAIN * local)
     share = ndimage.gaussian_filter(shape.astype(np.float32), 0.6, truncate=2.0) * brain[window]
     painted[window] = head + share * (local * (1 + contrast) + noise - head)
@@ -89,7 +93,7 @@ def metastases(voxels, brain, grey, white, spacing, contrast: str, rng) -> tuple
             voxels = paint(voxels, swelling, brain, spacing, rng, OEDEMA[contrast], hollow=0.0)
             labels[swelling] = SWELLING
         tumour = blob(rng, centre, radius, brain, spacing)
-        voxels = paint(voxels, tumour, brain, spacing, rng)
+        voxels = paint(voxels, tumour, brain, spacing, rng, METASTASIS[contrast], core=NECROSIS[contrast])
         labels[tumour] = ENHANCING
     return voxels, labels
 
@@ -142,7 +146,7 @@ def _local_tissue(head, tissue, spacing) -> np.ndarray:
     return (total + 0.01 * everywhere) / (weight + 0.01)
 
 
-def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
+def _lesion_contrast(shape, spacing, rng, contrasts, hollow, core) -> np.ndarray:
     """Draw a contrast of either sign equally often, no fainter than FAINTEST, and perhaps a darker core."""
     low, high = contrasts
     sides = [(low, min(high, -FAINTEST)), (max(low, FAINTEST), high)]
@@ -152,7 +156,7 @@ def _lesion_contrast(shape, spacing, rng, contrasts, hollow) -> np.ndarray:
     body = rng.uniform(*sides[rng.integers(len(sides))])
     contrast = body * (1 + 0.2 * smooth_noise(rng, shape.shape, spacing, 4.0))
     rim = rng.uniform(2.0, 3.5)
-    core = rng.uniform(min(low, -FAINTEST), -FAINTEST)
+    core = rng.uniform(*(core or (min(low, -FAINTEST), -FAINTEST)))
     if rng.random() < hollow:
         depth = ndimage.distance_transform_edt(shape, sampling=spacing)
         contrast += np.clip((depth - rim) / spacing.min(), 0, 1) * (min(core, body) - contrast)

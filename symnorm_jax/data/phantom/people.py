@@ -19,7 +19,7 @@ from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import ConfigError, check_options
 from symnorm_jax.geometry import centred_affine
 
-FORMAT = 1  # raise it when the same arguments come to give other voxels
+FORMAT = 2  # raise it when the same arguments come to give other voxels
 # Of grey matter, white matter, cerebrospinal fluid and vessels.
 INTENSITIES = {"t1": (150, 215, 60, 240), "flair": (165, 125, 35, 195), "t1_gd": (140, 185, 70, 300)}
 CHOICES = {"contrast": INTENSITIES, "disease": ("atrophy", *PLANTED), "labels": LABELS}
