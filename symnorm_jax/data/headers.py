@@ -66,7 +66,7 @@ def contradiction(image) -> str:
     if source == "pixdim":
         return "the header has no directions, neither sform nor qform, so left may be right"
     if (slant := skew(affine)) > SKEW:
-        return f"its axes meet at {np.degrees(np.arccos(slant)):.1f} degrees, not at right angles"
+        return f"its axes meet at {np.degrees(np.arccos(min(slant, 1.0))):.1f} degrees, not at right angles"
     if source == "header":
         return ""
     sizes, pixdim = voxel_sizes(affine), header["pixdim"][1:4].astype(float)
