@@ -120,7 +120,7 @@ def empty(rng, mask):
 @values("brain")
 def a_speck(rng, mask):
     speck = np.zeros(mask.shape, np.uint8)
-    speck[tuple(slice(side // 2, side // 2 + 2) for side in mask.shape)] = 1
+    speck[tuple(side // 2 for side in mask.shape)] = speck[tuple(side // 2 - 1 for side in mask.shape)] = 1
     return speck
 
 

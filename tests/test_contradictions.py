@@ -113,3 +113,14 @@ def test_slopes_of_slices_must_be_of_use(tmp_path, slope, sentence):
     [scan] = dicom.records(str(tmp_path))
     with pytest.raises(ScanError, match=sentence):
         scan.load()
+
+
+def test_folders_of_pictures_in_an_unknown_column_are_refused(tmp_path):
+    for name in ("a", "b"):
+        layouts_lesion.write_pictures(tmp_path / name, layouts_lesion.person(0)[0])
+    rows = [["path", "patient", "label", "truth", "spacing_mm"], ["a", "p", "abnormal", "b", "8,8,8"]]
+    write_rows(np.random.default_rng(0), tmp_path / "a.csv", rows)
+    with pytest.raises(
+        ScanError, match="line 2: truth='b' is a file or a folder of pictures, and the column is unknown"
+    ):
+        table.records(str(tmp_path / "a.csv"))

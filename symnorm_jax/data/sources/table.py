@@ -94,9 +94,13 @@ def _refuse_paths(table: Path, where: str, groups: dict[str, str], known: set[st
     """Raise ScanError for a cell of an unknown column that names a file: a mask that would not be used."""
     for name, cell in groups.items():
         by_name = cell.lower().endswith(FILES) or mask_like(Path(f"{name}.nii")) and _there(table.parent / cell)
-        is_file = cell and (by_name or _there(table.parent / cell, Path.is_file))
+        is_file = cell and (by_name or _there(table.parent / cell, Path.is_file, _holds_pictures))
         columns = ", ".join(sorted(known & FILED))
-        refuse(where, is_file, f"{name}={cell!r} is a file, and the column is unknown; files go in {columns}")
+        refuse(
+            where,
+            is_file,
+            f"{name}={cell!r} is a file or a folder of pictures, and the column is unknown; files go in {columns}",
+        )
 
 
 def _line_numbers(table: Path, reserved: set[str]) -> list[int]:
@@ -137,6 +141,10 @@ def _there(path: Path, *kinds: Callable[[Path], bool]) -> bool:
         return any(kind(path) for kind in kinds or (Path.is_file, Path.is_dir))  # a device has no end
     except (OSError, ValueError):  # a name too long, or one that holds a null byte
         return False
+
+
+def _holds_pictures(path: Path) -> bool:
+    return path.is_dir() and any(file.suffix.lower() in PICTURES for file in path.iterdir())
 
 
 def _refuse_repeats(lines: list[Line], column: str) -> None:
