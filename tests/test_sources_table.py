@@ -112,7 +112,7 @@ def test_a_folder_of_pictures_with_masks(folder, images):
         ("path,patient,label,lesionpath\na.nii.gz,b,abnormal,\n", "the column 'lesionpath' must be called"),
         (
             "path,patient,label,seg\na.nii.gz,b,abnormal,lesion.nii.gz\n",
-            "line 2: seg='lesion.nii.gz' is a file, and",
+            "line 2: seg='lesion.nii.gz' is a file or a folder of",
         ),
         ("path,patient,label,mask\na.nii.gz,b,abnormal,gone/x.nii\n", "line 2: mask='gone/x.nii' is a file"),
         ("path,patient,label,lesion\na.nii.gz,b,abnormal,lesions\n", "line 2: lesion='lesions' is a file"),
@@ -125,8 +125,9 @@ def test_a_table_that_cannot_be_used_is_refused(folder, text, sentence):
 
 
 def test_a_group_may_be_called_like_a_folder(folder):
-    [scan] = listed(folder, "path,patient,label,site", "a.nii.gz,b,healthy,png")
-    assert scan.groups == {"site": "png"}
+    (folder / "here").mkdir()
+    [scan] = listed(folder, "path,patient,label,site", "a.nii.gz,b,healthy,here")
+    assert scan.groups == {"site": "here"}
 
 
 def test_one_name_in_two_spellings_is_one_patient(folder):

@@ -15,8 +15,8 @@ import numpy as np
 from symnorm_jax.data.headers import MAX_EXTENT_MM, MAX_VOXELS, SIZES_MM
 from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.sources.dicom_slices import Slice, decode, is_dicom, read_header
+from symnorm_jax.data.sources.lines import Line, read_lines
 from symnorm_jax.data.sources.listing import left_out, numeric, refuse, scan_of
-from symnorm_jax.data.sources.table import Line, read_lines
 from symnorm_jax.data.volumes import Scan, Volume, to_ras, with_masks
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import voxel_sizes

@@ -20,6 +20,8 @@ from symnorm_jax.geometry import centred_affine, from_picture
 
 MAX_SIDE = 2048
 MAX_SLICES = 512
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+LOSSLESS = (".png", ".tif", ".tiff")  # JPEG leaves values just above 0 around a mask
 FORMATS = ("JPEG", "PNG", "TIFF")  # whatever the name says: Pillow would start other programs for some of the others
 ORIENTATION = 0x0112  # the tag of TIFF and of EXIF
 GREY_MODES = ("L", "RGB")  # grey pictures are at times stored as RGB with three equal channels
