@@ -26,7 +26,7 @@ from symnorm_jax.geometry import corners_apart
 MAX_VALUE = 1e15  # either side of 0; float32 holds sums and squares of what is smaller
 FREESURFER = ".mgz"  # its header has a fixed length
 FORMATS = (".nii", ".hdr", ".img", FREESURFER)  # nibabel reads others too, whose sizes nothing here bounds
-GRID_MM = 0.1  # by which the corners of a mask may lie off those of its image
+GRID_MM = 0.3  # by which corners of a mask may lie off those of its image: qforms near a half turn are as coarse
 
 
 class Volume(NamedTuple):
@@ -165,7 +165,7 @@ def _open(path):
     with _readable(path), warnings.catch_warnings(action="ignore"):  # of headers that nibabel mends or we refuse
         if not str(path).lower().endswith(FREESURFER):
             _check_raw_header(path)
-        image = nib.load(path)
+        image = nib.load(path, mmap=False)  # a mapped file that is rewritten meanwhile would end the process
         headers.check_bounds(path, image, str(path).lower().endswith((".gz", FREESURFER)))
     return image
 
