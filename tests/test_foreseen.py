@@ -47,16 +47,16 @@ def refused(folder: Path, *settings: str, columns: dict[str, list[str]], config:
 
 
 def test_names_of_scores_and_of_later_columns_are_taken_and_others_are_not():
-    scores = {name for system in BUILD for name in names_of(scores_of(system))}
+    scores = {name for system in BUILD for name in names_of(system_of(system))}
     assert all(map(manifest.taken, [*scores, *ABOUT, *manifest.COLUMNS, ZERO_SHOT, f"{TRIVIAL}area", "z000", "z1023"]))
     assert not any(map(manifest.taken, ["age", "site", "zone", "z", "Größe", "scanner", "mse_scanner"]))
 
 
-def scores_of(system: str) -> tuple[str, ...]:
+def system_of(system: str):
     config = named(system)
     if "target" in config:  # a system of volumes
         config.data.size, config.target.column = (16, 16, 16), "age"
-    return checked(config).scores
+    return checked(config)
 
 
 @pytest.mark.parametrize("name", ["mse", "mahalanobis", "mse+mahalanobis", "trivial_area", "z000", "positive", "shown"])

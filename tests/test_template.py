@@ -125,7 +125,7 @@ def test_a_head_unlike_the_template_is_flagged_or_excluded(monkeypatch, likeness
     plane = samples.midline.Midline(np.eye(3)[0], 0.0, mirror, float("nan"), truth())
     monkeypatch.setattr(template, "register", lambda *_: (plane, likeness))
     head, sentence = turned_head(), f"brain and {other} correlate by {min(likeness, mirror):.3f}; 0.7 is asked for"
-    assert samples.cut(head, head.brain, True, settings()).rows[0]["flag"] == sentence
+    assert samples.cut(head, head.brain, False, settings()).rows[0]["flag"] == sentence
     with pytest.raises(ScanError, match=sentence + "; lower data.min_similarity"):
         samples.cut(head, head.brain, True, settings(poor_midline="exclude"))
 
