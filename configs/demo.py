@@ -2,7 +2,7 @@
 
 python launch/train.py --config=configs/demo.py
 
-Four minutes on two CPU cores, seed 0: Mahalanobis AUROC within position 0.586 (0.490-0.674 over patients).
+Some seven minutes on two CPU cores, seed 0: Mahalanobis AUROC within position 0.671 (0.578-0.751 over patients).
 """
 
 from configs import sweeps

@@ -24,7 +24,7 @@ SKIPPED = {  # what a command holds: why it is not run here
     "simclr_3d_brain": "needs the release",
     ":released": "needs the release",
     "parquet": "needs the extra parquet",
-    "python - <<": "needs the extra mni",
+    "python - <<": "is a script in the text",
     "midline.py": "needs SimpleITK",
     "pytest": "is the test suite",
     "…": "is cut short in the text",
