@@ -38,11 +38,12 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
         raise ScanError(f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed.")
     if (black := (inside == 0).mean()) > MOST:
         raise ScanError(f"{black:.0%} of the brain mask is 0 in the image, as what lies around a brain is.")
-    image, scaled = (
-        np.where(brain, NORMALISE[how](volume.voxels, inside, config.percentiles), 0).astype(np.float32)
-        for how in (config.normalise, "percentiles")
-    )
+    made = {
+        how: np.where(brain, NORMALISE[how](volume.voxels, inside, config.percentiles), 0).astype(np.float32)
+        for how in {config.normalise, "percentiles"}
+    }
     # Mid-lines are sought where brain is brighter than what is around it.
+    image, scaled = made[config.normalise], made["percentiles"]
     shared, plane = _find_midline(scaled, brain, voxel, volume.stack, config)
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
     box = template.BOX if config.midline == "template" else None

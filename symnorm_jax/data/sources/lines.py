@@ -64,9 +64,8 @@ def _line_numbers(table: Path, reserved: set[str]) -> list[int]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader, numbers = csv.DictReader(stream), []
         columns = [column.strip() for column in reader.fieldnames]
-        taken = f"each may come once, and these names are taken: {', '.join(sorted(reserved))}"
-        fault = len(set(columns)) < len(columns) or reserved & set(columns)
-        refuse(table, fault, f"columns {columns}; {taken}")
+        taken = f"these names are taken: {', '.join(sorted(reserved))}"
+        refuse(table, reserved & set(columns), f"columns {columns}; {taken}")
         for row in reader:
             cells = len(columns) + len(row.get(None, ()))
             fault = f"{cells} cells; the header has {len(columns)}"
