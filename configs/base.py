@@ -58,6 +58,8 @@ def base() -> ConfigDict:
     config.data.margin = 1  # slices next to a lesion that are neither healthy nor abnormal
     config.data.train_on = "healthy_people"  # or lesion_free_slices, where nobody is healthy
     config.data.split = (0.6, 0.15, 0.25)  # of the patients: train, val, test
+    config.data.folds = 0  # parts of the patients, in place of split; then part `fold` is test and the next one val
+    config.data.fold = 0
     config.data.split_seed = placeholder(int)  # draws the splits; the seed where it is not given
     config.data.held_out = ""  # people who are kept for testing, as a population of their own: "site=IOP"
     config.data.duplicate = 0.8  # likeness above which two scans are taken for copies, slices above 0.9; 1 is off

@@ -73,6 +73,7 @@ RANGES: dict[str, Rule] = {  # the first pattern that fits a key
     "data.min_lesion": number(0, 1e5),
     "data.margin": whole(0, 1000),
     "data.split": SPLIT,
+    **dict.fromkeys(("data.folds", "data.fold"), whole(0, 100)),
     "data.duplicate": above(0, 1),
     **dict.fromkeys(("data.workers", "data.threads"), whole(0, 4096)),
     "data.options.planted": SHARE,

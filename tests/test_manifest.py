@@ -76,3 +76,28 @@ def test_random_labels_cannot_be_learned_across_the_patient_split(rng):
     apart = auroc(np.flatnonzero(rows.split == "train"), np.flatnonzero(rows.split == "test"))
     dealt = rng.permutation(3600)
     assert abs(apart - 0.5) < 0.12 and auroc(dealt[:1800], dealt[1800:2700]) > 0.9
+
+
+def test_every_patient_is_tested_once_and_validates_once_over_the_folds():
+    rows = table(12, 9)
+    for train_on in manifest.TRAIN_ON:
+        folds = [manifest.assign_splits(rows, FRACTIONS, train_on, 0, (number, 4)) for number in range(4)]
+        tested = pd.concat([rows[fold == "test"] for fold in folds])
+        assert sorted(tested.patient) == sorted(rows.patient)
+        for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
+            well = rows[(fold == "val") & rows.healthy_person].patient.unique()
+            assert list(well) == list(rows[(following == "test") & rows.healthy_person].patient.unique())
+        assert all(rows[fold == "train"].healthy_person.all() for fold in folds) == (train_on == "healthy_people")
+
+
+@pytest.mark.parametrize("fold", [(3, 3), (0, 2), (0, 1)])
+def test_folds_that_are_not_there_are_refused(fold):
+    with pytest.raises(ConfigError, match=f"data.fold={fold[0]}, data.folds={fold[1]}; three folds or more"):
+        manifest.assign_splits(table(), FRACTIONS, "healthy_people", 0, fold)
+
+
+def test_people_whom_a_release_has_split_have_no_folds():
+    rows = table()
+    rows.loc[rows.patient == "p0", "split"] = "test"
+    with pytest.raises(ConfigError, match="neither release nor data.held_out"):
+        manifest.assign_splits(rows, FRACTIONS, "healthy_people", 0, (0, 4))

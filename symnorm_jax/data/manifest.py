@@ -69,19 +69,27 @@ def hold_out(rows: pd.DataFrame, held_out: str) -> pd.DataFrame:
     return rows.assign(split=rows.split.mask(of_population(rows, held_out) & free, "test"))
 
 
-def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int) -> pd.Series:
+def assign_splits(
+    rows: pd.DataFrame, fractions: tuple[float, float, float], train_on: str, seed: int, fold: tuple[int, int] = (0, 0)
+) -> pd.Series:
     """Split whole patients by `fractions`, the diseased and the others each for themselves, drawn from `seed`.
 
-    With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded, unlabelled or in a
-    release's own `test` stay so; its own `train` is shared between train and val. Raises ConfigError if one is empty.
+    A `fold`, its number and how many there are, takes the place of fractions: of so many parts that part is test, and
+    the next one val. With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded,
+    unlabelled or in a release's own `test` stay so; its own `train` is shared between train and val. Raises
+    ConfigError if a split is empty, or for a fold that is not there or of a release with splits of its own.
     """
     check_choice("data.train_on", train_on, TRAIN_ON)
+    number, folds = fold
+    if folds and (number >= folds or folds < 3 or rows.split.isin(("train", "test")).any()):
+        allowed = "three folds or more, numbered from 0, of people whom neither release nor data.held_out has split are"
+        raise ConfigError(f"data.fold={number}, data.folds={folds}; {allowed} allowed.")
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
     rng, split = np.random.default_rng(seed), rows.split.copy()
     for own, shares in (("", fractions), ("train", (*fractions[:2], 0))):
         part = rows[rows.split == own]
-        split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng))
+        split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng, fold))
     labelled = rows.patient[split.isin(SPLITS)].nunique()
     if not labelled:
         raise ConfigError(f"nobody is labelled: all {rows.patient.nunique()} patients are {UNLABELLED} or excluded.")
@@ -91,13 +99,18 @@ def assign_splits(rows: pd.DataFrame, fractions: tuple[float, float, float], tra
     return split
 
 
-def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, rng) -> dict[str, str]:
+def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, rng, fold: tuple) -> dict[str, str]:
     of_patient, diseased = {}, ~rows.groupby("patient").healthy_person.all()
     for group in (False, True):
         patients = rng.permutation(sorted(diseased.index[diseased == group]))
-        shares = (0, *fractions[1:]) if group and train_on == "healthy_people" else fractions
-        ends = np.cumsum(np.asarray(shares) / sum(shares))
-        places = np.searchsorted(ends, (np.arange(len(patients)) + 0.5) / max(len(patients), 1))
+        kept = group and train_on == "healthy_people"  # from training
+        if fold[1]:
+            part = (np.arange(len(patients)) - fold[0]) % fold[1]
+            places = np.where(part == 0, 2, (part == 1) | kept)
+        else:
+            shares = (0, *fractions[1:]) if kept else fractions
+            ends = np.cumsum(np.asarray(shares) / sum(shares))
+            places = np.searchsorted(ends, (np.arange(len(patients)) + 0.5) / max(len(patients), 1))
         of_patient |= {patient: SPLITS[place] for patient, place in zip(patients, places, strict=True)}
     return of_patient
 

@@ -60,7 +60,8 @@ def listed(scans: list[Scan]) -> pd.DataFrame:
 
 def _split(table: pd.DataFrame, config: ConfigDict, seed: int) -> pd.DataFrame:
     held = manifest.hold_out(table, config.held_out)
-    return held.assign(split=manifest.assign_splits(held, config.split, config.train_on, seed))
+    fold = config.fold, config.folds
+    return held.assign(split=manifest.assign_splits(held, config.split, config.train_on, seed, fold))
 
 
 def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
