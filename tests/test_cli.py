@@ -153,8 +153,17 @@ class TestBaselines:
                 ["evaluate", f"--run={runs}"],
                 ["compare", f"--runs={runs}"],
             ]
+            assert symnorm(*given, "--folds=3", "--seeds=2").returncode == 0
+            later = [call.args[0] for call in ran.call_args_list[2:]]
+            assert len({tuple(words) for words in later}) == 12
+            assert later[-1][-5:] == [
+                *("--config.data.folds=3", "--config.data.fold=2", "--config.seed=1", "--config.data.split_seed=0"),
+                f"--workdir={tmp_path / 'dae' / 'fold2_seed1'}",
+            ]
+            assert called.call_args.args[0][:2] == ["compare", f"--runs={runs}"]
+            ran.reset_mock()
             ran.side_effect = lambda *_, **__: mock.Mock(returncode=143)
-            assert symnorm(*given).returncode == 143 and len(ran.call_args_list) == 3
+            assert symnorm(*given).returncode == 143 and len(ran.call_args_list) == 1
 
 
 def _own_keys(notebook: str) -> set[str]:

@@ -1,5 +1,7 @@
 """Runs side by side: paired on the same cases, judged by the margin of the reference, refused where people differ."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,6 +164,45 @@ def test_without_abnormal_slices_in_validation_no_rival_is_the_one_to_beat(runs,
     copies = [run_named(tmp_path, name) for name in ("one", "other")]
     for copy in copies:
         table = pd.read_csv(copy / "scores.csv", index_col="index", keep_default_na=False)
-        table[~((table.split == "val") & (table.label == "abnormal"))].to_csv(copy / "scores.csv")
+        table.loc[(table.split == "val") & (table.label == "abnormal"), "label"] = "neither"
+        table.to_csv(copy / "scores.csv")
     found = compare(copies)
     assert found["best_on_validation"] is None and "best rival" not in tables.quality(found).markdown()
+
+
+def folds_of(folder, run):
+    """Two runs whose test people are others, in a folder of one method."""
+    for fold in ("fold0", "fold1"):
+        shutil.copytree(run, folder / fold)
+        for path in (folder / fold / name for name in ("manifest.csv", "scores.csv")):
+            table = pd.read_csv(path, index_col="index", keep_default_na=False)
+            table["patient"] = table.patient.mask(table.split == "test", f"{fold} " + table.patient)
+            table.to_csv(path)
+    return folder
+
+
+def test_folds_are_averaged_and_their_people_drawn_together(runs, compared, tmp_path):
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    scores = pd.read_csv(folds[0] / "fold1/scores.csv", index_col="index", keep_default_na=False)
+    scores["mse"] = np.where(scores.split == "test", -scores.mse, scores.mse)
+    scores.to_csv(folds[0] / "fold1/scores.csv")
+    found = compare(folds)
+    assert found["runs"] == 2 and found["patients"] == 2 * compared["patients"]
+    assert found["cases"] == 2 * compared["cases"]
+    sharp, blunt = (line_of(found, name)["sample"]["auroc"] for name in ("sharp", "blunt"))
+    assert sharp["value"] == pytest.approx(0.5) and sharp["low"] < 0.5 < sharp["high"]
+    alone = line_of(compared, "blunt")["sample"]["auroc"]
+    assert blunt["value"] == pytest.approx(alone["value"])
+    pixel, single = (line_of(one, "brightness")["pixel"]["average_precision"] for one in (found, compared))
+    assert pixel["value"] == pytest.approx(single["value"]) and pixel["low"] != single["low"]
+    assert "means over 2 runs" in tables.sentences(found)[0]
+
+
+def test_folds_without_one_of_them_are_refused(runs, tmp_path):
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    shutil.rmtree(folds[1] / "fold1")
+    with pytest.raises(RunError, match="blunt: its test patients are not those of .*sharp"):
+        compare(folds)
+    (folds[1] / "fold0/cost.json").unlink()
+    with pytest.raises(RunError, match="fold0: not a finished run, cost.json is missing"):
+        compare(folds)

@@ -12,7 +12,7 @@ from symnorm_jax.evaluation import evaluate as maps
 from symnorm_jax.evaluation import pixels
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, binned, bins, edges, lowest_rank, measures, ranks, values_of
 from symnorm_jax.evaluation.postprocess import STEPS, MapStack, PostProcessing, called_voxels, processed
-from symnorm_jax.files import load_arrays, save_arrays
+from symnorm_jax.files import save_arrays
 from symnorm_jax.statistics.intervals import Resamples, as_json, interval, patient_weights
 
 NONE = PostProcessing((), erosion=3.0, median=3, smallest=3, spacing=3.0)
@@ -323,22 +323,21 @@ def run_with_maps(folder, **changed):
     return folder, pd.concat(tables), config
 
 
-def test_histograms_of_a_run_give_its_average_precision_and_pair_with_another(tmp_path):
+def test_the_measures_of_a_run_are_those_of_its_report(tmp_path):
     workdir, table, config = run_with_maps(tmp_path)
     config.evaluation.postprocess = ("erode",)
-    found, made = maps.of_maps(workdir, table, config), maps.pixel_histograms(workdir, table, config)
+    found, made = maps.of_maps(workdir, table, config), maps.map_metrics(workdir, table, config, pixels.MAPS)
     assert tuple(made) == pixels.MAPS == tuple(found["pixel"])
-    for name, (patients, counts) in made.items():
-        assert patients.tolist() == ["testa", "testb", "testc", "testd"] and len(counts) == 4
-        weights = patient_weights(patients, 50, config.seed).patient_weight
-        average = interval(lambda weight, counts=counts: measures(counts, weight)["average_precision"], weights)
-        assert found["pixel"][name]["average_precision"] == as_json(average)
-    arrays = load_arrays(workdir / "embeddings" / "test.npz")
-    first = arrays["map"][:5][arrays["brain"][:5]]
-    assert made["map"][1][3].sum() == first.size  # patient d, the first in the file
+    for name, of in made.items():
+        assert of.patients.tolist() == ["testa", "testb", "testc", "testd"]
+        weights = patient_weights(of.patients, 50, config.seed).patient_weight
+        for level in ("pixel", "lesion"):
+            for measure, metric in getattr(of, level).items():
+                assert found[level][name][measure] == as_json(interval(metric, weights))
+    assert set(made["map"].pixel) == {"average_precision", "dice"} and set(made["map"].lesion) == {"froc_mean"}
 
 
 @pytest.mark.parametrize("lacking", [{"map": None}, {"lesion": np.zeros((20, 12, 12), bool)}])
-def test_a_run_without_a_map_or_a_lesion_has_no_histograms(tmp_path, lacking):
+def test_a_run_without_a_map_or_a_lesion_has_no_measures_of_it(tmp_path, lacking):
     run = run_with_maps(tmp_path, **lacking)
-    assert maps.pixel_histograms(*run) == {} == maps.of_maps(*run)
+    assert maps.map_metrics(*run, pixels.MAPS) == {} == maps.of_maps(*run)

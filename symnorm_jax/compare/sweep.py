@@ -6,7 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from symnorm_jax.compare import tables
-from symnorm_jax.compare.pairs import KEYS, compare
+from symnorm_jax.compare.entries import KEYS
+from symnorm_jax.compare.pairs import compare
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases

@@ -35,9 +35,9 @@ def quality(compared: dict, tested: bool = False) -> Table:
     """
     what = compared["case"]
     columns = {one.label: (compared["level"], one.name) for one in of_level(what, "comparison")}
-    for level in (level for level in ("patient", "pixel") if level != what):
-        one = of_level(level, "comparison")[0]
-        columns[f"{level}s, {one.label}"] = level, one.name
+    for level, most in (("patient", 1), ("pixel", None), ("lesion", None)):
+        some = [] if level == what else of_level(level, "comparison")[:most]
+        columns |= {f"{level}s, {one.label}": (level, one.name) for one in some}
     gaps = [f"{compared['reference']} minus it", *(("p, Holm", "verdict") if tested else ())]
     rows, titles = [], list(columns)
     for line in compared["lines"]:
@@ -95,7 +95,8 @@ def judged(compared: dict) -> str:
     """Say the level, and how many test cases there are."""
     what = compared["case"]
     people = "" if what == "patient" else f" of {compared['patients']} patients"
-    return f"{what.capitalize()} level: {compared['cases']} test {what}s{people}"
+    parts = f", means over {compared['runs']} runs" if compared["runs"] > 1 else ""
+    return f"{what.capitalize()} level: {compared['cases']} test {what}s{people}{parts}"
 
 
 def sentences(compared: dict) -> list[str]:
@@ -115,7 +116,7 @@ def _whiskers(axes, values: list[dict]) -> None:
 
 def _named(line: dict, compared: dict) -> str:
     """The name of a method, of a run with its score, and a star for the best rival on validation."""
-    score = f", {line['score']}" if own(line["score"]) else ""
+    score = f", {line['score']}" if own(line["score"]) and not line["name"].endswith(f", {line['score']}") else ""
     return line["name"] + score + ("*" if line["name"] == compared["best_on_validation"] else "")
 
 

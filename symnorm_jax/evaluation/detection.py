@@ -13,7 +13,7 @@ from symnorm_jax.evaluation.histograms import RANKS, lowest_rank, ranks
 from symnorm_jax.evaluation.measures import POINTS, THIRDS, of_level
 from symnorm_jax.evaluation.pixels import NO_LESION, NOTHING, bounded, cuts
 from symnorm_jax.evaluation.postprocess import PostProcessing, Stacks, components, grown, touching
-from symnorm_jax.statistics.intervals import Resamples, Values, as_json, interval
+from symnorm_jax.statistics.intervals import Metric, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
 COVERED = 0.1  # share of a lesion's voxels that must be called
@@ -66,6 +66,12 @@ def of_lesions(test: Stacks, threshold: dict, settings: PostProcessing, smallest
     curve = {"threshold": tried.tolist(), "false_positives": rate, "sensitivity": np.nan_to_num(share).tolist()}
     counts = {"lesions": len(findings.size), "scans": len(findings.scan_owner)}
     return {"metrics": found, "curve": curve, **counts, "thirds": _thirds(findings.size).tolist()}
+
+
+def lesion_metrics(test: Stacks, settings: PostProcessing, smallest: int, patients: np.ndarray) -> dict[str, Metric]:
+    """Make `froc_mean`, as `of_lesions` has it, for weights of patients."""
+    sums = summed(detect(test, cuts(test, REACH), settings, smallest), patients)
+    return {"froc_mean": lambda weight: froc(sums, weight).mean(-1)}
 
 
 def detect(stacks: Stacks, thresholds: np.ndarray, settings: PostProcessing, smallest: int) -> Findings:

@@ -1,6 +1,7 @@
 """Scores and maps of a run's test split to numbers with intervals, from the run's files alone."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,10 @@ from symnorm_jax.data.manifest import group_columns, of_population, read_manifes
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation import pixels
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
-from symnorm_jax.evaluation.detection import of_lesions
+from symnorm_jax.evaluation.detection import lesion_metrics, of_lesions
 from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
 from symnorm_jax.evaluation.measures import sample_of
-from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, histograms, map_values, of_pixels
+from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, map_values, of_pixels, pixel_metrics
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, check, known, processed, stacks
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
@@ -24,7 +25,15 @@ from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
 from symnorm_jax.settings import target_of
-from symnorm_jax.statistics.intervals import as_json, interval, patient_weights
+from symnorm_jax.statistics.intervals import Metric, as_json, interval, patient_weights
+
+
+class MapMetrics(NamedTuple):
+    """Measures of a map for weights `[R, P]` of patients: `{measure: metric}`."""
+
+    patients: np.ndarray  # [P] sorted
+    pixel: dict[str, Metric]
+    lesion: dict[str, Metric]
 
 
 def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
@@ -98,13 +107,18 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
     return found
 
 
-def pixel_histograms(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, tuple]:
-    """Count processed test pixels: `{map: (patients [P], counts [P, 2, bins])}`; {} without a map or a lesion."""
-    test, rows = _load(workdir, "test", table)
+def map_metrics(workdir: Path, table: pd.DataFrame, config: ConfigDict, names: tuple[str, ...]) -> dict:
+    """Make the measures of the maps `names` of a run's test people, `{map: MapMetrics}`; {} without map or lesion."""
+    (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
     if not _judgeable(test, rows):
         return {}
-    settings, patients = chain(config), np.unique(rows.patient.to_numpy(object))
-    return {name: (patients, histograms(_processed(name, test, rows, settings), patients)) for name in MAPS}
+    settings, patients, found = chain(config), np.unique(rows.patient.to_numpy(object)), {}
+    for name in names:
+        shown, fitting = (_processed(name, *part, settings) for part in ((test, rows), val))
+        pixel = pixel_metrics(shown, fit_pixel_thresholds(fitting, settings)["dice"], settings, patients)
+        lesion = lesion_metrics(shown, settings, config.evaluation.smallest_lesion, patients)
+        found[name] = MapMetrics(patients, pixel, lesion)
+    return found
 
 
 def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:

@@ -10,12 +10,13 @@ from symnorm_jax.evaluation import histograms as counting
 from symnorm_jax.evaluation.histograms import NEVER, RANKS, from_the_top, ranks, values_of
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, Stacks, called_voxels
 from symnorm_jax.scoring.embed import Arrays, mirror_difference
-from symnorm_jax.statistics.intervals import Interval, Resamples, Values, as_json, interval
+from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, Values, as_json, interval
 from symnorm_jax.statistics.metrics import ratio
 
 OWN = ("map", "raw_map")  # of the system: standardised, and as its networks make them
 WITHOUT = ("trivial_intensity", "trivial_intensity_by_position", "trivial_asymmetry")  # a network, kept beside them
-MAPS = (*OWN, "trivial_brightness", "trivial_mirror", *WITHOUT)
+TRIVIAL_MAPS = ("trivial_brightness", "trivial_mirror", *WITHOUT)
+MAPS = (*OWN, *TRIVIAL_MAPS)
 ALLOWED = 0.05  # share of the healthy brain that may be called abnormal at the threshold `fpr_5`
 CUTS = 40  # thresholds at which components are looked for
 NO_MAPS = "The validation split has no maps."
@@ -61,6 +62,16 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
         else:
             tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
             found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
+    return found
+
+
+def pixel_metrics(test: Stacks, threshold: dict, settings: PostProcessing, patients: Array) -> dict[str, Metric]:
+    """Make `average_precision` and, at one of `fit_pixel_thresholds`, `dice` of scans, for weights of patients."""
+    counts = histograms(test, patients)
+    found = {"average_precision": lambda weight: counting.measures(counts, weight)["average_precision"]}
+    if threshold["value"] is not None:
+        tables = _by_patient(test, np.array([threshold["value"]]), settings, patients)
+        found["dice"] = lambda weight: _dice(tables, weight)[..., 0]
     return found
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import norm
 
 from symnorm_jax.errors import InputError
+from symnorm_jax.statistics.metrics import ratio
 
 Metric = Callable[[np.ndarray], np.ndarray]  # weights [R, P] to values [R], as partial(auroc, score, positive, ...)
 Values = dict[str, float | str | None]  # {"value", "low", "high"} and, where there is no value, perhaps {"reason"}
@@ -73,6 +74,19 @@ def interval(metric: Metric, weights: np.ndarray, level: float = 0.95, kind: str
 def difference(first: Metric, second: Metric, weights: np.ndarray, **how) -> Interval:
     """Measure first minus second on the same replicates; `how` is the level and kind of `interval`."""
     return interval(lambda weight: first(weight) - second(weight), weights, **how)
+
+
+def averaged(metrics: list[Metric]) -> Metric:
+    """Average metrics of parts of a cohort, such as the folds of a cross-validation; undefined ones are left out."""
+    if len(metrics) == 1:
+        return metrics[0]
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        values = np.stack([metric(weights) for metric in metrics])
+        known = ~np.isnan(values)
+        return ratio(np.where(known, values, 0).sum(0), known.sum(0))
+
+    return mean
 
 
 def as_json(found: Interval, reason: str = "") -> Values:

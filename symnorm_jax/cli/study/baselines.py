@@ -1,24 +1,29 @@
 """Train symnorm and every rival on one config, one after another, and compare them.
 
-example:
+examples:
   symnorm study baselines --config=lgg --config.data.root=/data/kaggle_3m --output=runs/lgg_baselines
+  symnorm study baselines --config=lgg --config.data.root=/data/kaggle_3m --folds=4 --seeds=3 --output=runs/lgg_folds
 
-Settings `--config.KEY=VALUE` go to every run whose system has the key. The same command continues where it stopped.
-Each run lies in the folder under the name of its system, and the comparison beside them.
+Settings `--config.KEY=VALUE` go to every run whose system has the key. With --folds every patient is tested once, by
+networks that have not seen it, and numbers are means over the folds; --seeds trains so often on the same people. The
+same command continues where it stopped. Each run lies in the folder of its system, the comparison beside them.
 """
 
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
-from symnorm_jax.cli import comma_list, main
+from symnorm_jax.cli import at_least_one, comma_list, main
 from symnorm_jax.cli.train import NOTEBOOK
 
 REFERENCE = "symnorm"  # the notebook without a preset
 OPTIONS = {
     "--config": {"required": True} | NOTEBOOK,
     "--output": {"required": True, "type": Path, "help": "the folder of all runs"},
+    "--folds": {"type": at_least_one, "default": 0, "help": "3 or more: parts of the people, each tested once"},
+    "--seeds": {"type": at_least_one, "default": 1, "help": "trainings of each system and fold; 1 unless given"},
     "--systems": {"type": comma_list, "help": "the reference first; symnorm and every rival unless given"},
 }
 
@@ -29,18 +34,32 @@ def run(args) -> None:
 
     rivals = [name for name, build in BUILD.items() if ".rivals." in build.__module__]
     folder, systems = args.output, args.systems or [REFERENCE, *rivals]
-    commands = planned(args.config, args.settings, systems)
-    for place, (system, given) in enumerate(commands.items(), start=1):
-        print(f"{system}, {place} of {len(systems)}", flush=True)
+    runs = {}
+    for name, more in parts(args.folds, args.seeds).items():
+        commands = planned(args.config, [*args.settings, *more], systems)
+        runs |= {folder / system / name: given for system, given in commands.items()}
+    for place, (run, given) in enumerate(runs.items(), start=1):
+        print(f"{run.relative_to(folder)}, {place} of {len(runs)}", flush=True)
         # A process of its own, which leaves no memory behind; of Ctrl-C it hears too, and its end is waited for.
         before = signal.signal(signal.SIGINT, lambda *_: None)
-        status = subprocess.run([*TRAIN, *given, f"--workdir={folder / system}"], check=False).returncode
+        status = subprocess.run([*TRAIN, *given, f"--workdir={run}"], check=False).returncode
         signal.signal(signal.SIGINT, before)
         if status:
             sys.exit(status if status > 0 else 128 - status)
-    runs = ",".join(str(folder / system) for system in systems)
-    main(["evaluate", f"--run={runs}", "--from=cost"])  # together, on a machine that now has nothing else to do
-    main(["compare", f"--runs={runs}", f"--output={folder}"])
+    # Together, on a machine that now has nothing else to do.
+    main(["evaluate", f"--run={','.join(map(str, runs))}", "--from=cost"])
+    main(["compare", f"--runs={','.join(str(folder / system) for system in systems)}", f"--output={folder}"])
+
+
+def parts(folds: int, seeds: int) -> dict[str, list[str]]:
+    """Name the folds and seeds of each system, with the settings that make them; one without a name of neither."""
+    found = {}
+    for seed, fold in product(range(seeds), range(folds or 1)):
+        split = {"data.folds": folds, "data.fold": fold} if folds else {}
+        drawn = {"seed": seed, "data.split_seed": 0} if seeds > 1 else {}
+        name = "_".join([f"fold{fold}"] * bool(folds) + [f"seed{seed}"] * (seeds > 1))
+        found[name] = [f"--config.{key}={value}" for key, value in (split | drawn).items()]
+    return found
 
 
 def planned(config: str, settings: list[str], systems: list[str]) -> dict[str, list[str]]:
