@@ -5,9 +5,9 @@ examples:
   symnorm compare --runs=runs/folds/symnorm,runs/folds/dae --output=runs/folds
 
 The first run is the reference. A folder of runs, of folds (`data.folds`) or seeds, is one method: every number is the
-mean over them, and its interval is over all people who are tested in them. With --level=patient patients are judged, so that runs of slices can be compared with
-runs of whole volumes, if only their test patients are the same. The margin of non-inferiority is `evaluation.margin` of
-the first run's config, which was written down when the run was begun.
+mean over them, and its interval is over all people who are tested in them. With --level=patient patients are judged,
+so that runs of slices can be compared with runs of whole volumes, if only their test patients are the same. The margin
+of non-inferiority is `evaluation.margin` of the first run's config, which was written down when the run was begun.
 """
 
 from pathlib import Path
