@@ -61,6 +61,9 @@ def _begin(workdir: Path, config: ConfigDict, overrides: dict[str, Any]) -> None
         if keys:
             differences = ", ".join(f"{key} (there {was[key]!r}, here {now[key]!r})" for key in keys)
             raise RunError(f"{workdir} was begun with another config: {differences}; choose another --workdir.")
+        if cpu_devices(workdir) not in (None, jax.device_count()):
+            there = f"was begun on {cpu_devices(workdir)} devices of a CPU and goes on on {jax.device_count()}"
+            logging.warning("%s %s: its numbers will differ in their last digits.", workdir, there)
     workdir.mkdir(parents=True, exist_ok=True)
     remove_partial(workdir)  # of a run that was cut off before it had a config, too
     if not begun:
@@ -135,6 +138,13 @@ def environment() -> dict[str, Any]:
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
     }
+
+
+def cpu_devices(workdir: Path) -> int | None:
+    """Count the CPU devices that a run was begun on; None where there is no run, or other devices."""
+    path = workdir / ENVIRONMENT
+    kinds = read_json(path)["devices"] if path.exists() else []
+    return len(kinds) if set(kinds) == {"cpu"} else None
 
 
 def metrics_writer(path: Path, start: int) -> Callable[[int, dict[str, float]], None]:

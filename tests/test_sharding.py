@@ -241,3 +241,26 @@ def test_two_processes_end_in_the_report_of_one(tmp_path):
     pd.testing.assert_frame_equal(two, one, rtol=1e-3)
     assert (tmp_path / "two" / "report.html").exists()
     assert "training unet" in (tmp_path / "0").read_text() and not (tmp_path / "1").read_text()
+
+
+DEVICES = """
+import jax, joblib
+from configs import demo
+from symnorm_jax.training.sharding import share_cores
+joblib.cpu_count = lambda: 6
+config = demo.get_config("tiny")
+config.train.accumulate = {accumulate}
+share_cores(config, {begun})
+print(jax.device_count())
+"""
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "begun", "environment", "count"),
+    [(1, None, {}, 4), (8, None, {}, 2), (1, 3, {}, 3), (1, None, {"JAX_NUM_CPU_DEVICES": "1"}, 1)],
+)
+def test_a_cpu_has_a_device_a_core_as_far_as_batches_divide(accumulate, begun, environment, count):
+    script = DEVICES.format(accumulate=accumulate, begun=begun)
+    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment
+    done = subprocess.run([sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{count}\n"

@@ -279,7 +279,8 @@ class TestScheduler:
         assert all("XLA_PYTHON_CLIENT_MEM_FRACTION" not in lane for lane in local.lanes(2))
         assert {lane["XLA_PYTHON_CLIENT_MEM_FRACTION"] for lane in local.lanes(3)} == {"0.450"}
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-        assert local.lanes(2) == [{}, {}]
+        with mock.patch("joblib.cpu_count", return_value=5):
+            assert local.lanes(2) == [{"LOKY_MAX_CPU_COUNT": "2"}] * 2 and local.lanes(1) == [{}]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child whose parent was killed")

@@ -27,9 +27,11 @@ def run(args) -> None:
     from symnorm_jax.report.page import print_results, write_report
     from symnorm_jax.report.table import Table
     from symnorm_jax.run import Run
-    from symnorm_jax.rundir import claimed, read_config
+    from symnorm_jax.rundir import claimed, cpu_devices, read_config
+    from symnorm_jax.training.sharding import share_cores
 
-    costs = []
+    costs, first = [], Path(args.run[0])
+    share_cores(read_config(first), cpu_devices(first))
     for run in [Run(read_config(Path(workdir)), Path(workdir)) for workdir in args.run]:
         with claimed(run.workdir):
             if args.step == "cost":

@@ -52,11 +52,15 @@ def begin(args) -> tuple[Any, Path, dict[str, Any]]:
 
     from symnorm_jax import notebooks
     from symnorm_jax.hosts import join
+    from symnorm_jax.rundir import cpu_devices
+    from symnorm_jax.training.sharding import share_cores
 
     notebook = notebooks.read(args.config, args.settings)
+    workdir = Path(args.workdir or Path("runs") / notebook.name)
     if args.pod or args.coordinator:
         join(args.coordinator, args.processes, args.process)
-    workdir = Path(args.workdir or Path("runs") / notebook.name)
+    else:
+        share_cores(notebook.config, cpu_devices(workdir))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(workdir.absolute().parent / ".xla"))
     if args.profile:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -81,11 +82,14 @@ def run_all(tasks: list[Task], lanes: list[dict[str, str]], show: Show, pause: f
 def lanes(jobs: int) -> list[dict[str, str]]:
     """Give each of `jobs` runs at a time what it adds to its environment.
 
-    One run has every device. Several have one GPU each, in turn; those that share a GPU share its memory.
+    One run has every device. Several have one GPU each, in turn; those that share a GPU share its memory. Without GPUs
+    they share the cores.
     """
     devices = gpus()
-    if jobs == 1 or not devices:
-        return [{}] * jobs
+    if jobs == 1:
+        return [{}]
+    if not devices:
+        return [{"LOKY_MAX_CPU_COUNT": str(max(joblib.cpu_count() // jobs, 1))}] * jobs  # which joblib counts by
     on_one = -(-jobs // len(devices))
     memory = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{SHARE / on_one:.3f}"} if on_one > 1 else {}
     return [memory | {"CUDA_VISIBLE_DEVICES": devices[job % len(devices)]} for job in range(jobs)]

@@ -5,18 +5,38 @@ data parallelism is as in ZeRO-3 (Rajbhandari et al. 2020): devices hold parts o
 """
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import joblib
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from symnorm_jax import ranges
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.settings import POSITIVE, check_rules
+from symnorm_jax.settings import POSITIVE, check_rules, flat
 
 DATA, FSDP = "data", "fsdp"
+FORCED = "xla_force_host_platform_device_count"
+
+
+def share_cores(config: ConfigDict, begun: int | None) -> None:
+    """Make a device of each core of a CPU, as many as batches fit: XLA computes these networks on one core a device.
+
+    Before any other use of JAX, and where the user has not said how many. A run that was `begun` on some number of them
+    goes on with it and so ends in the bits it would have had. Accelerators are left as they are. Raises ConfigError for
+    a number out of its range.
+    """
+    ranges.check(config)
+    if jax.config.jax_num_cpu_devices >= 0 or FORCED in os.environ.get("XLA_FLAGS", ""):
+        return
+    each = [value for key, value in flat(config).items() if key.endswith("batch_size")]
+    whole = math.gcd(*(size // config.train.accumulate for size in each))
+    fit = [n for n in range(1, joblib.cpu_count() + 1) if whole % n == 0 and n % config.sharding.fsdp == 0]
+    jax.config.update("jax_num_cpu_devices", begun or max(fit, default=1))
 
 
 def make_mesh(fsdp: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
