@@ -56,7 +56,7 @@ def asked(system, variables, batch) -> Answer:
 def tiny(name, **changes):
     settings = {f"train.{stage}.batch_size": 8 for stage in ("baseline", "patches")}
     settings |= {"train.baseline.steps": STEPS, "train.patches.steps": 12, "train.checkpoint_every": STEPS}
-    settings |= {"train.baseline.optimizer.learning_rate": 3e-3, **changes}
+    settings |= {"train.baseline.optimizer.learning_rate": 3e-3, "noise.deviation": 3.0, **changes}  # little contrast
     return finish(base(), f"tiny,{name}", sizes={"tiny": settings})
 
 

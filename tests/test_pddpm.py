@@ -134,6 +134,17 @@ def test_the_loss_is_the_error_in_the_patch_and_the_brain():
     assert model.loss(VARIABLES, batch, jax.random.key(0))[0] == 0
 
 
+def test_noise_is_half_as_wide_as_the_range_of_the_brain():
+    """At timestep 1000 there is nothing else; in a brain of twice the contrast it is twice as wide."""
+    for contrast in (1.0, 2.0):
+        batch = batch_of(8)
+        batch["image"] *= contrast
+        model = with_denoiser(batch["image"], **{"diffusion.start": 1000, "diffusion.steps": 1, "diffusion.patches": 1})
+        with jax.disable_jit():
+            model.residual(VARIABLES, batch)
+        assert model.net.seen[0][..., 0].std() == pytest.approx(2 * float(batch["image"].std()), rel=0.05)
+
+
 def test_noise_at_inference_belongs_to_the_sample():
     """Equal slices of other numbers get other noise, wherever they stand in the batch."""
     batch = batch_of()

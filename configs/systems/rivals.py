@@ -12,7 +12,8 @@ SHARED = {
     "finetune": {"baseline": stage(steps=500, batch_size=8, learning_rate=1e-4)},
 }
 AUTOENCODER = SHARED | {"autoencoder": {"widths": (32, 64, 128), "latent": 128}}
-DENOISER = SHARED | {"unet": UNET, "noise": {"deviation": 0.2, "grid": 16}}  # cells a side
+NOISE = {"deviation": 1.7, "grid": 16}  # standard deviations of the slice's brain; cells a side
+DENOISER = SHARED | {"unet": UNET, "noise": NOISE}
 PATCHES = {"patches": stage(steps=500, batch_size=32, learning_rate=0.0)}  # measures, learns nothing
 PADIM = {"padim": {"features": 64, "blur": 4.5}}  # drawn from all of the encoder's; mm
 PADIM |= {section: SHARED[section] | PATCHES for section in ("train", "finetune")}

@@ -1,8 +1,9 @@
 """pDDPM-like: a diffusion model that fills in one noised patch of a slice at a time (Behrendt et al. 2023).
 
 As there it sees the rest of the slice, predicts the clean slice, and starts from half of the timesteps, where nine
-tenths of the power are noise. Unlike there noise is Gaussian, not simplex, and a patch is refined in a few steps
-(DDIM, Song et al. 2021). It is the expensive rival: passes are patches times steps.
+tenths of the power are noise; 1 in its unit is half the range of the brain, which spans -1 to 1 there. Unlike there
+noise is Gaussian, not simplex, and a patch is refined in a few steps (DDIM, Song et al. 2021). It is the expensive
+rival: passes are patches times steps.
 """
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from symnorm_jax import losses
+from symnorm_jax.corruption import RANGE, spread
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables, example_keys
@@ -60,7 +62,7 @@ class PatchedDiffusion:
         draw = lambda high: jax.vmap(lambda one: jax.random.randint(one, (), 0, high))  # noqa: E731
         t = draw(TIMESTEPS)(_folded(keys, 0))
         patch = jnp.asarray(self.patches)[draw(len(self.patches))(_folded(keys, 1))]
-        noisy = self.noised(image, _noise(_folded(keys, 2), image), patch, t)
+        noisy = self.noised(image, _noise(_folded(keys, 2), batch), patch, t)
         error = losses.l1(self.denoise(variables, noisy, patch, t), image, batch["brain"] * patch).mean()
         return error, Aux({"l1": error}, variables["stats"])
 
@@ -71,7 +73,7 @@ class PatchedDiffusion:
         def fill(numbered: tuple[jax.Array, jax.Array]) -> jax.Array:
             number, patch = numbered
             patch = jnp.broadcast_to(patch, image[..., :1].shape)
-            return self.refine(variables, image, patch, _noise(_folded(keys, number), image)) * patch
+            return self.refine(variables, image, patch, _noise(_folded(keys, number), batch)) * patch
 
         filled = jax.lax.map(fill, (jnp.arange(len(self.patches)), jnp.asarray(self.patches)[:, None]))
         return residual_of(batch, filled.sum(0))
@@ -101,5 +103,8 @@ def _folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
-def _noise(keys: jax.Array, image: jax.Array) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)
+def _noise(keys: jax.Array, batch: Batch) -> jax.Array:
+    """Draw noise whose deviation is half the range of the slice's brain, as where slices span -1 to 1."""
+    image = batch["image"]
+    drawn = jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(keys)
+    return drawn * RANGE / 2 * spread(image, batch["brain"])

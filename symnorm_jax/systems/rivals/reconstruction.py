@@ -4,12 +4,13 @@ What differs from a publication stands with the rival. Shared are networks, and 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from symnorm_jax import losses
+from symnorm_jax import corruption, losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.masking import patch_grid
 from symnorm_jax.models.autoencoder import Autoencoder
@@ -38,12 +39,15 @@ def context_encoder(config: ConfigDict) -> System:
         found = f"erasing.rectangles={config.erasing.rectangles}, erasing.sides={tuple(config.erasing.sides)}"
         raise ConfigError(f"{found}; one rectangle or more and two ascending shares up to 1 are allowed.")
     net = autoencoder_of(config)
-    corrupt = lambda image, brain, keys: erase(image, keys, config.erasing)  # noqa: E731
-    return _bottleneck(net, config, _reconstruction_loss(net, corrupt), "erasing")
+    erase = partial(corruption.erase, settings=config.erasing)
+    return _bottleneck(net, config, _reconstruction_loss(net, erase), "erasing")
 
 
 def variational_autoencoder(config: ConfigDict) -> System:
-    """VAE of the same architecture (Baur et al. 2021): L1 error summed over pixels, scored from the posterior mean."""
+    """VAE of the same architecture (Baur et al. 2021): L1 error summed over pixels, scored from the posterior mean.
+
+    The error is weighed against the KL divergence in shares of the brain's range of intensities, as there.
+    """
     net = autoencoder_of(config, variational=True)
 
     def loss(variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
@@ -51,7 +55,8 @@ def variational_autoencoder(config: ConfigDict) -> System:
         mean, log_variance = net.apply(params, batch["image"], method="encode")
         noise = jax.vmap(lambda one: jax.random.normal(one, mean.shape[1:]))(example_keys(key, batch["index"]))
         decoded = net.apply(params, mean + noise * jnp.exp(0.5 * log_variance), method="decode")
-        error = (jnp.abs(decoded - batch["image"]) * batch["brain"]).sum((1, 2, 3)).mean()
+        unit = corruption.RANGE * corruption.spread(batch["image"], batch["brain"])
+        error = (jnp.abs(decoded - batch["image"]) / unit * batch["brain"]).sum((1, 2, 3)).mean()
         kl = losses.kl_to_standard_normal(mean, log_variance).mean()
         return error + kl, Aux({"l1": error, "kl": kl}, variables["stats"])
 
@@ -59,51 +64,23 @@ def variational_autoencoder(config: ConfigDict) -> System:
 
 
 def denoising_autoencoder(config: ConfigDict) -> System:
-    """U-Net, of symnorm's widths, that takes coarse noise out (Kascenas et al. 2022); none is added at inference."""
+    """U-Net, of symnorm's widths, that takes coarse noise out (Kascenas et al. 2022); none is added at inference.
+
+    There maps lose the rim of the brain and are median filtered; here `evaluation.postprocess` does that, for every
+    system alike.
+    """
     net = unet_of(config)
     restore = lambda params, image: net.apply(params, image)  # noqa: E731
     return _system(net, denoising_loss(net, config), restore, by_patch_of(config), "unet", "noise")
 
 
 def denoising_loss(net, config: ConfigDict) -> Callable:
-    """Make the squared loss of a network that takes out `coarse_noise`. Raises ConfigError for noise that cannot be."""
+    """Make the squared loss of a network that takes out coarse noise. Raises ConfigError for noise that cannot be."""
     settings, most = config.noise, min(config.data.size)
     if not (1 <= settings.grid <= most and settings.deviation > 0):
         found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
         raise ConfigError(f"{found}; 1 to {most} cells and a positive deviation are allowed.")
-    corrupt = lambda image, brain, keys: image + coarse_noise(image, keys, settings) * brain  # noqa: E731
-    return _reconstruction_loss(net, corrupt, "l2")
-
-
-def coarse_noise(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
-    """Draw Gaussian noise of `settings.deviation` on `settings.grid` cells a side, enlarged to images `[B, *S, C]`.
-
-    Between the cells' centres, where values are interpolated, deviation is less: two thirds of it on average. Noise is
-    rolled by a random shift, so that no place of the grid is special, as in Kascenas et al. (2022).
-    """
-
-    def of_one(key: jax.Array) -> jax.Array:
-        draw, *shifts = jax.random.split(key, 3)
-        shape = (*(settings.grid,) * 2, image.shape[-1])
-        noise = jax.image.resize(jax.random.normal(draw, shape), image.shape[1:], "linear")
-        shift = [jax.random.randint(one, (), 0, side) for one, side in zip(shifts, image.shape[1:], strict=False)]
-        return settings.deviation * jnp.roll(noise, jnp.stack(shift), (0, 1))
-
-    return jax.vmap(of_one)(keys)
-
-
-def erase(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
-    """Set `settings.rectangles` rectangles of images `[B, *S, C]` to 0, with sides from a range of shares of theirs."""
-
-    def of_one(one: jax.Array, key: jax.Array) -> jax.Array:
-        low, high = settings.sides
-        centre, half = jnp.split(jax.random.uniform(key, (settings.rectangles, 4)), 2, axis=1)
-        half = (low + (high - low) * half) / 2
-        place = jnp.stack(jnp.meshgrid(*((jnp.arange(n) + 0.5) / n for n in one.shape[:2]), indexing="ij"), -1)
-        erased = (jnp.abs(place[None] - centre[:, None, None]) < half[:, None, None]).all(-1).any(0)
-        return jnp.where(erased[..., None], 0.0, one)
-
-    return jax.vmap(of_one)(image, keys)
+    return _reconstruction_loss(net, partial(corruption.add_noise, settings=settings), "l2")
 
 
 def _bottleneck(net, config: ConfigDict, loss: Callable, *meaning: str) -> System:
