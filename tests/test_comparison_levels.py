@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_comparison import line_of, noisy_truth, run_named
 
-from symnorm_jax.compare import tables
+from symnorm_jax.compare import figures, tables
 from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
 from symnorm_jax.statistics.significance import holm
@@ -105,12 +105,16 @@ def test_every_file_says_the_level_and_none_speaks_of_slices(compared, tmp_path)
     for suffix in (".md", ".tex", ".csv", ".json"):
         text = paths[suffix].read_text()
         assert "slice" not in text and "within" not in text
-    assert "Patient level" in tables.forest(compared).get_suptitle()
+    assert "Patient level" in figures.forest(compared, tables.judged(compared)).get_suptitle()
 
 
 def test_at_slice_level_the_level_is_said_too(runs, tmp_path):
     slices = compare([runs[0]])
-    assert tables.forest(slices).get_suptitle().startswith("Slice level: 72 test slices of 8 patients")
+    assert (
+        figures.forest(slices, tables.judged(slices))
+        .get_suptitle()
+        .startswith("Slice level: 72 test slices of 8 patients")
+    )
     assert set(tables.numbers(slices).level) == {"sample"}
     assert tables.quality(slices).header[:2] == ["method", "AUROC within position"]
 
@@ -119,4 +123,8 @@ def test_volumes_at_their_own_level_are_called_so(runs):
     volumes = compare([runs[1]])
     header = tables.quality(volumes).header
     assert header[1] == "AUROC" and "ms a volume" in header and "AUROC within position" not in header
-    assert tables.forest(volumes).get_suptitle().startswith("Volume level: 8 test volumes of 8 patients")
+    assert (
+        figures.forest(volumes, tables.judged(volumes))
+        .get_suptitle()
+        .startswith("Volume level: 8 test volumes of 8 patients")
+    )

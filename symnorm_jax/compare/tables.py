@@ -1,13 +1,13 @@
-"""A comparison as people read it: Markdown, CSV, LaTeX and a figure, all from the one JSON."""
+"""A comparison as people read it: Markdown, CSV, LaTeX and figures, all from the one JSON."""
 
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
+from symnorm_jax.compare import figures
 from symnorm_jax.evaluation.measures import label, of_level
 from symnorm_jax.files import write_json, write_text
-from symnorm_jax.report.figures import ABNORMAL, HEALTHY, save
+from symnorm_jax.report.figures import save
 from symnorm_jax.report.table import Table, markdown_text, p_value
 from symnorm_jax.scoring.scores import own
 
@@ -15,7 +15,7 @@ ENDINGS = ("json", "md", "csv", "tex", "png")
 
 
 def write(compared: dict, folder: Path) -> list[Path]:
-    """Write `comparison.{json,md,csv,tex,png}` into a folder, and give their paths."""
+    """Write `comparison.{json,md,csv,tex,png}` and `comparison_cost.png` into a folder, and give their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths, tables = {x: folder / f"comparison.{x}" for x in ENDINGS}, [quality(compared), pairs(compared)]
     write_json(paths["json"], compared)
@@ -23,7 +23,9 @@ def write(compared: dict, folder: Path) -> list[Path]:
     write_text(paths["md"], "\n\n".join([said, *(table.markdown() for table in tables)]) + "\n")
     write_text(paths["csv"], numbers(compared).to_csv(index=False))
     write_text(paths["tex"], "\n".join([f"% {judged(compared)}", *(table.latex() for table in tables)]))
-    save(forest(compared), paths["png"], dpi=120)
+    save(figures.forest(compared, judged(compared)), paths["png"], dpi=120)
+    paths["cost"] = folder / "comparison_cost.png"
+    save(figures.cost(compared, judged(compared)), paths["cost"], dpi=120)
     return list(paths.values())
 
 
@@ -74,23 +76,6 @@ def numbers(compared: dict) -> pd.DataFrame:
     return table
 
 
-def forest(compared: dict) -> Figure:
-    """Draw the primary metric of every method, and the paired differences from the reference, with the margin."""
-    lines = compared["lines"][::-1]
-    figure = Figure(figsize=(11, 0.36 * len(lines) + 1.6))
-    left, right = figure.subplots(1, 2, sharey=True)
-    _whiskers(left, [line[compared["level"]][compared["metric"]] for line in lines])
-    _whiskers(right, [line["paired"]["difference"] if "paired" in line else {"value": None} for line in lines])
-    left.axvline(0.5, color="0.8", lw=1, zorder=0)
-    right.axvline(0, color="0.8", lw=1, zorder=0)
-    right.axvline(-compared["margin"], color=ABNORMAL, lw=1, ls="--", zorder=0)
-    left.set(yticks=range(len(lines)), yticklabels=[line["name"] for line in lines], xlabel=label(compared["metric"]))
-    right.set_xlabel(f"{compared['reference']} minus the other; dashed: margin of {compared['margin']:g}")
-    figure.suptitle(f"{judged(compared)}, 95 % intervals", fontsize=10)
-    figure.tight_layout()
-    return figure
-
-
 def judged(compared: dict) -> str:
     """Say the level, and how many test cases there are."""
     what = compared["case"]
@@ -106,12 +91,6 @@ def sentences(compared: dict) -> list[str]:
     said = [f"{judged(compared)}; 95 % intervals from a bootstrap over patients."]
     said += [f"{gap}; non-inferior means that {loss}."]
     return said + ([f"* is the best rival on validation: {best}."] if best else [])
-
-
-def _whiskers(axes, values: list[dict]) -> None:
-    found = pd.DataFrame(values, columns=["value", "low", "high"], dtype=float)
-    axes.plot(found.value, found.index, "o", color=HEALTHY)
-    axes.hlines(found.index, found.low, found.high, color=HEALTHY, lw=1.5)
 
 
 def _named(line: dict, compared: dict) -> str:
