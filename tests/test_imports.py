@@ -9,7 +9,7 @@ ROOMS = (
     ("hosts", "notebooks"),
     ("progress", "rundir", "masking", "losses", "corruption", "standardise"),
     ("statistics",),
-    ("data.registration", "data.masks", "data.headers"),
+    ("data.registration", "data.masks", "data.headers", "data.deepbet"),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),
     ("data.targets", "data.fingerprint"),
     ("data.audit",),

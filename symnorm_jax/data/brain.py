@@ -9,20 +9,18 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import warnings
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 from scipy import ndimage
 
 from symnorm_jax import settings
+from symnorm_jax.data import deepbet
 from symnorm_jax.data.masks import TWO, marked
 from symnorm_jax.data.volumes import GRID_MM, Volume, read_nifti, write_nifti
-from symnorm_jax.errors import ConfigError, ScanError, one_line
+from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import save_arrays
 from symnorm_jax.geometry import AXIAL, corners_apart, voxel_sizes
 
@@ -62,15 +60,12 @@ def check_choice(kind: str, extractor: str) -> None:
 def check(kind: str, extractor: str) -> None:
     """Raise ConfigError where the choice is unknown, or the extractor it needs is not installed."""
     check_choice(kind, extractor)
-    if kind != "extract":
+    if kind not in ("auto", "extract") or extractor not in PROGRAMS:
         return
-    there, what, source = find_spec("deepbet"), "the package deepbet", "pip install -e '.[bet]'"
-    if extractor in PROGRAMS:
-        name, _, _, source = PROGRAMS[extractor]
-        there, what = shutil.which(name), f"the program {name} on the PATH"
-    if not there:
-        needed = f"data.extractor={extractor!r} needs {what}, which is not there ({source})"
-        raise ConfigError(f"{needed}; data.brain='file', 'nonzero' or 'head' does without.")
+    name, _, _, source = PROGRAMS[extractor]
+    if not shutil.which(name):
+        needed = f"data.extractor={extractor!r} needs the program {name} on the PATH, which is not there ({source})"
+        raise ConfigError(f"{needed}; data.extractor='deepbet' needs none.")
 
 
 def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Path | None = None) -> np.ndarray:
@@ -154,7 +149,8 @@ def _kept(cache: Path, shape: tuple[int, ...], extractor: str) -> np.ndarray | N
 def extract(volume: Volume, extractor: str) -> np.ndarray:
     """Find the brain `[X, Y, Z]` bool. Raises ConfigError where `extractor` is not installed, ScanError if it fails."""
     check("extract", extractor)
-    mask = _by_deepbet(volume) if extractor == "deepbet" else _by_program(volume, PROGRAMS[extractor])
+    by_program = extractor in PROGRAMS
+    mask = _by_program(volume, PROGRAMS[extractor]) if by_program else deepbet.find_brain(volume.voxels)
     if not SMALLEST_ML <= (found := _millilitres(mask, volume)) <= LARGEST_ML:
         told = f"{found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed"
         raise ScanError(f"{extractor} found a brain of {told}, so it failed or the scan is no head.")
@@ -163,26 +159,6 @@ def extract(volume: Volume, extractor: str) -> np.ndarray:
 
 def _millilitres(mask: np.ndarray, volume: Volume) -> float:
     return mask.sum() * voxel_sizes(volume.affine).prod() / 1000
-
-
-def _by_deepbet(volume: Volume) -> np.ndarray:
-    network = _deepbet()
-    try:
-        return network.postprocess(network.run_model(np.array(volume.voxels, np.float32)) > 0.5).astype(bool)
-    except Exception as error:  # where the networks see no brain it fails by assertion, by index or by value
-        raise ScanError(f"deepbet found no brain ({one_line(error)}).") from None
-
-
-@lru_cache(maxsize=1)
-def _deepbet() -> Any:
-    """Load the networks, once in a process; on the CPU, so that every machine finds the same mask."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # its networks are TorchScript, which PyTorch calls deprecated
-            from deepbet import BrainExtraction
-
-            return BrainExtraction(no_gpu=True)
-    except Exception as error:
-        raise ConfigError(f"data.extractor='deepbet' cannot be loaded ({one_line(error)}); install it anew.") from None
 
 
 def _by_program(volume: Volume, program: Program) -> np.ndarray:
