@@ -6,13 +6,40 @@ Amounts are in standard deviations of the slice's own brain, its `spread`, and s
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 from ml_collections import ConfigDict
 
 from symnorm_jax.losses import TINY, weighted_mean
+from symnorm_jax.settings import check_rules
 
 # Standard deviations between the percentiles 1 and 99 of a brain, which publications scale to 0 and 1: on average 4.3
 # in 40 people of IXI and 3.5 in 34 of OASIS, both T1.
 RANGE = 4.0
+EDGE = 0.5  # over which a blob comes in, in deviations of the field that it is cut out of
+
+
+def check_grid(config: ConfigDict, section: str) -> None:
+    """Raise ConfigError where the cells of a section's `grid` would be smaller than pixels."""
+    most = min(config.data.size)
+    check_rules(config, {f"{section}.grid": (lambda grid: 1 <= grid <= most, f"1 to {most} cells a side are")})
+
+
+def corrupt(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
+    """Put blobs of foreign tissue and blobs of coarse noise into the brains `[B, *S, 1]` of images `[B, *S, C]`.
+
+    Foreign is tissue from elsewhere in the same slice, so that no example needs another: shifted, flattened by any
+    share, and made brighter or darker, by `settings.deviation` standard deviations of the brain. Either kind of blob
+    covers up to `settings.share` of a slice: what stands out of a smooth field of `settings.grid` cells a side.
+    """
+    mean, unit = middle(image, brain), spread(image, brain)
+
+    def of_one(tissue: jax.Array, key: jax.Array) -> jax.Array:
+        where, what, noisy, noise = jax.random.split(key, 4)
+        strange = tissue + _blobs(where, tissue, settings) * (_foreign(what, tissue, settings) - tissue)
+        strange += _blobs(noisy, tissue, settings) * settings.deviation * _field(noise, tissue, settings)
+        return strange - tissue
+
+    return image + jax.vmap(of_one)((image - mean) / unit * brain, keys) * unit * brain
 
 
 def middle(image: jax.Array, brain: jax.Array) -> jax.Array:
@@ -36,15 +63,7 @@ def coarse_noise(image: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax
     Between the cells' centres, where values are interpolated, deviation is less: two thirds of it on average. Noise is
     rolled by a random shift, so that no place of the grid is special, as in Kascenas et al. (2022).
     """
-
-    def of_one(key: jax.Array) -> jax.Array:
-        draw, *shifts = jax.random.split(key, 3)
-        shape = (*(settings.grid,) * 2, image.shape[-1])
-        noise = jax.image.resize(jax.random.normal(draw, shape), image.shape[1:], "linear")
-        shift = [jax.random.randint(one, (), 0, side) for one, side in zip(shifts, image.shape[1:], strict=False)]
-        return settings.deviation * jnp.roll(noise, jnp.stack(shift), (0, 1))
-
-    return jax.vmap(of_one)(keys)
+    return settings.deviation * jax.vmap(lambda one, key: _field(key, one, settings))(image, keys)
 
 
 def erase(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigDict) -> jax.Array:
@@ -61,3 +80,29 @@ def erase(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: ConfigD
         return (jnp.abs(place[None] - centre[:, None, None]) < half[:, None, None]).all(-1).any(0)
 
     return jnp.where((brain > 0) & jax.vmap(of_one)(keys)[..., None], middle(image, brain), image)
+
+
+def _blobs(key: jax.Array, one: jax.Array, settings: ConfigDict) -> jax.Array:
+    """Draw where a slice `[*S, C]` has blobs, 0 to 1, `[*S, 1]`."""
+    drawn, share = jax.random.split(key)
+    field = _field(drawn, one[..., :1], settings)
+    least = ndtri(1 - settings.share * jax.random.uniform(share))
+    return jnp.clip(((field - field.mean()) / field.std() - least) / EDGE + 0.5, 0, 1)
+
+
+def _foreign(key: jax.Array, tissue: jax.Array, settings: ConfigDict) -> jax.Array:
+    """Make foreign tissue of that of a slice `[*S, C]`, whose brain has mean 0 and deviation 1; 0 is what is none."""
+    shift, contrast, level = jax.random.split(key, 3)
+    return jax.random.uniform(contrast) * _shifted(shift, tissue) + settings.deviation * jax.random.normal(level)
+
+
+def _field(key: jax.Array, one: jax.Array, settings: ConfigDict) -> jax.Array:
+    """Draw standard normal values on `settings.grid` cells a side, enlarged to a slice `[*S, C]` and shifted."""
+    drawn, shift = jax.random.split(key)
+    noise = jax.random.normal(drawn, (*(settings.grid,) * 2, one.shape[-1]))
+    return _shifted(shift, jax.image.resize(noise, one.shape, "linear"))
+
+
+def _shifted(key: jax.Array, one: jax.Array) -> jax.Array:
+    """Roll a slice `[*S, C]` by a random shift."""
+    return jnp.roll(one, jax.random.randint(key, (2,), 0, jnp.array(one.shape[:2])), (0, 1))

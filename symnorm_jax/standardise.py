@@ -21,7 +21,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.geometry import mirror_batch
-from symnorm_jax.settings import POSITIVE, check_choices, check_rules
+from symnorm_jax.settings import check_choices
 
 Array = np.ndarray
 ROUNDS = {"position": 2, "pixel": 1, "none": 0}  # how often a map is standardised
@@ -33,9 +33,6 @@ SIGNS = {
     "positive": lambda z: np.maximum(z, 0),
     "negative": lambda z: np.maximum(-z, 0),
 }
-NONE_BELOW = (lambda value: value >= 0, "a number from 0 is")
-RULES = dict.fromkeys(("blur", "across", "in_plane"), NONE_BELOW) | {"width": POSITIVE, "pseudo": POSITIVE}
-RULES |= {"antisymmetry": (lambda share: 0 <= share <= 1, "a share from 0 to 1 is")}
 
 
 class How(NamedTuple):
@@ -71,10 +68,9 @@ Sweep = Callable[[], Iterator[tuple[Scan, dict[str, Array]]]]  # healthy scans, 
 
 
 def how_of(config: ConfigDict) -> How:
-    """Read the section `difference`. Raises ConfigError for a choice or a number that is not allowed."""
+    """Read the section `difference`. Raises ConfigError for a choice that is not allowed."""
     section, spacing = config.difference, config.data.spacing
     check_choices(config, {"difference.kind": SIGNS, "difference.standard": ROUNDS})
-    check_rules(section, RULES, "difference.")
     how = How(*(section[name] for name in How._fields))
     return how._replace(blur=how.blur / spacing, in_plane=how.in_plane / spacing)
 

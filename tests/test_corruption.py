@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from symnorm_jax.corruption import add_noise, coarse_noise, erase, spread
+from symnorm_jax.corruption import add_noise, coarse_noise, corrupt, erase, spread
+from symnorm_jax.training.sharding import by_example, make_mesh
 
 ERASING = ConfigDict({"rectangles": 1, "sides": (0.1, 0.3)})
 
@@ -116,7 +117,12 @@ def test_spread_is_the_deviation_in_the_brain_and_never_0():
     assert (spread(0 * image, brain) > 0).all() and (spread(image, 0 * brain) > 0).all()
 
 
-CORRUPTIONS = {"noise": (add_noise, ConfigDict({"deviation": 1.7, "grid": 4})), "erasing": (erase, ERASING)}
+BLOBS = ConfigDict({"deviation": 1.0, "grid": 4, "share": 0.3})
+CORRUPTIONS = {
+    "noise": (add_noise, ConfigDict({"deviation": 1.7, "grid": 4})),
+    "erasing": (erase, ERASING),
+    "blobs": (corrupt, BLOBS),
+}
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -135,3 +141,37 @@ def test_noise_is_in_deviations_of_the_brain():
     added = np.asarray(add_noise(image, brain, keys(400), ConfigDict({"deviation": 1.7, "grid": 8})) - image)
     drawn = noise(400, grid=8)
     assert added[brain > 0].std() / image[brain > 0].std() == pytest.approx(1.7 / 0.2 * drawn.std(), rel=0.03)
+
+
+def corrupted(image, brain, these, **changes):
+    settings = ConfigDict({**BLOBS, **changes})
+    return np.asarray(jax.jit(lambda *given: corrupt(*given, settings))(image, brain, these))
+
+
+def test_blobs_belong_to_the_example_and_its_key():
+    """Alone, elsewhere in the batch and on several devices a slice is corrupted as before; by another key not."""
+    image, brain = heads()
+    found, again = corrupted(image, brain, keys(4)), corrupted(image, brain, keys(4, seed=1))
+    shared = [jax.device_put(x[::-1], by_example(make_mesh())) for x in (image, brain, keys(4))]
+    np.testing.assert_allclose(corrupted(*shared)[::-1], found, atol=1e-5)
+    np.testing.assert_allclose(corrupted(image[2:3], brain[2:3], keys(4)[2:3]), found[2:3], atol=1e-5)
+    assert (np.abs(found - again).max((1, 2, 3)) > 0.1).all()
+
+
+def test_blobs_cover_up_to_their_share_and_leave_the_rest():
+    """Of foreign tissue and of noise, each between none and the share: together about the share."""
+    image, brain = heads(200)
+    for share in (0.05, 0.3):
+        changed = corrupted(image, brain, keys(200), share=share) != image
+        of_each = changed.sum((1, 2, 3)) / brain.sum((1, 2, 3))
+        assert share / 2 < of_each.mean() < 2 * share and of_each.std() > share / 4
+
+
+def test_foreign_tissue_is_from_the_slice_itself_and_made_brighter_or_darker_by_the_deviation():
+    image, brain = heads(50)
+    limits = np.array([(one[mask > 0].min(), one[mask > 0].max()) for one, mask in zip(image, brain, strict=True)])
+    low, high = limits.T[:, :, None, None, None]
+    for deviation, leaves in ((1e-6, False), (3.0, True)):
+        found = corrupted(image, brain, keys(50), deviation=deviation)
+        darker, brighter = ((found < low - 1e-4) & (brain > 0)).any(), (found > high + 1e-4).any()
+        assert darker == brighter == leaves and np.abs(found - image).max() > 0.3

@@ -4,12 +4,18 @@ from configs.systems.parts import DIFFERENCE, PATCH, UNET, stage
 
 SETTINGS = {
     "symnorm": {
+        "task": "masking",  # or corruption: what the U-Net learns to undo
         "mask": {
             "kind": "exclusive",  # exclusive, paired, hemisphere, checkerboard, random, none
             "patch": PATCH,
             "ratio": 0.5,  # of the patches, hidden at a time
             "covers": 4,  # averaged at inference; each takes 1 / ratio network passes, rounded up
             "mirror_context": True,  # the U-Net also sees the mirror image of what is visible
+        },
+        "corruption": {  # of the task of this name, which hides nothing
+            "grid": 8,  # cells a side of the fields that blobs are cut out of, and of the noise in them
+            "share": 0.2,  # most of a slice that blobs cover
+            "deviation": 1.0,  # of the noise and of foreign tissue, in standard deviations of the slice's brain
         },
         "unet": UNET,
         "vae": {"widths": (16, 32, 64, 64), "latent": 1024},
@@ -33,8 +39,9 @@ SETTINGS = {
 }
 TINY = {"mask.patch": 4, "mask.covers": 1, "unet.widths": (8, 16), "vae.widths": (8, 16), "vae.latent": 32}
 TINY |= {"difference.threshold": 1.0}  # of so few slices none may go beyond 3
-# Interpretations: the paper names these two configurations in its abstract and does not define them.
 PRESETS = {
+    "corruption": {"task": "corruption"},  # one pass at inference
+    # Interpretations: the paper names these two configurations in its abstract and does not define them.
     # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.
     "AB1+MSE": {"mask.kind": "checkerboard", "score.headline": "mse", "score.threshold": "max_accuracy"},
     # Masks that respect the mirror, decided by Mahalanobis distance at the ROC-optimised threshold.

@@ -2,7 +2,8 @@
 
 A U-Net learns on healthy slices to fill hidden patches. A complementary cover of masks gives a whole, disorder-free
 slice. A Beta-VAE embeds the difference map. The abstract fixes that chain, the 1024 dimensions and the Mahalanobis
-distance; every other choice here is a config value.
+distance; every other choice here is a config value. Of the task `corruption` the U-Net learns to undo what
+`corruption.py` does to slices, is not told where, and takes one pass.
 """
 
 import math
@@ -11,38 +12,41 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from symnorm_jax import losses
+from symnorm_jax import corruption, losses
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import cover, patch_grid, widen
 from symnorm_jax.models.autoencoder import BetaVAE
 from symnorm_jax.models.unet import UNet
-from symnorm_jax.settings import POSITIVE, check_choices, check_rules, check_sides
-from symnorm_jax.standardise import NONE_BELOW, how_of
+from symnorm_jax.settings import check_choices, check_sides
+from symnorm_jax.standardise import how_of
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Residual, Stage, System, Variables, example_keys
 
-MEANING = (*DATA, "mask", "unet", "vae", "difference", "loss.scale")
+TASKS = ("masking", "corruption")
+MEANING = (*DATA, "task", "mask", "corruption", "unet", "vae", "difference", "loss.scale")
 
 
 def build(config: ConfigDict) -> System:
     """Make symnorm of a config. Raises ConfigError where a choice is unknown, or patches or networks do not fit."""
     how_of(config)
-    check_choices(config, {"loss.reconstruction": losses.RECONSTRUCTION})
-    check_rules(config, {"loss.scale": POSITIVE, "loss.warmup": POSITIVE, "difference.threshold": NONE_BELOW})
+    check_choices(config, {"task": TASKS, "loss.reconstruction": losses.RECONSTRUCTION})
+    corruption.check_grid(config, "corruption")
     check_sides(config, math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths)))
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss, of_maps=True)}
-    passes = len(model.covers)
-    return System(model.init, stages, model.embed, model.residual, ("mse",), passes, MEANING, asks=("hidden",))
+    passes, asks = len(model.covers), () if model.corrupts else ("hidden",)
+    return System(model.init, stages, model.embed, model.residual, ("mse",), passes, MEANING, asks)
 
 
 class Symnorm:
     def __init__(self, config: ConfigDict):
         self.size, self.mask, self.loss = tuple(config.data.size), config.mask, config.loss
+        self.corrupts, self.corruption = config.task == "corruption", config.corruption
+        self.kind = "none" if self.corrupts else config.mask.kind
         self.threshold = config.difference.threshold
         self.unet = UNet(**config.unet, **config.network)
         self.vae = BetaVAE(size=self.size, **config.vae, **config.network)
         grid = patch_grid(self.size, config.mask.patch)
-        self.covers = cover(config.mask.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
+        self.covers = cover(self.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         image, keys = batch["image"], jax.random.split(key)
@@ -62,7 +66,7 @@ class Symnorm:
     def reconstruct(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Stitch a slice from what the U-Net says of each patch while that patch is hidden, `[B, *S, C]`.
 
-        Patches that are hidden in several masks are averaged; those never hidden (`mask.kind="none"`) take the mean.
+        Patches that are hidden in several masks are averaged; those never hidden (of the kind "none") take the mean.
         """
         hidden = widen(jnp.asarray(self.covers), self.mask.patch)[:, None]  # [K, 1, *S, 1]
 
@@ -89,10 +93,15 @@ class Symnorm:
         return jnp.sign(batch["difference"]) * size / self.loss.scale
 
     def unet_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Measure the error on hidden brain pixels; on all of them for `mask.kind="none"`."""
-        image, hidden, masked = batch["image"], widen(batch["hidden"], self.mask.patch), self.mask.kind != "none"
-        filled = self.fill(variables, image, hidden)
-        weight = batch["brain"] * hidden if masked else batch["brain"]
+        """Measure the error on hidden brain pixels; on all of them where none is hidden."""
+        image, brain, masked = batch["image"], batch["brain"], self.kind != "none"
+        if self.corrupts:
+            seen = corruption.corrupt(image, brain, example_keys(key, batch["index"]), self.corruption)
+            hidden = jnp.zeros_like(brain)
+        else:
+            seen, hidden = image, widen(batch["hidden"], self.mask.patch)
+        filled = self.fill(variables, seen, hidden)
+        weight = brain * hidden if masked else brain
         error = losses.RECONSTRUCTION[self.loss.reconstruction](filled, image, weight).mean()
         metrics = {"reconstruction": error}
         if self.loss.ssim:

@@ -75,12 +75,9 @@ def denoising_autoencoder(config: ConfigDict) -> System:
 
 
 def denoising_loss(net, config: ConfigDict) -> Callable:
-    """Make the squared loss of a network that takes out coarse noise. Raises ConfigError for noise that cannot be."""
-    settings, most = config.noise, min(config.data.size)
-    if not (1 <= settings.grid <= most and settings.deviation > 0):
-        found = f"noise.grid={settings.grid}, noise.deviation={settings.deviation}"
-        raise ConfigError(f"{found}; 1 to {most} cells and a positive deviation are allowed.")
-    return _reconstruction_loss(net, partial(corruption.add_noise, settings=settings), "l2")
+    """Make the squared loss of a network that takes out coarse noise. Raises ConfigError for too fine a grid."""
+    corruption.check_grid(config, "noise")
+    return _reconstruction_loss(net, partial(corruption.add_noise, settings=config.noise), "l2")
 
 
 def _bottleneck(net, config: ConfigDict, loss: Callable, *meaning: str) -> System:
