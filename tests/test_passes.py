@@ -93,6 +93,17 @@ def test_maps_of_a_stage_that_is_trained_again_are_refused(copied):
         copied.train_and_embed()
 
 
+def test_a_threshold_that_no_map_reaches_is_refused_before_the_vae_is_trained(copied):
+    shutil.rmtree(copied.workdir / "embeddings")
+    shutil.rmtree(copied.workdir / "vae")
+    most = np.abs(load_array(copied.workdir / MAPS / DIFFERENCE)).max()
+    copied.config = copied.config.copy_and_resolve_references()
+    copied.config.difference.threshold = 60.0
+    with pytest.raises(RunError, match=f"difference.threshold=60, and the maps of training slices reach {most:.3g}"):
+        copied.train_and_embed()
+    assert not (copied.workdir / "vae" / "metrics.jsonl").exists()
+
+
 def test_a_run_without_its_healthy_maps_says_so(copied):
     (copied.workdir / MAPS / HEALTHY).unlink()
     with pytest.raises(RunError, match="healthy.npz is missing; the run's training makes it"):

@@ -61,19 +61,22 @@ class Pass:
     def __init__(self, system: System, config: ConfigDict, rows: pd.DataFrame, workdir: Path):
         self.system, self.config, self.rows, self.folder = system, config, rows, workdir / MAPS
         self.source = SampleSource(config.data.store, rows)
+        self._fits_nothing = bool(config.init_from) and config.finetune.kind == "none"
 
     def differences(self, variables: Variables) -> np.ndarray:
         """Give the standardised maps of the rows, `[N, X, Y]` in half precision, made first where they are not there.
 
         A run that fits nothing, `finetune.kind=none`, standardises by what its source has measured of healthy people;
-        every other measures its own.
+        every other measures its own. Raises RunError where no map goes beyond `difference.threshold`, if there is one.
         """
         on_lead(lambda: self.folder.mkdir(parents=True, exist_ok=True))
         if not (self.folder / RAW).exists():
             raw = self._raw(variables)
             on_lead(partial(save_array, self.folder / RAW, raw))
         on_lead(self._standardise)
-        return load_array(self.folder / DIFFERENCE)
+        found = load_array(self.folder / DIFFERENCE)
+        self._check_reach(float(np.abs(found).max()))
+        return found
 
     def _raw(self, variables: Variables) -> np.ndarray:
         size, parts = self.config.score.batch_size, []
@@ -87,8 +90,8 @@ class Pass:
     def _standardise(self) -> None:
         maps = maps_of(self.config)
         if not (self.folder / HEALTHY).exists():
-            taken = self.config.init_from and self.config.finetune.kind == "none"
-            fitted = healthy_of(self.config.init_from, self.config) if taken else standardise.fit(self._sweep, maps)
+            source = self.config.init_from
+            fitted = healthy_of(source, self.config) if self._fits_nothing else standardise.fit(self._sweep, maps)
             save_arrays(self.folder / HEALTHY, standardise.to_arrays(fitted))
         if not (self.folder / DIFFERENCE).exists():
             healthy, how = healthy_of(self.folder.parent, self.config)["map"], maps["map"]
@@ -96,6 +99,13 @@ class Pass:
             for place, scan, raw in self._scans():
                 found[place] = standardise.SIGNS[how.kind](standardise.standardised(raw["map"], scan, healthy, how))
             save_array(self.folder / DIFFERENCE, found)
+
+    def _check_reach(self, most: float) -> None:
+        """Raise RunError where all training slices would be embedded as one, whose spread of 0 no Gaussian has."""
+        section = self.config.difference
+        if "threshold" in section and most <= section.threshold and not self._fits_nothing:
+            found = f"difference.threshold={section.threshold:g}, and the maps of training slices reach {most:.3g}"
+            raise RunError(f"{self.folder}: {found}; a threshold below that is needed.")
 
     def _sweep(self) -> Iterator[tuple[Scan, dict[str, np.ndarray]]]:
         return ((scan, raw) for _, scan, raw in self._scans())
