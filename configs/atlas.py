@@ -5,7 +5,7 @@ python launch/train.py --config=configs/atlas.py --config.data.root=/data/ATLAS_
 A preset of BIDS: `<Training|Testing>/R001/sub-r001s001/ses-1/anat/` has `..._space-MNI152NLin2009aSym_T1w.nii.gz` and,
 in Training, the same name with `label-L_desc-T1lesion_mask` in place of `T1w`. R001 is the cohort that contributed the
 scan, taken here for the site. Nobody is healthy. A head without a mask is unlabelled, and a warning counts them.
-There are no brain masks, so an extractor is needed: `pip install -e ".[bet]"`, see docs/brain_masks.md.
+There are no brain masks: brains are extracted, see docs/brain_masks.md.
 """
 
 from configs.base import base, finish

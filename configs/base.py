@@ -38,7 +38,7 @@ def base() -> ConfigDict:
     config.data.root = placeholder(str)  # the folder of the release
     config.data.options = ConfigDict()  # what the source can be asked for
     config.data.store = "runs/store"  # prepared slices, shared by runs
-    config.data.brain = "file"  # where the brain mask comes from: file, nonzero, extract or head
+    config.data.brain = "file"  # where the brain mask comes from: file, nonzero, extract, head, or auto
     config.data.extractor = "deepbet"  # for extract; or synthstrip, hd-bet
     # What the values of mask files mean. two: 0 and another; positive: all whole numbers above 0; soft: probabilities,
     # cut at 0.5; or labels, as "1,3". What means something else is refused.

@@ -2,7 +2,7 @@
 
 python launch/train.py --config=configs/bids.py --config.data.root=/data/ds000001
 
-Without brain masks, skull-stripped scans need `--config.data.brain=nonzero`, whole heads `extract`.
+Where there is no brain mask, a skull-stripped scan is taken as it is, and of a whole head the brain is extracted.
 """
 
 from configs.base import base, finish
@@ -11,6 +11,7 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "bids"
+    config.data.brain = "auto"
     config.data.options.suffix = "T1w"
     config.data.options.masks = "derivatives"  # the folder of masks, from root; '.' for masks beside their images
     config.data.options.group_column = "group"  # of participants.tsv; '' leaves everybody unlabelled

@@ -2,8 +2,8 @@
 
 python launch/train.py --config=configs/dicom.py --config.data.root=/my/scans.csv
 
-Needs `pip install -e ".[dicom]"`. Nothing that a header says of the person is kept or shown. Whole heads need an
-extractor, `pip install -e ".[bet]"`, or masks: `--config.data.brain=file`.
+Needs `pip install -e ".[dicom]"`. Nothing that a header says of the person is kept or shown. Where there is no brain
+mask, one is extracted.
 """
 
 from configs.base import base, finish
@@ -13,5 +13,5 @@ def get_config(size: str = "full"):
     config = base()
     config.data.source = "dicom"
     config.data.options.table = "scans.csv"  # from root, where root is a folder
-    config.data.brain = "extract"
+    config.data.brain = "auto"
     return finish(config, size)

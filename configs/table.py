@@ -4,8 +4,8 @@
 
 `label` is healthy, abnormal or unlabelled (scored, and neither trained on nor judged); `path` is a NIfTI file or a
 folder of pictures. The columns `session`, `lesion_path`, `brain_path` and `spacing_mm` are optional, and every other
-column is a group, such as age or site: see symnorm_jax/data/sources/table.py. Without brain masks, skull-stripped scans
-need `--config.data.brain=nonzero`, whole heads `--config.data.brain=head`; without healthy people,
+column is a group, such as age or site: see symnorm_jax/data/sources/table.py. Where there is no brain mask, a
+skull-stripped scan is taken as it is, and of a whole head the brain is extracted. Without healthy people, set
 `--config.data.train_on=lesion_free_slices`.
 """
 
@@ -15,4 +15,5 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "table"
+    config.data.brain = "auto"
     return finish(config, size)

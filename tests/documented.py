@@ -19,8 +19,6 @@ SKIPPED = {  # what a command holds: why it is not run here
     "pip install": "installs",
     "tpu_pod.sh": "needs Google Cloud",
     "xpk": "needs Google Cloud",
-    "deepbet": "needs the extra bet",
-    "--brain=extract": "needs the extra bet",
     "simclr_3d_brain": "needs the release",
     ":released": "needs the release",
     "parquet": "needs the extra parquet",

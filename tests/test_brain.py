@@ -3,16 +3,13 @@
 import subprocess
 import sys
 import time
-import types
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from symnorm_jax.data import brain
-from symnorm_jax.data.brain import BRAIN, EXTRACTORS, brain_mask, check
+from symnorm_jax.data.brain import BRAIN, EXTRACTORS, brain_mask, check, choose
 from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
@@ -78,16 +75,33 @@ def test_a_mask_file_is_taken_as_it_is():
 
 @pytest.mark.parametrize("ask", [check, lambda kind, extractor: brain_mask(head(), kind, extractor)])
 def test_unknown_choices(ask):
-    with pytest.raises(ConfigError, match=r"data.brain='skull'; one of \['extract', 'file', 'head', 'nonzero'\] is"):
+    with pytest.raises(ConfigError, match=r"data.brain='skull'; one of \['auto', 'extract', 'file', 'head', 'nonzer"):
         ask("skull", "deepbet")
     with pytest.raises(ConfigError, match=r"data.extractor='bet'; one of \['deepbet', 'hd-bet', 'synthstrip'\] is"):
         ask("head", "bet")
 
 
 def test_what_needs_no_extractor_needs_none_installed(path):
-    for kind in set(BRAIN) - {"extract"}:
+    for kind in set(BRAIN) - {"auto", "extract"}:
         for extractor in EXTRACTORS:
             check(kind, extractor)
+    check("extract", "deepbet")
+
+
+@pytest.mark.parametrize(
+    ("volume", "kind"),
+    [
+        (head()._replace(brain=ball(3)), "file"),
+        (scan(ball(14) * 100.0), "nonzero"),
+        (scan(ball(18) * 100.0, spacing=5.0), "extract"),  # all of the head
+        (scan(ball(18) * 100.0 + 1), "extract"),  # and what is around it
+        (scan(ball(5) * 100.0), "extract"),  # less than a brain
+    ],
+)
+def test_auto_takes_the_file_or_what_is_stripped_or_extracts(monkeypatch, volume, kind):
+    monkeypatch.setattr("symnorm_jax.data.brain.extract", lambda *_: ball(10))
+    assert choose(volume, "auto") == kind and choose(volume, "head") == "head"
+    assert np.array_equal(brain_mask(volume, "auto"), brain_mask(volume, kind))
 
 
 def test_nonzero_drops_specks_and_fills_holes():
@@ -242,65 +256,19 @@ def running(path) -> list[str]:
 @pytest.mark.parametrize(
     ("extractor", "sentence"),
     [
-        (
-            "deepbet",
-            r"data.extractor='deepbet' needs the package deepbet, .* \(pip install -e '.\[bet\]'\); data.brain=",
-        ),
         ("hd-bet", r"data.extractor='hd-bet' needs the program hd-bet on the PATH, .* \(pip install 'hd-bet>=2'\)"),
         ("synthstrip", r"needs the program mri_synthstrip on the PATH, which is not there \(FreeSurfer 7.3 or later"),
     ],
 )
-def test_an_extractor_that_is_not_there(path, monkeypatch, extractor, sentence):
-    monkeypatch.setitem(sys.modules, "deepbet", None)
+def test_an_extractor_that_is_not_there(path, extractor, sentence):
     for ask in (check, lambda kind, extractor: brain_mask(head(), kind, extractor)):
         with pytest.raises(ConfigError, match=sentence):
             ask("extract", extractor)
-
-
-@pytest.fixture
-def deepbet(monkeypatch) -> types.ModuleType:
-    """A package that stands in for deepbet; its `loads` counts how often the networks were loaded."""
-
-    class BrainExtraction:
-        def __init__(self, no_gpu):
-            fake.loads += 1
-
-        def run_model(self, voxels):
-            if voxels.dtype != np.float32 or voxels.max() == 0:
-                raise AssertionError("Not enough foreground")
-            voxels[voxels <= 90] = 0
-            return voxels
-
-        def postprocess(self, mask):
-            return mask
-
-    fake = types.ModuleType("deepbet")
-    fake.loads, fake.BrainExtraction, fake.__spec__ = 0, BrainExtraction, ModuleSpec("deepbet", None)
-    monkeypatch.setitem(sys.modules, "deepbet", fake)
-    brain._deepbet.cache_clear()
-    yield fake
-    brain._deepbet.cache_clear()
-
-
-def test_deepbet_is_loaded_once_and_leaves_the_scan_alone(deepbet):
-    volume = head()
-    for _ in range(2):
-        assert np.array_equal(brain_mask(volume, "extract"), ball(14))
-    assert deepbet.loads == 1 and np.array_equal(volume.voxels, head().voxels)
-
-
-def test_deepbet_that_finds_nothing_and_deepbet_that_is_broken(deepbet):
-    with pytest.raises(ScanError, match=r"deepbet found no brain \(Not enough foreground\)."):
-        brain_mask(scan(np.zeros(SHAPE)), "extract")
-    brain._deepbet.cache_clear()
-    del deepbet.BrainExtraction
-    with pytest.raises(ConfigError, match=r"data.extractor='deepbet' cannot be loaded \(cannot import name"):
-        brain_mask(head(), "extract")
+    with pytest.raises(ConfigError, match=sentence):
+        check("auto", extractor)
 
 
 def test_deepbet_finds_the_brain_of_a_real_head(real_data):
-    if find_spec("deepbet") is None:
-        pytest.skip("deepbet is an optional dependency: pip install -e '.[bet]'")
     volume = ixi.records(str(real_data / "ixi"))[0].load()
     mask = brain_mask(volume, "extract")
     assert 2 * (mask & volume.brain).sum() / (mask.sum() + volume.brain.sum()) > 0.95

@@ -26,7 +26,7 @@ OPTIONS = {
     "-i --input": {"type": Path, "help": "a folder of scans, a manifest .csv, or one scan"},
     "--maps": {"action": "store_true", "help": "instead of --input: carry back the run's own maps"},
     "-o --output": {"required": True, "type": Path, "help": "a .parquet, .csv or .npz file; with --maps a folder"},
-    "--brain": {"help": "where brain masks come from: file, nonzero, extract or head; as the run"},
+    "--brain": {"help": "where brain masks come from: file, nonzero, extract, head or auto; as the run"},
     "--store": {"help": "the folder for prepared samples; that of the run unless given"},
     "--overwrite": {"action": "store_true", "help": "replace the output if it is there"},
     "--patients": {"type": comma_list, "help": "with --maps: only these; everybody unless given"},

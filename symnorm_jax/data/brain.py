@@ -1,6 +1,6 @@
 """The brain of a scan: from a mask file, where a stripped scan is not zero, the head's outline, or by an extractor.
 
-Others have made the extractors: deepbet is a package, SynthStrip and HD-BET are programs that are called.
+Others have made the extractors: deepbet's networks come along, SynthStrip and HD-BET are programs that are called.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import save_arrays
 from symnorm_jax.geometry import AXIAL, corners_apart, voxel_sizes
 
-BRAIN = ("extract", "file", "head", "nonzero")
+BRAIN = ("auto", "extract", "file", "head", "nonzero")
 STRIPPED = 0.95  # share of voxels that are not zero, from which a scan cannot have been skull-stripped
 FRAGMENT = 0.1  # of the largest region: a cerebellum cut off from its cerebrum is larger, stray specks are smaller
 TIME_LIMIT = 1800.0  # seconds a program may take for one head
@@ -68,6 +68,19 @@ def check(kind: str, extractor: str) -> None:
         raise ConfigError(f"{needed}; data.extractor='deepbet' needs none.")
 
 
+def choose(volume: Volume, kind: str) -> str:
+    """Choose what `auto` stands for: the mask file, else what is not zero if the skull is off, else an extractor."""
+    if kind != "auto":
+        return kind
+    if volume.brain is not None:
+        return "file"
+    try:
+        stripped = _millilitres(_nonzero(volume), volume) >= SMALLEST_ML
+    except ScanError:
+        stripped = False
+    return "nonzero" if stripped else "extract"
+
+
 def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Path | None = None) -> np.ndarray:
     """Find the brain `[X, Y, Z]` bool of a scan as `kind`, one of BRAIN, says.
 
@@ -75,6 +88,7 @@ def brain_mask(volume: Volume, kind: str, extractor: str = "deepbet", cache: Pat
     ScanError where no mask can be had, ConfigError as `check` does.
     """
     check_choice(kind, extractor)
+    kind = choose(volume, kind)
     if kind == "extract":
         return _extracted(volume, extractor, cache)
     if kind == "nonzero":
@@ -149,8 +163,8 @@ def _kept(cache: Path, shape: tuple[int, ...], extractor: str) -> np.ndarray | N
 def extract(volume: Volume, extractor: str) -> np.ndarray:
     """Find the brain `[X, Y, Z]` bool. Raises ConfigError where `extractor` is not installed, ScanError if it fails."""
     check("extract", extractor)
-    by_program = extractor in PROGRAMS
-    mask = _by_program(volume, PROGRAMS[extractor]) if by_program else deepbet.find_brain(volume.voxels)
+    program = PROGRAMS.get(extractor)
+    mask = _by_program(volume, program) if program else deepbet.find_brain(volume.voxels)
     if not SMALLEST_ML <= (found := _millilitres(mask, volume)) <= LARGEST_ML:
         told = f"{found:.0f} ml; {SMALLEST_ML:g} to {LARGEST_ML:g} ml are allowed"
         raise ScanError(f"{extractor} found a brain of {told}, so it failed or the scan is no head.")

@@ -13,7 +13,7 @@ from symnorm_jax.errors import ScanError
 from symnorm_jax.geometry import voxel_sizes
 from symnorm_jax.progress import progress
 
-COLUMNS = "patient session person source stored_axes shape spacing_mm geometry brain_share lesion_ml"
+COLUMNS = "patient session person source stored_axes shape spacing_mm geometry brain brain_share lesion_ml"
 COLUMNS += " sha256 same_as flag problem"
 
 
@@ -53,8 +53,9 @@ def _row(scan: Scan, kind: str) -> dict:
             raise ScanError("some voxels are NaN or infinite; all must be finite.")
         if volume.lesion is not None:
             row["lesion_ml"] = round(float(volume.lesion.sum() * sizes.prod() / 1000), 2)
-        if kind != "extract":
-            share = float(brain.brain_mask(volume, kind).mean())
+        row["brain"] = brain.choose(volume, kind)
+        if row["brain"] != "extract":
+            share = float(brain.brain_mask(volume, row["brain"]).mean())
             row["brain_share"] = round(share, 4)
             row["problem"] = "" if share else "the brain mask is empty."
     except (ScanError, OSError) as error:

@@ -20,7 +20,7 @@ from symnorm_jax.errors import ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.progress import progress
 
-FORMAT = "slices 5"  # a new value makes every store stale: change it when the same settings give other samples
+FORMAT = "slices 6"  # a new value makes every store stale: change it when the same settings give other samples
 PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "midline", "min_brain", "min_lesion"]
 PREPARING += ["min_similarity", "normalise", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing"]
 PREPARING += ["spacing"]
@@ -85,7 +85,8 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
         about = store.read_about(folder, key)
         if about is None:
             volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
-            mask = brain.brain_mask(volume, config.brain, config.extractor, cache)
+            kind = brain.choose(volume, config.brain)
+            mask = brain.brain_mask(volume, kind, config.extractor, cache)
             made = samples.cut(volume, mask, scan.healthy, config)
     except (ScanError, OSError) as error:
         if config.strict:
@@ -93,9 +94,9 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
         logging.warning("%s is left out: %s", scan.name, error)
         return [shared | {"split": "excluded", "exclusion": str(error), "label": "", "sha256": "", "store": ""}]
     if about is None:  # outside the try: a full disk is no fault of the scan
-        about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
+        about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist(), "brain": kind}
         store.write(folder, key, made.arrays, about)
-    shared |= {"sha256": sha256, "store": key, "records_in_scan": len(about["rows"])}
+    shared |= {"sha256": sha256, "store": key, "brain": about["brain"], "records_in_scan": len(about["rows"])}
     shared |= {"slices_left_out": about["left_out"], "split": scan.split if scan.labelled else manifest.UNLABELLED}
     labels = {} if scan.labelled else {"label": manifest.UNLABELLED}
     return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
