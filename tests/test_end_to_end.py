@@ -68,8 +68,9 @@ def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys, reques
     if name == "demo":
         run = request.getfixturevalue("demo_run")
     else:
-        straight = {} if name == "table" else {"data.midline": "centred"}  # one with mid-lines is enough
-        run = run_of(name, releases, tmp_path / name, **straight)
+        changes = {} if name == "table" else {"data.midline": "centred"}  # one with mid-lines is enough
+        changes |= {"data.brain": "head"} if name == "lgg" else {}  # an extractor sees no brain in what is drawn here
+        run = run_of(name, releases, tmp_path / name, **changes)
         assert not run.finished
         run.everything()
     assert run.finished
