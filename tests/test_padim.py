@@ -1,5 +1,10 @@
 """PaDiM: moments and distances at every place equal those of all features at once, in float64."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,6 +117,31 @@ def test_the_ridge_stands_in_for_features_that_never_vary(measure, residual):
     same = np.repeat(draw(1), 8, 0)
     batch = {"image": same[:2] + np.float32(0.03), "brain": np.ones((2, SIDE, SIDE, 1), np.float32)}
     np.testing.assert_allclose(residual(stream(measure, [same, same]), batch).map, 0.6708, rtol=1e-3)
+
+
+SHARED = """
+import jax, numpy as np
+from configs.base import base, finish
+from symnorm_jax.systems.rivals.padim import Padim
+from symnorm_jax.training.sharding import answering, make_mesh
+model = Padim(finish(base(), "tiny,padim"))
+image = np.random.default_rng(0).random((32, 32, 32, 1), np.float32)
+batch = {"image": image, "brain": np.ones_like(image)}
+variables = jax.device_get(jax.jit(model.init)(jax.random.key(0), batch))
+of = answering(lambda variables, batch: model.residual(variables, batch).map, make_mesh())
+for _ in range(40):
+    found = jax.block_until_ready(of(variables, batch))
+print(jax.device_count(), bool(np.isfinite(found).all()))
+"""
+
+
+def test_maps_are_made_on_two_devices_without_the_flags_of_tests():
+    """LAPACK's triangular solve, asked beside a network, hung here within a few batches, but not with tests' flags."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    root = Path(__file__).parents[1]
+    asked = [sys.executable, "-c", SHARED]
+    found = subprocess.run(asked, env=os.environ | flags, cwd=root, capture_output=True, text=True, timeout=300)
+    assert found.stdout.split() == ["2", "True"], found.stderr[-2000:]
 
 
 def test_features_are_a_fixed_choice_from_every_level():

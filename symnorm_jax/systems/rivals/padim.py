@@ -68,10 +68,24 @@ class Padim:
         """Map the Mahalanobis distance at every place, enlarged and blurred; its peak in the brain is the score."""
         healthy, brain = variables["stats"]["healthy"], batch["brain"]
         covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(len(self.chosen))[None, None]
-        factor = jnp.linalg.cholesky(covariance)  # [*grid, C, C]
+        whitening = inverse(jnp.linalg.cholesky(covariance))
         centred = self.features(variables, batch["image"]) - healthy["mean"][None]
-        whitened = jax.scipy.linalg.solve_triangular(factor, jnp.moveaxis(centred, 0, -1), lower=True)  # [*grid, C, B]
-        distance = jnp.moveaxis(jnp.linalg.norm(whitened, axis=-2), -1, 0)[..., None]
+        whitened = jnp.einsum("hwcd,bhwd->bhwc", whitening, centred, precision="highest")
+        distance = jnp.linalg.norm(whitened, axis=-1, keepdims=True)
         distance = jax.image.resize(distance, brain.shape, "linear") * brain
         blurred = gaussian_blur(distance, brain, self.blur) if self.blur else distance
         return Residual(blurred, {"peak": blurred.max((1, 2, 3))})
+
+
+def inverse(factor: jax.Array) -> jax.Array:
+    """Invert lower triangular matrices `[H, W, C, C]` by forward substitution, row by row.
+
+    LAPACK's solve, to which JAX gives them on a CPU, never ends where several devices of one share its threads.
+    """
+    unit = jnp.eye(factor.shape[-1])
+
+    def with_row(i: jax.Array, found: jax.Array) -> jax.Array:
+        known = jnp.einsum("hwc,hwcd->hwd", factor[:, :, i], found, precision="highest")  # rows from i on are 0 yet
+        return found.at[:, :, i].set((unit[i][None, None] - known) / factor[:, :, i, i][..., None])
+
+    return jax.lax.fori_loop(0, len(unit), with_row, jnp.zeros_like(factor))
