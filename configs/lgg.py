@@ -12,7 +12,7 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "lgg"
-    config.data.options.channel = "flair"
+    config.data.options.channel = "flair"  # or t1_pre, t1_post, or several, as "flair,t1_pre,t1_post"
     config.data.brain = "extract"
     config.data.normalise = "robust"  # FLAIR, where fluid and lesions are at the ends
     config.data.slice_spacing = 0.0

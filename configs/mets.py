@@ -14,7 +14,7 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "brainmetshare"
-    config.data.options.channel = "t1_gd"  # or bravo, t1_pre, flair
+    config.data.options.channel = "t1_gd"  # or bravo, t1_pre, flair, or several, as "t1_gd,flair"
     config.data.brain = "nonzero"
     config.data.train_on = "lesion_free_slices"
     return finish(config, size)

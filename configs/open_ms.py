@@ -11,7 +11,7 @@ from configs.base import base, finish
 def get_config(size: str = "full"):
     config = base()
     config.data.source = "open_ms"
-    config.data.options.channel = "flair"  # or t1, t1_gd, t2
+    config.data.options.channel = "flair"  # or t1, t1_gd, t2, or several, as "flair,t1"
     config.data.options.space = "coregistered"  # with brain masks; or raw, resampled, mni
     config.data.normalise = "robust"  # FLAIR, where fluid and lesions are at the ends
     config.data.min_lesion = 9.0

@@ -16,4 +16,5 @@ def get_config(size: str = "full"):
     config = base()
     config.data.source = "table"
     config.data.brain = "auto"
+    config.data.options.channel = "path"  # the column of images; or those of several contrasts, as "t1,flair"
     return finish(config, size)

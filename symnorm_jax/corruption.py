@@ -1,7 +1,7 @@
 """What slices are corrupted by for networks that learn to undo it; nothing is corrupted outside the brain.
 
-Amounts are in standard deviations of the slice's own brain, its `spread`, and so the same in whatever unit
-`data.normalise` makes. What is drawn for an example depends on its key and the example alone.
+Amounts are in standard deviations of the slice's own brain, the `spread` of each contrast, and so the same in whatever
+unit `data.normalise` makes. What is drawn for an example depends on its key and the example alone.
 """
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from ml_collections import ConfigDict
 
-from symnorm_jax.losses import TINY, weighted_mean
+from symnorm_jax.losses import TINY
 from symnorm_jax.settings import check_rules
 
 # Standard deviations between the percentiles 1 and 99 of a brain, which publications scale to 0 and 1: on average 4.3
@@ -43,8 +43,9 @@ def corrupt(image: jax.Array, brain: jax.Array, keys: jax.Array, settings: Confi
 
 
 def middle(image: jax.Array, brain: jax.Array) -> jax.Array:
-    """Average images `[B, *S, C]` over the brain `[B, *S, 1]`, in a shape that broadcasts against them."""
-    return jnp.expand_dims(weighted_mean(image, brain), tuple(range(1, image.ndim)))
+    """Average each contrast of images `[B, *S, C]` over the brain `[B, *S, 1]`, `[B, 1, ..., C]`, which broadcasts."""
+    axes = tuple(range(1, image.ndim - 1))
+    return (image * brain).sum(axes, keepdims=True) / jnp.maximum(brain.sum(axes, keepdims=True), TINY)
 
 
 def spread(image: jax.Array, brain: jax.Array) -> jax.Array:

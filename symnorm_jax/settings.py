@@ -39,6 +39,27 @@ def shown(value: Any) -> str:
     return "" if value is None else str(tuple(value)) if isinstance(value, list) else str(value)
 
 
+def contrasts(channel: str) -> tuple[str, ...]:
+    """Read the names in `data.options.channel`, as `flair` or `t1,flair`. Raises ConfigError for one given twice."""
+    names = tuple(name.strip() for name in channel.split(","))
+    if len(names) > 1 and (not all(names) or len(set(names)) < len(names)):
+        allowed = "names with commas between them, each once, are allowed"
+        raise ConfigError(f"data.options.channel={channel!r}; {allowed}.")
+    return names
+
+
+def contrasts_of(config: ConfigDict) -> tuple[str, ...]:
+    """Name the contrasts of a config's samples, the leading one first; one, "", of a source that has no others."""
+    return contrasts(config.data.options["channel"]) if "channel" in config.data.options else ("",)
+
+
+def check_one_contrast(config: ConfigDict) -> None:
+    """Raise ConfigError where several contrasts are named for a system that takes one."""
+    if len(contrasts_of(config)) > 1:
+        found = f"data.options.channel={config.data.options['channel']!r} with system={config.system!r}"
+        raise ConfigError(f"{found}; one contrast is allowed.")
+
+
 def target_of(config: ConfigDict) -> ConfigDict | None:
     """Give the section `target` of a config that names a column to be predicted, else None."""
     return config.target if "target" in config and config.target.column else None

@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
+from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import mirror_batch
-from symnorm_jax.settings import check_choices
+from symnorm_jax.settings import check_choice, check_choices, contrasts_of
 
 Array = np.ndarray
 ROUNDS = {"position": 2, "pixel": 1, "none": 0}  # how often a map is standardised
@@ -67,12 +68,19 @@ Fitted = dict[str, list[Healthy]]  # {map: one for each time that it is standard
 Sweep = Callable[[], Iterator[tuple[Scan, dict[str, Array]]]]  # healthy scans, each with its raw maps [N, X, Y]
 
 
-def how_of(config: ConfigDict) -> How:
-    """Read the section `difference`. Raises ConfigError for a choice that is not allowed."""
-    section, spacing = config.difference, config.data.spacing
-    check_choices(config, {"difference.kind": SIGNS, "difference.standard": ROUNDS})
+def hows_of(config: ConfigDict) -> list[How]:
+    """Read the section `difference` for each contrast. Raises ConfigError for a choice that is not allowed."""
+    section, spacing, count = config.difference, config.data.spacing, len(contrasts_of(config))
+    check_choices(config, {"difference.standard": ROUNDS})
+    kinds = section.kind.split(",")
+    for kind in kinds:
+        check_choice("difference.kind", kind, SIGNS)
+    if len(kinds) not in (1, count):
+        allowed = f"one, or as many as data.options.channel names, {count}, with commas between them, are allowed"
+        raise ConfigError(f"difference.kind={section.kind!r}; {allowed}.")
     how = How(*(section[name] for name in How._fields))
-    return how._replace(blur=how.blur / spacing, in_plane=how.in_plane / spacing)
+    how = how._replace(blur=how.blur / spacing, in_plane=how.in_plane / spacing)
+    return [how._replace(kind=kind) for kind in (kinds if len(kinds) == count else kinds * count)]
 
 
 def scans_of(rows: pd.DataFrame) -> list[Array]:
@@ -92,7 +100,7 @@ def standardised(raw: Array, scan: Scan, healthy: list[Healthy], how: How) -> Ar
         for step in steps:
             x = step(x, scan)
         if number < len(healthy):
-            mean, spread = (_at(values, scan.position) for values in healthy[number])
+            mean, spread = (between(values, scan.position) for values in healthy[number])
             x = (x - mean) / spread * scan.brain
     return x
 
@@ -146,7 +154,7 @@ def smooth(x: Array, brain: Array, sigma: float, across: Array | None = None) ->
 
     def summed(values: Array) -> Array:
         if sigma:
-            left, right = (_gaussian(np.arange(side), np.arange(side), sigma) for side in values.shape[1:])
+            left, right = (gaussian(np.arange(side), np.arange(side), sigma) for side in values.shape[1:])
             values = left @ values @ right
         return values if across is None else np.tensordot(across, values, 1)
 
@@ -170,11 +178,12 @@ def _antisymmetric(x: Array, scan: Scan, share: float) -> Array:
 
 
 def _averaged(x: Array, scan: Scan, how: How) -> Array:
-    across = _gaussian(scan.height, scan.height, how.across) if how.across else None
+    across = gaussian(scan.height, scan.height, how.across) if how.across else None
     return smooth(x, scan.brain, how.in_plane, across)
 
 
-def _gaussian(here: Array, there: Array, sigma: float) -> Array:
+def gaussian(here: Array, there: Array, sigma: float) -> Array:
+    """Weigh places `[N]` by their distance from others `[M]`, `[N, M]` float32, 1 where there is none."""
     return np.exp(-0.5 * ((here[:, None] - there[None]) / sigma) ** 2).astype(np.float32)
 
 
@@ -183,7 +192,7 @@ def _moments(x: Array, scan: Scan, how: How) -> Array:
     if how.standard == "pixel":
         weight = np.ones((1, len(x)))
     else:
-        weight = _gaussian(np.linspace(0, 1, KNOTS), scan.position, how.width).astype(float)
+        weight = gaussian(np.linspace(0, 1, KNOTS), scan.position, how.width).astype(float)
     squares = np.abs(x) if how.standard == "pixel" else np.square(x)
     return np.stack([np.tensordot(weight, one, 1) for one in (scan.brain.astype(float), x, squares)])
 
@@ -202,7 +211,7 @@ def _healthy(sums: Array, how: How) -> Healthy:
     return Healthy(mean.astype(np.float32), np.maximum(spread, TINY).astype(np.float32))
 
 
-def _at(values: Array, position: Array) -> Array:
+def between(values: Array, position: Array) -> Array:
     """Interpolate `[P, X, Y]` between its knots at positions `[N]`, `[N, X, Y]`."""
     place = np.clip(position, 0, 1) * (len(values) - 1)
     low = np.minimum(place.astype(int), max(len(values) - 2, 0))

@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "symnorm_jax"
 ROOMS = (
     ("errors", "files", "geometry", "paths", "ranges", "settings"),
     ("hosts", "notebooks"),
-    ("progress", "rundir", "masking", "losses", "corruption", "standardise"),
+    ("progress", "rundir", "masking", "losses", "corruption", "standardise", "channels"),
     ("statistics",),
     ("data.registration", "data.masks", "data.headers", "data.deepbet"),
     ("data.volumes", "data.midline", "data.manifest", "data.store", "data.parallel"),

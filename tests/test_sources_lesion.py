@@ -224,7 +224,7 @@ class TestBids:
         assert not scan.drawn and any("are masks by their names and fit no scan, as" in text for text in warned)
 
     def test_another_suffix(self, root):
-        [scan] = bids.records(str(root), suffix="FLAIR")
+        [scan] = bids.records(str(root), channel="FLAIR")
         assert scan.patient == "sub-01"
         np.testing.assert_array_equal(load(scan).voxels, layouts.person(0, 1)[0])
 
@@ -275,15 +275,15 @@ class TestBids:
             bids.records(str(root), masks="derivatives/third")
 
     def test_refusals(self, root, tmp_path):
-        with pytest.raises(ConfigError, match="suffix='../T1w'; a BIDS suffix"):
-            bids.records(str(root), suffix="../T1w")
+        with pytest.raises(ConfigError, match="channel=.../T1w.; a BIDS suffix"):
+            bids.records(str(root), channel="../T1w")
         with pytest.raises(ConfigError, match="standing='mask'; one of .'masks', 'table'. is allowed"):
             bids.records(str(root), standing="mask")
         for site in ("(", "sub-.*"):
             with pytest.raises(ConfigError, match="site='.*'; a regular expression with a group, or '', is allowed"):
                 bids.records(str(root), site=site)
         with pytest.raises(ScanError, match="0 images T2w; the layout must be sub-<label>/"):
-            bids.records(str(root), suffix="T2w")
+            bids.records(str(root), channel="T2w")
         with pytest.raises(ScanError, match="nowhere: not a folder"):
             bids.records(str(tmp_path / "nowhere"))
         (root / "participants.tsv").write_text("id\tgroup\n1\tcontrol\n")

@@ -6,6 +6,7 @@ import pytest
 
 from configs.base import base, finish
 from symnorm_jax import standardise
+from symnorm_jax.channels import channels_of
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.losses import gaussian_blur
@@ -172,4 +173,4 @@ def test_what_cannot_be_is_refused_by_name(change, sentence):
     config = finish(base(), "tiny")
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=sentence):
-        standardise.how_of(config)
+        channels_of(config)

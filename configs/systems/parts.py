@@ -4,7 +4,10 @@ from typing import Any
 
 PATCH = 8  # pixels a side, of masks and of residuals
 DIFFERENCE = {  # how the maps of a scan are made of raw ones; see symnorm_jax/standardise.py
-    "kind": "signed",  # absolute, signed, positive (what is too bright), negative; of signed ones maps show the size
+    # absolute, signed, positive (what is too bright), negative; of signed ones maps show the size. Of several contrasts
+    # one for all or, with commas, one for each
+    "kind": "signed",
+    "channels": "largest",  # or mahalanobis: how the maps of several contrasts become one
     "standard": "position",  # unit: healthy spread by pixel and position, or pixel: mean size by pixel, or none
     "antisymmetry": 0.5,  # share of the mirror image that is taken away
     "blur": 3.5,  # mm, deviation of a Gaussian blur within the brain, before maps are standardised; 0 for none

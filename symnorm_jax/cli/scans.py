@@ -24,7 +24,7 @@ from symnorm_jax.run import Run
 from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring import export, mahalanobis, native
 from symnorm_jax.scoring.embed import Embedder
-from symnorm_jax.settings import target_of
+from symnorm_jax.settings import contrasts, contrasts_of, target_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training import passes
@@ -42,7 +42,7 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
     """
     export.check_output(output, source, overwrite)
     config = _config(workdir, brain_from, store)
-    rows = _prepared(source, config.data)
+    rows = _prepared(source, config)
     used, excluded = rows[rows.split != "excluded"], rows[rows.split == "excluded"]
     _show(excluded, source, output.with_name(f"{output.name}.excluded.csv"))
     if not len(used):
@@ -69,13 +69,18 @@ def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigD
     return config
 
 
-def _scans(source: Path) -> list[Scan]:
-    """List the scans of a folder, a manifest or a file. Raises ScanError where there are none."""
+def _scans(source: Path, columns: str) -> list[Scan]:
+    """List the scans of a folder, a manifest or a file. Raises ScanError where there are none.
+
+    Of a manifest the images stand in `columns`, as in `data.options.channel`; several contrasts need one.
+    """
     if not source.exists():
         raise ScanError(f"--input={source}: there is no such file or folder.")
     ending = source.name.lower()
     if source.is_file() and ending.endswith(".csv"):
-        scans = table.records(str(source), labels=False)
+        scans = table.records(str(source), channel=columns, labels=False)
+    elif len(contrasts(columns)) > 1:
+        raise ScanError(f"--input={source}: the run has several contrasts; a .csv with columns {columns} is needed.")
     elif source.is_dir() or ending.endswith(folder.ENDINGS):
         scans = folder.records(source)
     else:
@@ -85,9 +90,11 @@ def _scans(source: Path) -> list[Scan]:
     return scans
 
 
-def _prepared(source: Path, config: ConfigDict) -> pd.DataFrame:
+def _prepared(source: Path, run: ConfigDict) -> pd.DataFrame:
     """Cut the samples of the scans; rows of a manifest, whose `source` is as seen from the input."""
-    scans, top = _scans(source), source if source.is_dir() else source.parent
+    config, names = run.data, contrasts_of(run)
+    columns = ",".join(names) if len(names) > 1 or run.data.source == "table" else "path"
+    scans, top = _scans(source, columns), source if source.is_dir() else source.parent
     if config.brain == "file" and not any(len(scan.extras) for scan in scans):
         how = "--brain=extract, nonzero or head does without, and a manifest can name some in its column brain_path"
         raise ScanError(f"--input={source}: no scan has a brain mask file, as the run expects; {how}.")

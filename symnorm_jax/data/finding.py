@@ -57,7 +57,7 @@ def _warn_of_doubts(scans: list[Scan], root: str) -> None:
     for what, those, of in parts:
         if 0 < len(those) < len(of):
             logging.warning("%s: %d of %d %s, as %s.", root, len(those), len(of), what, those[0].name)
-    twins = [file for scan in scans for file in (*scan.files, *scan.extras) if _twin(file)]
+    twins = [file for scan in scans for file in (*scan.files, *scan.others, *scan.extras) if _twin(file)]
     if twins:
         logging.warning("%s: %d files are there as .nii and .nii.gz; one is read, as %s.", root, len(twins), twins[0])
     alike = defaultdict(set)

@@ -103,7 +103,7 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
 
 
 def _digest(scan: Scan, *texts: str) -> str:
-    return digest([*scan.files, *scan.extras], *texts)[:24]
+    return digest([*scan.files, *scan.others, *scan.extras], *texts)[:24]
 
 
 def read_scan(folder: Path, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ UNIT, FARTHEST = 5.0, 3.0  # absolute deviations that are 1, about as wide as th
 class Samples(NamedTuple):
     """The slices kept of one volume, from inferior to superior, or the volume as the only sample."""
 
-    arrays: np.ndarray  # [N, *S, 3] float16: image, brain (0 or 1), lesion (0 or 1)
+    arrays: np.ndarray  # [N, *S, C + 2] float16: image of C contrasts, brain (0 or 1), lesion (0 or 1)
     rows: list[dict]  # N manifest entries
     left_out: int  # slices with too little brain
     frame: frame.Frame  # where they lie in the volume
@@ -31,30 +31,23 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     """Cut a volume with the mask `brain` `[X, Y, Z]` into samples, on the grid of `config` (the `data` section).
 
     Raises ScanError where the brain has no contrast, no slice shows enough of it, it is too unlike its mirror image or
-    the template, or a stack of pictures is to be registered to the template.
+    the template, or a stack of pictures is to be registered to the template. The leading contrast has the mid-line.
     """
-    inside, voxel = volume.voxels[brain], voxel_sizes(volume.affine)
-    if inside.size == 0 or inside.min() == inside.max():
-        raise ScanError(f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed.")
-    if (black := (inside == 0).mean()) > MOST:
-        raise ScanError(f"{black:.0%} of the brain mask is 0 in the image, as what lies around a brain is.")
-    made = {
-        how: np.where(brain, NORMALISE[how](volume.voxels, inside, config.percentiles), 0).astype(np.float32)
-        for how in {config.normalise, "percentiles"}
-    }
+    voxel, how = voxel_sizes(volume.affine), config.normalise
+    lead = _scaled(volume.voxels, brain, {how, "percentiles"}, config)
     # Mid-lines are sought where brain is brighter than what is around it.
-    image, scaled = made[config.normalise], made["percentiles"]
-    shared, plane = _find_midline(scaled, brain, voxel, volume.stack, config)
+    shared, plane = _find_midline(lead["percentiles"], brain, voxel, volume.stack, config)
+    images = [lead[how], *(_scaled(one, brain, {how}, config, f"{name}: ")[how] for name, one in volume.others.items())]
     lesion = np.zeros_like(brain) if volume.lesion is None else volume.lesion
     box = template.BOX if config.midline == "template" else None
     drawn, grid = lesion.any(), frame.lay(brain, voxel, plane, config, volume.stack, box)
-    image, brain, lesion = (frame.resample(array, grid, voxel) for array in (image, brain, lesion))
+    *images, brain, lesion = (frame.resample(array, grid, voxel) for array in (*images, brain, lesion))
     trace = (lesion > TRACE).any((0, 1))  # also of what is too small to survive the new grid, or lies off the brain
     brain, lesion = brain >= 0.5, lesion >= 0.5
     doubts = _doubts(lesion, brain, drawn) + ([] if volume.lesion is None else _at_odds(lesion & brain, healthy))
     shared["flag"] = "; ".join(filter(None, (*volume.notes, *doubts, shared["flag"])))
     lesion &= brain
-    arrays = np.stack([image * brain, brain, lesion], -1).astype(np.float16)
+    arrays = np.stack([*(image * brain for image in images), brain, lesion], -1).astype(np.float16)
     shared["geometry"] = volume.geometry
     person = ("healthy" if healthy else "abnormal") if volume.lesion is None else None
     rows = _describe(brain, lesion, trace, person, config)
@@ -67,6 +60,18 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     places = [{"position": x, "height_mm": round(i * float(step), 3)} for i, x in zip(kept, heights, strict=True)]
     rows = [rows[i] | shared | place for i, place in zip(kept, places, strict=True)]
     return Samples(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid)
+
+
+def _scaled(voxels: np.ndarray, brain: np.ndarray, ways: set[str], config: ConfigDict, what: str = "") -> dict:
+    """Scale one contrast in each of the `ways`, float32, 0 outside the brain. Raises ScanError, see `cut`."""
+    inside = voxels[brain]
+    if inside.size == 0 or inside.min() == inside.max():
+        one_value = f"the brain mask covers {inside.size} voxels of one value; a brain with contrast is needed"
+        raise ScanError(f"{what}{one_value}.")
+    if (black := (inside == 0).mean()) > MOST:
+        raise ScanError(f"{what}{black:.0%} of the brain mask is 0 in the image, as what lies around a brain is.")
+    scaled = {way: NORMALISE[way](voxels, inside, config.percentiles) for way in ways}
+    return {way: np.where(brain, values, 0).astype(np.float32) for way, values in scaled.items()}
 
 
 def by_percentiles(voxels: np.ndarray, inside: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:

@@ -16,7 +16,7 @@ from symnorm_jax.files import read_json, whole, write_json
 
 
 def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
-    """Store the samples `[N, *S, 3]` of one scan and `about`, any JSON, under `key`."""
+    """Store the samples `[N, *S, C + 2]` of one scan and `about`, any JSON, under `key`."""
     sides = np.array(arrays.shape[1:-1], "<u2").tobytes()
     with whole(folder / f"{key}.array_record") as partial:
         writer = ArrayRecordWriter(str(partial), "group_size:1")
@@ -43,21 +43,22 @@ def _has(folder: Path, key: str) -> bool:
 
 
 def _unpacked(record: bytes) -> np.ndarray:
-    """Unpack a sample of two sides, or of three where two do not account for the record's length."""
+    """Unpack a sample of two sides, or of three where whole arrays of two do not account for the record's length."""
     for rank in (2, 3):
         sides = np.frombuffer(record, "<u2", rank)
         values = np.frombuffer(record, "<f2", offset=sides.nbytes)
-        if values.size == 3 * math.prod(sides.tolist()):
-            return values.reshape(*sides, 3)
+        count, rest = divmod(values.size, max(math.prod(sides.tolist()), 1))
+        if count >= 3 and not rest:
+            return values.reshape(*sides, count)
     raise ValueError(f"a record of {len(record)} bytes is neither a slice nor a volume")
 
 
 class SampleSource:
     """Random access to the stored samples of a table, for Grain; element i belongs to row i of the table.
 
-    It has `image` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the manifest,
-    `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are maps
-    `[N, *S]`, `difference` `[*S, 1]` float32.
+    It has `image` `[*S, C]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the
+    manifest, `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are
+    maps `[N, *S]`, `difference` `[*S, 1]` float32.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class SampleSource:
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         array = _unpacked(self._records[int(self._place[i])])
-        image, brain, lesion = np.moveaxis(array.astype(np.float32), -1, 0)
+        image, brain, lesion = np.split(array.astype(np.float32), [-2, -1], -1)
         known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
         if self._differences is not None:
             known["difference"] = self._differences[i].astype(np.float32)[..., None]
         known |= {"index": np.int32(self._index[i]), "patient": np.int32(self._patient[i])}
-        return known | {"image": image[..., None], "brain": brain[..., None], "lesion": lesion > 0}
+        return known | {"image": image, "brain": brain, "lesion": lesion[..., 0] > 0}

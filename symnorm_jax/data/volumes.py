@@ -32,13 +32,14 @@ GRID_MM = 0.3  # by which corners of a mask may lie off those of its image: qfor
 class Volume(NamedTuple):
     """One scan on an RAS+ grid, with what is known of it."""
 
-    voxels: np.ndarray  # [X, Y, Z] float32
+    voxels: np.ndarray  # [X, Y, Z] float32; of several contrasts the leading one
     affine: np.ndarray  # [4, 4] voxel index to mm
     lesion: np.ndarray | None = None  # [X, Y, Z] bool; None where nobody has drawn lesions
     brain: np.ndarray | None = None  # [X, Y, Z] bool; None where there is no mask file
     stack: bool = False  # slices kept as pictures: their distance is a guess, and each may be turned by itself
     geometry: str = "assumed"  # what placed the voxels: sform, qform, pixdim, another header, dicom, or a guess
     notes: tuple[str, ...] = ()  # what is doubtful, for the manifest's flags
+    others: dict[str, np.ndarray] = {}  # the contrasts after the leading one, by name, as `voxels`
 
 
 class Scan(NamedTuple):
@@ -49,6 +50,7 @@ class Scan(NamedTuple):
     healthy: bool  # the person is known to be free of what is being looked for
     load: Callable[..., Volume]  # takes a `reading`; a module-level function or a partial, which processes can call
     files: tuple[str, ...] = ()  # the images, whose contents are hashed for the leakage audit
+    others: tuple[str, ...] = ()  # images of the contrasts after the leading one, hashed too
     extras: tuple[str, ...] = ()  # masks and the like, hashed for the store's key only
     recipe: str = ""  # what else decides the voxels: a seed, a channel, how lesions were planted
     groups: dict[str, str] = {}  # age, sex, site, scanner...
@@ -62,12 +64,12 @@ class Scan(NamedTuple):
 
     @property
     def location(self) -> str:
-        """The folder that holds all images, or the only image; blank where there are no files."""
+        """The folder that holds all images of the leading contrast, or the only one; blank where there are no files."""
         return os.path.commonpath(self.files) if self.files else ""
 
     def sha256(self) -> str:
         """Hash the images, or what the scan is made from where there are no files, for the leakage audit."""
-        return digest(self.files, "" if self.files else self.name + self.recipe)
+        return digest(self.files + self.others, "" if self.files else self.name + self.recipe)
 
     def stored_axes(self) -> str | None:
         """Read the order that the axes are stored in; None unless it is kept as one NIfTI file. Raises ScanError."""

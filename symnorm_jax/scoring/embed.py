@@ -11,13 +11,14 @@ import pandas as pd
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from symnorm_jax.channels import MAP
 from symnorm_jax.data.pipeline import scoring_batches
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.geometry import mirror_batch, plane
 from symnorm_jax.progress import progress
-from symnorm_jax.standardise import SIGNS, Fitted, scans_of, standardised
+from symnorm_jax.standardise import SIGNS, scans_of, standardised
 from symnorm_jax.systems.contract import Batch, Embedding, System, Variables
-from symnorm_jax.training.passes import SEEN, maps_of, raw_maps, scan_of
+from symnorm_jax.training.passes import SEEN, Healthy, map_of, maps_of, raw_maps, scan_of
 from symnorm_jax.training.sharding import answering
 
 Arrays = dict[str, np.ndarray]
@@ -32,7 +33,7 @@ REPEATS = 5  # of which the quickest counts: whatever else the machine does only
 class Embedder:
     """A trained system over the devices of a mesh, for splits of a manifest; of one with maps also its `healthy`."""
 
-    def __init__(self, system: System, config: ConfigDict, variables: Variables, healthy: Fitted | None, mesh: Mesh):
+    def __init__(self, system: System, config: ConfigDict, variables: Variables, healthy: Healthy | None, mesh: Mesh):
         self.config, self.healthy, self.mapped = config, healthy, system.residual is not None
         self.size = -(-config.score.batch_size // mesh.size) * mesh.size
         ask = lambda of: partial(answering(lambda *given: of(*given)._asdict(), mesh), variables)  # noqa: E731
@@ -78,25 +79,26 @@ class Embedder:
 def _found(batch: Arrays, out: dict) -> Arrays:
     scores = {f"score.{name}": x for name, x in out["scalars"].items()}
     panels = {f"panel.{caption}": x[..., 0].astype(np.float16) for caption, x in out["panels"].items()}
-    return scores | panels | {"raw": out["map"][..., 0]} | _pictures(batch)
+    return scores | panels | {"raw": out["map"]} | _pictures(batch)
 
 
-def _of_scans(rows: pd.DataFrame, made: Arrays, healthy: Fitted, config: ConfigDict) -> tuple[np.ndarray, Arrays]:
+def _of_scans(rows: pd.DataFrame, made: Arrays, healthy: Healthy, config: ConfigDict) -> tuple[np.ndarray, Arrays]:
     """Make the maps of whole scans, `[N, X, Y]`: what is embedded, and maps and scores that are kept."""
-    maps, kind = maps_of(config), config.difference.kind
-    names = [*maps, TRIVIAL_INTENSITY]
-    found = {name: np.empty(made["raw"].shape, np.float16) for name in names}
-    differences, scores = np.empty_like(found["map"]), {name: np.empty(len(rows), np.float32) for name in names}
+    plain = {name: how for name, how in maps_of(config).items() if name.startswith("trivial_")}
+    kind = next(iter(plain.values())).kind
+    names = [MAP, *plain, TRIVIAL_INTENSITY]
+    found = {name: np.empty(made["brain"].shape, np.float16) for name in names}
+    differences, scores = np.empty_like(found[MAP]), {name: np.empty(len(rows), np.float32) for name in names}
     for place in scans_of(rows):
         brain = made["brain"][place]
-        raw, scan = raw_maps(made["raw"][place], made["image"][place], brain), scan_of(rows.iloc[place], brain)
-        z = {name: standardised(raw[name], scan, healthy[name], how) for name, how in maps.items()}
+        scan, raw = scan_of(rows.iloc[place], brain), raw_maps(made["raw"][place], made["image"][place], brain, config)
+        z = {name: standardised(raw[name], scan, healthy.maps[name], how) for name, how in plain.items()}
         z = {name: SIGNS[kind](x) for name, x in (z | {TRIVIAL_INTENSITY: raw["trivial_asymmetry"]}).items()}
-        differences[place] = z["map"]
+        z[MAP] = differences[place] = map_of(raw, scan, healthy, config)
         for name, x in z.items():
             found[name][place], scores[name][place] = np.abs(x), highest(np.abs(x), brain)
-    kept = found | {"raw_map": np.abs(made["raw"]).astype(np.float16)}
-    return differences, kept | {f"score.{HIGHEST if name == 'map' else name}": x for name, x in scores.items()}
+    kept = found | {"raw_map": np.abs(made["raw"]).max(-1).astype(np.float16)}
+    return differences, kept | {f"score.{HIGHEST if name == MAP else name}": x for name, x in scores.items()}
 
 
 def highest(values: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -134,7 +136,7 @@ def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dic
     """
 
     def whole(variables: Variables, batch: Batch) -> Embedding:
-        made = {} if system.residual is None else {"difference": system.residual(variables, batch).map}
+        made = {} if system.residual is None else {"difference": system.residual(variables, batch).map[..., :1]}
         return system.embed(variables, batch | made)
 
     embed = answering(whole, mesh)

@@ -5,11 +5,12 @@ Classes whose methods are such functions hold networks and settings, never varia
 gradient, such as batch statistics.
 
 A system of slices that compares them with what it expects says so by `residual`, slice by slice. Its maps are then
-made of whole scans, alike for every system (`standardise.py`), those of the training slices once and kept in the run.
-`embed`, and the loss of a stage that is `of_maps`, find them in the batch. A `batch` is a dict of arrays:
+made of whole scans, alike for every system (`standardise.py`, and of several contrasts one, `channels.py`), those of
+the training slices once and kept in the run. `embed`, and the loss of a stage that is `of_maps`, find them in the
+batch. A `batch` is a dict of arrays:
 
 ===========  ================  ==============================================================================
-`image`      `[B, *S, C]`      intensities, 0 outside the brain
+`image`      `[B, *S, C]`      intensities of C contrasts, the leading one first, 0 outside the brain
 `brain`      `[B, *S, 1]`      1.0 in the brain, else 0.0
 `index`      `[B]` int         the sample's row in the manifest; keys its randomness
 `valid`      `[B]` bool        False for the rows that pad the last batch
@@ -48,7 +49,7 @@ class Stage(NamedTuple):
 class Residual(NamedTuple):
     """What a system finds in a batch of slices, each for itself; everything is per example."""
 
-    map: jax.Array  # [B, *S, 1], signed where its kind has a sign: slice less expectation; 0 outside the brain
+    map: jax.Array  # [B, *S, C], signed where its kind has a sign: slice less expectation; 0 outside the brain
     scalars: dict[str, jax.Array]  # {score name: [B]}, larger is more abnormal
     panels: dict[str, jax.Array] = {}  # {caption: [B, *S, 1]}, pictures for the report's gallery
 

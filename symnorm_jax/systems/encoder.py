@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.encoder3d import CNN3D, NORMS, Head, ResNet3D
-from symnorm_jax.settings import check_choices, target_of
+from symnorm_jax.settings import check_choices, check_one_contrast, target_of
 from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables
 
@@ -27,6 +27,7 @@ class VolumeEncoder:
         size, name = tuple(config.data.size), config.encoder
         if len(size) != 3:
             raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
+        check_one_contrast(config)
         check_choices(config, {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")})
         if name not in config:
             raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")

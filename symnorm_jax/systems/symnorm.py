@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import corruption, losses
+from symnorm_jax.channels import channels_of
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.masking import cover, patch_grid, widen
 from symnorm_jax.models.autoencoder import BetaVAE
 from symnorm_jax.models.unet import UNet
-from symnorm_jax.settings import check_choices, check_sides
-from symnorm_jax.standardise import how_of
+from symnorm_jax.settings import check_choices, check_sides, contrasts_of
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Residual, Stage, System, Variables, example_keys
 
 TASKS = ("masking", "corruption")
@@ -27,7 +27,7 @@ MEANING = (*DATA, "task", "mask", "corruption", "unet", "vae", "difference", "lo
 
 def build(config: ConfigDict) -> System:
     """Make symnorm of a config. Raises ConfigError where a choice is unknown, or patches or networks do not fit."""
-    how_of(config)
+    channels_of(config)
     check_choices(config, {"task": TASKS, "loss.reconstruction": losses.RECONSTRUCTION})
     corruption.check_grid(config, "corruption")
     check_sides(config, math.lcm(config.unet.stem * 2 ** (len(config.unet.widths) - 1), 2 ** len(config.vae.widths)))
@@ -43,7 +43,7 @@ class Symnorm:
         self.corrupts, self.corruption = config.task == "corruption", config.corruption
         self.kind = "none" if self.corrupts else config.mask.kind
         self.threshold = config.difference.threshold
-        self.unet = UNet(**config.unet, **config.network)
+        self.unet = UNet(**config.unet, **config.network, channels=len(contrasts_of(config)))
         self.vae = BetaVAE(size=self.size, **config.vae, **config.network)
         grid = patch_grid(self.size, config.mask.patch)
         self.covers = cover(self.kind, grid, config.mask.ratio, config.mask.covers)  # [K, *grid] bool
@@ -77,9 +77,9 @@ class Symnorm:
         return (jax.lax.map(pass_of, hidden) * weight).sum(0) / weight.sum(0)
 
     def residual(self, variables: Variables, batch: Batch) -> Residual:
-        """Compare slices with their reconstruction; the score is the mean squared error."""
+        """Compare slices with their reconstruction; the score is the mean squared error over all contrasts."""
         reconstruction = self.reconstruct(variables, batch["image"])
-        difference = (batch["image"] - reconstruction).mean(-1, keepdims=True) * batch["brain"]
+        difference = (batch["image"] - reconstruction) * batch["brain"]
         visible = batch["image"] * (1 - widen(jnp.asarray(self.covers[:1]), self.mask.patch))
         panels = {"first mask": visible[..., :1], "reconstruction": (reconstruction * batch["brain"])[..., :1]}
         return Residual(difference, {"mse": losses.l2(reconstruction, batch["image"], batch["brain"])}, panels)

@@ -11,7 +11,7 @@ from symnorm_jax import rundir
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.paths import check_place
 from symnorm_jax.rundir import CHECKPOINTS, CONFIG, converted, lineage, read_config
-from symnorm_jax.settings import check_choice, flat, target_of, value_of
+from symnorm_jax.settings import check_choice, contrasts_of, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
 
@@ -61,7 +61,10 @@ def check_source(config: ConfigDict, system: System) -> None:
     source_config = read_config(source)
     if target_of(source_config):  # its head predicts on a scale of its own people
         raise ConfigError(f"init_from={config.init_from}: was taught a target; start from the run before it.")
-    here, there = (_meaning(one, ("system", *system.meaning)) for one in (config, source_config))
+    here, there = (
+        _meaning(one, ("system", *system.meaning)) | {"number of contrasts": len(contrasts_of(one))}
+        for one in (config, source_config)
+    )
     other = [f"{key} (there {there[key]!r}, here {x!r})" for key, x in here.items() if there.get(key, x) != x]
     if other:
         made = "converted for" if weights else "trained with"

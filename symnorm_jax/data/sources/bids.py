@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import logging
 
 from symnorm_jax.data.manifest import COLUMNS
+from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import (
     existing,
     files_below,
@@ -43,10 +44,11 @@ Session = tuple[str, str]  # subject and session, such as sub-01 and ses-1 or no
 Masks = dict[tuple[str, str, str], list[Path]]  # of each subject, session and kind
 
 
+@several
 def records(
     root: str,
     *,
-    suffix: str = "T1w",
+    channel: str = "T1w",
     masks: str = MASKS,
     group_column: str = "group",
     healthy: str | tuple[str, ...] = HEALTHY,
@@ -54,7 +56,7 @@ def records(
     standing: str = "table",
     site: str = "",
 ) -> list[Scan]:
-    """List one Scan a session.
+    """List one Scan a session, of images with the suffix `channel`.
 
     `masks` is a folder from `root`, "." for masks beside their image, "" for none. `healthy` lists the values of
     `group_column` that mean so, whatever their case, separated by commas if text; with `group_column=""` everybody is
@@ -63,11 +65,12 @@ def records(
     Raises ScanError where the layout is another or two masks claim one image, ConfigError for impossible options.
     """
     check_options(CHOICES, standing=standing)
-    if not re.fullmatch("[A-Za-z0-9]+", suffix):
-        raise ConfigError(f"data.options.suffix={suffix!r}; a BIDS suffix, letters and digits such as T1w, is allowed.")
-    layout = f"sub-<label>/[ses-<label>/]anat/sub-<label>[_...]_{suffix}.nii.gz"
+    if not re.fullmatch("[A-Za-z0-9]+", channel):
+        allowed = "a BIDS suffix, letters and digits such as T1w, is allowed"
+        raise ConfigError(f"data.options.channel={channel!r}; {allowed}.")
+    layout = f"sub-<label>/[ses-<label>/]anat/sub-<label>[_...]_{channel}.nii.gz"
     folder, pattern = existing(root, layout), _site_pattern(site)
-    images = some(root, _images(folder, suffix, nested), f"images {suffix}", layout)
+    images = some(root, _images(folder, channel, nested), f"images {channel}", layout)
     people = _participants(folder / "participants.tsv", group_column)
     beside = [path for image in images.values() for path in image.parent.iterdir()]
     below = list(filter(mask_like, beside if masks == BESIDE else _files_of(folder, masks)))
@@ -75,7 +78,7 @@ def records(
     values = {value.strip().lower() for value in (healthy.split(",") if isinstance(healthy, str) else healthy)}
     scans = []
     for (subject, session), image in images.items():
-        lesion, brain = (_mask_of(image, suffix, found, (subject, session, kind)) for kind in ("lesion", "brain"))
+        lesion, brain = (_mask_of(image, channel, found, (subject, session, kind)) for kind in ("lesion", "brain"))
         known, named = people.get(one_form(subject), {}), pattern.fullmatch(subject)
         value = known.get(group_column, "").lower()
         by_table = "unlabelled" if not value else "healthy" if value in values else "abnormal"

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from symnorm_jax.data.masks import STRICT
+from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, numeric, one_each, scan_of, some
 from symnorm_jax.data.sources.pictures import read_masks, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
@@ -29,6 +30,7 @@ LAYOUT = "{train,test}/Mets_001/{bravo,t1_pre,t1_gd,flair,seg}.nii.gz or Mets_00
 _VOLUMES = {f"{name}{end}" for name in (*CHANNELS, "seg") for end in (".nii.gz", ".nii")}
 
 
+@several
 def records(root: str, *, channel: str = "t1_gd") -> list[Scan]:
     """List one Scan a person, but none for those without `channel`: bravo, t1_pre, t1_gd or flair."""
     check_options({"channel": CHANNELS}, channel=channel)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from symnorm_jax.data.masks import STRICT, Reading
+from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import case_folders, existing, kept, nifti_scan, one_each, refuse, some
 from symnorm_jax.data.volumes import Scan, Volume, read_nifti, read_volume
 from symnorm_jax.errors import ScanError, check_options
@@ -33,6 +34,7 @@ LAYOUT = "BraTS-SSA-00002-000/BraTS-SSA-00002-000-{t1n,t1c,t2w,t2f,seg}.nii.gz, 
 _NAME = re.compile(r"(BraTS-[A-Za-z]+-\d+)-(\d+)|(BraTS2021_\d+)")
 
 
+@several
 def records(root: str, *, channel: str = "t1c", group: str = "both", labels: str = "whole") -> list[Scan]:
     """List one Scan a case, but none for those without `channel`: t1n, t1c, t2w or t2f, also for 2021.
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from symnorm_jax.data.masks import POSITIVE, STRICT, Reading
 from symnorm_jax.data.phantom import planting
+from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import existing, files_below, nifti_scan, one_each, some, unused
 from symnorm_jax.data.sources.tables import cells, participants, read_rows
 from symnorm_jax.data.volumes import Scan, Volume, read_volume
@@ -31,6 +32,7 @@ SEXES = {"1": "M", "2": "F"}  # 0 stands for unknown
 _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-(T1|T2|PD)\.nii\.gz")
 
 
+@several
 def records(
     root: str, *, channel: str = "t1", lesion_masks: str | None = None, planted: float = 0.4, seed: int = 0
 ) -> list[Scan]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from symnorm_jax.data.masks import STRICT, Reading
+from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import existing, kept, scan_of, some
 from symnorm_jax.data.sources.pictures import read_masks, read_picture, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
@@ -29,6 +30,7 @@ LAYOUT = f"{_NAME}/{_NAME}_<slice>.tif with a {_NAME}_<slice>_mask.tif beside ea
 _FOLDER = re.compile(r"(TCGA_([A-Z0-9]+)_[A-Z0-9]+)_(\d+)")
 
 
+@several
 def records(root: str, *, channel: str = "flair") -> list[Scan]:
     """List one Scan a patient, but none for those in whom FLAIR is stored in place of a missing `channel`."""
     check_options({"channel": CHANNELS}, channel=channel)

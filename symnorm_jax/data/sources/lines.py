@@ -13,7 +13,6 @@ from symnorm_jax.data.sources.tables import column_key, read_rows
 from symnorm_jax.errors import ScanError
 
 PATHS = ("lesion_path", "brain_path")
-FILED = {"path", "folder", *PATHS}  # columns of files and folders
 FILES = (*PICTURES, ".nii", ".nii.gz", ".mgz", ".img", ".hdr", ".dcm", ".nrrd", ".mha")
 
 
@@ -27,17 +26,24 @@ class Line(NamedTuple):
     person: dict  # patient, session, standing and groups
 
 
-def read_lines(table: Path, column: str, optional: Sequence[str] = (), labels: bool = True) -> list[Line]:
-    """Read a table whose images stand in `column`; unknown columns are groups. Raises ScanError that names the line."""
-    rows = read_rows(table, (column, "patient", "label") if labels else (column, "patient"))
-    known, lines = {column, "patient", "label", "session", *PATHS, *optional}, []
+def read_lines(
+    table: Path, column: str, optional: Sequence[str] = (), labels: bool = True, contrasts: Sequence[str] = ()
+) -> list[Line]:
+    """Read a table whose images stand in `column`; unknown columns are groups. Raises ScanError that names the line.
+
+    With columns of several `contrasts`, of which a row may lack some, a row without the one in `column` is left out.
+    """
+    images = tuple(dict.fromkeys((column, *contrasts)))
+    rows = read_rows(table, (*images, "patient", "label") if labels else (*images, "patient"))
+    known, lines = {*images, "patient", "label", "session", *PATHS, *optional}, []
     _refuse_likenesses(table, rows, known)
     for number, row in zip(_line_numbers(table, set(COLUMNS) - known), rows, strict=True):
         if not labels and row.get("label", "").lower() not in STANDINGS:
             row["label"] = "unlabelled"
         groups = {name: cell for name, cell in row.items() if name not in known}
-        _refuse_paths(table, f"{table}, line {number}", groups, known)
-        lines.append(_line(table, f"{table}, line {number}", column, row, groups))
+        _refuse_paths(table, f"{table}, line {number}", groups, {*images, *PATHS})
+        if row[column] or not any(row[name] for name in images):
+            lines.append(_line(table, f"{table}, line {number}", column, row, groups))
     _refuse_repeats(lines, column)
     return lines
 
@@ -50,13 +56,13 @@ def _refuse_likenesses(table: Path, rows: list[dict[str, str]], known: set[str])
         refuse(table, name not in known and meant != name, f"the column {name!r} must be called {meant!r}")
 
 
-def _refuse_paths(table: Path, where: str, groups: dict[str, str], known: set[str]) -> None:
+def _refuse_paths(table: Path, where: str, groups: dict[str, str], filed: set[str]) -> None:
     """Raise ScanError for a cell of an unknown column that names a file: a mask that would not be used."""
     for name, cell in groups.items():
         by_name = cell.lower().endswith(FILES) or mask_like(Path(f"{name}.nii")) and _there(table.parent / cell)
         is_file = cell and (by_name or _there(table.parent / cell, Path.is_file, _holds_pictures))
         told = f"{name}={cell!r} is a file or a folder of pictures, and the column is unknown"
-        refuse(where, is_file, f"{told}; files go in {', '.join(sorted(known & FILED))}")
+        refuse(where, is_file, f"{told}; files go in {', '.join(sorted(filed))}")
 
 
 def _line_numbers(table: Path, reserved: set[str]) -> list[int]:

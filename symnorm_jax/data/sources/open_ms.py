@@ -10,6 +10,7 @@ sex. Nobody is healthy.
 import re
 from pathlib import Path
 
+from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import existing, kept, nifti_scan, numeric, some
 from symnorm_jax.data.sources.tables import one_row_each, read_rows
 from symnorm_jax.data.volumes import Scan
@@ -26,6 +27,7 @@ LAYOUT = "cross_sectional/<raw|coregistered|coregistered_resampled|MNI>/patient<
 _PATIENT = re.compile(r"patient0*(\d+)")
 
 
+@several
 def records(root: str, *, channel: str = "flair", space: str = "raw") -> list[Scan]:
     """List one Scan a patient who has the `channel` in this `space`: raw, coregistered, resampled or mni."""
     check_options(CHOICES, channel=channel, space=space)

@@ -5,28 +5,45 @@ and `brain_path` name masks on the same grid; every other column is a group such
 every slice of an abnormal person is abnormal. Relative paths start at the folder of the file. A line that cannot be
 used stops the run, for the file is one's own and soon mended.
 
+Several contrasts of a scan, on one grid, stand in columns of their own in place of `path`; the option `channel` names
+these. A cell among them may be blank: the scan is then left out with the reason.
+
 An image is a NIfTI file or a folder of pictures, one a slice, the lowest first by the numbers in their names, anterior
 at the top and the person's left at the left. Its masks are folders of PNG or TIFF files with the names of the slices;
 `spacing_mm`, such as "0.94,0.94,5", is the distance of pixels left to right, of pixels back to front, and of slices.
 """
 
+import os
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 from symnorm_jax.data.headers import SIZES_MM
 from symnorm_jax.data.masks import STRICT, Reading
-from symnorm_jax.data.sources.lines import Line, read_lines
+from symnorm_jax.data.sources.contrasts import joined
+from symnorm_jax.data.sources.lines import PATHS, Line, read_lines
 from symnorm_jax.data.sources.listing import left_out, nifti_scan, numeric, refuse, scan_of
 from symnorm_jax.data.sources.pictures import LOSSLESS, PICTURES, Spacing, read_masks, read_slices
 from symnorm_jax.data.volumes import Scan, Volume
-from symnorm_jax.errors import ScanError
+from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.settings import contrasts
 
 FORMAT = "table format 1"  # raise it when the same files would give other voxels
 
 
-def records(root: str, *, labels: bool = True) -> list[Scan]:
-    """List one Scan a line; without `labels` these may be missing or say anything. Raises ScanError with the line."""
-    return [_scan(line) for line in read_lines(Path(root), "path", ("spacing_mm",), labels)]
+def records(root: str, *, channel: str = "path", labels: bool = True) -> list[Scan]:
+    """List one Scan a line, whose image stands in the column `channel`, or contrasts in several, as `t1,flair`.
+
+    Without `labels` these may be missing or say anything. Raises ScanError with the line.
+    """
+    names, others = contrasts(channel), ("spacing_mm",)
+    if no_images := set(names) & {"patient", "label", "session", *PATHS, *others}:
+        raise ConfigError(f"data.options.channel={channel!r}; {min(no_images)} is no column of images.")
+    lines = {name: read_lines(Path(root), name, others, labels, names) for name in names}
+    files = Counter(os.path.realpath(line.image) for listed in lines.values() for line in listed)
+    twice = [file for file, count in files.items() if count > 1]
+    refuse(root, twice, f"{', '.join(twice[:1])} stands in two columns of {channel}; once is allowed")
+    return joined({name: list(map(_scan, listed)) for name, listed in lines.items()})
 
 
 def load_pictures(images, lesion, brain, spacing: Spacing, reading: Reading = STRICT) -> Volume:

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from symnorm_jax.losses import gaussian_blur
-from symnorm_jax.settings import check_choice, check_rules
+from symnorm_jax.settings import check_choice, check_one_contrast, check_rules
 from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables
 from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch_of, denoising_loss, unet_of
 
@@ -23,6 +23,7 @@ def padim(config: ConfigDict) -> System:
     most = sum(config.unet.widths)
     check_rules(config, {"padim.features": (lambda features: 1 <= features <= most, f"1 to {most} are")})
     check_choice("difference.kind", config.difference.kind, ("positive",))  # distances have no sign
+    check_one_contrast(config)  # of several there would be one distance, and not a map of each
     model = Padim(config)
     stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure)}
     embed, meaning = by_patch_of(config), (*MEANING, "unet", "noise", "padim")

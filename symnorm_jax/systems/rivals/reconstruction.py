@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import corruption, losses
+from symnorm_jax.channels import channels_of
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.masking import patch_grid
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.models.unet import UNet
-from symnorm_jax.settings import check_sides
-from symnorm_jax.standardise import how_of
+from symnorm_jax.settings import check_sides, contrasts_of
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Residual, Stage, System, Variables, example_keys
 
 MEANING = (*DATA, "mask.patch", "difference")  # of every rival on slices
@@ -81,7 +81,7 @@ def denoising_loss(net, config: ConfigDict) -> Callable:
 
 
 def _bottleneck(net, config: ConfigDict, loss: Callable, *meaning: str) -> System:
-    how_of(config)
+    channels_of(config)
 
     def encode(params: dict, image: jax.Array) -> jax.Array:
         return net.apply(params, image, method="encode")[0]
@@ -118,26 +118,27 @@ def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
 def unet_of(config: ConfigDict) -> UNet:
     """Make the U-Net of a config. Raises ConfigError for slices that do not divide into its levels or into patches."""
     _check_slices(config, config.unet.stem * 2 ** (len(config.unet.widths) - 1))
-    return UNet(**config.unet, **config.network)
+    return UNet(**config.unet, **config.network, channels=len(contrasts_of(config)))
 
 
 def autoencoder_of(config: ConfigDict, variational: bool = False) -> Autoencoder:
     """Make the autoencoder of a config. Raises ConfigError for slices that do not divide as it needs."""
     _check_slices(config, 2 ** len(config.autoencoder.widths))
-    return Autoencoder(**config.autoencoder, **config.network, size=tuple(config.data.size), variational=variational)
+    kind = {"size": tuple(config.data.size), "channels": len(contrasts_of(config)), "variational": variational}
+    return Autoencoder(**config.autoencoder, **config.network, **kind)
 
 
 def residual_of(batch: Batch, reconstruction: jax.Array) -> Residual:
-    """Compare slices with their reconstruction; the score `mae` is the mean absolute residual over the brain."""
-    difference = batch["image"] - reconstruction
+    """Compare slices with their reconstruction; the score `mae` is the mean absolute residual in the brain."""
+    difference = (batch["image"] - reconstruction) * batch["brain"]
     panels = {"reconstruction": (reconstruction * batch["brain"])[..., :1]}
     mae = losses.l1(reconstruction, batch["image"], batch["brain"])
-    return Residual(difference.mean(-1, keepdims=True) * batch["brain"], {"mae": mae}, panels)
+    return Residual(difference, {"mae": mae}, panels)
 
 
 def by_patch_of(config: ConfigDict) -> Callable[[Variables, Batch], Embedding]:
     """Make the `embed` of rivals without a bottleneck: the mean size of the map by patch. Raises ConfigError."""
-    how_of(config)
+    channels_of(config)
     return lambda variables, batch: Embedding(by_patch(jnp.abs(batch["difference"]), batch["brain"], config.mask.patch))
 
 
