@@ -312,6 +312,7 @@ class TestSystems:
 class TestRuns:
     def test_goes_from_scans_to_report(self, run):
         assert run.finished and "pixel" in json.loads((run.workdir / "metrics.json").read_text())
+        assert "data table, t1,flair," in (run.workdir / "report.html").read_text()
         rows = run.manifest
         lacking = rows[rows.split == "excluded"]
         assert list(lacking.patient) == ["person1"] and lacking.exclusion.str.contains("there is no flair").all()
