@@ -44,10 +44,7 @@ def test_kept_maps_are_what_one_device_makes_of_each_scan_anew(demo_run):
     batch = {name: np.stack([one[name] for one in samples]) for name in ("image", "brain", "index")}
     raw = jax.jit(made.system.residual)(jax.device_get(variables), batch).map[..., 0]
     np.testing.assert_allclose(load_array(made.folder / RAW)[place], raw, atol=1e-3)
-    how, healthy = (
-        passes.maps_of(demo_run.config)["map"],
-        passes.healthy_of(demo_run.workdir, demo_run.config).maps["map"],
-    )
+    how, healthy = passes.maps_of(demo_run.config)["map"], passes.healthy_of(demo_run.workdir, demo_run.config)
     scan = passes.scan_of(made.rows.iloc[place], batch["brain"][..., 0] > 0)
     expected = standardise.standardised(np.asarray(raw), scan, healthy.maps["map"], how)
     kept = load_array(made.folder / DIFFERENCE)[place]
