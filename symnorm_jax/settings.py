@@ -50,7 +50,8 @@ def contrasts(channel: str) -> tuple[str, ...]:
 
 def contrasts_of(config: ConfigDict) -> tuple[str, ...]:
     """Name the contrasts of a config's samples, the leading one first; one, "", of a source that has no others."""
-    return contrasts(config.data.options["channel"]) if "channel" in config.data.options else ("",)
+    channel = value_of(config, "data.options.channel")
+    return ("",) if channel is None else contrasts(channel)
 
 
 def check_one_contrast(config: ConfigDict) -> None:
