@@ -18,7 +18,7 @@ def get_config(size: str = "full"):
     config.data.options.contrast = "t1_gd"  # metastases are read on T1 after gadolinium
     config.data.options.seed = 0
     config.data.options.spacing = 6.0 if size.startswith("tiny") else 3.0
-    settings = {"mask.covers": 2, "unet.widths": (32, 64, 128), "train.unet.steps": 3500, "train.vae.steps": 400}
+    settings = {"mask.covers": 1, "unet.widths": (32, 64, 128), "train.unet.steps": 1500, "train.vae.steps": 400}
     return finish(config, size, settings)
 
 
