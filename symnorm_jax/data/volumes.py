@@ -4,6 +4,7 @@ A header is never believed: shape, data offset and size are bounded before any m
 claim gigabytes.
 """
 
+import gzip
 import hashlib
 import io
 import os
@@ -122,6 +123,13 @@ def with_masks(volume: Volume, image: str, lesion=None, brain=None, reading: Rea
             notes += (f"the {kind} mask {Path(path).name} reaches {values.max():g} and marks nothing",)
         volume = volume._replace(**{kind: mask}, notes=volume.notes + notes)
     return volume
+
+
+def encoded(voxels: np.ndarray, affine: np.ndarray, slope: float = 1.0) -> bytes:
+    """Encode an RAS+ array `[X, Y, Z]` as a gzipped NIfTI file in memory, its values being `slope` times the voxels."""
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_slope_inter(slope, 0)
+    return gzip.compress(image.to_bytes(), 6, mtime=0)
 
 
 def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray, axes: str = "RAS") -> None:
