@@ -45,7 +45,8 @@ def brain_of(scan, mask, map) -> Brain:
     within, affine = to_ras(np.asarray(mask.dataobj) > 0, mask.affine)
     if not within.any():
         raise ScanError("the brain mask is empty.")
-    box = tuple(slice(max(side.start - EDGE, 0), side.stop + EDGE) for side in ndimage.find_objects(within.view(np.int8))[0])
+    [tight] = ndimage.find_objects(within.view(np.int8))
+    box = tuple(slice(max(side.start - EDGE, 0), side.stop + EDGE) for side in tight)
     corner = affine @ [*(side.start for side in box), 1]
     within, affine = within[box], np.column_stack([affine[:, :3], corner])
     grey, over = (image and _voxels(image)[box] * within for image in (scan, map))

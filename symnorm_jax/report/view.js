@@ -8,6 +8,7 @@ async function show() {
     backColor: [0, 0, 0, 1], crosshairColor: [0.45, 0.9, 0.5, 0.8], crosshairWidth: 0.7, crosshairWidthUnit: "mm", crosshairGap: 4,
     dragAndDropEnabled: false, dragMode: DRAG_MODE.none, fontMinPx: 15, fontColor: [1, 1, 1, 1], logLevel: "error",
     multiplanarShowRender: SHOW_RENDER.NEVER, multiplanarPadPixels: 4, showAllOrientationMarkers: true,
+    isSliceMM: true,  // else places of scans that were taken at a tilt would be off
     viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "",
   });
   await viewer.attachToCanvas(one("planes"));
