@@ -43,6 +43,7 @@ def about(**changes):
     blobs = [{"label": 1, "ml": 3.0, "peak": 4.0, "peak_mm": [0, 0, 0]}]
     blobs += [{"label": 2, "ml": 1.0, "peak": 9.25, "peak_mm": place}]
     said = {"verdict": "unknown", "reasons": [BAD], "score": 2.5, "score_name": "mse", "percentile": 75.0}
+    said |= {"source": "/somewhere/annabel.nii", "patient": "annabel"}
     said |= {"id": BAD, "healthy_people": 12, "flag": "", "worst_slice": {"centre_mm": place}, "blobs": blobs}
     said |= {"rule": {"name": "roc", "level": "patient", "threshold": 2.0, "promise": "none"}}
     return said | {"quality": {"brain_ml": {"value": 1.0, "low": 2.0, "high": None}}} | changes
@@ -102,7 +103,8 @@ def test_no_text_of_a_scan_becomes_a_tag_and_the_policy_names_the_scripts_of_the
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "://" not in policy
     assert re.findall("'sha256-(.*?)'", policy) == list(map(summed, parts.scripts["run"]))
     own = view.read_text().replace(parts.scripts["run"][0], "")
-    assert "://" not in own and "Research use only. Not a medical device" in own
+    assert "://" not in own and "annabel" not in own and "Copyright (c) 2021, Niivue" in own
+    assert "Research use only. Not a medical device" in own
 
 
 def test_blobs_are_offered_strongest_first(view):

@@ -19,6 +19,7 @@ async function show() {
   viewer.onLocationChange = tell;
   one("radiological").onchange = (event) => viewer.setRadiologicalConvention(event.target.checked);
   for (const button of document.querySelectorAll("[data-blob]")) {
+    button.disabled = false;
     button.onclick = () => jump(viewer, given.peaks[button.dataset.blob]);
   }
   if (given.peaks.length) jump(viewer, given.peaks[0]);

@@ -39,7 +39,8 @@ def write_view(path: Path, scan, mask, map, about: dict[str, Any], threshold: fl
     data = volumes | {"strongest": brain.strongest, "threshold": threshold}
     data |= {"peaks": [blob["peak_mm"] for blob in blobs]}
     more = {"about": about, "blobs": blobs, "factors": factors, "still": _address(still), "data": data}
-    page = _page("view.html.jinja", _niivue(), _script("view.js"), quality=_quality(about["quality"]), **more)
+    more |= {"quality": _quality(about["quality"]), "licence": _text("niivue/LICENSE.niivue")}
+    page = _page("view.html.jinja", _niivue(), _text("view.js"), **more)
     with whole(path.with_suffix(".png")) as unfinished:
         unfinished.write_bytes(still)
     write_text(path, page)
@@ -53,7 +54,7 @@ def write_index(path: Path, rows: Collection[dict[str, Any]], excluded: Collecti
     """
     ordered = sorted(rows, key=lambda row: -np.nan_to_num(row["score"], nan=-np.inf))
     shown = [row | _linked(row["view"], path.parent) for row in ordered]
-    write_text(path, _page("index.html.jinja", _script("index.js"), rows=shown, excluded=excluded))
+    write_text(path, _page("index.html.jinja", _text("index.js"), rows=shown, excluded=excluded))
 
 
 def _linked(view: Path | None, folder: Path) -> dict[str, str | None]:
@@ -77,7 +78,7 @@ def _niivue() -> str:
     return gzip.decompress((HERE / "niivue" / "niivue.umd.js.gz").read_bytes()).decode()
 
 
-def _script(name: str) -> str:
+def _text(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
 
 
