@@ -51,7 +51,7 @@ def quality(compared: dict, tested: bool = False) -> Table:
 
 def pairs(compared: dict) -> Table:
     """Give a row to each rival and trivial score: the reference minus it, and the verdict on non-inferiority."""
-    columns = ["difference", "p, Holm", "verdict", label("auroc_delong")]
+    columns = ["difference", "p, Holm", "verdict", label("auroc" if compared["runs"] > 1 else "auroc_delong")]
     columns += [f"patients, {label('auroc')}", f"pixels, {label('average_precision')}"]
     rows = []
     for line in compared["lines"][1:]:
