@@ -6,7 +6,7 @@ from symnorm_jax import ranges
 from symnorm_jax.data import brain, headers, manifest, masks, samples
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.evaluation.cases import AGGREGATES
-from symnorm_jax.evaluation.evaluate import chain
+from symnorm_jax.evaluation.postprocess import chain
 from symnorm_jax.hosts import check_jax
 from symnorm_jax.scoring import calibration, scores, shrinkage, thresholds
 from symnorm_jax.settings import check_choice, check_choices, target_of

@@ -8,9 +8,9 @@ from symnorm_jax.hosts import lead
 
 
 def progress(items: Iterable, what: str, total: int, done: int = 0) -> Iterator:
-    """Pass the items on, with a bar that shows how far `what` has come and how long the rest will take."""
+    """Pass the items on, with a bar that shows how far `what` has come and how long the rest takes; none for ""."""
     columns = [TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=not lead()) as bars:
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=not (what and lead())) as bars:
         task = bars.add_task(what, total=total, completed=done)
         for item in items:
             yield item

@@ -7,7 +7,6 @@ scans -> manifest.csv -> <stage>/ckpt -> embeddings/, predictions.csv, cost.json
 from functools import cached_property, partial, wraps
 from pathlib import Path
 
-import jax
 import pandas as pd
 from ml_collections import ConfigDict
 
@@ -131,9 +130,8 @@ class Run:
         config, mesh, rows = self.config, sharding.make_mesh(), self.manifest[self.manifest.split == "test"]
         batch = next(pipeline.scoring_batches(store.SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
-        share = {name: x[: jax.local_device_count()] for name, x in batch.items()}
-        variables = train.initial_variables(self._system, config, share, mesh)
-        variables = transfer.restored(str(self.workdir), self._system, variables)
+        shapes = transfer.shapes_of(self._system, config)
+        variables = transfer.restored(str(self.workdir), self._system, shapes)
         measured = embed.cost(self._system, variables, batch, mesh)
         on_lead(lambda: write_json(self.workdir / rundir.COST, measured))
 

@@ -38,13 +38,13 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "niba
 
 
 @contextmanager
-def claimed(workdir: Path) -> Iterator[None]:
-    """Keep other processes out of a run directory while the block runs. Raises RunError where there is one in it."""
+def claimed(workdir: Path, option: str = "--workdir") -> Iterator[None]:
+    """Keep other processes out of a directory while the block runs. Raises RunError where there is one in it."""
     if lead():
         workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir / ".lock") if lead() else nullcontext(True) as mine:
         if not agreed(mine):
-            raise RunError(f"{workdir} is in use by another process; wait for its end, or choose another --workdir.")
+            raise RunError(f"{workdir} is in use by another process; wait for its end, or choose another {option}.")
         yield
 
 

@@ -149,7 +149,7 @@ def test_a_run_with_a_target_ends_in_a_report_of_it(settings, release, tmp_path)
     listed = [f"IXI-T1/{name}-T1.nii.gz,{name[:6]},DLMUSE/{name}-T1_DLMUSE.nii.gz" for name in names_of(release)]
     (release / "heads.csv").write_text("\n".join(["path,patient,brain_path", *listed]) + "\n")
     embedded = [f"--run={run}", f"--input={release / 'heads.csv'}", f"--output={tmp_path / 'z.csv'}"]
-    assert symnorm("score", *embedded).returncode == 0
+    assert symnorm("embed", *embedded).returncode == 0
     again = told.merge(pd.read_csv(tmp_path / "z.csv"), on="patient", suffixes=("", "_again"))
     assert len(again) == len(told)
     np.testing.assert_allclose(again.predicted_again, again.predicted, rtol=1e-3)

@@ -88,7 +88,7 @@ def scans(tmp_path_factory) -> Path:
 
 def embed(run: Run, source, output, *more: str, status: int = 0) -> str:
     """What the launcher says; it is to end with `status`."""
-    done = symnorm("score", f"--run={run.workdir}", f"--input={source}", f"--output={output}", *more)
+    done = symnorm("embed", f"--run={run.workdir}", f"--input={source}", f"--output={output}", *more)
     assert done.returncode == status, done.stderr + done.stdout
     return done.stderr if status else done.stdout
 
@@ -222,7 +222,7 @@ def test_a_run_that_is_not_finished_is_refused(run, scans, tmp_path):
     (tmp_path / "run").mkdir()
     shutil.copy(run.workdir / "config.json", tmp_path / "run")
     for workdir, sentence in ((tmp_path / "run", "not a finished run"), (tmp_path, "holds no run")):
-        done = symnorm("score", f"--run={workdir}", f"--input={scans}", f"--output={tmp_path / 'z.csv'}")
+        done = symnorm("embed", f"--run={workdir}", f"--input={scans}", f"--output={tmp_path / 'z.csv'}")
         assert done.returncode == 1 and sentence in done.stderr
 
 

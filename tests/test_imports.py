@@ -26,6 +26,7 @@ ROOMS = (
     ("compare",),
     ("checks",),
     ("run",),
+    ("inference",),
     ("sweeps", "downstream", "convert"),
     ("cli",),
 )

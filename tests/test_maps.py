@@ -1,120 +1,107 @@
-"""Maps carried back lie on the voxels of the scan, and in files that no name can lead astray."""
+"""What is carried back lies where it was, in files that no name can lead astray and on the grid of the scan."""
 
+from itertools import permutations, product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from commands import symnorm
-from layouts import write_table
 from scipy.spatial.transform import Rotation
 
 from configs.base import base
-from configs.table import get_config
-from symnorm_jax.cli.scans import carry
-from symnorm_jax.data import manifest, samples
+from symnorm_jax.data import samples
 from symnorm_jax.data.midline import Midline
 from symnorm_jax.data.phantom import people
-from symnorm_jax.data.store import SampleSource
-from symnorm_jax.errors import RunError
-from symnorm_jax.files import save_arrays
-from symnorm_jax.run import Run
-from symnorm_jax.rundir import open_run
+from symnorm_jax.data.volumes import Volume, on_grid, read_volume, save
 from symnorm_jax.scoring import native
 
-STORED = "LSA"  # how the scans' axes are stored
-
-
-def store_otherwise(folder: Path) -> None:
-    """Turn every file of a table, so that the axes are stored as STORED."""
-    for path in folder.rglob("*.nii.gz"):
-        image = nib.load(path)
-        turn = [nib.orientations.axcodes2ornt(axes) for axes in ("RAS", STORED)]
-        nib.save(image.as_reoriented(nib.orientations.ornt_transform(*turn)), path)
+ORIENTATIONS = ["".join(x) for order in permutations(("RL", "AP", "SI")) for x in product(*order)]
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory) -> Path:
-    """A run that was prepared, with embeddings of its test and unlabelled splits whose maps are the slices."""
-    folder = tmp_path_factory.mktemp("maps")
-    scans = write_table(folder / "table", size=32)
-    store_otherwise(folder / "table")
-    text = scans.read_text().replace(",person1,healthy", ",../../evil,unlabelled")
-    scans.write_text(text.replace(",person0,healthy", ",.._.._evil,unlabelled"))
-    config = get_config("tiny")
-    changes = {"root": str(scans), "store": str(folder / "store"), "workers": 1, "midline": "centred"}
-    config.data.update(changes | {"spacing": 5.0, "slice_spacing": 5.0, "size": (40, 48), "min_brain": 500.0})
-    open_run(folder / "run", config.lock(), {})
-    run = Run(config, folder / "run")
-    run.prepare()
-    (run.workdir / "embeddings").mkdir()
-    for split in ("test", "unlabelled"):
-        source = SampleSource(config.data.store, run.manifest[run.manifest.split == split])
-        found = [source[i] for i in range(len(source))]
-        arrays = {"index": np.array([one["index"] for one in found]), "z": np.zeros((len(found), 2))}
-        arrays["map"] = np.stack([one["image"][..., 0] for one in found]).astype(np.float16)
-        save_arrays(run.workdir / "embeddings" / f"{split}.npz", arrays)
-    return run.workdir
+def head() -> Volume:
+    scan = people.records(None, healthy=0, patients=1, seed=1, spacing=5.0, disease="glioma")[0]
+    return scan.load()
 
 
-def test_maps_lie_on_the_voxels_of_the_scan_as_it_is_stored(workdir, tmp_path):
-    done = symnorm("score", f"--run={workdir}", "--maps", "-o", str(tmp_path / "out"))
-    count = int(done.stdout.splitlines()[-1].removeprefix(f"{tmp_path / 'out'}: ").removesuffix(" maps"))
-    listed = pd.read_csv(tmp_path / "out" / "maps.csv", keep_default_na=False)
-    judged = manifest.read_manifest(workdir / "manifest.csv").query("split in ('test', 'unlabelled')").patient.unique()
-    assert count == len(listed) == len(judged) and set(listed.patient) == set(judged)
-    for file, patient in zip(listed.file, listed.patient, strict=True):
-        if not patient.startswith("person"):
-            continue
-        image = nib.load(workdir.parent / "table" / "t1" / f"{patient.removeprefix('person')}.nii.gz")
-        map_ = nib.load(tmp_path / "out" / file)
-        assert map_.shape == image.shape and "".join(nib.aff2axcodes(map_.affine)) == STORED
-        np.testing.assert_allclose(map_.affine, image.affine, atol=1e-4)
-        brain = np.asarray(nib.load(str(image.get_filename()).replace("t1", "brain")).dataobj) > 0
-        carried, voxels = np.asarray(map_.dataobj), np.asarray(image.dataobj, np.float32)
-        right, *wrong = (
-            np.corrcoef(turned[brain], voxels[brain])[0, 1]
-            for turned in (carried, *(np.flip(carried, i) for i in range(3)))
-        )
-        assert right > 0.8 and right > max(wrong) + 0.2
-        assert map_.get_data_dtype() == np.float32
+def config_of_grid():
+    config = base().data
+    config.update({"size": (64, 72), "spacing": 3.0, "slice_spacing": 3.0, "min_brain": 0.0, "midline": "centred"})
+    return config
 
 
-def test_no_name_leads_out_of_the_folder_or_overwrites_another(workdir, tmp_path):
-    carry(workdir, tmp_path / "deep" / "out", ["../../evil", ".._.._evil"])
-    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {"maps.csv", "__.._evil_map.nii.gz", "__.._evil-2_map.nii.gz"}
-    assert {path.parent for path in tmp_path.rglob("*.nii.gz")} == {tmp_path / "deep" / "out"}
-    listed = pd.read_csv(tmp_path / "deep" / "out" / "maps.csv")
-    assert set(listed.patient) == {"../../evil", ".._.._evil"} and listed.file.is_unique
+def write_stored(head: Volume, folder: Path, affine: np.ndarray, axes: str = "RAS") -> tuple[Path, Path]:
+    """The head and its lesion in files whose axes are stored as `axes`, with codes and units that are not the usual."""
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
+    paths = folder / "head.nii.gz", folder / "lesion.nii.gz"
+    for path, voxels in zip(paths, (head.voxels, head.lesion.astype(np.uint8)), strict=True):
+        image = nib.Nifti1Image(voxels, affine).as_reoriented(turn)
+        image.set_sform(image.affine, 4)
+        image.set_qform(image.affine, 1)
+        image.header.set_xyzt_units("mm", "sec")
+        nib.save(image, path)
+    return paths
+
+
+def carried(head: Volume, folder: Path, affine: np.ndarray, axes: str = "RAS") -> tuple[nib.Nifti1Image, ...]:
+    """The stored head and lesion, and the lesion after it went to the slices and came back into a file."""
+    image, lesion = write_stored(head, folder, affine, axes)
+    volume = read_volume(image, lesion)
+    turned = nib.apply_orientation(head.brain, nib.io_orientation(affine)) if axes == "RAS" else head.brain
+    made = samples.cut(volume, turned, False, config_of_grid())
+    about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
+    back = native.volume(made.arrays[..., 2], pd.DataFrame(made.rows), about, volume.voxels.shape) > 0.5
+    save(folder / "back.nii.gz", on_grid(back.astype(np.uint8), volume.affine, str(image)))
+    return tuple(nib.load(folder / name) for name in ("head.nii.gz", "lesion.nii.gz", "back.nii.gz"))
+
+
+def overlap(one: nib.Nifti1Image, other: nib.Nifti1Image) -> float:
+    """Dice's coefficient, voxel by voxel as they are stored."""
+    first, second = (np.asarray(image.dataobj) > 0 for image in (one, other))
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def assert_same_grid(image: nib.Nifti1Image, other: nib.Nifti1Image) -> None:
+    assert image.shape == other.shape and image.header.get_xyzt_units() == other.header.get_xyzt_units()
+    np.testing.assert_array_equal(image.affine, other.affine)
+    for form in ("get_qform", "get_sform"):
+        (affine, code), (expected, asked) = (getattr(one, form)(coded=True) for one in (image, other))
+        assert code == asked
+        np.testing.assert_array_equal(affine, expected)
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS)
+def test_a_lesion_comes_back_to_its_voxels_in_every_order_of_the_axes(head, axes, tmp_path):
+    scan, lesion, back = carried(head, tmp_path, head.affine, axes)
+    assert "".join(nib.aff2axcodes(back.affine)) == axes
+    assert_same_grid(back, scan)
+    assert overlap(lesion, back) > 0.85
+
+
+OBLIQUE = np.eye(4)
+OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [12, -9, 7], degrees=True).as_matrix() @ np.diag([3.6, 4.0, 4.8])
+OBLIQUE[:3, 3] = -61.5, -70.25, -50.125
+
+
+def test_a_lesion_of_an_oblique_and_uneven_grid_comes_back_to_its_voxels(head, tmp_path):
+    scan, lesion, back = carried(head, tmp_path, OBLIQUE)
+    assert_same_grid(back, scan)
+    assert overlap(lesion, back) > 0.85
+
+
+def test_another_reader_puts_them_to_the_same_place(head, tmp_path):
+    sitk = pytest.importorskip("SimpleITK", reason="the extra mni has it: pip install -e '.[mni]'")
+    carried(head, tmp_path, OBLIQUE)
+    scan, back = (sitk.ReadImage(str(tmp_path / name)) for name in ("head.nii.gz", "back.nii.gz"))
+    for of in ("GetOrigin", "GetDirection", "GetSpacing", "GetSize"):
+        assert getattr(scan, of)() == getattr(back, of)()
 
 
 def test_file_names_hold_nothing_but_plain_letters():
     visits = [("a", "b_c"), ("a_b", "c"), ("A_B", "c"), ("x/y", ""), ("x_y", ""), ("", ""), ("é" * 300, ""), ("..", "")]
-    names = native.file_names(pd.DataFrame(visits, columns=["patient", "session"])).str.removesuffix(native.ENDING)
+    names = native.file_names(pd.DataFrame(visits, columns=["patient", "session"]))
     assert names.tolist() == ["a_b_c", "a_b_c-2", "A_B_c-3", "x_y", "x_y-2", "_", "_" * native.LONGEST, "_-2"]
-
-
-def test_a_map_that_cannot_be_had_is_refused_in_a_sentence(workdir, tmp_path):
-    with pytest.raises(RunError, match="--patients='nobody': no map of that patient"):
-        carry(workdir, tmp_path / "out", ["nobody"])
-    with pytest.raises(RunError, match="holds no run"):
-        carry(tmp_path, tmp_path / "out", None)
-    (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="is a file; a folder is needed"):
-        carry(workdir, tmp_path / "file", None)
-
-
-def test_a_scan_that_has_changed_since_is_refused(workdir, tmp_path):
-    image = workdir.parent / "table" / "t1" / "1.nii.gz"
-    before = image.read_bytes()
-    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((32, 32, 32)), nib.load(image).affine), image)
-    try:
-        with pytest.raises(RunError, match="evil: the scan, or what .* is not the one that was prepared"):
-            carry(workdir, tmp_path / "out", ["../../evil"])
-    finally:
-        image.write_bytes(before)
 
 
 def tilted(voxels, spacing, stack) -> Midline:

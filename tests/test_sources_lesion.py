@@ -15,6 +15,7 @@ from absl import logging
 import configs.atlas
 from symnorm_jax.data.sources import bids, dicom, dicom_slices, open_ms
 from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.inference.reading import scans_of
 
 
 @pytest.fixture
@@ -332,6 +333,11 @@ class TestDicom:
         assert_left(volume._replace(voxels=volume.voxels.round()), 1)
         np.testing.assert_allclose(volume.affine[:3, :3], layouts.SPACING * np.eye(3), atol=1e-6)
         np.testing.assert_allclose(volume.affine[:3, 3], [-90, -126, -72], atol=1e-6)
+
+    def test_a_series_alone_is_of_somebody_unknown(self, root):
+        [listed], [alone] = dicom.records(str(root)), scans_of(root / "a")
+        assert (alone.patient, alone.labelled, alone.files, alone.extras) == ("a", False, listed.files, ())
+        np.testing.assert_array_equal(load(alone).voxels, load(listed).voxels)
 
     def test_who_is_who_stands_in_the_table(self, root):
         [scan] = dicom.records(str(root))

@@ -19,7 +19,9 @@ from symnorm_jax.paths import at_home
 VERBS = {
     "train": "train a config and see it through to its report",
     "check": "look at a cohort before anything is trained",
-    "score": "embed new scans, or carry the maps of a run back to its scans",
+    "score": "new scans to verdicts and maps, by a run or a model",
+    "export": "make a model of a finished run, without its people",
+    "embed": "new scans to a table of embeddings",
     "evaluate": "repeat a late step of finished runs",
     "compare": "pair finished runs on the same test cases",
     "study": "baselines, sweep, downstream, controls: many runs here or on SLURM",

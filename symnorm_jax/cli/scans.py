@@ -1,38 +1,29 @@
-"""The two halves of `symnorm score`: scans embedded by a finished run, and maps of a run carried back to its scans."""
+"""New scans embedded by a finished run: what `symnorm embed` does."""
 
 import os
 from functools import partial
 from pathlib import Path
 
-import jax
-import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import brain, manifest, targets, template
-from symnorm_jax.data.finding import as_configured, find_scans
-from symnorm_jax.data.pipeline import scoring_batches
+from symnorm_jax.data.finding import as_configured
 from symnorm_jax.data.prepare import store_scans
-from symnorm_jax.data.sources import folder, table
-from symnorm_jax.data.store import SampleSource
-from symnorm_jax.data.volumes import Scan
+from symnorm_jax.data.sources import folder
 from symnorm_jax.errors import RunError, ScanError
-from symnorm_jax.files import load_arrays, write_text
-from symnorm_jax.progress import progress
+from symnorm_jax.files import write_text
+from symnorm_jax.inference.reading import columns_of, scans_of
 from symnorm_jax.report import cohort
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import read_config
-from symnorm_jax.scoring import export, mahalanobis, native
+from symnorm_jax.scoring import export, mahalanobis
 from symnorm_jax.scoring.embed import Embedder
-from symnorm_jax.settings import contrasts, contrasts_of, target_of
+from symnorm_jax.settings import target_of
 from symnorm_jax.systems import BUILD
-from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training import passes
 from symnorm_jax.training.sharding import make_mesh
-from symnorm_jax.training.train import initial_variables
-from symnorm_jax.training.transfer import restored
-
-MAPPED = ("test", manifest.UNLABELLED)  # splits whose maps are carried back
+from symnorm_jax.training.transfer import restored, shapes_of
 
 
 def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, store: str | None, overwrite: bool) -> str:
@@ -48,7 +39,8 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
     if not len(used):
         raise ScanError(f"--input={source}: none of {len(excluded)} scans could be used, see {output}.excluded.csv.")
     fitted, slices = _fitted(workdir, config), len(config.data.size) == 2
-    system, variables = _networks(workdir, config, SampleSource(config.data.store, used))
+    system = BUILD[config.system](config)
+    variables = restored(str(workdir), system, shapes_of(system, config))
     columns = ["source", "patient", "session", *(["slice"] if slices else []), "position"]
     healthy = passes.healthy_of(workdir, config) if system.residual else None
     embedder = Embedder(system, config, variables, healthy, make_mesh())
@@ -69,32 +61,10 @@ def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigD
     return config
 
 
-def _scans(source: Path, columns: str) -> list[Scan]:
-    """List the scans of a folder, a manifest or a file. Raises ScanError where there are none.
-
-    Of a manifest the images stand in `columns`, as in `data.options.channel`; several contrasts need one.
-    """
-    if not source.exists():
-        raise ScanError(f"--input={source}: there is no such file or folder.")
-    ending = source.name.lower()
-    if source.is_file() and ending.endswith(".csv"):
-        scans = table.records(str(source), channel=columns, labels=False)
-    elif len(contrasts(columns)) > 1:
-        raise ScanError(f"--input={source}: the run has several contrasts; a .csv with columns {columns} is needed.")
-    elif source.is_dir() or ending.endswith(folder.ENDINGS):
-        scans = folder.records(source)
-    else:
-        raise ScanError(f"--input={source}: a folder, a .csv manifest, or a scan, {folder.ENDINGS}, is needed.")
-    if not scans:
-        raise ScanError(f"--input={source}: holds no scan; files that end in one of {folder.ENDINGS} are looked for.")
-    return scans
-
-
 def _prepared(source: Path, run: ConfigDict) -> pd.DataFrame:
     """Cut the samples of the scans; rows of a manifest, whose `source` is as seen from the input."""
-    config, names = run.data, contrasts_of(run)
-    columns = ",".join(names) if len(names) > 1 or run.data.source == "table" else "path"
-    scans, top = _scans(source, columns), source if source.is_dir() else source.parent
+    config, scans = run.data, scans_of(source, columns=columns_of(run))
+    top = source if source.is_dir() else source.parent
     if config.brain == "file" and not any(len(scan.extras) for scan in scans):
         how = "--brain=extract, nonzero or head does without, and a manifest can name some in its column brain_path"
         raise ScanError(f"--input={source}: no scan has a brain mask file, as the run expects; {how}.")
@@ -114,14 +84,6 @@ def _show(excluded: pd.DataFrame, source: Path, path: Path) -> None:
     cohort.show([("Left out", list(listed), listed.values.tolist())], notes)
 
 
-def _networks(workdir: Path, config: ConfigDict, samples: SampleSource) -> tuple[System, Variables]:
-    """Give the system of a run, with the networks it has trained; `samples` give the shapes."""
-    system = BUILD[config.system](config)
-    batch = next(scoring_batches(samples, jax.device_count()))
-    share = {name: batch[name] for name in ("image", "brain", "index", "valid")}
-    return system, restored(str(workdir), system, initial_variables(system, config, share, make_mesh()))
-
-
 def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
     """Give the Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
     gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), target_of(config)
@@ -130,42 +92,3 @@ def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
     training = targets.training_rows(manifest.read_manifest(workdir / "manifest.csv"), config)
     restore = partial(targets.restored, section=section, scale=targets.scale_of(training, section))
     return gaussian, restore
-
-
-def carry(workdir: Path, output: Path, patients: list[str] | None) -> int:
-    """Write the maps of a run and `maps.csv`, and return how many maps there are.
-
-    Raises RunError for a run without maps, for one of `patients` without a map, and for a scan that has gone.
-    """
-    config = read_config(workdir).data
-    paths = [path for split in MAPPED if (path := workdir / "embeddings" / f"{split}.npz").exists()]
-    if not paths:
-        raise RunError(f"{workdir}: there are no embeddings of the test split; see the run through first.")
-    if output.exists() and not output.is_dir():
-        raise RunError(f"--output={output}: is a file; a folder is needed.")
-    arrays = {path: load_arrays(path, "index", "map") for path in paths}
-    for path, found in arrays.items():
-        if "map" not in found:
-            raise RunError(f"{path}: holds no difference map; a system that makes one is needed.")
-    together = {name: np.concatenate([found[name] for found in arrays.values()]) for name in ("index", "map")}
-    rows = manifest.read_manifest(workdir / "manifest.csv")
-    rows = rows[rows.index.isin(together["index"])]
-    scans = _wanted(config, rows, patients)
-    written = native.write_maps(scans, rows, together, Path(config.store), output)
-    count = len(list(progress(written, "carrying back", len(scans))))
-    names = native.file_names(rows)
-    there = names[[(output / name).exists() for name in names]]  # also of an earlier call
-    write_text(output / "maps.csv", there.rename("file").reset_index().to_csv(index=False))
-    return count
-
-
-def _wanted(config: ConfigDict, rows: pd.DataFrame, patients: list[str] | None) -> list[Scan]:
-    unknown = sorted(set(patients or ()) - set(rows.patient))
-    if unknown:
-        raise RunError(f"--patients={unknown[0]!r}: no map of that patient; {rows.patient.nunique()} others have one.")
-    chosen = {visit for visit in zip(rows.patient, rows.session, strict=True) if not patients or visit[0] in patients}
-    scans = [scan for scan in find_scans(config) if (scan.patient, scan.session) in chosen]
-    lost = chosen - {(scan.patient, scan.session) for scan in scans}
-    if lost:
-        raise RunError(f"data.root={config.root}: the scan {'/'.join(min(lost))} of the run is no longer there.")
-    return scans

@@ -1,46 +1,79 @@
-"""Embed any scans with the networks of a finished run; or carry the difference maps of a run back to its own scans.
+"""Score new scans with a finished run or an exported model: a verdict, a map and lesions of each, in its own space.
+
+Research use only. Not a medical device; not for diagnosis.
 
 examples:
-  symnorm score --run=runs/simclr --input=/my/heads --output=embeddings.parquet --brain=extract
-  symnorm score --run=runs/simclr --input=/my/manifest.csv --output=embeddings.csv
-  symnorm score --run=runs/demo --maps --output=maps --patients=phantom-p0003,phantom-h0007
+  symnorm score --run=runs/lgg -i scan.nii.gz --brain=mask.nii.gz -o out
+  symnorm score --model=lgg.model -i /my/new_scans.csv -o out --jobs=2
+  symnorm score --run=runs/ixi -i /bids -o /bids/derivatives/symnorm --bids --participant-label 01 02
 
-The input is a folder, of which every .nii.gz, .nii and .mgz file that is no mask or label map is a scan; a manifest
-with the columns of symnorm_jax/data/sources/table.py, where `label` is not needed; or one scan. Scans are prepared as
-in the run. Each sample is a row: `source`, the file as seen from the input, `patient`, `session`, for slices
-`slice`, `position`, the embedding `z000` and so on, the scores of the system, and `mahalanobis`, the distance to the
-run's Gaussian; of a run with a target also `predicted`. An npz file has the embeddings as one array `z`. Scans that
-cannot be used are listed with the reason in OUTPUT.excluded.csv; the status is 1 where none can.
+The input is a scan (.nii.gz, .nii, .mgz), a folder of scans or of one DICOM series, a manifest .csv with the columns
+of symnorm_jax/data/sources/table.py, where `label` is not needed, or with --bids a BIDS tree. OUT/scores.tsv has a
+row a scan, OUT/ID/ its score.json, map.nii.gz, lesions.nii.gz and brain.nii.gz, OUT/excluded.tsv what could not be
+used and why. The same command goes on where it stopped. docs/score.md says what a verdict means, and what is not told.
 
---maps writes PATIENT[_SESSION]_map.nii.gz for the test split and for scans that nobody has labelled, on the voxels of
-the scan and in the order in which it is stored. `maps.csv` says which file is whose. Values are as in the maps of
-the report; they are 0 where no slice was kept.
+--brain says where brain masks come from: auto takes the mask that is given, else what is not 0 in a skull-stripped
+scan, else an extractor's; or extract, nonzero, head, file; or the file of a mask, for one scan.
 """
 
 from pathlib import Path
 
-from symnorm_jax.cli import comma_list
+from symnorm_jax.cli import at_least_one
 
+ABOUT = "Research use only. Not a medical device; not for diagnosis."
+KINDS = ("auto", "extract", "file", "head", "nonzero")
+NO_MODEL = "no model comes with this version; train one, `symnorm train --config=table --config.data.root=MANIFEST.csv`"
+NO_MODEL += ", and name its run by --run, or what `symnorm export` made of it by --model."
 OPTIONS = {
-    "--run": {"required": True, "type": Path, "help": "the run directory"},
-    "-i --input": {"type": Path, "help": "a folder of scans, a manifest .csv, or one scan"},
-    "--maps": {"action": "store_true", "help": "instead of --input: carry back the run's own maps"},
-    "-o --output": {"required": True, "type": Path, "help": "a .parquet, .csv or .npz file; with --maps a folder"},
-    "--brain": {"help": "where brain masks come from: file, nonzero, extract, head or auto; as the run"},
-    "--store": {"help": "the folder for prepared samples; that of the run unless given"},
-    "--overwrite": {"action": "store_true", "help": "replace the output if it is there"},
-    "--patients": {"type": comma_list, "help": "with --maps: only these; everybody unless given"},
+    "-i --input": {"required": True, "type": Path, "help": "a scan, a folder, a manifest .csv or a BIDS tree"},
+    "-o --output": {"required": True, "type": Path, "help": "the folder for what comes out"},
+    "--run": {"type": Path, "help": "the directory of a finished run"},
+    "--model": {"type": Path, "help": "instead: the folder of an exported model"},
+    "--brain": {"default": "auto", "help": "auto, extract, nonzero, head, file, or the mask file of one scan"},
+    "--jobs": {"type": at_least_one, "default": 1, "help": "processes that read and cut scans"},
+    "--bids": {"action": "store_true", "help": "the input is a BIDS tree, and the output one of derivatives"},
+    "--participant-label": {"nargs": "+", "default": [], "help": "with --bids: only these, with or without sub-"},
 }
 
 
 def run(args) -> None:
-    if bool(args.input) == args.maps or (args.maps and (args.brain or args.store or args.overwrite)):
-        args.refuse("either --input, perhaps with --brain, --store and --overwrite, or --maps is needed.")
-    if args.patients and not args.maps:
-        args.refuse("--patients is allowed with --maps alone.")
-    from symnorm_jax.cli.scans import carry, embed
+    model = _checked(args)
+    print(ABOUT)
+    from symnorm_jax.cli.compiled import keep_beside
+    from symnorm_jax.inference import cohort
+    from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, scans_of
+    from symnorm_jax.inference.scorer import Scorer
 
-    if args.maps:
-        print(f"{args.output}: {carry(args.run, args.output, args.patients)} maps")
-    else:
-        print(embed(args.run, args.input, args.output, args.brain, args.store, args.overwrite))
+    keep_beside(model)
+    kind, mask = (args.brain, None) if args.brain in KINDS else ("file", args.brain)
+    scorer = Scorer.load(model)
+    told = SUFFIXES.get("".join(scorer.model.reference["contrast"][:1]), "T1w") if args.bids else None
+    scans = scans_of(args.input, mask, columns_of(scorer.model.config, told), args.bids)
+    scans = only(scans, args.participant_label)
+    rows = cohort.score(scorer, scans, args.output, kind, args.jobs, args.bids)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in rows.verdict.value_counts().items())
+    print(f"{args.output / 'scores.tsv'}: {len(rows)} scans, {counts}")
+    if (args.output / "excluded.tsv").exists():
+        print(f"{args.output / 'excluded.tsv'}: what could not be used, and why")
+
+
+def _checked(args) -> Path:
+    """Give the run or model that is meant; refuse what cannot be right before anything that takes long is imported."""
+    model, is_mask = args.run or args.model, args.brain not in KINDS
+    for wrong, sentence in (
+        (not model, NO_MODEL),
+        (args.run and args.model, "--run and --model: one of them is allowed."),
+        (
+            model and not (model / "config.json").is_file(),
+            f"{model}: holds no config.json, as a run and a model do.",
+        ),
+        (not args.input.exists(), f"--input={args.input}: there is no such file or folder."),
+        (args.output.exists() and not args.output.is_dir(), f"--output={args.output}: is a file; a folder is needed."),
+        (args.bids and not args.input.is_dir(), f"--input={args.input}: with --bids a folder is needed."),
+        (args.participant_label and not args.bids, "--participant-label is allowed with --bids alone."),
+        (is_mask and not Path(args.brain).is_file(), f"--brain={args.brain}: one of {KINDS} or a file is allowed."),
+        (is_mask and (args.bids or args.input.suffix == ".csv"), "--brain: a mask is given for one scan alone."),
+    ):
+        if wrong:
+            args.refuse(sentence)
+    return model

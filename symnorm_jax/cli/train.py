@@ -48,9 +48,8 @@ def begin(args) -> tuple[Any, Path, dict[str, Any]]:
 
     Raises RunError where --pod finds no other hosts.
     """
-    import jax
-
     from symnorm_jax import notebooks
+    from symnorm_jax.cli.compiled import keep_beside
     from symnorm_jax.hosts import join
     from symnorm_jax.rundir import cpu_devices
     from symnorm_jax.training.sharding import share_cores
@@ -61,8 +60,7 @@ def begin(args) -> tuple[Any, Path, dict[str, Any]]:
         join(args.coordinator, args.processes, args.process)
     else:
         share_cores(notebook.config, cpu_devices(workdir))
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute().parent / ".xla"))
+    keep_beside(workdir)
     if args.profile:
         notebook.config.train.profile = args.profile
     return notebook.config, workdir, notebook.overrides

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy import fft
 
 from symnorm_jax.data import registration
 from symnorm_jax.data.registration import axis_profiles, centroid
@@ -79,8 +79,10 @@ def centre(voxels: np.ndarray, spacing: Sequence[float]) -> Midline:
     """Find the plane across the left-right axis in which a scan `[X, Y, Z]` is most like its mirror image."""
     # Convolved with itself along that axis a scan is, for each half voxel, its overlap with its mirror image there.
     lines = np.moveaxis(voxels, LEFT_RIGHT, 0).reshape(voxels.shape[LEFT_RIGHT], -1)
-    parts = np.array_split(lines, lines.size // BLOCK + 1, axis=1)
-    overlap = sum(fftconvolve(part, part, axes=0).sum(1) for part in (one.astype(np.float64) for one in parts))
+    length = 2 * len(lines) - 1
+    size, parts = fft.next_fast_len(length, real=True), np.array_split(lines, lines.size // BLOCK + 1, axis=1)
+    spectra = (fft.rfft(part.astype(np.float64), size, axis=0) for part in parts)
+    overlap = sum(fft.irfft(spectrum**2, size, axis=0)[:length].sum(1) for spectrum in spectra)
     best = int(overlap.argmax())
     shared = lines[max(0, best - len(lines) + 1) : best + 1]
     similarity = float(np.corrcoef(shared.ravel(), shared[::-1].ravel())[0, 1]) if shared.std() else 0.0

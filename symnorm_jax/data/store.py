@@ -58,7 +58,7 @@ class SampleSource:
 
     It has `image` `[*S, C]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the
     manifest, `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are
-    maps `[N, *S]`, `difference` `[*S, 1]` float32.
+    maps `[N, *S]`, `difference` `[*S, 1]` float32. Samples that are in hand, `held` `[N, *S, C + 2]`, need no store.
     """
 
     def __init__(
@@ -67,9 +67,12 @@ class SampleSource:
         rows: pd.DataFrame,
         targets: np.ndarray | None = None,
         differences: np.ndarray | None = None,
+        held: np.ndarray | None = None,
     ):
-        self._index, self._targets, self._differences = rows.index.to_numpy(), targets, differences
+        self._index, self._targets, self._differences, self._held = rows.index.to_numpy(), targets, differences, held
         self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
+        if held is not None:
+            return
         keys, first, scan = np.unique(rows.store.to_numpy(), return_index=True, return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
         sizes = rows.records_in_scan.to_numpy()[first]
@@ -79,7 +82,7 @@ class SampleSource:
         return len(self._index)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        array = _unpacked(self._records[int(self._place[i])])
+        array = _unpacked(self._records[int(self._place[i])]) if self._held is None else self._held[i]
         image, brain, lesion = np.split(array.astype(np.float32), [-2, -1], -1)
         known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
         if self._differences is not None:

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
-from nilearn import datasets
 from scipy import ndimage
 
 from symnorm_jax.data.frame import Frame, resample
@@ -69,6 +68,8 @@ def register(image: np.ndarray, brain: np.ndarray, voxel: np.ndarray, stack: boo
 @lru_cache(maxsize=1)
 def load() -> Template:
     """Read the template, once in a process, from the files of nilearn, without a download."""
+    from nilearn import datasets  # with scikit-learn, which takes seconds
+
     image = datasets.load_mni152_template(resolution=RESOLUTION)
     brain = np.asarray(datasets.load_mni152_brain_mask(resolution=RESOLUTION).dataobj) > 0
     affine, voxels = np.array(image.affine), np.where(brain, np.asarray(image.dataobj), 0).astype(np.float32)

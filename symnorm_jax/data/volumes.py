@@ -27,6 +27,9 @@ from symnorm_jax.geometry import corners_apart
 MAX_VALUE = 1e15  # either side of 0; float32 holds sums and squares of what is smaller
 FREESURFER = ".mgz"  # its header has a fixed length
 FORMATS = (".nii", ".hdr", ".img", FREESURFER)  # nibabel reads others too, whose sizes nothing here bounds
+# What of a NIfTI header places its voxels.
+PLACES = ("pixdim", "xyzt_units", "qform_code", "sform_code", *(f"quatern_{axis}" for axis in "bcd"))
+PLACES += tuple(f"{name}_{axis}" for name in ("qoffset", "srow") for axis in "xyz")
 GRID_MM = 0.3  # by which corners of a mask may lie off those of its image: qforms near a half turn are as coarse
 
 
@@ -73,9 +76,14 @@ class Scan(NamedTuple):
         return digest(self.files + self.others, "" if self.files else self.name + self.recipe)
 
     def stored_axes(self) -> str | None:
-        """Read the order that the axes are stored in; None unless it is kept as one NIfTI file. Raises ScanError."""
-        single = len(self.files) == 1 and self.files[0].lower().endswith((".nii", ".nii.gz", ".img", ".hdr"))
-        return stored_axes(self.files[0]) if single else None
+        """Read the order that the axes are stored in; None unless the image is one file. Raises ScanError."""
+        return stored_axes(self.stored) if self.stored else None
+
+    @property
+    def stored(self) -> str | None:
+        """The only file of the image, where that is one with a grid of its own; None of pictures and of DICOM."""
+        single = len(self.files) == 1 and self.files[0].lower().removesuffix(".gz").endswith(FORMATS)
+        return self.files[0] if single else None
 
 
 def digest(files: Iterable[str], *texts: str) -> str:
@@ -134,11 +142,42 @@ def encoded(voxels: np.ndarray, affine: np.ndarray, slope: float = 1.0) -> bytes
 
 def write_nifti(path: str | Path, voxels: np.ndarray, affine: np.ndarray, axes: str = "RAS") -> None:
     """Write an RAS+ array `[X, Y, Z]` of any dtype to a .nii or .nii.gz, whole or not at all, in the order `axes`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
+    save(Path(path), nib.Nifti1Image(voxels, affine).as_reoriented(turn))
+
+
+def on_grid(voxels: np.ndarray, affine: np.ndarray, stored: str | None) -> nib.Nifti1Image:
+    """Lay an RAS+ array `[X, Y, Z]` on the grid of the file it came from, `stored`: axes, affine, codes, units.
+
+    Nothing else is taken over of a header, which may hold names. Without such a file the grid is RAS+, in mm.
+    """
+    if stored is None:
+        image = nib.Nifti1Image(voxels, affine)
+        image.set_qform(affine, "scanner")
+        image.set_sform(affine, "scanner")
+        image.header.set_xyzt_units("mm")
+        return image
+    like, header = _open(stored), nib.Nifti1Header()
+    header.set_data_dtype(voxels.dtype)
+    header.set_xyzt_units("mm")
+    for field in PLACES if isinstance(like.header, nib.Nifti1Header) else ():
+        header[field] = like.header[field]
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.io_orientation(like.affine))
+    return nib.Nifti1Image(nib.apply_orientation(voxels, turn), like.affine, header)
+
+
+def keep(image: nib.spatialimages.SpatialImage, folder: Path) -> Path:
+    """Write an image that is in memory to a folder, so that it is read, and refused, like any other."""
+    path = folder / ("scan.mgz" if isinstance(image, nib.MGHImage) else "scan.nii")
+    nib.save(image, path)
+    return path
+
+
+def save(path: Path, image: nib.Nifti1Image) -> None:
+    """Write an image, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
-        nib.save(nib.Nifti1Image(voxels, affine).as_reoriented(turn), unfinished)
+        nib.save(image, unfinished)
 
 
 def stored_axes(path: str | Path) -> str:

@@ -15,7 +15,7 @@ from symnorm_jax.evaluation.detection import lesion_metrics, of_lesions
 from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
 from symnorm_jax.evaluation.measures import sample_of
 from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, map_values, of_pixels, pixel_metrics
-from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, check, known, processed, stacks
+from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, chain, known, processed, stacks
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
@@ -81,12 +81,6 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
             found = f"is NaN or infinite, the first in row {bad[0]}; every slice needs a finite score."
             raise RunError(f"{path}: the score {name!r} of {len(bad)} slices {found}")
     return table
-
-
-def chain(config: ConfigDict) -> PostProcessing:
-    """Give the post-processing that a config asks for. Raises ConfigError for what is not allowed."""
-    steps, *sizes = (config.evaluation[key] for key in ("postprocess", "erosion", "median", "smallest"))
-    return check(PostProcessing(steps, *sizes, config.data.spacing))
 
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from ml_collections import ConfigDict
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -47,6 +48,12 @@ class MapStack(NamedTuple):
 
 
 Stacks = list[MapStack]
+
+
+def chain(config: ConfigDict) -> PostProcessing:
+    """Give the post-processing that a config asks for. Raises ConfigError for what is not allowed."""
+    steps, *sizes = (config.evaluation[key] for key in ("postprocess", "erosion", "median", "smallest"))
+    return check(PostProcessing(steps, *sizes, config.data.spacing))
 
 
 def check(settings: PostProcessing) -> PostProcessing:

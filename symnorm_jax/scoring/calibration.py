@@ -7,8 +7,6 @@ validation. A metric takes probability, positive `[N]` and weight `[..., N]`, ho
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from symnorm_jax.errors import InputError
 from symnorm_jax.scoring.thresholds import counted, finite, proportion
@@ -24,6 +22,8 @@ def platt(score: Array, positive: Array, weight: Array) -> dict[str, float]:
     They are (n1 + 1) / (n1 + 2) and 1 / (n0 + 2), n1 and n0 the sums of `weight` `[N]` of ill and healthy, and keep the
     slope finite. Each case enters as one of either class, weighted by its target, which is the same likelihood.
     """
+    from sklearn.linear_model import LogisticRegression  # here, for those who only apply a fit wait seconds for it
+
     centre = np.average(score, weights=weight)
     scale = np.sqrt(np.average((score - centre) ** 2, weights=weight))
     abnormal, healthy = weight[positive].sum(), weight[~positive].sum()
@@ -37,6 +37,8 @@ def platt(score: Array, positive: Array, weight: Array) -> dict[str, float]:
 
 def isotonic(score: Array, positive: Array, weight: Array) -> dict[str, list[float]]:
     """Fit the non-decreasing curve nearest to the labels (Zadrozny & Elkan 2002): its corners; constant beyond them."""
+    from sklearn.isotonic import IsotonicRegression
+
     model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, positive.astype(float), weight)
     return {"score": model.X_thresholds_.tolist(), "probability": model.y_thresholds_.tolist()}
 

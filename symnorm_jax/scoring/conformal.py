@@ -10,7 +10,6 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from symnorm_jax.errors import ConfigError
 
@@ -58,6 +57,8 @@ def fit_conformal(cases: pd.DataFrame, score: np.ndarray, alpha: float, groups: 
     else:
         expected = f"at most {100 * alpha:g} % are expected to have any healthy case called abnormal"
         found["promise"] = f"of new {whom} like the {n} of validation, {expected}"
+        from scipy.stats import beta
+
         above = n + 1 - (rank := _rank(n, alpha))
         found |= {"expected_rate": above / (n + 1), "rate_95": beta.ppf([0.025, 0.975], above, rank).tolist()}
     if groups:

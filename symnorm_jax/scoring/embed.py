@@ -49,19 +49,27 @@ class Embedder:
         maps, `map`, `raw_map`, `trivial_*` and `panel.<caption>`. With `differences` `[N, X, Y]`, the standardised
         maps, no maps are made, nor the scores that come with them.
         """
-        made = {}
-        if self.mapped and differences is None:
-            made = self._collect(rows, f"maps of {what}", self.residual, _found)
-            differences, of_scans = _of_scans(rows, made, self.healthy, self.config)
-            made |= of_scans
-        found = self._collect(rows, f"embedding {what}", self.embed, self._embedded, differences)
-        both = found | made
+        both = self.whole(rows, what, differences)
         kept = both if pictures else {name: x for name, x in both.items() if x.ndim < 3}
         return {name: x for name, x in kept.items() if name != "raw"}
 
-    def _collect(self, rows: pd.DataFrame, what: str, ask: Callable, take: Callable, differences=None) -> Arrays:
+    def whole(
+        self, rows: pd.DataFrame, what: str, differences: np.ndarray | None = None, held: np.ndarray | None = None
+    ) -> Arrays:
+        """Collect what `split` says and, of slices with maps, `raw` `[N, X, Y, C]`, what the networks make of them.
+
+        Samples that are in hand, `held` `[N, *S, C + 2]`, need not be in the store. No bar is shown where `what` is "".
+        """
+        made, ask = {}, partial(self._collect, rows, held)
+        if self.mapped and differences is None:
+            made = ask(what and f"maps of {what}", self.residual, _found)
+            differences, of_scans = _of_scans(rows, made, self.healthy, self.config)
+            made |= of_scans
+        return ask(what and f"embedding {what}", self.embed, self._embedded, differences) | made
+
+    def _collect(self, rows: pd.DataFrame, held, what: str, ask: Callable, take: Callable, differences=None) -> Arrays:
         """Go through the samples of `rows` in batches: what `take` makes of each batch and its answer."""
-        source = SampleSource(self.config.data.store, rows, differences=differences)
+        source = SampleSource(self.config.data.store, rows, differences=differences, held=held)
         found, seen = defaultdict(list), [*SEEN, *(["difference"] if differences is not None else [])]
         for batch in progress(scoring_batches(source, self.size), what, -(-len(source) // self.size)):
             out = jax.device_get(ask({name: batch[name] for name in seen}))
@@ -84,8 +92,9 @@ def _found(batch: Arrays, out: dict) -> Arrays:
 
 def _of_scans(rows: pd.DataFrame, made: Arrays, healthy: Healthy, config: ConfigDict) -> tuple[np.ndarray, Arrays]:
     """Make the maps of whole scans, `[N, X, Y]`: what is embedded, and maps and scores that are kept."""
-    plain = {name: how for name, how in maps_of(config).items() if name.startswith("trivial_")}
-    kind = next(iter(plain.values())).kind
+    known = maps_of(config)
+    plain = {name: how for name, how in known.items() if name.startswith("trivial_") and name in healthy.maps}
+    kind = next(iter(known.values())).kind
     names = [MAP, *plain, TRIVIAL_INTENSITY]
     found = {name: np.empty(made["brain"].shape, np.float16) for name in names}
     differences, scores = np.empty_like(found[MAP]), {name: np.empty(len(rows), np.float32) for name in names}

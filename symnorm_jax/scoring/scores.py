@@ -9,10 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
@@ -46,15 +42,23 @@ def score_table(
         scores = of_arrays(arrays) | {"mahalanobis": np.concatenate([distance(gaussian, block) for block in z])}
         parts.append(manifest.loc[arrays["index"], list(ABOUT)].assign(**scores))
     table = pd.concat(parts)
-    moments = moments or healthy_moments(table)
+    return with_place(summed(table, moments or healthy_moments(table)))
+
+
+def summed(table: Table, moments: Moments) -> Table:
+    """Add the sums of each score and `mahalanobis`, in deviations from the healthy by `moments`."""
     deviation = {name: (table[name] - m["mean"]) / m["sd"] for name, m in moments.items()}
-    for name in (name for name in moments if name != "mahalanobis"):
-        table[f"{name}+mahalanobis"] = deviation[name] + deviation["mahalanobis"]
-    return with_place(table)
+    far = deviation.pop("mahalanobis")
+    return table.assign(**{f"{name}+mahalanobis": x + far for name, x in deviation.items()})
 
 
 def with_place(table: Table) -> Table:
     """Add slice position, area and, fitted on validation, both in one; what is free, such as a sign, is favourable."""
+    from sklearn.linear_model import LogisticRegression  # here, for those who only score wait seconds for it
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     labelled = table[(table.split == "val") & (table.label != "neither")]
     abnormal = labelled.label == "abnormal"
     centre = labelled.position[abnormal].median()

@@ -7,8 +7,6 @@ plain JSON: `value`, or None with a `reason`, and where it comes from. Those of 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
-from scipy.stats import binomtest
-from sklearn.metrics import roc_curve
 
 from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.scoring.conformal import conformal, fit_conformal, group_labels
@@ -105,6 +103,8 @@ def realised(fit: dict, cases: pd.DataFrame, name: str) -> dict[str, dict] | Non
 
 def proportion(called: np.ndarray) -> dict[str, int | float | None]:
     """Count independent units `[N]` bool: `called`, `of`, `share` with its 95 % bounds (Clopper & Pearson 1934)."""
+    from scipy.stats import binomtest
+
     found = _share(called)
     bounds = binomtest(found["called"], found["of"]).proportion_ci(method="exact") if found["of"] else (None, None)
     return found | {name: x if x is None else float(x) for name, x in zip(("low", "high"), bounds, strict=True)}
@@ -137,6 +137,8 @@ def _fit(rule: str, cases: pd.DataFrame, name: str, settings: ConfigDict) -> dic
 
 
 def _curve(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from sklearn.metrics import roc_curve  # here, for those who only apply what was fitted wait seconds for it
+
     fpr, tpr, values = roc_curve(positive, score, drop_intermediate=False)
     values[0] = np.nextafter(score.max(), np.inf)  # scikit-learn's infinity, which calls nothing abnormal
     return fpr, tpr, values

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from symnorm_jax.errors import InputError
 from symnorm_jax.statistics.metrics import ratio
@@ -102,10 +102,10 @@ def _corrected(shares: np.ndarray, value: float, replicates: np.ndarray, jackkni
     """
     half = 0.5 / len(replicates)
     below = ((replicates < value).mean() + (replicates <= value).mean()) / 2
-    bias = norm.ppf(np.clip(below, half, 1 - half))
+    bias = ndtri(np.clip(below, half, 1 - half))
     jackknife = jackknife[~np.isnan(jackknife)]
     influence = jackknife.mean() - jackknife if len(jackknife) else np.zeros(1)
     spread = (influence**2).sum() ** 1.5
     acceleration = (influence**3).sum() / (6 * spread) if spread > 0 else 0.0
-    moved = bias + norm.ppf(shares)
-    return norm.cdf(bias + moved / np.maximum(1 - acceleration * moved, np.finfo(float).tiny))
+    moved = bias + ndtri(shares)
+    return ndtr(bias + moved / np.maximum(1 - acceleration * moved, np.finfo(float).tiny))

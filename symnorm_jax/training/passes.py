@@ -52,9 +52,13 @@ def raw_maps(raw: np.ndarray, image: np.ndarray, brain: np.ndarray, config: Conf
     return dict(zip(channels.channels_of(config), own, strict=True)) | trivial
 
 
-def map_of(raw: dict[str, np.ndarray], scan: Scan, healthy: Healthy, config: ConfigDict) -> np.ndarray:
-    """Make the map `[N, X, Y]` of one scan, in the sign that is expected, of the raw ones of its contrasts."""
+def map_of(raw: dict[str, np.ndarray], scan: Scan, healthy: Healthy, config: ConfigDict, signed=False) -> np.ndarray:
+    """Make the map `[N, X, Y]` of one scan, in the sign that is expected, of the raw ones of its contrasts.
+
+    That of one contrast may be asked for as it is, `signed`; of several each has its own sign.
+    """
     kinds = [how.kind for how in channels.channels_of(config).values()]
+    kinds = ["signed"] if signed and len(kinds) == 1 else kinds
     return channels.combined(_alone(raw, scan, healthy.maps, config), kinds, scan.position, healthy.together)
 
 

@@ -5,6 +5,8 @@ Converted weights are a folder of `symnorm convert`: networks of others, without
 
 from pathlib import Path
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from symnorm_jax import rundir
@@ -14,6 +16,7 @@ from symnorm_jax.rundir import CHECKPOINTS, CONFIG, converted, lineage, read_con
 from symnorm_jax.settings import check_choice, contrasts_of, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.checkpoint import restore_last
+from symnorm_jax.training.sharding import make_mesh, replicated
 
 # Of a run, what one that starts from it reads.
 FINISHED = (rundir.MANIFEST, rundir.GAUSSIAN, rundir.THRESHOLDS, rundir.METRICS)
@@ -74,6 +77,16 @@ def check_source(config: ConfigDict, system: System) -> None:
 def restored(run: str, system: System, variables: Variables) -> Variables:
     """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none."""
     return restore_last(checkpoints_of(run, system), variables)
+
+
+def shapes_of(system: System, config: ConfigDict) -> Variables:
+    """Find the shapes of a system's variables, whole on each device; no initialisation is compiled for that."""
+    sample, place = (1, *config.data.size), replicated(make_mesh())
+    each = {"image": ((*sample, len(contrasts_of(config))), np.float32), "brain": ((*sample, 1), np.float32)}
+    each |= {"index": ((1,), np.int32), "valid": ((1,), bool)}
+    batch = {name: jax.ShapeDtypeStruct(*about) for name, about in each.items()}
+    found = jax.eval_shape(lambda batch: system.init(jax.random.key(0), batch), batch)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), found)
 
 
 def checkpoints_of(run: str, system: System) -> Path:

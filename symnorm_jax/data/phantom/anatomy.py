@@ -7,7 +7,6 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from nilearn import datasets
 from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
@@ -43,6 +42,8 @@ class Anatomy(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def mni_maps() -> TissueMaps:
     """Load the maps, cropped to the brain."""
+    from nilearn import datasets  # with scikit-learn, which takes seconds
+
     kinds = ("gm_template", "wm_template", "brain_mask")
     images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
     maps = [image.get_fdata(dtype=np.float32) for image in images]

@@ -29,11 +29,22 @@ SHEAR_MM = 0.1  # by which a slice may lie off the normal through the first
 
 def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
     """List one Scan a line of `root`, or of its `table`. Raises ConfigError without pydicom, ScanError with a line."""
-    if importlib.util.find_spec("pydicom") is None:
-        remedy = "pip install 'symnorm_jax[dicom]' gets it"
-        raise ConfigError(f"data.source='dicom' needs pydicom, which is missing; {remedy}.")
+    _check_installed()
     path = Path(root)
     return [_scan(line) for line in read_lines(path / table if path.is_dir() else path, "folder")]
+
+
+def series(folder: Path) -> Scan:
+    """List the one series of a folder, of somebody of whom nothing is known but the folder's name."""
+    _check_installed()
+    files, name = _slices(str(folder), folder), folder.absolute().name
+    read = partial(load, str(folder), files, None, None)
+    return scan_of(read, files, patient=name, standing="unlabelled", recipe=FORMAT)
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("pydicom") is None:
+        raise ConfigError("DICOM needs pydicom, which is missing; pip install 'symnorm_jax[dicom]' gets it.")
 
 
 def load(folder: str, files: tuple[str, ...], lesion, brain, reading: Reading = STRICT) -> Volume:

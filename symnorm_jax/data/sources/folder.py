@@ -22,15 +22,15 @@ FLAT = 0.5
 BIDS = re.compile(r"(sub-[A-Za-z0-9]+)_(?:(ses-[A-Za-z0-9]+)_)?.*")
 
 
-def records(root: str | Path) -> list[Scan]:
-    """List one unlabelled Scan a file of `find`, in the order of their names."""
+def records(root: str | Path, brain: str | None = None) -> list[Scan]:
+    """List one unlabelled Scan a file of `find`, in the order of their names; `brain` is the mask file of all."""
     scans = []
     for path in find(root)[0]:
         name = path.relative_to(root if path != Path(root) else path.parent)
         entities = BIDS.fullmatch(name.name)
         patient, session = entities.groups("") if entities else (_stem(name.as_posix()), "")
         about = {"patient": patient, "session": session, "standing": "unlabelled", "recipe": FORMAT}
-        scans.append(scan_of(partial(load, str(path)), [path], **about))
+        scans.append(scan_of(partial(load, str(path), brain), [path], filter(None, [brain]), **about))
     return scans
 
 
@@ -45,9 +45,9 @@ def find(root: str | Path) -> tuple[list[Path], list[Path]]:
     return [path for path in files if path not in masks], sorted(masks)
 
 
-def load(path: str, reading: Reading = STRICT) -> Volume:
-    """Read a scan. Raises ScanError for a mask or label map: whole numbers, most of them equal to their neighbours."""
-    volume = read_volume(path, reading=reading)
+def load(path: str, brain: str | None = None, reading: Reading = STRICT) -> Volume:
+    """Read a scan and its mask. Raises ScanError for a label map: whole numbers, most equal to their neighbours."""
+    volume = read_volume(path, brain=brain, reading=reading)
     above = volume.voxels > volume.voxels.min()
     pairs, same = above[1:] & above[:-1], volume.voxels[1:] == volume.voxels[:-1]
     share = float(same[pairs].mean()) if pairs.any() else 0.0

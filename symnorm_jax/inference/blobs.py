@@ -1,0 +1,75 @@
+"""What a map shows above its threshold, as numbered blobs in the voxels of the scan."""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from symnorm_jax.channels import channels_of
+from symnorm_jax.evaluation.postprocess import MapStack, called_voxels, chain, components, processed
+from symnorm_jax.geometry import voxel_sizes
+from symnorm_jax.inference.model import Model
+from symnorm_jax.inference.reading import Prepared
+from symnorm_jax.scoring.native import volume
+from symnorm_jax.standardise import SIGNS
+
+RULES = ("dice", "fpr_5")  # of thresholds of maps; the first that validation could fit is taken
+MOST = 2**16 - 1  # blobs that a file of labels can hold
+
+
+def back(made: Prepared, values: np.ndarray, order: int = 1) -> np.ndarray:
+    """Carry `[N, X, Y]` to the voxels of the brain's box, 0 outside the brain."""
+    corner = [part.start for part in made.box]
+    return volume(values, made.rows, made.about, made.brain.shape, order, corner) * made.brain
+
+
+def map_threshold(model: Model) -> float | None:
+    """Give the threshold of the model's maps; None where validation could fit none."""
+    fitted = [model.thresholds["pixel"][rule]["value"] for rule in RULES]
+    return next((value for value in fitted if value is not None), None)
+
+
+def found(made: Prepared, values: np.ndarray, brain: np.ndarray, shown: np.ndarray, model: Model) -> tuple:
+    """Number what a map `values` `[N, X, Y]` shows, the largest first: `[X, Y, Z]` uint16 in the box, and a list.
+
+    `shown` `[X, Y, Z]` is the signed map in the box. Of each blob the list has `label`, `ml`, the `peak` in healthy
+    residuals and its place `peak_mm`, RAS+ in the scan's own space.
+    """
+    threshold, labels = map_threshold(model), np.zeros(made.brain.shape, np.uint16)
+    if threshold is None:
+        return labels, []
+    numbers = back(made, _numbered(made, values, brain, threshold, model), order=0).astype(int)
+    sizes = np.bincount(numbers.ravel())[1:]
+    order = [one for one in np.argsort(-sizes, kind="stable") if sizes[one]][:MOST]
+    rank = np.zeros(len(sizes) + 1, np.uint16)
+    rank[np.array(order, int) + 1] = np.arange(1, len(order) + 1)
+    labels, strength = rank[numbers], np.abs(_expected(shown, model))
+    each = range(1, len(order) + 1)
+    corner, litre = [part.start for part in made.box], voxel_sizes(made.affine).prod() / 1000
+    peaks = ndimage.maximum_position(strength, labels, each) if order else []
+    return labels, [
+        _described(label, sizes[one] * litre, strength[place], made.affine @ [*np.add(place, corner), 1])
+        for label, one, place in zip(each, order, peaks, strict=True)
+    ]
+
+
+def _expected(shown: np.ndarray, model: Model) -> np.ndarray:
+    """Choose the sign in which a lesion is expected; a map of several contrasts has them already."""
+    hows = list(channels_of(model.config).values())
+    return SIGNS[hows[0].kind](shown) if len(hows) == 1 else shown
+
+
+def _described(label: int, ml: float, peak: float, place: np.ndarray) -> dict[str, Any]:
+    return {"label": label, "ml": round(float(ml), 4), "peak": float(peak), "peak_mm": place[:3].round(1).tolist()}
+
+
+def _numbered(made: Prepared, values: np.ndarray, brain: np.ndarray, threshold: float, model: Model) -> np.ndarray:
+    """Number the components of a map above a threshold, post-processed as the model was evaluated, `[N, X, Y]`."""
+    number = made.rows.slice.to_numpy(int) - int(made.rows.slice.min())
+    stacked, inside = (np.zeros((number.max() + 1, *x.shape[1:]), x.dtype) for x in (values, brain))
+    stacked[number], inside[number] = values, brain
+    every, settings = np.ones(len(stacked), bool), chain(model.config)
+    stack = processed(MapStack("", "", stacked, inside, np.zeros_like(inside), every, every), settings)
+    shown, [box] = np.zeros(inside.shape, bool), ndimage.find_objects(inside.view(np.int8))
+    shown[box] = called_voxels(stack, threshold, settings)
+    return components(shown, 0)[0][number]

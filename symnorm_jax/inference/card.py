@@ -1,0 +1,35 @@
+"""The card of a model, `README.md`: a YAML head as model hubs read it, and what a user is to know."""
+
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+NEEDED = "No licence was named. Ask those who made the model before you use it or hand it on."
+
+
+def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licence: str | None) -> str:
+    """Write the card of a model; what it says of people are counts. JSON is YAML, which keeps odd words whole."""
+    rule, counts = thresholds["patient"][config.score.threshold], reference["people"]
+    head = {"license": (licence or "unknown").lower(), "library_name": "symnorm_jax", "pipeline_tag": "other"}
+    head |= {"tags": ["brain-mri", "anomaly-detection", config.system], "contrast": reference["contrast"]}
+    head |= {"people": counts, "results": reference["results"]}
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", f"# {name}", ""]
+    lines += ["**Research use only. Not a medical device; not for diagnosis.**", ""]
+    lines += [f"System `{config.system}` of symnorm_jax, score `{config.score.headline}`. Use it by", ""]
+    lines += ["```", "symnorm score --model=FOLDER -i scan.nii.gz -o out", "```", ""]
+    lines += [f"* Contrast, by the names of the training scans: {', '.join(reference['contrast']) or 'not known'}."]
+    lines += [f"* Brain masks of the training scans: `{config.data.brain}`; samples of {config.data.spacing:g} mm."]
+    lines += [f"* People: {', '.join(f'{count} {split}' for split, count in counts.items())}."]
+    lines += [f"* Threshold of a person's score: `{config.score.threshold}`, {rule['value']}."]
+    lines += [f"* {level}: {_told(values)}" for level, values in reference["results"].items()]
+    lines += [f"* Licence: {licence}." if licence else f"* {NEEDED}"]
+    lines += ["", "Numbers hold for the test people of the run, and for nobody else. Scans out of the ranges in"]
+    lines += ["`reference.json` are not called: their verdict is `unknown`.", ""]
+    return "\n".join(lines)
+
+
+def _told(values: dict[str, dict[str, Any]]) -> str:
+    shown = lambda value: "?" if value is None else f"{value:.3f}"  # noqa: E731
+    each = ((name, *(shown(of[key]) for key in ("value", "low", "high"))) for name, of in values.items())
+    return "; ".join(f"{name} {value} ({low}-{high})" for name, value, low, high in each)

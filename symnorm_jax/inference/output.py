@@ -1,0 +1,105 @@
+"""What scoring leaves of each scan, and one table of all; names are plain, and no name of a person is a path.
+
+    OUT/scores.tsv  excluded.tsv     ID/score.json  map.nii.gz  lesions.nii.gz  brain.nii.gz
+
+In the way of BIDS derivatives `sub-01[/ses-1]/anat/sub-01[...]_desc-symnorm_map.nii.gz`, `_dseg` for lesions, `_mask`
+for the brain, `_score.json`, and `dataset_description.json`. The JSON of a scan is written last: where it stands the
+scan is done.
+"""
+
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from symnorm_jax.data.volumes import Scan, save
+from symnorm_jax.errors import RunError
+from symnorm_jax.files import read_json, write_json, write_text
+from symnorm_jax.inference.scorer import Result
+from symnorm_jax.scoring.native import file_names
+
+SCORES, EXCLUDED, DESCRIPTION = "scores.tsv", "excluded.tsv", "dataset_description.json"
+PLAIN = {"score": "score.json", "map": "map.nii.gz", "lesions": "lesions.nii.gz", "brain": "brain.nii.gz"}
+DERIVED = {"score": "score.json", "map": "map.nii.gz", "lesions": "dseg.nii.gz", "brain": "mask.nii.gz"}
+ABOUT = {"Name": "symnorm: what is not normal", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
+Paths = dict[str, Path]  # of one scan, by the keys of PLAIN
+
+
+def paths_of(scans: list[Scan], output: Path, bids: bool) -> list[Paths]:
+    """Name the files of each scan."""
+    if bids:
+        return [_derived(Path(scan.files[0]), scan, output) for scan in scans]
+    names = file_names(pd.DataFrame([{"patient": scan.patient, "session": scan.session} for scan in scans]))
+    folders = (output / names[scan.patient, scan.session] for scan in scans)
+    return [{key: folder / name for key, name in PLAIN.items()} for folder in folders]
+
+
+def done(paths: Paths, scan: Scan, made_of: str) -> bool:
+    """Tell whether a scan was scored before, `made_of` the same. Raises RunError where another person's result is."""
+    if not paths["score"].exists():
+        return False
+    there = read_json(paths["score"])
+    if (there["patient"], there["session"]) != (scan.patient, scan.session):
+        whose = "/".join(filter(None, (there["patient"], there["session"])))
+        raise RunError(f"{paths['score']}: is of {whose!r}, not of {scan.name!r}; choose another --output.")
+    return there["made_of"] == made_of
+
+
+def write(result: Result, paths: Paths, made_of: str) -> None:
+    """Write what is said of a scan, and its images."""
+    paths["score"].unlink(missing_ok=True)  # until all is written again the scan is not done
+    for key in ("map", "lesions", "brain"):
+        image = getattr(result, key)
+        if image is not None:
+            save(paths[key], image)
+    write_json(paths["score"], {"id": _id(paths), **result.about, "made_of": made_of})
+
+
+def write_tables(output: Path, bids: bool, model: str, excluded: Iterable[dict[str, str]]) -> pd.DataFrame:
+    """Write the table of all scans in `output` that a model has scored, by checksum, and that of what was left out."""
+    found = sorted(output.glob("sub-*/**/*_desc-symnorm_score.json" if bids else f"*/{PLAIN['score']}"))
+    rows = pd.DataFrame([_row(about) for about in map(read_json, found) if about["model"] == model])
+    listed = pd.DataFrame(excluded)
+    for name, table in ((SCORES, rows), (EXCLUDED, listed)):
+        if len(table):
+            write_text(output / name, table.to_csv(sep="\t", index=False))
+        else:
+            (output / name).unlink(missing_ok=True)
+    if bids and len(rows):
+        by = {"Name": "symnorm_jax", "Version": version("symnorm_jax"), "Description": f"model {model}"}
+        write_text(output / DESCRIPTION, json.dumps(ABOUT | {"GeneratedBy": [by]}, indent=2) + "\n")
+    return rows
+
+
+def _derived(image: Path, scan: Scan, output: Path) -> Paths:
+    """Name the derivatives of an image: its entities without the suffix, which tells a contrast."""
+    stem = image.name.split(".")[0].rpartition("_")[0]
+    folder = output.joinpath(*filter(None, (scan.patient, scan.session)), "anat")
+    return {key: folder / f"{stem}_desc-symnorm_{name}" for key, name in DERIVED.items()}
+
+
+def _id(paths: Paths) -> str:
+    """The folder of a scan or, of derivatives, what the names of its files begin with."""
+    name = paths["score"].name
+    return paths["score"].parent.name if name == PLAIN["score"] else name.partition("_desc-symnorm")[0]
+
+
+def _row(about: dict[str, Any]) -> dict[str, Any]:
+    same = ("id", "patient", "session", "source", "verdict", "score", "score_name", "percentile", "healthy_people")
+    rule, low = about["rule"], about["worst_slice"]
+    return {key: about[key] for key in same} | {
+        **{key: rule[key] for key in ("threshold", "promise")},
+        "rule": f"{rule['name']} of {rule['level']}s",
+        **{key: about[key] for key in ("probability", "prevalence")},
+        "worst_slice": low["slice"],
+        "worst_slice_mm": " ".join(map(str, low["centre_mm"])),
+        "blobs": len(about["blobs"]),
+        "blobs_ml": round(sum(blob["ml"] for blob in about["blobs"]), 4),
+        "brain_from": about["brain_from"],
+        "quality": "; ".join(f"{name} {one['value']:.4g}" for name, one in about["quality"].items()),
+        "reason": "; ".join(filter(None, (*about["reasons"], about["flag"]))),
+        "model": about["model"],
+    }
