@@ -63,7 +63,7 @@ class Embedder:
         made, ask = {}, partial(self._collect, rows, held)
         if self.mapped and differences is None:
             made = ask(what and f"maps of {what}", self.residual, _found)
-            differences, of_scans = _of_scans(rows, made, self.healthy, self.config)
+            differences, of_scans = maps_of_scans(rows, made, self.healthy, self.config)
             made |= of_scans
         return ask(what and f"embedding {what}", self.embed, self._embedded, differences) | made
 
@@ -90,7 +90,7 @@ def _found(batch: Arrays, out: dict) -> Arrays:
     return scores | panels | {"raw": out["map"]} | _pictures(batch)
 
 
-def _of_scans(rows: pd.DataFrame, made: Arrays, healthy: Healthy, config: ConfigDict) -> tuple[np.ndarray, Arrays]:
+def maps_of_scans(rows: pd.DataFrame, made: Arrays, healthy: Healthy, config: ConfigDict) -> tuple[np.ndarray, Arrays]:
     """Make the maps of whole scans, `[N, X, Y]`: what is embedded, and maps and scores that are kept."""
     known = maps_of(config)
     plain = {name: how for name, how in known.items() if name.startswith("trivial_") and name in healthy.maps}
