@@ -32,6 +32,7 @@ from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, V
 QUICK = {
     "system": "linear",  # whose stage has the name of a rival's
     "score.headline": "mahalanobis",
+    "data.brain": "file",
     "data.midline": "centred",
     "data.workers": 1,
     "train.baseline.steps": 2,
