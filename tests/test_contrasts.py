@@ -349,7 +349,7 @@ class TestRuns:
         again = [place[one] for one in zip(rows.patient, rows.slice.astype(int), strict=True)]
         np.testing.assert_allclose(found["z"][again], own["z"], atol=1e-3)
         assert "there is no flair" in (tmp_path / "z.npz.excluded.csv").read_text()
-        with pytest.raises(ScanError, match="the run has several contrasts; a .csv with columns t1,flair is needed"):
+        with pytest.raises(ScanError, match="the model has several contrasts; a .csv with columns t1,flair is needed"):
             scans.embed(run.workdir, pairs.parent / "t1", tmp_path / "other.npz", None, None, False)
 
     def test_networks_of_another_number_of_contrasts_are_no_start(self, run):

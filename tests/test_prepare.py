@@ -249,9 +249,9 @@ def test_unlabelled_scans_are_a_split_that_is_neither_learned_nor_judged(prepare
     assert len(SampleSource(prepared.config.data.store, unknown)) == len(unknown)
 
 
-def divided(root):
+def divided(root, **options):
     """The table, with the last six people for testing, as a release would have it."""
-    listed = SOURCES["table"](root)
+    listed = SOURCES["table"](root, **options)
     return [scan._replace(split="test" if int(scan.patient[6:]) >= 14 else "train") for scan in listed]
 
 

@@ -46,16 +46,18 @@ def run(args) -> None:
 def begin(args) -> tuple[Any, Path, dict[str, Any]]:
     """Read the config, join other hosts, and put XLA's cache beside the run; give config, run directory and overrides.
 
-    Raises RunError where --pod finds no other hosts.
+    Raises RunError where --pod finds no other hosts, or no run can be kept in the directory.
     """
     from symnorm_jax import notebooks
     from symnorm_jax.cli.compiled import keep_beside
     from symnorm_jax.hosts import join
+    from symnorm_jax.paths import check_place
     from symnorm_jax.rundir import cpu_devices
     from symnorm_jax.training.sharding import share_cores
 
     notebook = notebooks.read(args.config, args.settings)
     workdir = Path(args.workdir or Path("runs") / notebook.name)
+    check_place(workdir)
     if args.pod or args.coordinator:
         join(args.coordinator, args.processes, args.process)
     else:
