@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,15 +13,37 @@ import pytest
 from commands import symnorm
 from safetensors.numpy import load_file, save_file
 
+from symnorm_jax.data.manifest import read_table
+from symnorm_jax.data.store import SampleSource
 from symnorm_jax.errors import RunError
+from symnorm_jax.files import load_arrays
 from symnorm_jax.inference import distil, model
 from symnorm_jax.run import Run
+from symnorm_jax.scoring.embed import Embedder
+from symnorm_jax.standardise import scans_of
+from symnorm_jax.training.passes import map_of, raw_maps, scan_of
+from symnorm_jax.training.sharding import make_mesh
+
+ALONE = """
+import sys
+sys.modules.update(dict.fromkeys(("symnorm_jax", "configs", "flax", "ml_collections")))  # None is never imported
+import numpy as np
+from jax import export
+
+residual, embed = (export.deserialize(bytearray(open(path, "rb").read())) for path in sys.argv[1:3])
+given, found = dict(np.load(sys.argv[3])), {}
+for size in (3, 5):
+    batch = {name: x[:size] for name, x in given.items()}
+    answer = embed.call(batch) | residual.call({name: batch[name] for name in ("image", "brain", "index")})
+    found |= {f"{name} of {size}": x for name, x in answer.items()}
+np.savez(sys.argv[4], **found)
+"""
 
 
 @pytest.fixture(scope="module")
 def exported(demo_run: Run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "demo.model"
-    done = symnorm("export", f"--run={demo_run.workdir}", "-o", str(folder), "--license=CC-BY-SA-4.0")
+    done = symnorm("export", f"--run={demo_run.workdir}", "-o", str(folder), "--license=CC-BY-SA-4.0", "--stablehlo")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -48,9 +72,10 @@ def test_a_folder_is_the_run_in_every_array_and_number(exported, demo_run):
 def test_nothing_in_a_folder_names_a_person_a_place_or_shows_a_picture(exported, demo_run):
     files = {path.name: path.read_bytes() for path in exported.iterdir()}
     parts = {"config.json", *(f"{name}.json" for name in model.PARTS)}
-    assert set(files) == {model.WEIGHTS, model.SUMS, model.CARD} | parts
+    assert set(files) == {model.WEIGHTS, model.SUMS, model.CARD, model.RESIDUAL, model.EMBED} | parts
     config = demo_run.config
     unwanted = [*demo_run.manifest.patient.unique(), str(demo_run.workdir), config.data.store, "/tmp", "phantom-"]
+    unwanted += [".py", str(Path(__file__).parents[1])]  # as programs tell where their source lies
     for name, content in files.items():
         assert not [text for text in unwanted if text.encode() in content], name
     slices = int((demo_run.manifest.split != "excluded").sum())
@@ -67,7 +92,9 @@ def test_the_card_has_a_head_that_hubs_read(exported, demo_run):
     assert told["results"]["patient"].keys() == {"auroc", "average_precision", "sensitivity", "specificity"}
 
 
-@pytest.mark.parametrize("name", [model.WEIGHTS, "config.json", "thresholds.json", "reference.json", model.CARD])
+@pytest.mark.parametrize(
+    "name", [model.WEIGHTS, "config.json", "thresholds.json", "reference.json", model.CARD, model.EMBED]
+)
 def test_a_file_that_was_changed_or_is_missing_is_named(name, copied):
     content = bytearray((copied / name).read_bytes())
     content[-2] ^= 1
@@ -95,6 +122,27 @@ def test_what_is_summed_rightly_and_cannot_be_used_is_refused(copied):
         summed(copied)
         with pytest.raises(RunError, match=told):
             model.of_folder(copied)
+
+
+def test_programs_do_without_this_package_what_the_run_did(exported, demo_run, tmp_path):
+    """Between the two stands the run's own standardisation of the scan."""
+    config, learned = demo_run.config, distil.read(exported)
+    rows = demo_run.manifest[demo_run.manifest.split == "test"]
+    rows = rows.iloc[scans_of(rows)[0]]
+    made = Embedder(learned.system, config, learned.variables, learned.healthy, make_mesh()).whole(rows, "")
+    raw = raw_maps(made["raw"], made["image"], made["brain"], config)
+    difference = map_of(raw, scan_of(rows, made["brain"]), learned.healthy, config).astype(np.float16)
+    source = SampleSource(config.data.store, rows, differences=difference)
+    samples, names = [source[i] for i in range(5)], ("image", "brain", "index", "difference")
+    np.savez(tmp_path / "given.npz", **{name: np.stack([one[name] for one in samples]) for name in names})
+    places = [exported / model.RESIDUAL, exported / model.EMBED, tmp_path / "given.npz", tmp_path / "found.npz"]
+    subprocess.run([sys.executable, "-I", "-c", ALONE, *map(str, places)], check=True, cwd=tmp_path)
+    scores, found = read_table(demo_run.workdir / "scores.csv").loc[rows.index], load_arrays(tmp_path / "found.npz")
+    wanted = {"map": made["raw"], "z": made["z"], "mahalanobis": scores.mahalanobis, "mse": scores.mse}
+    assert found.keys() == {f"{name} of {size}" for name in wanted for size in (3, 5)}
+    for name, x in found.items():
+        name, size = name.split(" of ")
+        np.testing.assert_allclose(x, wanted[name][: int(size)], rtol=1e-5, atol=1e-5)
 
 
 def test_a_folder_of_something_else_is_not_written_to(demo_run, tmp_path):

@@ -5,6 +5,8 @@ example:
 
 A run's directory holds pictures and names of its people; the model holds neither. The licence, a word of SPDX, is that
 of the model; the licence of the training scans may ask for it. `symnorm score --model=lgg.model` uses it.
+
+--stablehlo adds the networks for programs that have JAX and not this package; docs/score.md says how they are called.
 """
 
 import argparse
@@ -22,13 +24,15 @@ OPTIONS = {
     "--run": {"required": True, "type": Path, "help": "the directory of a finished run"},
     "-o --output": {"required": True, "type": Path, "help": "the folder for the model"},
     "--license": {"type": _spdx, "help": "of the model, a word of SPDX; the card says so where there is none"},
+    "--stablehlo": {"action": "store_true", "help": "add the networks as StableHLO, for a CPU, CUDA and TPUs"},
 }
 
 
 def run(args) -> None:
     from symnorm_jax.inference.distil import of_run
     from symnorm_jax.inference.model import write
+    from symnorm_jax.inference.stablehlo import programs
 
     model = of_run(args.run)
-    write(model, args.output, args.output.name, args.license)
+    write(model, args.output, args.output.name, args.license, programs(model) if args.stablehlo else {})
     print(f"{args.output}: model {model.checksum}, without pictures, names or paths of people")

@@ -3,7 +3,8 @@
 `model.safetensors` has the networks, what healthy people show in maps, and the Gaussian; `config.json` the settings of
 preparation and networks, without paths; `thresholds.json` and `calibration.json` what validation fitted, of the
 headline score; `reference.json` the scores of healthy validation people and the ranges of training scans. `README.md`
-is the card, `SHA256SUMS` the check of all. Nothing in it is a picture, a name or a path of a person.
+is the card, `SHA256SUMS` the check of all. Nothing in it is a picture, a name or a path of a person. The two files of
+`stablehlo.py`, where they were asked for, are for other programs, and scoring does not use them.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ from symnorm_jax.training.transfer import shapes_of
 MODEL_FORMAT = 1  # of a model's folder; raised when its files, or what is in them, change
 WEIGHTS, SUMS, CARD = "model.safetensors", "SHA256SUMS", "README.md"
 PARTS = ("thresholds", "calibration", "reference")  # JSON, each a file of its own
+RESIDUAL, EMBED = "residual.stablehlo", "embed.stablehlo"  # see `stablehlo.programs`
 
 
 class Model(NamedTuple):
@@ -55,9 +57,9 @@ class Model(NamedTuple):
         return hashlib.sha256("".join(_digests(_files(self)).values()).encode()).hexdigest()[:16]
 
 
-def write(model: Model, folder: Path, name: str, licence: str | None) -> None:
+def write(model: Model, folder: Path, name: str, licence: str | None, programs: dict[str, bytes]) -> None:
     """Write a model's folder, `SHA256SUMS` last. Raises RunError where something else stands there."""
-    files = _files(model)
+    files = _files(model) | programs
     files[CARD] = card(name, model.config, model.reference, model.thresholds, licence).encode()
     files[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in _digests(files).items()).encode()
     other = [path.name for path in folder.iterdir() if path.name not in files] if folder.is_dir() else []
@@ -122,11 +124,12 @@ def _read(arrays: dict[str, np.ndarray], config: ConfigDict, folder: Path) -> tu
 
 def _checked(folder: Path) -> dict[str, bytes]:
     """Read the files of a model. Raises RunError for one that is missing, or is not the one that was written."""
-    names = (WEIGHTS, "config.json", *(f"{name}.json" for name in PARTS), CARD)
+    said = (folder / SUMS).read_text(encoding="utf-8") if (folder / SUMS).is_file() else ""
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in said.splitlines())}
+    names = (WEIGHTS, "config.json", *(f"{name}.json" for name in PARTS), CARD, *({RESIDUAL, EMBED} & sums.keys()))
     if lost := [name for name in (SUMS, *names) if not (folder / name).is_file()]:
         raise RunError(f"{folder}: is no whole model, {lost[0]} is missing; export it anew with `symnorm export`.")
-    lines = [line.split("  ", 1) for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
-    sums, contents = {line[-1]: line[0] for line in lines}, {name: (folder / name).read_bytes() for name in names}
+    contents = {name: (folder / name).read_bytes() for name in names}
     for name, digest in _digests(contents).items():
         if name not in sums or sums[name] != digest:
             raise RunError(f"{folder / name}: is not the file that was exported, by its SHA-256 in {SUMS}.")

@@ -47,13 +47,13 @@ class Autoencoder(nn.Module):
         """Compute the bottleneck's mean `[B, latent]`, and its log-variance `[B, latent]` if variational."""
         for block in self.down:
             x = block(x)
-        x = self.narrow(x).reshape(len(x), -1)
+        x = self.narrow(x).reshape(x.shape[0], -1)
         mean = self.mean(x).astype(jnp.float32)
         return mean, self.log_variance(x).astype(jnp.float32).clip(*LOG_VARIANCES) if self.variational else None
 
     def decode(self, z: jax.Array) -> jax.Array:
         """Reconstruct images from the bottleneck, `[B, latent] -> [B, *size, channels]`."""
-        x = self.widen(self.wide(z).reshape(len(z), *self.sides, -1))
+        x = self.widen(self.wide(z).reshape(z.shape[0], *self.sides, -1))
         for block in self.up:
             x = block(x)
         return self.out(x).astype(jnp.float32)
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for width in self.widths:
             x = nn.silu(nn.Conv(width, (3,) * (x.ndim - 2), strides=2, dtype=self.dtype)(x))
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         log_variance = nn.Dense(self.latent, kernel_init=nn.initializers.zeros, dtype=self.dtype)(x)
         mean = nn.Dense(self.latent, dtype=self.dtype)(x)
         return mean.astype(jnp.float32), log_variance.astype(jnp.float32).clip(*LOG_VARIANCES)
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
         sides = [side >> len(self.widths) for side in self.size]
-        x = nn.Dense(int(np.prod(sides)) * self.widths[-1], dtype=self.dtype)(z).reshape(len(z), *sides, -1)
+        x = nn.Dense(int(np.prod(sides)) * self.widths[-1], dtype=self.dtype)(z).reshape(z.shape[0], *sides, -1)
         for width in self.widths[::-1]:
             x = nn.silu(nn.Conv(width, (3,) * len(sides), dtype=self.dtype)(x))
             x = Upsample(width, self.dtype)(x)

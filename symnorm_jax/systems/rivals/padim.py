@@ -48,7 +48,7 @@ class Padim:
         """Choose among the features of every level, at the resolution of the first, `[B, *grid, features]`."""
         _, sown = self.net.apply({"params": variables["params"][NET]}, image, mutable=["intermediates"])
         (levels,) = sown["intermediates"]["encoder"]
-        enlarged = [jax.image.resize(x, (len(image), *self.grid, x.shape[-1]), "linear") for x in levels]
+        enlarged = [jax.image.resize(x, (image.shape[0], *self.grid, x.shape[-1]), "linear") for x in levels]
         return jnp.concatenate(enlarged, -1)[..., self.chosen]
 
     def measure(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:

@@ -82,9 +82,9 @@ class PatchedDiffusion:
         """Predict the slice in `diffusion.steps` deterministic steps, first at timestep `diffusion.start`."""
         times = np.linspace(self.settings.start, 0, self.settings.steps + 1).round().astype(np.int32)
         clean = image
-        noisy = self.noised(image, noise, patch, jnp.full(len(image), times[0] - 1))
+        noisy = self.noised(image, noise, patch, jnp.full(image.shape[0], times[0] - 1))
         for t, following in zip(times[:-1] - 1, times[1:] - 1, strict=True):
-            clean = self.denoise(variables, noisy, patch, jnp.full(len(image), t))
+            clean = self.denoise(variables, noisy, patch, jnp.full(image.shape[0], t))
             # The noise that the prediction leaves over is kept, at the level of the next timestep (DDIM, eq. 12).
             left = (noisy - np.sqrt(self.signal[t]) * clean) / np.sqrt(1 - self.signal[t])
             mixed = np.sqrt(self.signal[following]) * clean + np.sqrt(1 - self.signal[following]) * left

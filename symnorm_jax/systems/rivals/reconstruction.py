@@ -146,7 +146,7 @@ def by_patch(x: jax.Array, brain: jax.Array, patch: int) -> jax.Array:
     """Average x `[B, *S, 1]` over the brain in each patch of `patch` pixels a side, `[B, patches]`; 0 without brain."""
     window = (1, *(patch,) * (x.ndim - 2), 1)
     total, count = (jax.lax.reduce_window(one, 0.0, jax.lax.add, window, window, "VALID") for one in (x * brain, brain))
-    return (total / jnp.maximum(count, 1.0)).reshape(len(x), -1)
+    return (total / jnp.maximum(count, 1.0)).reshape(x.shape[0], -1)
 
 
 def _check_slices(config: ConfigDict, divisor: int) -> None:
