@@ -9,7 +9,8 @@ RUN grep -v "^-e" /src/requirements.txt > /tmp/pinned.txt \
     && useradd --no-create-home symnorm
 
 # A home and a cache that whoever `docker run --user` names can write.
-ENV HOME=/tmp JAX_COMPILATION_CACHE_DIR=/tmp/xla JAX_PLATFORMS=cpu
+ENV HOME=/tmp JAX_PLATFORMS=cpu \
+    JAX_COMPILATION_CACHE_DIR=/tmp/xla JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
 USER symnorm
 WORKDIR /tmp
 ENTRYPOINT ["symnorm"]
