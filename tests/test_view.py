@@ -44,7 +44,14 @@ def about(**changes):
     blobs += [{"label": 2, "ml": 1.0, "peak": 9.25, "peak_mm": place}]
     said = {"verdict": "unknown", "reasons": [BAD], "score": 2.5, "score_name": "mse", "percentile": 75.0}
     said |= {"source": "/somewhere/annabel.nii", "patient": "annabel"}
-    said |= {"id": BAD, "healthy_people": 12, "flag": "", "worst_slice": {"centre_mm": place}, "blobs": blobs}
+    said |= {
+        "id": BAD,
+        "healthy_people": 12,
+        "flag": "annabel.nii: tilted",
+        "worst_slice": {"centre_mm": place},
+        "blobs": blobs,
+    }
+    said |= {"map": {"kind": "absolute", "threshold": 3.0}, "brain_from": "file"}
     said |= {"rule": {"name": "roc", "level": "patient", "threshold": 2.0, "promise": "none"}}
     return said | {"quality": {"brain_ml": {"value": 1.0, "low": 2.0, "high": None}}} | changes
 
@@ -71,7 +78,7 @@ class Parts(HTMLParser):
 
 @pytest.fixture
 def view(tmp_path):
-    write_view(tmp_path / "view.html", *images(), about(), 3.0)
+    write_view(tmp_path / "view.html", *images(), about())
     return tmp_path / "view.html"
 
 
@@ -114,9 +121,23 @@ def test_blobs_are_offered_strongest_first(view):
     assert [of["data-blob"] for _, of in parts.tags if "data-blob" in of] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("positive", 0, 4.5), ("negative", -9.25, 0), ("signed", -9.25, 4.5)]
+)
+def test_a_page_shows_the_sign_in_which_a_lesion_is_expected(tmp_path, kind, low, high):
+    scan, mask, map = images()
+    map.dataobj[9, 9, 9] = 4.5
+    write_view(tmp_path / "view.html", scan, mask, map, about(map={"kind": kind, "threshold": 3.0}))
+    page = (tmp_path / "view.html").read_text()
+    over = held(page, "over").get_fdata()
+    assert (over.min(), over.max()) == pytest.approx((low, high), abs=9.25 / planes.STEPS)
+    swatches = [of["class"] for _, of in Parts(page).tags if "swatch" in of.get("class", "")]
+    assert swatches == ["swatch above"] * (high > 0) + ["swatch below"] * (low < 0)
+
+
 def test_a_large_scan_is_coarsened_until_it_fits_and_its_page_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(planes, "LIMIT", 4000)
-    write_view(tmp_path / "view.html", *images(), about(), 3.0)
+    write_view(tmp_path / "view.html", *images(), about())
     page = (tmp_path / "view.html").read_text()
     data = json.loads(Parts(page).scripts["application/json"][0])
     over = held(page, "over")
@@ -130,9 +151,9 @@ def test_images_of_another_grid_and_empty_masks_are_refused(tmp_path):
     scan, mask, map = images()
     moved, empty = nib.Nifti1Image(map.dataobj, np.eye(4)), nib.Nifti1Image(mask.dataobj * 0, TURNED)
     with pytest.raises(ScanError, match="does not lie on the grid"):
-        write_view(tmp_path / "view.html", scan, mask, moved, about(), 3.0)
+        write_view(tmp_path / "view.html", scan, mask, moved, about())
     with pytest.raises(ScanError, match="empty"):
-        write_view(tmp_path / "view.html", scan, empty, map, about(), 3.0)
+        write_view(tmp_path / "view.html", scan, empty, map, about())
     assert not list(tmp_path.iterdir())
 
 

@@ -29,6 +29,12 @@ def map_threshold(model: Model) -> float | None:
     return next((value for value in fitted if value is not None), None)
 
 
+def kind_of(model: Model) -> str:
+    """Name the sign, of SIGNS, a lesion is expected in; `signed` of several contrasts, whose map is in it already."""
+    kinds = [how.kind for how in channels_of(model.config).values()]
+    return kinds[0] if len(kinds) == 1 else "signed"
+
+
 def found(made: Prepared, values: np.ndarray, brain: np.ndarray, shown: np.ndarray, model: Model) -> tuple:
     """Number what a map `values` `[N, X, Y]` shows, the largest first: `[X, Y, Z]` uint16 in the box, and a list.
 
@@ -43,7 +49,7 @@ def found(made: Prepared, values: np.ndarray, brain: np.ndarray, shown: np.ndarr
     order = [one for one in np.argsort(-sizes, kind="stable") if sizes[one]][:MOST]
     rank = np.zeros(len(sizes) + 1, np.uint16)
     rank[np.array(order, int) + 1] = np.arange(1, len(order) + 1)
-    labels, strength = rank[numbers], np.abs(_expected(shown, model))
+    labels, strength = rank[numbers], np.abs(SIGNS[kind_of(model)](shown))
     each = range(1, len(order) + 1)
     corner, litre = [part.start for part in made.box], voxel_sizes(made.affine).prod() / 1000
     peaks = ndimage.maximum_position(strength, labels, each) if order else []
@@ -51,12 +57,6 @@ def found(made: Prepared, values: np.ndarray, brain: np.ndarray, shown: np.ndarr
         _described(label, sizes[one] * litre, strength[place], made.affine @ [*np.add(place, corner), 1])
         for label, one, place in zip(each, order, peaks, strict=True)
     ]
-
-
-def _expected(shown: np.ndarray, model: Model) -> np.ndarray:
-    """Choose the sign in which a lesion is expected; a map of several contrasts has them already."""
-    hows = list(channels_of(model.config).values())
-    return SIGNS[hows[0].kind](shown) if len(hows) == 1 else shown
 
 
 def _described(label: int, ml: float, peak: float, place: np.ndarray) -> dict[str, Any]:

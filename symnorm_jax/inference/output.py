@@ -1,14 +1,15 @@
 """What scoring leaves of each scan, and one table of all; names are plain, and no name of a person is a path.
 
-    OUT/scores.tsv  excluded.tsv     ID/score.json  map.nii.gz  lesions.nii.gz  brain.nii.gz
+    OUT/scores.tsv  excluded.tsv  index.html
+    OUT/ID/score.json  map.nii.gz  lesions.nii.gz  brain.nii.gz  view.html  view.png
 
 In the way of BIDS derivatives `sub-01[/ses-1]/anat/sub-01[...]_desc-symnorm_map.nii.gz`, `_dseg` for lesions, `_mask`
-for the brain, `_score.json`, and `dataset_description.json`. The JSON of a scan is written last: where it stands the
-scan is done.
+for the brain, `_score.json`, `_view.html`, `_view.png`, and `dataset_description.json`. The JSON of a scan is written
+last: where it stands the scan is done.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from symnorm_jax.data.volumes import Scan, save
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import read_json, write_json, write_text
 from symnorm_jax.inference.scorer import Result
+from symnorm_jax.report.view import write_index, write_view
 from symnorm_jax.scoring.native import file_names
 
-SCORES, EXCLUDED, DESCRIPTION = "scores.tsv", "excluded.tsv", "dataset_description.json"
+SCORES, EXCLUDED, INDEX, DESCRIPTION = "scores.tsv", "excluded.tsv", "index.html", "dataset_description.json"
 PLAIN = {"score": "score.json", "map": "map.nii.gz", "lesions": "lesions.nii.gz", "brain": "brain.nii.gz"}
-DERIVED = {"score": "score.json", "map": "map.nii.gz", "lesions": "dseg.nii.gz", "brain": "mask.nii.gz"}
+PLAIN |= {"view": "view.html"}  # and, beside it, view.png
+DERIVED = PLAIN | {"lesions": "dseg.nii.gz", "brain": "mask.nii.gz"}
 ABOUT = {"Name": "symnorm: what is not normal", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
 Paths = dict[str, Path]  # of one scan, by the keys of PLAIN
 
@@ -49,20 +52,26 @@ def done(paths: Paths, scan: Scan, made_of: str) -> bool:
 
 
 def write(result: Result, paths: Paths, made_of: str) -> None:
-    """Write what is said of a scan, and its images."""
+    """Write what is said of a scan, its images and its page."""
     paths["score"].unlink(missing_ok=True)  # until all is written again the scan is not done
     for key in ("map", "lesions", "brain"):
         image = getattr(result, key)
         if image is not None:
             save(paths[key], image)
-    write_json(paths["score"], {"id": _id(paths), **result.about, "made_of": made_of})
+    about = {"id": _id(paths), **result.about, "made_of": made_of}
+    write_view(paths["view"], result.scan, result.brain, result.map, about)
+    write_json(paths["score"], about)
 
 
-def write_tables(output: Path, bids: bool, model: str, excluded: Iterable[dict[str, str]]) -> pd.DataFrame:
-    """Write the table of all scans in `output` that a model has scored, by checksum, and that of what was left out."""
+def write_tables(output: Path, bids: bool, model: str, excluded: Collection[dict[str, str]]) -> pd.DataFrame:
+    """Write the table of all scans in `output` that a model has scored, by checksum, and that of what was left out.
+
+    The index of both is made anew with them.
+    """
     found = sorted(output.glob("sub-*/**/*_desc-symnorm_score.json" if bids else f"*/{PLAIN['score']}"))
-    rows = pd.DataFrame([_row(about) for about in map(read_json, found) if about["model"] == model])
-    listed = pd.DataFrame(excluded)
+    told = {path: _row(about) for path in found if (about := read_json(path))["model"] == model}
+    rows, listed = pd.DataFrame(list(told.values())), pd.DataFrame(excluded)
+    write_index(output / INDEX, [row | {"view": _view(path)} for path, row in told.items()], excluded)
     for name, table in ((SCORES, rows), (EXCLUDED, listed)):
         if len(table):
             write_text(output / name, table.to_csv(sep="\t", index=False))
@@ -85,6 +94,12 @@ def _id(paths: Paths) -> str:
     """The folder of a scan or, of derivatives, what the names of its files begin with."""
     name = paths["score"].name
     return paths["score"].parent.name if name == PLAIN["score"] else name.partition("_desc-symnorm")[0]
+
+
+def _view(score: Path) -> Path | None:
+    """Find the page beside the JSON of a scan; None where somebody has taken it away."""
+    view = score.with_name(score.name.removesuffix(PLAIN["score"]) + PLAIN["view"])
+    return view if view.exists() else None
 
 
 def _row(about: dict[str, Any]) -> dict[str, Any]:

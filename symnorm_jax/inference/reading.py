@@ -29,6 +29,7 @@ class Prepared(NamedTuple):
     shape: tuple[int, int, int]
     box: tuple[slice, slice, slice]  # of the brain in it
     brain: np.ndarray  # bool, in the box
+    voxels: np.ndarray  # float32, of the leading contrast, in the box, 0 outside the brain
     brain_from: str  # where its mask came from
 
 
@@ -95,8 +96,9 @@ def prepared(scan: Scan, config: ConfigDict, kind: str) -> Prepared | str:
     known |= {"label": manifest.UNLABELLED, "split": manifest.UNLABELLED}
     rows = pd.DataFrame([row | known for row in made.rows]).rename_axis("index")
     [box] = ndimage.find_objects(mask.view(np.int8))
+    inside = mask[box], volume.voxels[box] * mask[box]
     about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
-    return Prepared(scan, rows, made.arrays, about, volume.affine, mask.shape, box, mask[box], found)
+    return Prepared(scan, rows, made.arrays, about, volume.affine, mask.shape, box, *inside, found)
 
 
 def brain_of(volume: Volume, config: ConfigDict, kind: str) -> tuple[np.ndarray, str]:

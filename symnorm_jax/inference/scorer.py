@@ -28,6 +28,7 @@ class Result(NamedTuple):
     """What is said of one scan. The images are of nibabel and lie on its own grid."""
 
     about: dict[str, Any]  # all of it, plain JSON
+    scan: Any  # float32, its leading contrast within the brain, 0 outside
     brain: Any  # uint8
     map: Any  # float32, signed, in healthy residuals; None of a system without a map
     lesions: Any  # uint16: what the map shows above its threshold, numbered, the largest first; likewise
@@ -84,7 +85,9 @@ class Scorer:
         if "raw" in found:
             shown = blobs.back(made, self.signed(made.rows, found))
             labels, about["blobs"] = blobs.found(made, found["map"], found["brain"], shown, self.model)
-        return Result(about, *(_on_grid(made, x) for x in (made.brain.astype(np.uint8), shown, labels)))
+            about["map"] = {"kind": blobs.kind_of(self.model), "threshold": blobs.map_threshold(self.model)}
+        images = made.voxels, made.brain.astype(np.uint8), shown, labels
+        return Result(about, *(_on_grid(made, x) for x in images))
 
     def signed(self, rows: pd.DataFrame, found: Arrays) -> np.ndarray:
         """Make the map `[N, X, Y]` before the sign is chosen in which a lesion is expected."""
@@ -109,7 +112,12 @@ class Scorer:
             "schema": SCHEMA,
             **{"patient": scan.patient, "session": scan.session, "source": scan.location, "model": self.checksum},
             **verdict.of_person(slices, dict(scan.groups), doubts, self.model),
-            **{"worst_slice": each[int(listed.score.argmax())], "blobs": [], "brain_from": made.brain_from},
+            **{
+                "worst_slice": each[int(listed.score.argmax())],
+                "map": None,
+                "blobs": [],
+                "brain_from": made.brain_from,
+            },
             "quality": {name: {"value": x} | reference["ranges"][name] for name, x in measured.items()},
             "flag": str(made.rows.flag.iloc[0]),
             "versions": {name: version(name) for name in ("symnorm_jax", "jax")},

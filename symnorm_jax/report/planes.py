@@ -11,6 +11,7 @@ from scipy import ndimage
 from symnorm_jax.data.volumes import encoded, to_ras
 from symnorm_jax.errors import ScanError
 from symnorm_jax.geometry import AXIAL, picture, voxel_sizes
+from symnorm_jax.standardise import SIGNS
 
 LIMIT = 16 * 2**20  # letters of the volumes in a page, which with the viewer is then below 20 MB
 STEPS = 2047  # of a map's values on either side of 0
@@ -25,7 +26,7 @@ class Brain(NamedTuple):
     """The box of a brain on an RAS+ grid, black outside the brain."""
 
     grey: np.ndarray  # [X, Y, Z] uint8
-    map: np.ndarray | None  # [X, Y, Z] float32, signed; None of a system without a map
+    map: np.ndarray | None  # [X, Y, Z] float32, with its sign; None of a system without a map
     affine: np.ndarray  # [4, 4] voxel index to mm
 
     @property
@@ -34,10 +35,11 @@ class Brain(NamedTuple):
         return 0.0 if self.map is None else float(abs(self.map).max())
 
 
-def brain_of(scan, mask, map) -> Brain:
+def brain_of(scan, mask, map, kind: str) -> Brain:
     """Cut the brain's box out of nibabel images, `map` perhaps None, and make bytes of the scan's intensities.
 
-    Raises ScanError where their grids differ or the mask is empty.
+    What the map shows counts as 0 unless it has the sign in which a lesion is expected, a `kind` of SIGNS. Raises
+    ScanError where their grids differ or the mask is empty.
     """
     for image in (scan, map):
         if image is not None and (image.shape != mask.shape or not np.allclose(image.affine, mask.affine, atol=1e-3)):
@@ -50,6 +52,7 @@ def brain_of(scan, mask, map) -> Brain:
     corner = affine @ [*(side.start for side in box), 1]
     within, affine = within[box], np.column_stack([affine[:, :3], corner])
     grey, over = (image and _voxels(image)[box] * within for image in (scan, map))
+    over = None if over is None else np.where(SIGNS[kind](over) != 0, over, 0)
     low, high = min(0.0, float(grey[within].min())), float(np.percentile(grey[within], WHITE))
     grey = np.clip((grey - low) / max(high - low, TINY), 0, 1) * 255 * within
     return Brain(grey.round().astype(np.uint8), over, affine)

@@ -23,16 +23,18 @@ from symnorm_jax.report.table import Table, template
 
 HERE = Path(__file__).parent
 BUTTONS = 12  # of blobs, the strongest
+NO_MAP = {"kind": "signed", "threshold": None}
 
 
-def write_view(path: Path, scan, mask, map, about: dict[str, Any], threshold: float | None) -> None:
+def write_view(path: Path, scan, mask, map, about: dict[str, Any]) -> None:
     """Write the page of a scan to `path` and, beside it as `.png`, the axial slice of its highest score.
 
     `scan`, its brain `mask` and `map` are nibabel images on one grid, `map` perhaps None; what lies outside the mask
-    is not written. `about` is the content of `score.json`, `threshold` that of the map where validation has fitted
-    one. Raises ScanError where grids differ or the mask is empty.
+    is not written, nor what the map shows in the sign in which no lesion is expected. `about` is the content of
+    `score.json`. Raises ScanError where grids differ or the mask is empty.
     """
-    brain = brain_of(scan, mask, map)
+    of_map = about["map"] or NO_MAP
+    brain, threshold = brain_of(scan, mask, map, of_map["kind"]), of_map["threshold"]
     still = still_of(brain, threshold, about["worst_slice"]["centre_mm"])
     volumes, factors = embedded(brain)
     blobs = sorted(about["blobs"], key=lambda blob: -blob["peak"])[:BUTTONS]
