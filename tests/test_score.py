@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +23,7 @@ from symnorm_jax.files import load_arrays, locked
 from symnorm_jax.inference import blobs, distil, model, quality, verdict
 from symnorm_jax.inference.reading import prepared, scans_of
 from symnorm_jax.inference.scorer import Scorer
+from symnorm_jax.report.view import BUTTONS
 from symnorm_jax.run import Run
 from symnorm_jax.scoring.scores import ABOUT
 
@@ -113,6 +116,23 @@ def _images(folder: Path) -> tuple[Path, Path]:
     return folder / "map.nii.gz", folder / "brain.nii.gz"
 
 
+def test_a_scan_has_a_page_that_names_no_file_and_the_index_leads_to_it(out, scans, learned, judged):
+    for patient in judged:
+        page, told = (out / patient / "view.html").read_text(), json.loads((out / patient / "score.json").read_text())
+        assert str(scans) in told["source"] and not any(word in page for word in (str(scans), f"{patient}.nii.gz"))
+        data = json.loads(re.search('<script type="application/json" id="data">(.*?)</script>', page)[1])
+        assert data["threshold"] == told["map"]["threshold"] == blobs.map_threshold(learned)
+        assert all(peak in [blob["peak_mm"] for blob in told["blobs"]] for peak in data["peaks"])
+        assert len(data["peaks"]) == min(len(told["blobs"]), BUTTONS)
+    assert linked(out) == {out / patient / "view.html" for patient in judged}
+
+
+def linked(output: Path) -> set[Path]:
+    """The files of OUT to which its index leads."""
+    links = re.findall('href="(.*?)"', (output / "index.html").read_text())
+    return {path for link in links if (path := output / unquote(link)).is_file()}
+
+
 def test_the_exported_model_says_the_same(out, scans, demo_run, tmp_path):
     assert symnorm("export", f"--run={demo_run.workdir}", "-o", str(tmp_path / "model")).returncode == 0
     score(scans / "scans.csv", tmp_path / "out", f"--model={tmp_path / 'model'}")
@@ -138,9 +158,10 @@ def test_blobs_are_what_the_file_of_labels_holds(out, learned, judged):
 
 def test_a_second_call_does_nothing_and_a_third_what_is_missing(out, scans, demo_run, tmp_path):
     copy, run = Path(shutil.copytree(out, tmp_path / "out")), f"--run={demo_run.workdir}"
-    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.nii.gz")}
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("*/*")}
     score(scans / "scans.csv", copy, run)
-    assert before == {path: path.stat().st_mtime_ns for path in copy.rglob("*.nii.gz")}
+    assert before == {path: path.stat().st_mtime_ns for path in copy.glob("*/*")}
+    (copy / "index.html").unlink()
     first = min(copy.glob("*/score.json"))
     first.unlink()  # as after kill -9: it is written last
     (first.parent / "map.nii.gz").write_bytes(b"half")
@@ -174,6 +195,8 @@ def test_what_cannot_be_read_stops_nobody_else(scans, demo_run, judged, tmp_path
     rows, left_out = table(tmp_path / "out"), table(tmp_path / "out", "excluded.tsv").set_index("patient").reason
     assert rows.patient.tolist() == ["good"] and rows.brain_from.tolist() == ["nonzero"]
     assert set(left_out.index) == {"broken", "lost"} and "cannot be read" in left_out["broken"]
+    assert linked(tmp_path / "out") == {tmp_path / "out" / "good" / "view.html"}
+    assert "cannot be read" in (tmp_path / "out" / "index.html").read_text()
     (folder / "good.nii.gz").unlink()
     said = score(folder, tmp_path / "none", f"--run={demo_run.workdir}", status=1)
     assert "none of 2 scans could be used" in said and not (tmp_path / "none" / "scores.tsv").exists()
@@ -188,11 +211,12 @@ def test_a_bids_tree_gets_derivatives(scans, demo_run, judged, tmp_path):
     output, run = tmp_path / "bids" / "derivatives" / "symnorm", f"--run={demo_run.workdir}"
     score(tmp_path / "bids", output, run, "--bids", "--participant-label", "02")
     names = {path.name for path in (output / "sub-02" / "anat").iterdir()}
-    kinds = ("map.nii.gz", "dseg.nii.gz", "mask.nii.gz", "score.json")
+    kinds = ("map.nii.gz", "dseg.nii.gz", "mask.nii.gz", "score.json", "view.html", "view.png")
     assert names == {f"sub-02_acq-x_desc-symnorm_{kind}" for kind in kinds} and not (output / "sub-01").exists()
     score(tmp_path / "bids", output, run, "--bids")  # own masks are nobody else's
     assert table(output).id.tolist() == ["sub-01_acq-x", "sub-02_acq-x"]
     assert table(output).brain_from.tolist() == ["file", "file"]
+    assert {path.name for path in linked(output)} == {f"sub-0{n}_acq-x_desc-symnorm_view.html" for n in (1, 2)}
     assert json.loads((output / "dataset_description.json").read_text())["DatasetType"] == "derivative"
     assert "no scan of sub-7" in score(tmp_path / "bids", output, run, "--bids", "--participant-label", "7", status=1)
 
@@ -244,7 +268,8 @@ def test_a_scan_that_is_unlike_is_not_called(scorer, scans, judged, tmp_path):
     image, mask = (scans / kind / f"{judged[0]}.nii.gz" for kind in ("scans", "mask"))
     sound = scorer(image, mask)
     assert sound.qc.keys() == quality.MEASURES.keys()
-    in_memory = nib.load(image)
+    in_memory, within = nib.load(image), np.asarray(nib.load(mask).dataobj) > 0
+    np.testing.assert_array_equal(np.asarray(sound.scan.dataobj), np.asarray(in_memory.dataobj) * within)
     kept = scorer(nib.Nifti1Image(np.asarray(in_memory.dataobj), in_memory.affine), mask)
     assert kept.score == pytest.approx(sound.score, rel=1e-5) and kept.map.shape == in_memory.shape
     shutil.copy(image, tmp_path / "sub-1_T2w.nii.gz")

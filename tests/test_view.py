@@ -135,6 +135,11 @@ def test_a_page_shows_the_sign_in_which_a_lesion_is_expected(tmp_path, kind, low
     assert swatches == ["swatch above"] * (high > 0) + ["swatch below"] * (low < 0)
 
 
+def test_a_page_that_shows_a_face_says_so(tmp_path, view):
+    write_view(tmp_path / "head.html", *images(), about(brain_from="head"))
+    assert ["with its face" in (tmp_path / name).read_text() for name in ("head.html", "view.html")] == [True, False]
+
+
 def test_a_large_scan_is_coarsened_until_it_fits_and_its_page_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(planes, "LIMIT", 4000)
     write_view(tmp_path / "view.html", *images(), about())

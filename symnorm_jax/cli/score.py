@@ -9,8 +9,9 @@ examples:
 
 The input is a scan (.nii.gz, .nii, .mgz), a folder of scans or of one DICOM series, a manifest .csv with the columns
 of symnorm_jax/data/sources/table.py, where `label` is not needed, or with --bids a BIDS tree. OUT/scores.tsv has a
-row a scan, OUT/ID/ its score.json, map.nii.gz, lesions.nii.gz and brain.nii.gz, OUT/excluded.tsv what could not be
-used and why. The same command goes on where it stopped. docs/score.md says what a verdict means, and what is not told.
+row a scan, OUT/ID/ its score.json, map.nii.gz, lesions.nii.gz, brain.nii.gz and view.html, a page for any browser;
+OUT/index.html leads to the pages, OUT/excluded.tsv says what could not be used and why. The same command goes on where
+it stopped. docs/score.md says what a verdict means, and what is not told.
 
 --brain says where brain masks come from: auto takes the mask that is given, else what is not 0 in a skull-stripped
 scan, else an extractor's; or extract, nonzero, head, file; or the file of a mask, for one scan.
@@ -52,7 +53,7 @@ def run(args) -> None:
     scans = only(scans, args.participant_label)
     rows = cohort.score(scorer, scans, args.output, kind, args.jobs, args.bids)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in rows.verdict.value_counts().items())
-    print(f"{args.output / 'scores.tsv'}: {len(rows)} scans, {counts}")
+    print(f"{args.output / 'scores.tsv'}: {len(rows)} scans, {counts}; index.html shows them")
     if (args.output / "excluded.tsv").exists():
         print(f"{args.output / 'excluded.tsv'}: what could not be used, and why")
 
