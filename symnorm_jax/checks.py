@@ -9,7 +9,7 @@ from symnorm_jax.evaluation.cases import AGGREGATES
 from symnorm_jax.evaluation.postprocess import chain
 from symnorm_jax.hosts import check_jax
 from symnorm_jax.scoring import calibration, scores, shrinkage, thresholds
-from symnorm_jax.settings import check_choice, check_choices, target_of
+from symnorm_jax.settings import ALL_TEST, check_choice, check_choices, only_judges, target_of, value_of
 from symnorm_jax.statistics.intervals import KINDS
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
@@ -43,6 +43,8 @@ def checked(config: ConfigDict) -> System:
         raise ConfigError(f"{found}; {allowed}.") from None
     check_choices(config, CHOICES | {"score.headline": scores.names_of(system)})
     check_choices(config, {"score.thresholds": scores.THRESHOLDS if config.init_from else ("target",)})
+    if only_judges(config):
+        _check_judges(config)
     brain.check_choice(config.data.brain, config.data.extractor)
     for key in ("lesion_values", "brain_values"):
         masks.labels_of(f"data.{key}", config.data[key])
@@ -54,6 +56,15 @@ def checked(config: ConfigDict) -> System:
     if config.train.profile:
         check_choice("train.profile", meter.parse_profile(config.train.profile)[0], stages)
     return system
+
+
+def _check_judges(config: ConfigDict) -> None:
+    """Raise ConfigError where a run that has nobody to fit anything on would have to."""
+    patients = set(AGGREGATES) - {"calibrated"}  # made of p-values among the own validation slices
+    for key, allowed in (("finetune.kind", {"none"}), ("score.thresholds", {"source"}), ("score.patient", patients)):
+        if (value := value_of(config, key)) not in allowed:
+            found = f"{key}={value!r} with data.split={ALL_TEST}, by which nothing is fitted"
+            raise ConfigError(f"{found}; one of {sorted(allowed)} is allowed.")
 
 
 def check_devices(config: ConfigDict, system: System) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from symnorm_jax.settings import Rule, check_rules, flat
+from symnorm_jax.settings import ALL_TEST, Rule, check_rules, flat
 
 
 def numeric(value: Any) -> bool:
@@ -56,8 +56,8 @@ WIDTHS = each(WIDTH, range(1, 17), f"1 to 16 whole numbers from 1 to {MOST:,}")
 # An upper percentile below 50 would make more than half of the brain white: it is a fraction.
 PERCENTS = "two percentiles from 0 to 100, the first smaller and the second from 50, as 1,99 and not 0.01,0.99,"
 PERCENTILES = also(each(number(0, 100), range(2, 3), ""), lambda x: x[0] < x[1] >= 50, PERCENTS)
-SUM = "three positive shares that sum to 1"
-SPLIT = also(each(inside(0, 1), range(3, 4), ""), lambda x: abs(sum(x) - 1) < 1e-6, SUM)
+SUM = "three positive shares that sum to 1, or 0,0,1 to fit nothing,"
+SPLIT = also(each(SHARE, range(3, 4), ""), lambda x: tuple(x) == ALL_TEST or min(x) > 0 and abs(sum(x) - 1) < 1e-6, SUM)
 STEP = also(each(number(0, 100), range(2, 3), ""), lambda x: x[0] <= 1, "a probability, then a bound of 0 to 100,")
 ASCENDING = "a probability, then two ascending exponents up to 100,"
 GAMMA = also(each(number(0, 100), range(3, 4), ""), lambda x: x[0] <= 1 and 0 < x[1] <= x[2], ASCENDING)

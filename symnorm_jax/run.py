@@ -8,6 +8,7 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 
 import pandas as pd
+from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax import checks, rundir
@@ -21,7 +22,7 @@ from symnorm_jax.hosts import on_lead
 from symnorm_jax.paths import check_place
 from symnorm_jax.report.page import write_report
 from symnorm_jax.scoring import calibration, embed, mahalanobis, scores, thresholds
-from symnorm_jax.settings import check_choice, target_of
+from symnorm_jax.settings import check_choice, only_judges, target_of
 from symnorm_jax.systems.contract import Variables
 from symnorm_jax.training import passes, sharding, train, transfer
 
@@ -95,6 +96,9 @@ class Run:
         self._check_groups(self.manifest)
         for run in rundir.lineage(self.config.init_from):
             self._audit(run)
+        if only_judges(self.config):
+            variables = transfer.restored(self.config.init_from, self._system, self._shapes)
+            return self._embed(variables, place, splits, self.config.init_from)
         rows, target, wanted = self._training_rows, target_of(self.config), None
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
@@ -111,14 +115,14 @@ class Run:
         differences = made.differences(variables) if self._system.residual else None
         if self._source_embeds:
             theirs = transfer.restored(self.config.init_from, self._system, variables)
-            self._embed(theirs, place / "source", splits[1:], self.config.init_from)
+            self._embed(theirs, place / "source", self._scored, self.config.init_from)
         self._embed(variables, place, splits, self.workdir, differences)
 
     @_step(lead=True)
     def predict(self) -> None:
         """Write what a run with a target says of validation and test people; nothing without one."""
         if target_of(self.config) and not self._has(rundir.PREDICTIONS):
-            embedded = self._embedded(self._splits[1:])
+            embedded = self._embedded(self._scored)
             table = prediction_table(self.manifest, embedded, self._training_rows, self.config)
             write_text(self.workdir / rundir.PREDICTIONS, table.to_csv())
 
@@ -130,8 +134,7 @@ class Run:
         config, mesh, rows = self.config, sharding.make_mesh(), self.manifest[self.manifest.split == "test"]
         batch = next(pipeline.scoring_batches(store.SampleSource(config.data.store, rows), config.score.batch_size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
-        shapes = transfer.shapes_of(self._system, config)
-        variables = transfer.restored(str(self.workdir), self._system, shapes)
+        variables = transfer.restored(str(self.workdir), self._system, self._shapes)
         measured = embed.cost(self._system, variables, batch, mesh)
         on_lead(lambda: write_json(self.workdir / rundir.COST, measured))
 
@@ -157,9 +160,10 @@ class Run:
         config, source = self.config, scores.source_of(self.config)
         gaussian = mahalanobis.load(self.workdir / rundir.GAUSSIAN)
         moments = scores.moments_of(source) if config.score.thresholds == "source" else None
-        table = scores.score_table(self.manifest, self._embedded(self._splits[1:]), gaussian, moments)
+        fitting = scores.validation_of(source) if only_judges(config) else None
+        table = scores.score_table(self.manifest, self._embedded(self._scored), gaussian, moments, fitting)
         if source:
-            theirs = self._embedded(self._splits[1:], "source" if self._source_embeds else "")
+            theirs = self._embedded(self._scored, "source" if self._source_embeds else "")
             table[scores.ZERO_SHOT] = scores.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / rundir.SCORES, table.to_csv())
         grouped, how = table.join(self.manifest[list(config.score.groups)]), config.score
@@ -168,6 +172,8 @@ class Run:
         write_json(self.workdir / rundir.THRESHOLDS, fitted | {"moments": moments or scores.healthy_moments(table)})
         names = scores.score_names(table)
         probable = {level: calibration.fit_calibration(cases, names) for level, cases in validation.items()}
+        if only_judges(config):
+            probable = {level: scores.calibration_of(source, level, how) for level in LEVELS}
         write_json(self.workdir / rundir.CALIBRATION, probable)
 
     @_step(*FROM_METRICS, lead=True)
@@ -197,9 +203,17 @@ class Run:
 
     @cached_property
     def _splits(self) -> tuple[str, ...]:
-        """The splits that are embedded; what is unlabelled only where there is any."""
-        unlabelled = (self.manifest.split == manifest.UNLABELLED).any()
-        return (*manifest.SPLITS, manifest.UNLABELLED) if unlabelled else manifest.SPLITS
+        """The splits that are embedded: those in which there is anybody."""
+        names = (*manifest.SPLITS, manifest.UNLABELLED)
+        return tuple(name for name in names if (self.manifest.split == name).any())
+
+    @property
+    def _scored(self) -> tuple[str, ...]:
+        return tuple(name for name in self._splits if name != "train")
+
+    @property
+    def _shapes(self) -> Variables:
+        return transfer.shapes_of(self._system, self.config)
 
     @property
     def _source_embeds(self) -> bool:
@@ -215,6 +229,19 @@ class Run:
             theirs, data = manifest.read_manifest(Path(run) / rundir.MANIFEST), rundir.read_config(Path(run)).data
             same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
             audit.audit_source(self.manifest, theirs, run, same)
+            if only_judges(self.config):
+                self._audit_copies(theirs, run)
+
+    def _audit_copies(self, theirs: pd.DataFrame, run: str) -> None:
+        """Raise LeakageError for copies of what a run has seen, where its prepared samples are still there."""
+        folder, limit = self.config.data.store, self.config.data.duplicate
+        seen = theirs[theirs.split.isin(("train", "val"))]
+        if limit < 1 and not store.holds(folder, seen):
+            logging.warning("%s: holds no samples of %s any more; copies of its scans are not found.", folder, run)
+        elif limit < 1:
+            both = pd.concat([seen.assign(patient=f"{run}: " + seen.patient), self.manifest])
+            both = both[both.split.isin(manifest.SPLITS)].reset_index(drop=True)
+            audit.audit_copies(both, partial(prepare.read_scan, Path(folder)), limit)
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...], run: str | Path, maps=None) -> None:
         """Embed splits, by what `run` has measured of healthy people; `maps` are those of the training slices."""
@@ -246,7 +273,7 @@ class Run:
                 rules["conformal"] = thresholds.unpromised(rules["conformal"])
         if source := scores.source_of(config):
             theirs = scores.thresholds_of(source, level, config.score)
-            kept = own if config.score.thresholds == "source" else []
+            kept = theirs if only_judges(config) else own if config.score.thresholds == "source" else []
             fitted |= {name: theirs[name] for name in kept} | {scores.ZERO_SHOT: theirs[config.score.headline]}
         return fitted
 

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import locked, named, read_json, remove_partial, write_json, write_text
 from symnorm_jax.hosts import agreed, lead, on_lead
-from symnorm_jax.settings import flat
+from symnorm_jax.settings import flat, only_judges
 
 RUN_FORMAT = 4  # of the files of a run; raised when their names or what is in them change
 CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.json"
@@ -88,6 +88,13 @@ def read_config(workdir: Path) -> ConfigDict:
         made = f"was made by another version of symnorm_jax: its format is {found}, and {RUN_FORMAT} is read here"
         raise RunError(f"{path} {made}; go on with that version, or make the run anew in another --workdir.")
     return ConfigDict(settings).lock()
+
+
+def refuse_judge(run: str | Path, option: str) -> None:
+    """Raise RunError for a run that has only judged people by another one: that one is meant."""
+    config = read_config(Path(run))
+    if only_judges(config):
+        raise RunError(f"{option}={run}: has nothing of its own; name {config.init_from}, by which it has judged.")
 
 
 def converted(folder: str) -> bool:

@@ -11,6 +11,7 @@ from symnorm_jax.errors import ConfigError
 
 Rule = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is allowed, as "a share is"
 POSITIVE: Rule = (lambda value: value > 0, "a positive number is")
+ALL_TEST = (0, 0, 1)  # the data.split of a run that only judges: nobody is trained on, and nothing is fitted
 
 
 def flat(config: ConfigDict) -> dict[str, Any]:
@@ -52,6 +53,11 @@ def contrasts_of(config: ConfigDict) -> tuple[str, ...]:
     """Name the contrasts of a config's samples, the leading one first; one, "", of a source that has no others."""
     channel = value_of(config, "data.options.channel")
     return ("",) if channel is None else contrasts(channel)
+
+
+def only_judges(config: ConfigDict) -> bool:
+    """Tell whether a run judges labelled people by the run it starts from, and has nothing of its own."""
+    return tuple(config.data.split) == ALL_TEST
 
 
 def check_one_contrast(config: ConfigDict) -> None:

@@ -16,7 +16,7 @@ from symnorm_jax.files import write_text
 from symnorm_jax.inference.reading import columns_of, scans_of
 from symnorm_jax.report import cohort
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import read_config
+from symnorm_jax.rundir import read_config, refuse_judge
 from symnorm_jax.scoring import export, mahalanobis
 from symnorm_jax.scoring.embed import Embedder
 from symnorm_jax.settings import target_of
@@ -51,6 +51,7 @@ def embed(workdir: Path, source: Path, output: Path, brain_from: str | None, sto
 
 def _config(workdir: Path, brain_from: str | None, store: str | None) -> ConfigDict:
     config = read_config(workdir)
+    refuse_judge(workdir, "--run")
     if not Run(config, workdir).finished:
         raise RunError(f"--run={workdir}: not a finished run; see it through with `symnorm train` first.")
     data = config.data

@@ -29,6 +29,12 @@ def audit(rows: pd.DataFrame, read: Read, limit: float) -> None:
         for name in splits.index[splits > 1]:
             where = sorted(used.split[used[column] == name].unique())
             raise LeakageError(f"{what} {name} stands in the splits {where}; every one must stand in a single split.")
+    if used.split.nunique() > 1:
+        audit_copies(used, read, limit)
+
+
+def audit_copies(used: pd.DataFrame, read: Read, limit: float) -> None:
+    """Raise LeakageError if a copy of a scan or of a slice stands in two splits of `used`, as `audit` looks for it."""
     if limit < 1:
         scans, slices = fingerprints(used, read)
         _refuse_copies(used, *scans, limit, limit)

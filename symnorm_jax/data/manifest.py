@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.settings import check_choice
+from symnorm_jax.settings import ALL_TEST, check_choice
 
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
@@ -76,24 +76,26 @@ def assign_splits(
 
     A `fold`, its number and how many there are, takes the place of fractions: of so many parts that part is test, and
     the next one val. With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded,
-    unlabelled or in a release's own `test` stay so; its own `train` is shared between train and val. Raises
-    ConfigError if a split is empty, or for a fold that is not there or of a release with splits of its own.
+    unlabelled or in a release's own `test` stay so; its own `train` is shared between train and val. With the
+    fractions ALL_TEST whoever is labelled is in test, whatever a release says. Raises ConfigError if a split is empty,
+    or for a fold that is not there or of a release with splits of its own.
     """
     check_choice("data.train_on", train_on, TRAIN_ON)
     number, folds = fold
     if folds and (number >= folds or folds < 3 or rows.split.isin(("train", "test")).any()):
         allowed = "three folds or more, numbered from 0, of people whom neither release nor data.held_out has split are"
         raise ConfigError(f"data.fold={number}, data.folds={folds}; {allowed} allowed.")
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    everybody = tuple(fractions) == ALL_TEST
+    if not everybody and (min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6):
         raise ConfigError(f"data.split={tuple(fractions)}; three positive shares that sum to 1 are allowed.")
     rng, split = np.random.default_rng(seed), rows.split.copy()
-    for own, shares in (("", fractions), ("train", (*fractions[:2], 0))):
+    for own, shares in (("", fractions), ("train", fractions if everybody else (*fractions[:2], 0))):
         part = rows[rows.split == own]
         split[part.index] = part.patient.map(_share_out(part, shares, train_on, rng, fold))
     labelled = rows.patient[split.isin(SPLITS)].nunique()
     if not labelled:
         raise ConfigError(f"nobody is labelled: all {rows.patient.nunique()} patients are {UNLABELLED} or excluded.")
-    for name in SPLITS:
+    for name in SPLITS[-1:] if everybody else SPLITS:
         if not (split == name).any():
             raise ConfigError(f"the {name} split is empty: {labelled} patients cannot be shared {tuple(fractions)}.")
     return split

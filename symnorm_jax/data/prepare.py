@@ -19,6 +19,7 @@ from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.progress import progress
+from symnorm_jax.settings import ALL_TEST
 
 FORMAT = "slices 6"  # a new value makes every store stale: change it when the same settings give other samples
 PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "midline", "min_brain", "min_lesion"]
@@ -43,7 +44,7 @@ def prepare(config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], Non
         raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
     table = _split(table, config, seed)
     audit(table, partial(read_scan, Path(config.store)), config.duplicate)
-    for split in manifest.SPLITS:
+    for split in () if tuple(config.split) == ALL_TEST else manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
         if not (rows & (table.label == "healthy")).any():
             held = f"the {split} split holds no healthy slice"

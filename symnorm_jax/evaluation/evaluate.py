@@ -1,5 +1,6 @@
 """Scores and maps of a run's test split to numbers with intervals, from the run's files alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,17 +15,17 @@ from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.detection import lesion_metrics, of_lesions
 from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
 from symnorm_jax.evaluation.measures import sample_of
-from symnorm_jax.evaluation.pixels import MAPS, fit_pixel_thresholds, map_values, of_pixels, pixel_metrics
+from symnorm_jax.evaluation.pixels import MAPS, Thresholds, fit_pixel_thresholds, map_values, of_pixels, pixel_metrics
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, chain, known, processed, stacks
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import unaudited
+from symnorm_jax.rundir import SCORES, unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
 from symnorm_jax.scoring.thresholds import realised
-from symnorm_jax.settings import target_of
+from symnorm_jax.settings import only_judges, target_of
 from symnorm_jax.statistics.intervals import Metric, as_json, interval, patient_weights
 
 
@@ -50,7 +51,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline = config.score.headline
     results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
-    results["notes"] = unaudited([workdir]) + _pooled(rows, config.data.held_out)
+    results["notes"] = unaudited([workdir]) + _judged(config) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
@@ -85,14 +86,14 @@ def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str, dict]:
     """Judge the run's map and trivial ones: `pixel`, `lesion`, `froc`, `pixel_thresholds`; {} without map or lesion."""
-    (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
+    test, rows = _load(workdir, "test", table)
     if not _judgeable(test, rows):
         return {}
+    fit = _pixel_thresholds(workdir, table, config)
     settings, asked, found = chain(config), config.evaluation, {"pixel": {}, "lesion": {}}
     drawn = patient_weights(rows.patient.to_numpy(object), asked.replicates, config.seed)
     for name in progress(MAPS, "evaluating maps", len(MAPS)):
-        shown, fitting = (_processed(name, *part, settings) for part in ((test, rows), val))
-        fitted = fit_pixel_thresholds(fitting, settings)
+        shown, fitted = _processed(name, test, rows, settings), fit(name)
         found["pixel"][name] = of_pixels(shown, fitted, settings, drawn)
         about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, drawn)
         found["lesion"][name] = about.pop("metrics")
@@ -103,16 +104,28 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
 
 def map_metrics(workdir: Path, table: pd.DataFrame, config: ConfigDict, names: tuple[str, ...]) -> dict:
     """Make the measures of the maps `names` of a run's test people, `{map: MapMetrics}`; {} without map or lesion."""
-    (test, rows), val = (_load(workdir, split, table) for split in ("test", "val"))
+    test, rows = _load(workdir, "test", table)
     if not _judgeable(test, rows):
         return {}
+    fit = _pixel_thresholds(workdir, table, config)
     settings, patients, found = chain(config), np.unique(rows.patient.to_numpy(object)), {}
     for name in names:
-        shown, fitting = (_processed(name, *part, settings) for part in ((test, rows), val))
-        pixel = pixel_metrics(shown, fit_pixel_thresholds(fitting, settings)["dice"], settings, patients)
+        shown = _processed(name, test, rows, settings)
+        pixel = pixel_metrics(shown, fit(name)["dice"], settings, patients)
         lesion = lesion_metrics(shown, settings, config.evaluation.smallest_lesion, patients)
         found[name] = MapMetrics(patients, pixel, lesion)
     return found
+
+
+def _pixel_thresholds(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> Callable[[str], Thresholds]:
+    """Make the fit of one of MAPS to validation; that of the source, and named so, where a run has none of its own."""
+    fitted = lambda name: fit_pixel_thresholds(_processed(name, *val, chain(config)), chain(config))  # noqa: E731
+    if not only_judges(config):
+        val = _load(workdir, "val", table)
+        return fitted
+    source = Path(config.init_from)
+    val = _load(source, "val", read_table(source / SCORES))
+    return lambda name: {rule: of | {"origin": f"{source}: {of['origin']}"} for rule, of in fitted(name).items()}
 
 
 def _load(workdir: Path, split: str, table: pd.DataFrame) -> tuple[Arrays, pd.DataFrame]:
@@ -144,6 +157,11 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
     for of in (calibration.brier, calibration.expected_calibration_error):
         found[of.__name__] = as_json(interval(lambda w, of=of: of(probability, positive, w * share), weights))
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
+
+
+def _judged(config: ConfigDict) -> list[str]:
+    taken = f"Networks, healthy maps, Gaussian, thresholds and probabilities are those of {config.init_from}"
+    return [f"{taken}: nothing was fitted on these people."] if only_judges(config) else []
 
 
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:

@@ -33,6 +33,7 @@ def read(path: Path) -> Model:
 def of_run(workdir: Path) -> Model:
     """Make a model of a finished run. Raises RunError where it is not, or its store of prepared slices has gone."""
     config = rundir.read_config(workdir)
+    rundir.refuse_judge(workdir, "--run")
     needed = (*FINISHED, rundir.SCORES, rundir.CALIBRATION, rundir.EMBEDDINGS)
     if lost := [name for name in needed if not (workdir / name).exists()]:
         raise RunError(f"{workdir}: not a finished run, {lost[0]} is missing; see it through with `symnorm train`.")

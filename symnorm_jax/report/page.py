@@ -20,7 +20,7 @@ from symnorm_jax.report import cohort, figures, gallery, score_tables
 from symnorm_jax.report.inputs import Files, read_files
 from symnorm_jax.report.table import template
 from symnorm_jax.rundir import read_config, read_metrics
-from symnorm_jax.settings import shown
+from symnorm_jax.settings import only_judges, shown
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import schedule
 
@@ -65,10 +65,12 @@ def card(files: Files) -> str:
 
     Nobody's name is in it: what it says of people are counts.
     """
-    changed = {f"config.{key}": value for key, value in files.overrides.items() if key != "config"}
-    given = {"config": files.overrides.get("config", "CONFIG")} | changed
+    program, given = "symnorm evaluate", files.overrides
+    if "input" not in given:  # but a config
+        changed = {f"config.{key}": value for key, value in given.items() if key != "config"}
+        program, given = "python launch/train.py", {"config": given.get("config", "CONFIG")} | changed
     arguments = [shlex.quote(f"--{key}={shown(value)}") for key, value in given.items()]
-    line = " ".join(["python launch/train.py", *arguments])  # which a shell and a fence leave whole
+    line = " ".join([program, *arguments])  # which a shell and a fence leave whole
     command = "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in line)
     return re.sub(r"\n{3,}", "\n\n", _filled("model_card.md.jinja", files, command=command))
 
@@ -77,8 +79,8 @@ def _filled(name: str, files: Files, **more) -> str:
     """Fill a template, which asks for the tables that it shows."""
     data = cohort.tables(files.rows, files.config.data.train_on, files.sample.noun)
     about = {"files": files, "config": files.config, "sample": files.sample, "headline": files.headline}
-    about |= {"learned": targets.training_rows(files.rows, files.config), "tables": score_tables}
-    return template(name).render(**about, cohort={table.caption: table for table in data}, **more)
+    about |= {"learned": targets.training_rows(files.rows, files.config), "judges": only_judges(files.config)}
+    return template(name).render(**about, tables=score_tables, cohort={table.caption: table for table in data}, **more)
 
 
 def chosen_samples(files: Files) -> dict[str, pd.DataFrame]:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from symnorm_jax.files import read_json
+from symnorm_jax.data.manifest import read_manifest
+from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import converted, read_config
+from symnorm_jax.rundir import CALIBRATION, EMBEDDINGS, MANIFEST, converted, read_config
 from symnorm_jax.scoring.embed import HIGHEST, Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
 from symnorm_jax.systems.contract import System
@@ -28,12 +29,16 @@ Moments = dict[str, dict[str, float]]  # {score: {"mean", "sd"}} of healthy vali
 
 
 def score_table(
-    manifest: Table, embedded: dict[str, Arrays], gaussian: Gaussian, moments: Moments | None = None
+    manifest: Table,
+    embedded: dict[str, Arrays],
+    gaussian: Gaussian,
+    moments: Moments | None = None,
+    fitting: Table | None = None,
 ) -> Table:
     """Score the samples in `embedded`, `{split: arrays}`, beside what the manifest says of them, ABOUT.
 
     Scores are the system's, `mahalanobis`, sums such as `mse+mahalanobis`, and `trivial_*`. Sums are of deviations from
-    the healthy, by `moments` or by the table's validation split.
+    the healthy, by `moments` or by the table's validation split; trivial scores are fitted on `fitting` or on that.
     """
     parts = []
     for arrays in embedded.values():
@@ -42,7 +47,7 @@ def score_table(
         scores = of_arrays(arrays) | {"mahalanobis": np.concatenate([distance(gaussian, block) for block in z])}
         parts.append(manifest.loc[arrays["index"], list(ABOUT)].assign(**scores))
     table = pd.concat(parts)
-    return with_place(summed(table, moments or healthy_moments(table)))
+    return with_place(summed(table, moments or healthy_moments(table)), fitting)
 
 
 def summed(table: Table, moments: Moments) -> Table:
@@ -52,14 +57,19 @@ def summed(table: Table, moments: Moments) -> Table:
     return table.assign(**{f"{name}+mahalanobis": x + far for name, x in deviation.items()})
 
 
-def with_place(table: Table) -> Table:
-    """Add slice position, area and, fitted on validation, both in one; what is free, such as a sign, is favourable."""
+def with_place(table: Table, fitting: Table | None = None) -> Table:
+    """Add slice position, area and, fitted on validation, both in one; what is free, such as a sign, is favourable.
+
+    Validation is that of the table, or of `fitting`, as `validation_of` reads it.
+    """
     from sklearn.linear_model import LogisticRegression  # here, for those who only score wait seconds for it
     from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    labelled = table[(table.split == "val") & (table.label != "neither")]
+    labelled = table if fitting is None else fitting
+    labelled = labelled[(labelled.split == "val") & (labelled.label != "neither")]
+    labelled = labelled.assign(trivial_area=labelled.brain_mm2)
     abnormal = labelled.label == "abnormal"
     centre = labelled.position[abnormal].median()
     table["trivial_position"] = -(table.position - (0.5 if np.isnan(centre) else centre)).abs()
@@ -67,12 +77,11 @@ def with_place(table: Table) -> Table:
     if labelled.label.nunique() == 2:
         auroc = partial(roc_auc_score, abnormal)
         for name in ("trivial_area", "trivial_brightness", "trivial_fluid"):
-            table[name] *= 1.0 if auroc(table.loc[labelled.index, name]) >= 0.5 else -1.0
+            table[name] *= 1.0 if auroc(labelled[name]) >= 0.5 else -1.0
         # Position comes with its square, for lesions are most frequent half-way up.
-        place = np.column_stack([table.position, table.position**2, table.brain_mm2])
-        model = make_pipeline(StandardScaler(), LogisticRegression())
-        model.fit(place[table.index.isin(labelled.index)], abnormal)
-        table["trivial_position_and_area"] = model.decision_function(place)
+        place = lambda of: np.column_stack([of.position, of.position**2, of.brain_mm2])  # noqa: E731
+        model = make_pipeline(StandardScaler(), LogisticRegression()).fit(place(labelled), abnormal)
+        table["trivial_position_and_area"] = model.decision_function(place(table))
     return table
 
 
@@ -124,16 +133,32 @@ def moments_of(run: str) -> Moments:
     return read_json(Path(run) / "thresholds.json")["moments"]
 
 
+def validation_of(run: str) -> Table:
+    """Read the validation samples of a run with what its networks have not touched: ABOUT and trivial scores."""
+    rows = read_manifest(Path(run) / MANIFEST)
+    arrays = load_arrays(Path(run) / EMBEDDINGS / "val.npz", "index", f"score.{TRIVIAL}")
+    return rows.loc[arrays["index"], list(ABOUT)].assign(**of_arrays(arrays))
+
+
+def calibration_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
+    """Take over how a run makes probabilities at a level, with the run as origin: `{score: {method: fit}}`.
+
+    None for patients whose scores are made otherwise there.
+    """
+    fitted = read_json(Path(run) / CALIBRATION)[level]
+    changes = {} if level == "sample" else _otherwise(run, score, "parameters")
+    taken = lambda fit: fit | changes | {"origin": f"{run}: {fit['origin']}"}  # noqa: E731
+    return {name: {method: taken(fit) for method, fit in methods.items()} for name, methods in fitted.items()}
+
+
 def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     """Take over the thresholds of a run at a level, the run named as their origin: `{score: {rule: fit}}`.
 
     None for patients scored otherwise there or by its own slices (`calibrated`); groups have theirs where these are the
     same.
     """
-    fitted, there = read_json(Path(run) / "thresholds.json"), read_config(Path(run)).score
-    same = all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated"
-    reason = f"{run} makes the scores of patients otherwise"
-    changes = {} if same or level == "sample" else {"value": None, "promise": None, "reason": reason}
+    fitted = read_json(Path(run) / "thresholds.json")
+    changes = {} if level == "sample" else _otherwise(run, score, "value", "promise")
 
     def taken(fit: dict) -> dict:
         other = list(score.groups) != fit.get("groups", [])
@@ -141,6 +166,14 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
         return kept | changes | {"origin": f"{run}: {fit['origin']}"}
 
     return {name: {rule: taken(fit) for rule, fit in rules.items()} for name, rules in fitted[level].items()}
+
+
+def _otherwise(run: str, score: ConfigDict, *keys: str) -> dict[str, str | None]:
+    """Give what a fit of a run loses, with the reason, where patients' scores are made otherwise there; else nothing."""
+    there = read_config(Path(run)).score
+    if all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated":
+        return {}
+    return dict.fromkeys(keys) | {"reason": f"{run} makes the scores of patients otherwise"}
 
 
 def zero_shot(run: str, manifest: Table, embedded: dict[str, Arrays], headline: str) -> pd.Series:

@@ -16,9 +16,10 @@ def run(args) -> None:
     from symnorm_jax.files import write_json
     from symnorm_jax.report.page import write_report
     from symnorm_jax.run import Run
-    from symnorm_jax.rundir import claimed, read_config
+    from symnorm_jax.rundir import claimed, read_config, refuse_judge
 
     config = read_config(args.run)
+    refuse_judge(args.run, "--run")
     with claimed(args.run):
         Run(config, args.run).evaluate()
         found = controls(args.run, config)
