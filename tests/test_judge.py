@@ -1,6 +1,7 @@
 """Labelled people judged by a finished run: nothing is fitted on them, and nobody whom it knows is judged."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from commands import symnorm
 from symnorm_jax.data.finding import find_scans
 from symnorm_jax.data.manifest import read_table
 from symnorm_jax.data.volumes import write_nifti
+from symnorm_jax.errors import ConfigError
+from symnorm_jax.inference.labelled import config_of
 from symnorm_jax.run import Run
 
 PEOPLE = 3  # of either kind, of the test split of the source
@@ -72,3 +75,72 @@ def test_people_get_the_scores_that_the_run_gave_them(ill, source):
     assert {"mahalanobis", "highest+mahalanobis", "trivial_fluid", "trivial_position_and_area"} <= set(names)
     for name in names:
         np.testing.assert_allclose(both[name], both[f"{name}_there"], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_nothing_is_fitted_and_every_threshold_names_the_run(ill, source):
+    assert (ill / "gaussian.npz").read_bytes() == (source / "gaussian.npz").read_bytes()
+    fits, theirs = read(ill, "thresholds"), read(source, "thresholds")
+    assert fits["moments"] == theirs["moments"] and (ill / "calibration.json").exists()
+    parts = [(fits, theirs), (read(ill, "calibration"), read(source, "calibration"))]
+    for level in ("sample", "patient"):
+        for mine, there in parts:
+            for score, rules in there[level].items():
+                for rule, fit in rules.items():
+                    assert mine[level][score][rule] == fit | {"origin": f"{source}: val"}, (level, score, rule)
+    pixels, there = (read(run, "metrics")["pixel_thresholds"] for run in (ill, source))
+    assert pixels["dice"]["value"] is not None
+    assert pixels == {rule: fit | {"origin": f"{source}: val"} for rule, fit in there.items()}
+
+
+def test_what_is_undefined_is_said_and_the_rest_is_there(ill, source):
+    found = read(ill, "metrics")
+    assert f"those of {source}: nothing was fitted on these people." in found["notes"][0]
+    assert any("no healthy patient" in note for note in found["notes"])
+    patients = found["patient"]["mahalanobis"]
+    assert patients["auroc"]["value"] is None and patients["sensitivity"]["value"] is not None
+    assert found["sample"]["mahalanobis"]["auroc"]["value"] is not None  # slices of theirs without a lesion
+    assert found["pixel"]["map"]["dice"]["value"] is not None and read(ill, "cost")["parameters"] > 0
+    card = (ill / "MODEL_CARD.md").read_text()
+    assert "Nobody here was trained on" in card and f"symnorm evaluate --run={source} --input=" in card
+    assert f"fitted on validation of {source}" in (ill / "report.html").read_text()
+
+
+def test_the_same_command_goes_on_and_the_run_can_be_evaluated_and_compared(ill, folder, source):
+    before = read(ill, "metrics")
+    (ill / "metrics.json").unlink()
+    judge(source, folder / "people" / "people.csv", ill)
+    assert read(ill, "metrics") == before
+    done = symnorm("evaluate", f"--run={ill}", "--from=gaussian")
+    assert done.returncode == 0 and read(ill, "metrics") == before, done.stderr
+    shutil.copytree(ill, folder / "again")
+    done = symnorm("compare", f"--runs={ill},{folder / 'again'}", f"--output={folder / 'compared'}")
+    assert done.returncode == 0, done.stderr
+    assert "again" in (folder / "compared" / "comparison.md").read_text()
+
+
+def test_whom_the_run_has_seen_is_refused_under_another_name_too(demo_run, folder, source):
+    known = shutil.copytree(source, folder / "known")
+    config = read(source, "config")
+    config["data"]["duplicate"] = 0.999  # phantoms of 6 mm look alike
+    (known / "config.json").write_text(json.dumps(config))
+    people = write_people(folder / "seen", demo_run, "train", ("healthy",), name="other ")
+    told = judge(known, people, folder / "leaking", status=1)
+    assert "the scan other phantom-h" in told and f"the scan {known}: phantom-h" in told
+    assert "likeness of 1.000, above 0.999" in told
+    assert not (folder / "leaking" / "embeddings").exists()
+
+
+def test_a_run_that_only_judges_is_no_source_and_no_model(ill, folder, source):
+    people = folder / "people" / "people.csv"
+    assert f"name {source}, by which" in judge(ill, people, folder / "nobody", status=1)
+    for command in (["export", "-o", str(folder / "model")], ["score", "-i", str(people), "-o", str(folder / "out")]):
+        done = symnorm(*command, f"--run={ill}")
+        assert done.returncode == 1 and f"name {source}, by which" in done.stderr
+
+
+@pytest.mark.parametrize(("key", "value"), [("finetune.kind", "gaussian"), ("score.patient", "calibrated")])
+def test_what_would_have_to_be_fitted_is_refused(demo_run, source, folder, key, value):
+    config = config_of(source, folder / "people.csv", None).copy_and_resolve_references()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError, match=rf"{key}='{value}' with data.split=\(0, 0, 1\), by which nothing is fitted"):
+        Run(config.lock(), folder / "refused")

@@ -169,7 +169,7 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
 
 
 def _otherwise(run: str, score: ConfigDict, *keys: str) -> dict[str, str | None]:
-    """Give what a fit of a run loses, with the reason, where patients' scores are made otherwise there; else nothing."""
+    """Give what a fit of a run loses, and why, where patients' scores are made otherwise there; else nothing."""
     there = read_config(Path(run)).score
     if all(there[key] == score[key] for key in ("patient", "top_k")) and score.patient != "calibrated":
         return {}

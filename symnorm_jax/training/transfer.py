@@ -53,7 +53,8 @@ def check_source(config: ConfigDict, system: System) -> None:
     if lost:
         hint = f"{lost[0]} is not there; see it through with `symnorm train`, or make it with `symnorm convert`."
         raise RunError(f"init_from={config.init_from}: not a finished run, nor converted weights; {hint}")
-    rundir.refuse_judge(config.init_from, "init_from")
+    if not weights:
+        rundir.refuse_judge(config.init_from, "init_from")
     checkpoints_of(config.init_from, system)
     for key, unusable, lack, allowed in (
         ("finetune.kind", "none", "healthy Gaussian", f"one of {sorted({'gaussian', 'all', *system.stages})}"),
