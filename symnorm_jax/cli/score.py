@@ -5,6 +5,7 @@ Research use only. Not a medical device; not for diagnosis.
 examples:
   symnorm score --run=runs/lgg -i scan.nii.gz --brain=mask.nii.gz -o out
   symnorm score --model=lgg.model -i /my/new_scans.csv -o out --jobs=2
+  symnorm score --run=runs/lgg -i scan.nii.gz -o out --adapt=healthy.csv
   symnorm score --run=runs/ixi -i /bids -o /bids/derivatives/symnorm --bids --participant-label 01 02
 
 The input is a scan (.nii.gz, .nii, .mgz), a folder of scans or of one DICOM series, a manifest .csv with the columns
@@ -12,6 +13,9 @@ of symnorm_jax/data/sources/table.py, where `label` is not needed, or with --bid
 row a scan, OUT/ID/ its score.json, map.nii.gz, lesions.nii.gz, brain.nii.gz and view.html, a page for any browser;
 OUT/index.html leads to the pages, OUT/excluded.tsv says what could not be used and why. The same command goes on where
 it stopped. docs/score.md says what a verdict means, and what is not told.
+
+--adapt measures what depends on the scanner anew, on healthy people of one's own: what the healthy show in maps, the
+Gaussian, thresholds and ranges; the networks stay. OUT/model is the model that comes of it, and is used.
 
 --brain says where brain masks come from: auto takes the mask that is given, else what is not 0 in a skull-stripped
 scan, else an extractor's; or extract, nonzero, head, file; or the file of a mask, for one scan.
@@ -30,6 +34,7 @@ OPTIONS = {
     "-o --output": {"required": True, "type": Path, "help": "the folder for what comes out"},
     "--run": {"type": Path, "help": "the directory of a finished run"},
     "--model": {"type": Path, "help": "instead: the folder of an exported model"},
+    "--adapt": {"type": Path, "help": "a manifest .csv of 20 or more healthy people of the same scanner"},
     "--brain": {"default": "auto", "help": "auto, extract, nonzero, head, file, or the mask file of one scan"},
     "--jobs": {"type": at_least_one, "default": 1, "help": "processes that read and cut scans"},
     "--bids": {"action": "store_true", "help": "the input is a BIDS tree, and the output one of derivatives"},
@@ -41,7 +46,7 @@ def run(args) -> None:
     model = _checked(args)
     print(ABOUT)
     from symnorm_jax.cli.compiled import keep_beside
-    from symnorm_jax.inference import cohort
+    from symnorm_jax.inference import adapt, cohort
     from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, scans_of
     from symnorm_jax.inference.scorer import Scorer
 
@@ -51,6 +56,11 @@ def run(args) -> None:
     told = SUFFIXES.get("".join(scorer.model.reference["contrast"][:1]), "T1w") if args.bids else None
     scans = scans_of(args.input, mask, columns_of(scorer.model.config, told), args.bids)
     scans = only(scans, args.participant_label)
+    if args.adapt:
+        healthy = scans_of(args.adapt, None, columns_of(scorer.model.config))
+        adapt.refuse_both(healthy, scans)
+        scorer = adapt.adapted(scorer, healthy, args.output / "model", kind, args.jobs)
+        print(f"{args.output / 'model'}: adapted to {scorer.model.reference['adapted']['people']} healthy people")
     rows = cohort.score(scorer, scans, args.output, kind, args.jobs, args.bids)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in rows.verdict.value_counts().items())
     print(f"{args.output / 'scores.tsv'}: {len(rows)} scans, {counts}; index.html shows them")
@@ -69,6 +79,7 @@ def _checked(args) -> Path:
             f"{model}: holds no config.json, as a run and a model do.",
         ),
         (not args.input.exists(), f"--input={args.input}: there is no such file or folder."),
+        (args.adapt and not (args.adapt.suffix == ".csv" and args.adapt.is_file()), f"--adapt={args.adapt}: no .csv."),
         (args.output.exists() and not args.output.is_dir(), f"--output={args.output}: is a file; a folder is needed."),
         (args.bids and not args.input.is_dir(), f"--input={args.input}: with --bids a folder is needed."),
         (args.participant_label and not args.bids, "--participant-label is allowed with --bids alone."),

@@ -22,6 +22,13 @@ def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licen
     lines += [f"* Brain masks of the training scans: `{config.data.brain}`; samples of {config.data.spacing:g} mm."]
     lines += [f"* People: {', '.join(f'{count} {split}' for split, count in counts.items())}."]
     lines += [f"* Threshold of a person's score: `{config.score.threshold}`, {rule['value']}."]
+    if about := reference.get("adapted"):
+        lines += [
+            f"* Adapted to {about['people']} healthy people of its user's own: healthy maps, Gaussian, thresholds and"
+        ]
+        lines += [
+            f"  ranges are theirs, networks of the model {about['from']}. It has not been judged on ill people since."
+        ]
     lines += [f"* {level}: {_told(values)}" for level, values in reference["results"].items()]
     lines += [f"* Licence: {licence}." if licence else f"* {NEEDED}"]
     lines += ["", "Numbers hold for the test people of the run, and for nobody else. Scans out of the ranges in"]

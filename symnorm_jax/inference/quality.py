@@ -63,27 +63,34 @@ def reference(rows: pd.DataFrame, table: pd.DataFrame, config: ConfigDict) -> di
     `people` by split; `contrast` by names; `scores`: those of healthy validation people, ascending, and of their slices
     with the positions; `histogram` `[BINS]` and `ranges`. Raises RunError where the prepared slices have gone.
     """
-    headline, counts = config.score.headline, {split: rows.patient[rows.split == split].nunique() for split in SPLITS}
-    healthy, cases = (
-        validation(table, "healthy"),
-        patient_cases(table[[*ABOUT, headline]], "val", config.score.patient, config.score.top_k),
-    )
-    people = np.sort(cases[headline][~cases.positive].to_numpy(float)).tolist()
-    slices = {"position": healthy.position.tolist(), "score": healthy[headline].astype(float).tolist()}
+    counts, scores = {split: rows.patient[rows.split == split].nunique() for split in SPLITS}, scores_of(table, config)
     learned = rows[rows.split.isin(SPLITS[:2]) & (rows.healthy_person | (config.data.train_on != "healthy_people"))]
     keys = np.array(sorted(learned.store.unique()))
     chosen = keys[np.linspace(0, len(keys) - 1, min(len(keys), SCANS)).astype(int)]
     parts = [_stored(learned[learned.store == key], config) for key in chosen]
-    histogram = np.mean([histogram for _, histogram in parts], 0)
-    found = pd.DataFrame([of | {"contrast": apart(own, histogram, config)} for of, own in parts])
     options = said(" ".join(str(value) for value in config.data.options.values() if isinstance(value, str)))
     return {
-        "people": counts | {"healthy validation": len(people)},
+        "people": counts | {"healthy validation": len(scores["people"])},
         "contrast": options or _usual(learned.source.drop_duplicates()),
-        "scores": {"people": people, "slices": slices},
-        "histogram": histogram.tolist(),
-        "ranges": {name: limits(found[name].to_numpy(float), MEASURES[name]) for name in MEASURES},
+        "scores": scores,
+        **ranges_of(parts, config),
     }
+
+
+def scores_of(table: pd.DataFrame, config: ConfigDict) -> dict:
+    """List the scores of healthy validation people, ascending, and of their slices with the positions."""
+    headline, healthy = config.score.headline, validation(table, "healthy")
+    cases = patient_cases(table[[*ABOUT, headline]], "val", config.score.patient, config.score.top_k)
+    slices = {"position": healthy.position.tolist(), "score": healthy[headline].astype(float).tolist()}
+    return {"people": np.sort(cases[headline][~cases.positive].to_numpy(float)).tolist(), "slices": slices}
+
+
+def ranges_of(parts: list[tuple[dict, np.ndarray]], config: ConfigDict) -> dict:
+    """Give the mean `histogram` `[BINS]` and the `ranges` of what `measures` has measured of scans."""
+    histogram = np.mean([histogram for _, histogram in parts], 0)
+    found = pd.DataFrame([of | {"contrast": apart(own, histogram, config)} for of, own in parts])
+    ranges = {name: limits(found[name].to_numpy(float), MEASURES[name]) for name in MEASURES}
+    return {"histogram": histogram.tolist(), "ranges": ranges}
 
 
 def limits(values: np.ndarray, measure: Measure) -> dict[str, float | int | None]:

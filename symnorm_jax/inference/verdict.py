@@ -66,7 +66,8 @@ def person_score(slices: pd.DataFrame, model: Model) -> float:
 def promise(rule: str, fit: dict) -> str:
     """Say what a threshold promises, or that it promises nothing and what it was made from."""
     if rule in TOLD:
-        on = f"{fit['healthy']} healthy and {fit['abnormal']} abnormal cases of validation"
+        whose = "validation" if fit["origin"] == "val" else fit["origin"]
+        on = f"{fit['healthy']} healthy and {fit['abnormal']} abnormal cases of {whose}"
         return f"none; it was chosen on {on}, where {TOLD[rule].format(**fit)}"
     return fit["promise"] or "none"
 
