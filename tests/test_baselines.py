@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from jax import export
 
 from configs.base import base, finish
 from configs.systems import rivals
@@ -17,6 +18,7 @@ from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import train
+from symnorm_jax.training.transfer import shapes_of
 
 SYSTEMS = tuple(rivals.SETTINGS)
 SIZE, SQUARE = (32, 32), (slice(14, 19), slice(8, 13))
@@ -220,3 +222,12 @@ def test_cost_counts_what_embedding_takes(trained, name, monkeypatch):
     assert quick["passes"] == found.system.passes == (8 if name == "pddpm" else 1)
     assert quick["parameters"] == sum(np.prod(x.shape) for x in jax.tree.leaves(found.variables["params"]))
     assert 0 < quick["seconds_per_sample"] < 60 and jax.devices()[0].device_kind in quick["device"]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_batch_may_have_any_size_as_that_of_an_exported_program(name):
+    system, (size,) = BUILD[name](config := tiny(name)), export.symbolic_shape("B")
+    batch = {part: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for part, x in slices([0]).items()}
+    variables = shapes_of(system, config)
+    z = jax.eval_shape(system.embed, variables, batch | {"difference": batch["brain"]}).z
+    assert jax.eval_shape(system.residual, variables, batch).map.shape[0] == z.shape[0] == size

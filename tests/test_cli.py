@@ -9,11 +9,12 @@ import zipfile
 from pathlib import Path
 from unittest import mock
 
+import jax
 import pytest
 from commands import symnorm
 
 from symnorm_jax import cli
-from symnorm_jax.cli import study
+from symnorm_jax.cli import compiled, study
 from symnorm_jax.cli.study import baselines
 from symnorm_jax.errors import ConfigError
 
@@ -169,6 +170,16 @@ class TestBaselines:
             ran.reset_mock()
             ran.side_effect = lambda *_, **__: mock.Mock(returncode=143)
             assert symnorm(*given).returncode == 143 and len(ran.call_args_list) == 1
+
+
+@pytest.mark.parametrize("closed", ["", "models", "models/.xla"])
+def test_what_is_compiled_is_kept_beside_a_model_where_that_can_be_written(closed, tmp_path, monkeypatch):
+    (tmp_path / (closed or "models")).mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / closed)
+    monkeypatch.setattr(jax, "config", config := mock.Mock(jax_compilation_cache_dir=None))
+    compiled.keep_beside(tmp_path / "models" / "demo")
+    kept = mock.call("jax_compilation_cache_dir", str(tmp_path / "models" / ".xla"))
+    assert (kept in config.update.mock_calls) == (not closed)
 
 
 def _own_keys(notebook: str) -> set[str]:
