@@ -242,7 +242,7 @@ def said(slices: pd.DataFrame, learned: model.Model, doubts=(), **fit) -> dict:
 def test_a_verdict_is_given_where_there_is_no_doubt(learned):
     headline, scores = learned.config.score.headline, learned.reference["scores"]
     slices = pd.DataFrame({"position": [0.2, 0.8], headline: [0.1, 1e4]})
-    counts = {"healthy": 4, "abnormal": 4}
+    counts = {"origin": "val", "healthy": 4, "abnormal": 4}
     found = said(slices, learned, value=9e3, **counts)
     assert (found["verdict"], found["percentile"], found["reasons"]) == ("abnormal", 100.0, [])
     assert found["healthy_people"] == len(scores["people"]) > 0 and 0 < found["probability"] < 1
@@ -256,7 +256,7 @@ def test_a_verdict_is_given_where_there_is_no_doubt(learned):
 def test_without_a_threshold_for_people_slices_are_held_against_theirs(learned):
     headline, rule = learned.config.score.headline, learned.config.score.threshold
     slices = pd.DataFrame({"position": [0.5], headline: [1e4]})
-    none = {"value": None, "reason": "nobody is healthy", "healthy": 0, "abnormal": 4}
+    none = {"value": None, "reason": "nobody is healthy", "origin": "val", "healthy": 0, "abnormal": 4}
     used = said(slices, learned, **none)["rule"]
     assert (used["level"], used["threshold"]) == ("sample", learned.thresholds["sample"][rule]["value"])
     without = learned._replace(thresholds=learned.thresholds | {"sample": {rule: none}})
