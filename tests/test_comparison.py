@@ -1,5 +1,6 @@
 """Runs side by side: paired on the same cases, judged by the margin of the reference, refused where people differ."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_thresholds import Settings
 from symnorm_jax.compare import tables
 from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import RunError
-from symnorm_jax.files import read_json, write_json
+from symnorm_jax.files import load_arrays, read_json, save_arrays, write_json
 from symnorm_jax.scoring.thresholds import fit_thresholds
 from symnorm_jax.statistics.significance import holm
 
@@ -200,9 +201,51 @@ def test_folds_are_averaged_and_their_people_drawn_together(runs, compared, tmp_
 
 def test_folds_without_one_of_them_are_refused(runs, tmp_path):
     folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    for method in folds:
+        shutil.copytree(runs[0], method / "other")
+    shutil.rmtree(folds[0] / "other")
     shutil.rmtree(folds[1] / "fold1")
     with pytest.raises(RunError, match="blunt: its test patients are not those of .*sharp"):
         compare(folds)
     (folds[1] / "fold0/cost.json").unlink()
     with pytest.raises(RunError, match="fold0: not a finished run, cost.json is missing"):
         compare(folds)
+
+
+def set_keys(run, **values):
+    config = read_json(run / "config.json")
+    config["data"] |= values
+    write_json(run / "config.json", config)
+
+
+def test_a_folder_of_other_runs_is_no_method(runs, tmp_path):
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    set_keys(folds[1] / "fold1", spacing=9.0)
+    with pytest.raises(
+        RunError, match="blunt: fold1 has another data.spacing than fold0; the runs in a folder are folds"
+    ):
+        compare(folds)
+
+
+def test_a_fold_that_all_methods_lack_is_missed(runs, tmp_path):
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    for number, method in itertools.product(range(2), folds):
+        set_keys(method / f"fold{number}", folds=3, fold=number)
+    with pytest.raises(RunError, match="sharp: fold 2 of 3 is missing"):
+        compare(folds)
+
+
+def test_every_method_has_as_many_trainings(runs, tmp_path):
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    shutil.copytree(folds[0] / "fold0", folds[0] / "again")
+    with pytest.raises(RunError, match="blunt: has 2 runs and .*sharp 3; methods are compared by as many trainings"):
+        compare(folds)
+
+
+def test_a_measure_that_one_fold_lacks_is_left_out(runs, tmp_path):
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    path = folds[0] / "fold1/embeddings/val.npz"
+    arrays = load_arrays(path)
+    save_arrays(path, arrays | {"lesion": np.zeros_like(arrays["lesion"])})
+    found = line_of(compare(folds), "sharp")["pixel"]
+    assert "dice" not in found and found["average_precision"]["value"] is not None

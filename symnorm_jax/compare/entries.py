@@ -21,13 +21,15 @@ from symnorm_jax.evaluation.levels import Metrics, resamples, separations
 from symnorm_jax.evaluation.pixels import OWN, TRIVIAL_MAPS
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import CONFIG, read_config
+from symnorm_jax.rundir import CONFIG, INDIFFERENT, read_config
 from symnorm_jax.scoring.embed import HIGHEST
 from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own, score_names
+from symnorm_jax.settings import flat
 from symnorm_jax.statistics.intervals import Resamples, averaged
 
 NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
+VARIED = {"seed", "data.fold", "data.split_seed", *INDIFFERENT}  # in which runs of one method may differ
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
 
 
@@ -63,7 +65,7 @@ class Entry(NamedTuple):
             cases = part.cases[level]
             among = drawn._replace(index=np.searchsorted(drawn.patients, cases.patient))
             each.append(separations(cases, self.score, config, among, part.fits[level].get(self.score)))
-        return {name: averaged([one[name] for one in each]) for name in each[0] if all(name in one for one in each)}
+        return {name: averaged([one[name] for one in each]) for name in _shared(each)}
 
     def of_map(self, drawn: Resamples) -> dict[str, Metrics]:
         """Make the measures `{"pixel", "lesion"}` of the map that belongs to the score; {} where a part has none."""
@@ -76,10 +78,8 @@ class Entry(NamedTuple):
             pairs = zip(metrics, places, strict=True)
             return averaged([lambda w, of=of, place=place: of(w[:, place]) for of, place in pairs])
 
-        return {
-            level: {name: over([getattr(one, level)[name] for one in each]) for name in getattr(each[0], level)}
-            for level in ("pixel", "lesion")
-        }
+        found = {level: [getattr(one, level) for one in each] for level in ("pixel", "lesion")}
+        return {level: {name: over([one[name] for one in of]) for name in _shared(of)} for level, of in found.items()}
 
     def on_validation(self, name: Callable[[pd.DataFrame], str], config: ConfigDict) -> float:
         """Measure the validation cases of all parts by the measure that `name` names; -inf where it is undefined."""
@@ -92,6 +92,11 @@ class Entry(NamedTuple):
         return float(np.mean(known)) if known else -np.inf
 
 
+def _shared(each: list[Metrics]) -> list[str]:
+    """List the measures that all parts have; one without a threshold, for one, has no Dice."""
+    return [name for name in each[0] if all(name in one for one in each)]
+
+
 def map_of(score: str) -> str:
     """Name the map that belongs to a score: the system's, raw or standardised, or that of a trivial score."""
     if not own(score):
@@ -100,15 +105,19 @@ def map_of(score: str) -> str:
 
 
 def read_entries(methods: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]:
-    """Read the config of the first run; the headline score of every method, and that of its standardised map where it
-    has one; and last the first method's trivial scores.
+    """Read the config of the first run, the lines of every method, and last the first method's trivial scores.
 
-    Cases are of `level` and of the LEVELS after it: whoever judges slices judges patients too. Raises RunError
-    for runs that are not finished, or of one name.
+    A method has its headline score and, where its map is standardised, that of the map. Cases are of `level` and of the
+    LEVELS after it: whoever judges slices judges patients too. Raises RunError for runs that are not finished, methods
+    of one name, or of which one has more runs than another, and a folder whose runs are not one method's.
     """
     if len({method.name for method in methods}) < len(methods):
         raise RunError(f"--runs={','.join(map(str, methods))}: runs are told apart by their names, which must differ.")
     runs = [(method, run) for method in methods for run in _runs_of(method)]
+    counts = {method: sum(of == method for of, _ in runs) for method in methods}
+    if uneven := [method for method in methods if counts[method] != counts[methods[0]]]:
+        found = f"has {counts[uneven[0]]} runs and {methods[0]} {counts[methods[0]]}"
+        raise RunError(f"{uneven[0]}: {found}; methods are compared by as many trainings of each.")
     parts = {method: [] for method in methods}
     for method, run in progress(runs, "reading runs", len(runs)):
         maps = (*OWN, *TRIVIAL_MAPS) if method == methods[0] else OWN
@@ -130,13 +139,32 @@ def _own_lines(method: Path, parts: list[Part], level: str) -> list[Entry]:
 
 
 def _runs_of(method: Path) -> list[Path]:
-    """List the runs of a method: one, or those in its folder. Raises RunError where one of them is not finished."""
+    """List the runs of a method: one, or the folds or seeds in its folder, see `read_entries` for what is raised."""
     folds = [] if (method / CONFIG).exists() else sorted(path.parent for path in method.glob(f"*/{CONFIG}"))
     for run in folds or [method]:
         missing = [name for name in NEEDED if not (run / name).exists()]
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; `symnorm train` sees it through.")
+    if folds:
+        _refuse_strangers(method, {run: flat(read_config(run)) for run in folds})
     return folds or [method]
+
+
+def _refuse_strangers(method: Path, configs: dict[Path, dict]) -> None:
+    """Raise RunError unless the runs in a folder are one method's, and every fold is there."""
+    first, *others = configs
+    for run in others:
+        was, now = configs[first], configs[run]
+        apart = [key for key in sorted({*was, *now} - VARIED) if was.get(key) != now.get(key)]
+        if apart:
+            found = f"{run.name} has another {apart[0]} than {first.name}"
+            raise RunError(
+                f"{method}: {found}; the runs in a folder are folds or seeds of one method, or named one by one."
+            )
+    there, folds = {config["data.fold"] for config in configs.values()}, configs[first]["data.folds"]
+    if folds and there != set(range(folds)):
+        lost = min(set(range(folds)) - there)
+        raise RunError(f"{method}: fold {lost} of {folds} is missing, so that not everybody would be judged.")
 
 
 def _part(run: Path, level: str, maps: tuple[str, ...]) -> Part:
