@@ -12,7 +12,7 @@ from test_thresholds import Settings
 
 from symnorm_jax.compare import tables
 from symnorm_jax.compare.pairs import compare
-from symnorm_jax.errors import RunError
+from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, read_json, save_arrays, write_json
 from symnorm_jax.scoring.thresholds import fit_thresholds
 from symnorm_jax.statistics.significance import holm
@@ -249,3 +249,12 @@ def test_a_measure_that_one_fold_lacks_is_left_out(runs, tmp_path):
     save_arrays(path, arrays | {"lesion": np.zeros_like(arrays["lesion"])})
     found = line_of(compare(folds), "sharp")["pixel"]
     assert "dice" not in found and found["average_precision"]["value"] is not None
+
+
+def test_maps_are_post_processed_alike_where_that_is_asked_for(runs, compared):
+    found = compare(list(runs), steps=("erode",))
+    before, after = (line_of(one, "brightness")["pixel"]["average_precision"]["value"] for one in (compared, found))
+    assert before != after and line_of(found, "brightness")["sample"] == line_of(compared, "brightness")["sample"]
+    assert "Maps are post-processed: erode." in tables.sentences(found)
+    with pytest.raises(ConfigError, match="post-processing steps are"):
+        compare(list(runs), steps=("blur",))

@@ -30,6 +30,7 @@ from symnorm_jax.statistics.intervals import Resamples, averaged
 NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
 VARIED = {"seed", "data.fold", "data.split_seed", *INDIFFERENT}  # in which runs of one method may differ
+Steps = tuple[str, ...] | None  # of post-processing, `evaluation.postprocess`
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
 
 
@@ -104,12 +105,14 @@ def map_of(score: str) -> str:
     return "map" if HIGHEST in score or "mahalanobis" in score else "raw_map"
 
 
-def read_entries(methods: list[Path], level: str) -> tuple[ConfigDict, list[Entry]]:
+def read_entries(methods: list[Path], level: str, steps: Steps = None) -> tuple[ConfigDict, list[Entry]]:
     """Read the config of the first run, the lines of every method, and last the first method's trivial scores.
 
     A method has its headline score and, where its map is standardised, that of the map. Cases are of `level` and of the
-    LEVELS after it: whoever judges slices judges patients too. Raises RunError for runs that are not finished, methods
-    of one name, or of which one has more runs than another, and a folder whose runs are not one method's.
+    LEVELS after it: whoever judges slices judges patients too. Maps are post-processed by `steps` or, where these are
+    None, by those of each run's config. Raises RunError for runs that are not finished, methods of one name, or of
+    which one has more runs than another, and a folder whose runs are not one method's; ConfigError for steps that are
+    not allowed.
     """
     if len({method.name for method in methods}) < len(methods):
         raise RunError(f"--runs={','.join(map(str, methods))}: runs are told apart by their names, which must differ.")
@@ -121,13 +124,13 @@ def read_entries(methods: list[Path], level: str) -> tuple[ConfigDict, list[Entr
     parts = {method: [] for method in methods}
     for method, run in progress(runs, "reading runs", len(runs)):
         maps = (*OWN, *TRIVIAL_MAPS) if method == methods[0] else OWN
-        parts[method].append(_part(run, level, maps))
+        parts[method].append(_part(run, level, maps, steps))
     first, theirs = methods[0], parts[methods[0]]
     free = _of_level(FREE, theirs[0], level)
     names = [name for name in score_names(theirs[0].cases[level], trivial=True) if name != ZERO_SHOT]
     trivial = [Entry(name.removeprefix(TRIVIAL).replace("_", " "), first, name, theirs, free) for name in names]
     own_lines = [entry for method in methods for entry in _own_lines(method, parts[method], level)]
-    return read_config(theirs[0].run), own_lines + trivial
+    return _config(theirs[0].run, steps), own_lines + trivial
 
 
 def _own_lines(method: Path, parts: list[Part], level: str) -> list[Entry]:
@@ -167,8 +170,17 @@ def _refuse_strangers(method: Path, configs: dict[Path, dict]) -> None:
         raise RunError(f"{method}: fold {lost} of {folds} is missing, so that not everybody would be judged.")
 
 
-def _part(run: Path, level: str, maps: tuple[str, ...]) -> Part:
-    rows, config = read_manifest(run / "manifest.csv"), read_config(run)
+def _config(run: Path, steps: Steps) -> ConfigDict:
+    """Read a run's config, with these steps of post-processing where they are not None."""
+    config = read_config(run)
+    if steps is not None:
+        with config.unlocked():
+            config.evaluation.postprocess = steps
+    return config
+
+
+def _part(run: Path, level: str, maps: tuple[str, ...], steps: Steps) -> Part:
+    rows, config = read_manifest(run / "manifest.csv"), _config(run, steps)
     table = read_scores(run, rows)
     grouped, fitted = table.join(rows[list(config.score.groups)]), read_json(run / "thresholds.json")
     how = config.score.patient, config.score.top_k, config.score.groups

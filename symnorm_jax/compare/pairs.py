@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from symnorm_jax.compare.entries import KEYS, Entry, read_entries
+from symnorm_jax.compare.entries import KEYS, Entry, Steps, read_entries
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.levels import primary, resamples
 from symnorm_jax.evaluation.measures import sample_of
@@ -17,16 +17,17 @@ PIXELS = "average_precision"  # what decides between maps
 Measured = dict[str, dict[str, Metric]]  # {level: {measure: metric}}
 
 
-def compare(runs: list[Path], level: str = "sample") -> dict:
+def compare(runs: list[Path], level: str = "sample", steps: Steps = None) -> dict:
     """Pair the first of the `runs` with the others, as JSON: `{"reference", "level", "metric", "margin", "lines"}`.
 
     A line has `name`, `score`, `cost`, `sample` and `patient`, `{metric: values}`, and, but for the reference,
     `paired`, see `_paired`. With `level="patient"` only patients must agree and are judged, so that a run of slices can
     be paired with one of volumes: there is no `sample`, and `cost` is that of a patient. `case` is `slice`, `volume` or
     `patient`. `best_on_validation` names the rival with the highest metric there: the one to be beaten, chosen without
-    the test split. Raises RunError unless the runs are finished and judge the same cases.
+    the test split. Maps of all are post-processed by `steps`, or None for those of each run. Raises RunError unless the
+    runs are finished and judge the same cases.
     """
-    config, entries = read_entries(runs, level)
+    config, entries = read_entries(runs, level, steps)
     first, *rivals = entries
     for entry in rivals:
         _refuse_other_cases(first, entry)
@@ -47,6 +48,7 @@ def compare(runs: list[Path], level: str = "sample") -> dict:
     case, judged = sample_of(config).noun if level == "sample" else level, cases[level]
     about = {"reference": first.name, "level": level, "metric": deciding[level], "runs": len(first.parts)}
     about |= {"margin": config.evaluation.margin, "case": case, "cases": len(judged)}
+    about |= {"postprocess": list(config.evaluation.postprocess)}
     return about | {"patients": int(judged.patient.nunique()), "best_on_validation": best, "lines": lines}
 
 
