@@ -7,9 +7,11 @@ examples:
   symnorm score --model=lgg.model -i /my/new_scans.csv -o out --jobs=2
   symnorm score --run=runs/lgg -i scan.nii.gz -o out --adapt=healthy.csv
   symnorm score --run=runs/ixi -i /bids -o /bids/derivatives/symnorm --bids --participant-label 01 02
+  symnorm score --run=runs/ixi -i /my/slices -o out --spacing=0.9,0.9,5
 
 The input is a scan (.nii.gz, .nii, .mgz), a folder of scans or of one DICOM series, a manifest .csv with the columns
-of symnorm_jax/data/sources/table.py, where `label` is not needed, or with --bids a BIDS tree. OUT/scores.tsv has a
+of symnorm_jax/data/sources/table.py, where `label` is not needed, with --bids a BIDS tree, or with --spacing a folder
+of pictures, the slices of one scan (.png, .jpg, .tif), the lowest first by their names. OUT/scores.tsv has a
 row a scan, OUT/ID/ its score.json, map.nii.gz, lesions.nii.gz, brain.nii.gz and view.html, a page for any browser;
 OUT/index.html leads to the pages, OUT/excluded.tsv says what could not be used and why. The same command goes on where
 it stopped. docs/score.md says what a verdict means, and what is not told.
@@ -38,6 +40,8 @@ OPTIONS = {
     "--brain": {"default": "auto", "help": "auto, extract, nonzero, head, file, or the mask file of one scan"},
     "--jobs": {"type": at_least_one, "default": 1, "help": "processes that read and cut scans"},
     "--bids": {"action": "store_true", "help": "the input is a BIDS tree, and the output one of derivatives"},
+    "--spacing": {"metavar": "X,Y,Z", "help": "of pictures: mm left to right, back to front, and between slices"},
+    "--colour": {"choices": ("red", "green", "blue"), "help": "with --spacing: the one that holds the contrast"},
     "--participant-label": {"nargs": "+", "default": [], "help": "with --bids: only these, with or without sub-"},
 }
 
@@ -46,15 +50,21 @@ def run(args) -> None:
     model = _checked(args)
     print(ABOUT)
     from symnorm_jax.cli.compiled import keep_beside
+    from symnorm_jax.data.sources.pictures import spacing_of
     from symnorm_jax.inference import adapt, cohort
-    from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, scans_of
+    from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, pictures_of, scans_of
     from symnorm_jax.inference.scorer import Scorer
 
+    spacing = args.spacing and spacing_of(args.spacing, "--spacing")
     keep_beside(model)
     kind, mask = (args.brain, None) if args.brain in KINDS else ("file", args.brain)
     scorer = Scorer.load(model)
     told = SUFFIXES.get("".join(scorer.model.reference["contrast"][:1]), "T1w") if args.bids else None
-    scans = scans_of(args.input, mask, columns_of(scorer.model.config, told), args.bids)
+    columns = columns_of(scorer.model.config, told)
+    if spacing:
+        scans = pictures_of(args.input, spacing, args.colour, mask, columns)
+    else:
+        scans = scans_of(args.input, mask, columns, args.bids)
     scans = only(scans, args.participant_label)
     if args.adapt:
         healthy = scans_of(args.adapt, None, columns_of(scorer.model.config))
@@ -83,6 +93,9 @@ def _checked(args) -> Path:
         (args.output.exists() and not args.output.is_dir(), f"--output={args.output}: is a file; a folder is needed."),
         (args.bids and not args.input.is_dir(), f"--input={args.input}: with --bids a folder is needed."),
         (args.participant_label and not args.bids, "--participant-label is allowed with --bids alone."),
+        (args.spacing and not args.input.is_dir(), f"--input={args.input}: with --spacing a folder is needed."),
+        (args.spacing and args.bids, "--spacing is of pictures, and allowed without --bids alone."),
+        (args.colour and not args.spacing, "--colour is allowed with --spacing alone."),
         (is_mask and not Path(args.brain).is_file(), f"--brain={args.brain}: one of {KINDS} or a file is allowed."),
         (is_mask and (args.bids or args.input.suffix == ".csv"), "--brain: a mask is given for one scan alone."),
     ):

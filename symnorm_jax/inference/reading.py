@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from symnorm_jax.data import brain, manifest, samples
 from symnorm_jax.data.finding import as_configured
-from symnorm_jax.data.sources import bids, dicom, dicom_slices, folder, table
+from symnorm_jax.data.sources import bids, dicom, dicom_slices, folder, picture_series, table
+from symnorm_jax.data.sources.pictures import Spacing
 from symnorm_jax.data.volumes import Scan, Volume
 from symnorm_jax.errors import InputError, ScanError, one_line
 from symnorm_jax.settings import contrasts, contrasts_of
@@ -56,12 +57,13 @@ def scans_of(source: Path, mask: str | None = None, columns: str = "path", tree:
         scans = bids.records(str(source), channel=columns, group_column="")
     elif source.is_file() and ending.endswith(".csv"):
         scans = table.records(str(source), channel=columns, labels=False)
-    elif len(contrasts(columns)) > 1:
-        raise ScanError(f"--input={source}: the model has several contrasts; a .csv with columns {columns} is needed.")
     elif source.is_dir() or ending.endswith(folder.ENDINGS):
+        _refuse_several(source, columns)
         scans = folder.records(source, mask)
         if not scans and any(map(dicom_slices.is_dicom, source.iterdir())):
-            scans = [dicom.series(source)]
+            scans = [dicom.series(source, mask)]
+        elif not scans and picture_series.holds(source):
+            raise ScanError(f"--input={source}: pictures tell no voxel sizes; --spacing=X,Y,Z in mm is needed.")
     else:
         raise ScanError(f"--input={source}: a folder, a .csv manifest, or a scan, {folder.ENDINGS}, is needed.")
     if not scans:
@@ -69,6 +71,17 @@ def scans_of(source: Path, mask: str | None = None, columns: str = "path", tree:
     if mask and len(scans) > 1:
         raise ScanError(f"--input={source}: holds {len(scans)} scans; a mask can be given for one alone.")
     return scans
+
+
+def pictures_of(source: Path, spacing: Spacing, colour: str | None, mask: str | None, columns: str) -> list[Scan]:
+    """List the one scan of a folder of pictures, see `picture_series.series`, for a model of one contrast."""
+    _refuse_several(source, columns)
+    return [picture_series.series(source, spacing, colour, mask)]
+
+
+def _refuse_several(source: Path, columns: str) -> None:
+    if len(contrasts(columns)) > 1:
+        raise ScanError(f"--input={source}: the model has several contrasts; a .csv with columns {columns} is needed.")
 
 
 def only(scans: list[Scan], labels: list[str]) -> list[Scan]:

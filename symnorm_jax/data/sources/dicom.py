@@ -34,12 +34,15 @@ def records(root: str, *, table: str = "scans.csv") -> list[Scan]:
     return [_scan(line) for line in read_lines(path / table if path.is_dir() else path, "folder")]
 
 
-def series(folder: Path) -> Scan:
-    """List the one series of a folder, of somebody of whom nothing is known but the folder's name."""
+def series(folder: Path, brain: str | None = None) -> Scan:
+    """List the one series of a folder, of somebody of whom nothing is known but the folder's name; `brain` is a mask.
+
+    Raises ConfigError without pydicom.
+    """
     _check_installed()
     files, name = _slices(str(folder), folder), folder.absolute().name
-    read = partial(load, str(folder), files, None, None)
-    return scan_of(read, files, patient=name, standing="unlabelled", recipe=FORMAT)
+    read = partial(load, str(folder), files, None, brain)
+    return scan_of(read, files, filter(None, [brain]), patient=name, standing="unlabelled", recipe=FORMAT)
 
 
 def _check_installed() -> None:

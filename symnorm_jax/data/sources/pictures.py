@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from symnorm_jax.data.headers import MAX_VOXELS
+from symnorm_jax.data.headers import MAX_VOXELS, SIZES_MM
 from symnorm_jax.data.masks import SOFT, Reading, marked
 from symnorm_jax.data.sources.listing import refuse, refuse_gaps
 from symnorm_jax.data.volumes import Volume
@@ -25,7 +25,20 @@ LOSSLESS = (".png", ".tif", ".tiff")  # JPEG leaves values just above 0 around a
 FORMATS = ("JPEG", "PNG", "TIFF")  # whatever the name says: Pillow would start other programs for some of the others
 ORIENTATION = 0x0112  # the tag of TIFF and of EXIF
 GREY_MODES = ("L", "RGB")  # grey pictures are at times stored as RGB with three equal channels
-Spacing = tuple[float, float, float]
+Spacing = tuple[float, float, float]  # mm of pixels left to right, of pixels back to front, of slices
+
+
+def spacing_of(text: str, where: str) -> Spacing:
+    """Read `0.94,0.94,5`. Raises ScanError, that begins with `where`, for anything but three lengths in range."""
+    low, high = SIZES_MM
+    try:
+        spacing = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        spacing = ()
+    if len(spacing) != 3 or not all(low <= length <= high for length in spacing):
+        lengths = f"three lengths from {low:g} to {high:g} mm"
+        raise ScanError(f"{where}={text!r}; a folder of pictures needs {lengths}.")
+    return spacing
 
 
 def read_slices(folder, names: str, paths: Sequence[str], spacing: Spacing, modes=GREY_MODES, channel=None) -> Volume:

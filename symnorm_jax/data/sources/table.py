@@ -18,14 +18,13 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from symnorm_jax.data.headers import SIZES_MM
 from symnorm_jax.data.masks import STRICT, Reading
 from symnorm_jax.data.sources.contrasts import joined
 from symnorm_jax.data.sources.lines import PATHS, Line, read_lines
 from symnorm_jax.data.sources.listing import left_out, nifti_scan, numeric, refuse, scan_of
-from symnorm_jax.data.sources.pictures import LOSSLESS, PICTURES, Spacing, read_masks, read_slices
+from symnorm_jax.data.sources.pictures import LOSSLESS, PICTURES, Spacing, read_masks, read_slices, spacing_of
 from symnorm_jax.data.volumes import Scan, Volume
-from symnorm_jax.errors import ConfigError, ScanError
+from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import contrasts
 
 FORMAT = "table format 1"  # raise it when the same files would give other voxels
@@ -63,7 +62,7 @@ def _scan(line: Line) -> Scan:
     images = _pictures(line.image, PICTURES)
     refuse(line.where, not images, f"the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read")
     lesion, brain = (_masks(line.where, images, folder) if folder else () for folder in line.masks)
-    spacing = _spacing(line)
+    spacing = spacing_of(line.cells.get("spacing_mm", ""), f"{line.where}: spacing_mm")
     recipe = f"{FORMAT}, pictures {spacing}, lesion {bool(lesion)}, brain {bool(brain)}"
     read = partial(load_pictures, images, lesion, brain, spacing)
     return scan_of(read, images, lesion + brain, recipe=recipe, drawn=bool(lesion), **line.person)
@@ -85,15 +84,3 @@ def _masks(where: str, images: tuple[str, ...], folder: Path) -> tuple[str, ...]
         fault = f"{folder} holds no {' or '.join(LOSSLESS)} mask of the slice {Path(image).name}"
         refuse(where, Path(image).stem not in masks, fault)
     return tuple(masks[Path(image).stem] for image in images)
-
-
-def _spacing(line: Line) -> Spacing:
-    text, (low, high) = line.cells.get("spacing_mm", ""), SIZES_MM
-    try:
-        spacing = tuple(float(number) for number in text.split(","))
-    except ValueError:
-        spacing = ()
-    if len(spacing) != 3 or not all(low <= length <= high for length in spacing):
-        lengths = f"three lengths from {low:g} to {high:g} mm"
-        raise ScanError(f"{line.where}: spacing_mm={text!r}; a folder of pictures needs {lengths}.")
-    return spacing
