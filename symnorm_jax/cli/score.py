@@ -42,6 +42,7 @@ OPTIONS = {
     "--bids": {"action": "store_true", "help": "the input is a BIDS tree, and the output one of derivatives"},
     "--spacing": {"metavar": "X,Y,Z", "help": "of pictures: mm left to right, back to front, and between slices"},
     "--colour": {"choices": ("red", "green", "blue"), "help": "with --spacing: the one that holds the contrast"},
+    "--dicom": {"action": "store_true", "help": "of a DICOM series: the map and what it shows as DICOM, too"},
     "--participant-label": {"nargs": "+", "default": [], "help": "with --bids: only these, with or without sub-"},
 }
 
@@ -51,7 +52,7 @@ def run(args) -> None:
     print(ABOUT)
     from symnorm_jax.cli.compiled import keep_beside
     from symnorm_jax.data.sources.pictures import spacing_of
-    from symnorm_jax.inference import adapt, cohort
+    from symnorm_jax.inference import adapt, cohort, derived
     from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, pictures_of, scans_of
     from symnorm_jax.inference.scorer import Scorer
 
@@ -66,12 +67,14 @@ def run(args) -> None:
     else:
         scans = scans_of(args.input, mask, columns, args.bids)
     scans = only(scans, args.participant_label)
+    if args.dicom:
+        derived.check(scans)
     if args.adapt:
         healthy = scans_of(args.adapt, None, columns_of(scorer.model.config))
         adapt.refuse_both(healthy, scans)
         scorer = adapt.adapted(scorer, healthy, args.output / "model", kind, args.jobs)
         print(f"{args.output / 'model'}: adapted to {scorer.model.reference['adapted']['people']} healthy people")
-    rows = cohort.score(scorer, scans, args.output, kind, args.jobs, args.bids)
+    rows = cohort.score(scorer, scans, args.output, kind, args.jobs, args.bids, args.dicom)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in rows.verdict.value_counts().items())
     print(f"{args.output / 'scores.tsv'}: {len(rows)} scans, {counts}; index.html shows them")
     if (args.output / "excluded.tsv").exists():
@@ -95,6 +98,7 @@ def _checked(args) -> Path:
         (args.participant_label and not args.bids, "--participant-label is allowed with --bids alone."),
         (args.spacing and not args.input.is_dir(), f"--input={args.input}: with --spacing a folder is needed."),
         (args.spacing and args.bids, "--spacing is of pictures, and allowed without --bids alone."),
+        (args.dicom and args.bids, "--dicom is of a DICOM series, and allowed without --bids alone."),
         (args.colour and not args.spacing, "--colour is allowed with --spacing alone."),
         (is_mask and not Path(args.brain).is_file(), f"--brain={args.brain}: one of {KINDS} or a file is allowed."),
         (is_mask and (args.bids or args.input.suffix == ".csv"), "--brain: a mask is given for one scan alone."),

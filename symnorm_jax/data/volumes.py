@@ -162,8 +162,13 @@ def on_grid(voxels: np.ndarray, affine: np.ndarray, stored: str | None) -> nib.N
     header.set_xyzt_units("mm")
     for field in PLACES if isinstance(like.header, nib.Nifti1Header) else ():
         header[field] = like.header[field]
-    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.io_orientation(like.affine))
-    return nib.Nifti1Image(nib.apply_orientation(voxels, turn), like.affine, header)
+    return nib.Nifti1Image(turned(voxels, affine, like.affine), like.affine, header)
+
+
+def turned(voxels: np.ndarray, affine: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Give an array with the affine `[4, 4]` the order of axes of the affine `like`."""
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.io_orientation(like))
+    return nib.apply_orientation(voxels, turn)
 
 
 def keep(image: nib.spatialimages.SpatialImage, folder: Path) -> Path:

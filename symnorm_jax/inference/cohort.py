@@ -18,16 +18,19 @@ from symnorm_jax.progress import progress
 from symnorm_jax.rundir import claimed
 
 
-def score(scorer: Scorer, scans: list[Scan], output: Path, kind: str, jobs: int, bids: bool) -> pd.DataFrame:
+def score(
+    scorer: Scorer, scans: list[Scan], output: Path, kind: str, jobs: int, bids: bool, dicom: bool = False
+) -> pd.DataFrame:
     """Score scans into the folder `output`, with brain masks of a `kind`, and give the rows of its table.
 
-    `jobs` processes cut scans while this one runs the networks. Raises ScanError where no scan of all can be used, and
-    RunError where another process is in the folder or another person's result would be overwritten.
+    With `dicom` they are series, and DICOM is written too. `jobs` processes cut scans while this one runs the
+    networks. Raises ScanError where no scan of all can be used, and RunError where another process is in the folder or
+    another person's result would be overwritten.
     """
     with claimed(output, "--output"):
         remove_partial(output)
         excluded, todo = [], []
-        for scan, paths in zip(scans, out.paths_of(scans, output, bids), strict=True):
+        for scan, paths in zip(scans, out.paths_of(scans, output, bids, dicom), strict=True):
             made_of = _made_of(scan, kind, scorer)
             if made_of is None or not out.done(paths, scan, made_of):
                 todo.append((scan, paths, made_of))
@@ -63,10 +66,9 @@ def _cut(todo: list, scorer: Scorer, kind: str, jobs: int, total: int) -> Iterat
 def _scored(scorer: Scorer, made: Prepared, paths: out.Paths, made_of: str) -> str:
     """Score and write one scan; say why it cannot be, else nothing."""
     try:
-        result = scorer.judge(made)
+        out.write(scorer.judge(made), paths, made_of, made.scan.files)
     except InputError as error:
         return one_line(error)
-    out.write(result, paths, made_of)
     return ""
 
 

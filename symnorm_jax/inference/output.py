@@ -1,7 +1,7 @@
 """What scoring leaves of each scan, and one table of all; names are plain, and no name of a person is a path.
 
     OUT/scores.tsv  excluded.tsv  index.html
-    OUT/ID/score.json  map.nii.gz  lesions.nii.gz  brain.nii.gz  view.html  view.png
+    OUT/ID/score.json  map.nii.gz  lesions.nii.gz  brain.nii.gz  view.html  view.png  [lesions.dcm  map.dcm]
 
 In the way of BIDS derivatives `sub-01[/ses-1]/anat/sub-01[...]_desc-symnorm_map.nii.gz`, `_dseg` for lesions, `_mask`
 for the brain, `_score.json`, `_view.html`, `_view.png`, and `dataset_description.json`. The JSON of a scan is written
@@ -9,7 +9,7 @@ last: where it stands the scan is done.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pandas as pd
 from symnorm_jax.data.volumes import Scan, save
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import read_json, write_json, write_text
+from symnorm_jax.inference import derived
 from symnorm_jax.inference.scorer import Result
 from symnorm_jax.report.view import write_index, write_view
 from symnorm_jax.scoring.native import file_names
@@ -26,39 +27,48 @@ from symnorm_jax.scoring.native import file_names
 SCORES, EXCLUDED, INDEX, DESCRIPTION = "scores.tsv", "excluded.tsv", "index.html", "dataset_description.json"
 PLAIN = {"score": "score.json", "map": "map.nii.gz", "lesions": "lesions.nii.gz", "brain": "brain.nii.gz"}
 PLAIN |= {"view": "view.html"}  # and, beside it, view.png
+DICOM = {"seg": "lesions.dcm", "parametric": "map.dcm"}  # where asked for
+OF_MAPS = ("map", "lesions", *DICOM)  # which a system without maps does not make
 DERIVED = PLAIN | {"lesions": "dseg.nii.gz", "brain": "mask.nii.gz"}
 ABOUT = {"Name": "symnorm: what is not normal", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
-Paths = dict[str, Path]  # of one scan, by the keys of PLAIN
+Paths = dict[str, Path]  # of one scan, by the keys of PLAIN and perhaps DICOM
 
 
-def paths_of(scans: list[Scan], output: Path, bids: bool) -> list[Paths]:
-    """Name the files of each scan."""
+def paths_of(scans: list[Scan], output: Path, bids: bool, dicom: bool) -> list[Paths]:
+    """Name the files of each scan, perhaps with those of DICOM."""
     if bids:
         return [_derived(Path(scan.files[0]), scan, output) for scan in scans]
+    named = PLAIN | (DICOM if dicom else {})
     names = file_names(pd.DataFrame([{"patient": scan.patient, "session": scan.session} for scan in scans]))
     folders = (output / names[scan.patient, scan.session] for scan in scans)
-    return [{key: folder / name for key, name in PLAIN.items()} for folder in folders]
+    return [{key: folder / name for key, name in named.items()} for folder in folders]
 
 
 def done(paths: Paths, scan: Scan, made_of: str) -> bool:
-    """Tell whether a scan was scored before, `made_of` the same. Raises RunError where another person's result is."""
+    """Tell whether a scan was scored before, `made_of` the same, and all that was made is there.
+
+    Raises RunError where another person's result is.
+    """
     if not paths["score"].exists():
         return False
     there = read_json(paths["score"])
     if (there["patient"], there["session"]) != (scan.patient, scan.session):
         whose = "/".join(filter(None, (there["patient"], there["session"])))
         raise RunError(f"{paths['score']}: is of {whose!r}, not of {scan.name!r}; choose another --output.")
-    return there["made_of"] == made_of
+    expected = [path for key, path in paths.items() if there["map"] or key not in OF_MAPS]
+    return there["made_of"] == made_of and all(path.exists() for path in (*expected, _still(paths["view"])))
 
 
-def write(result: Result, paths: Paths, made_of: str) -> None:
-    """Write what is said of a scan, its images and its page."""
+def write(result: Result, paths: Paths, made_of: str, files: Sequence[str]) -> None:
+    """Write what is said of a scan of these `files`, its images and its page."""
     paths["score"].unlink(missing_ok=True)  # until all is written again the scan is not done
     for key in ("map", "lesions", "brain"):
         image = getattr(result, key)
         if image is not None:
             save(paths[key], image)
     about = {"id": _id(paths), **result.about, "made_of": made_of}
+    if "seg" in paths and result.map is not None:
+        derived.write(result, files, paths["seg"], paths["parametric"], made_of)
     write_view(paths["view"], result.scan, result.brain, result.map, about)
     write_json(paths["score"], about)
 
@@ -88,6 +98,10 @@ def _derived(image: Path, scan: Scan, output: Path) -> Paths:
     stem = image.name.split(".")[0].rpartition("_")[0]
     folder = output.joinpath(*filter(None, (scan.patient, scan.session)), "anat")
     return {key: folder / f"{stem}_desc-symnorm_{name}" for key, name in DERIVED.items()}
+
+
+def _still(view: Path) -> Path:
+    return view.with_suffix(".png")
 
 
 def _id(paths: Paths) -> str:

@@ -52,12 +52,8 @@ def _check_installed() -> None:
 
 def load(folder: str, files: tuple[str, ...], lesion, brain, reading: Reading = STRICT) -> Volume:
     """Read the series as a volume, and its masks. Raises ScanError with the folder or file and what was allowed."""
-    count = len(files)
-    refuse(folder, not 2 <= count <= MAX_FILES, f"{count} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed")
-    slices = [read_header(path) for path in files]
-    _check_alike(folder, slices)
-    slices, affine = _in_order(folder, slices)
-    voxels = np.empty((slices[0].columns, slices[0].rows, count), np.float32)
+    slices, affine = placed(folder, files)
+    voxels = np.empty((slices[0].columns, slices[0].rows, len(slices)), np.float32)
     for k, one in enumerate(slices):
         voxels[:, :, k] = decode(one).T
     padding = np.isnan(voxels)
@@ -68,6 +64,18 @@ def load(folder: str, files: tuple[str, ...], lesion, brain, reading: Reading = 
     voxels, affine = to_ras(voxels, affine)
     volume = Volume(voxels, affine, geometry="dicom", notes=_missing(slices))
     return with_masks(volume, folder, lesion, brain, reading)
+
+
+def placed(folder: str, files: tuple[str, ...]) -> tuple[list[Slice], np.ndarray]:
+    """Read the headers of a series in the order of its slices; with the affine `[4, 4]` of (column, row, slice), RAS+.
+
+    Raises ScanError, see `load`.
+    """
+    count = len(files)
+    refuse(folder, not 2 <= count <= MAX_FILES, f"{count} DICOM files; 2 to {MAX_FILES}, one a slice, are allowed")
+    slices = [read_header(path) for path in files]
+    _check_alike(folder, slices)
+    return _in_order(folder, slices)
 
 
 def _missing(slices: list[Slice]) -> tuple[str, ...]:

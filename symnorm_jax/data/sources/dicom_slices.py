@@ -1,7 +1,8 @@
-"""One DICOM file, one slice: its header checked before anything is decoded. The only file that imports pydicom.
+"""One DICOM file, one slice: its header checked before anything is decoded. No other file reads any.
 
 A header is never believed, and never quoted: of a patient's name, number, dates and identifiers nothing leaves this
-file, not even in an error, and what pydicom says of a damaged file is not passed on. Only TAGS and pixels are read.
+file, not even in an error, and what pydicom says of a damaged file is not passed on. Only TAGS and pixels are read, but
+for `whole_header`, which DICOM made of DICOM asks for.
 """
 
 import logging
@@ -86,6 +87,12 @@ def read_header(path: str) -> Slice:
     return one
 
 
+def whole_header(path: str):
+    """Read a header with all that it tells of a patient, for what is derived from it. Raises ScanError."""
+    with _reading(path, "its DICOM header cannot be read"):
+        return _dataset(path, None, pixels=False)
+
+
 def decode(one: Slice) -> np.ndarray:
     """Decode the pixels `[rows, columns]` float32 of a slice, rescaled; NaN is padding. Raises ScanError."""
     with _reading(one.path, "its pixels cannot be decoded"):
@@ -129,8 +136,8 @@ def _reading(path: str, what: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
-    """Read the given tags of a file of bounded size, whose transfer syntax can be read."""
+def _dataset(path: str, tags: tuple[str, ...] | None, pixels: bool):
+    """Read the given tags, or all, of a file of bounded size, whose transfer syntax can be read."""
     import pydicom.pixels
 
     size = os.path.getsize(path)
@@ -148,7 +155,7 @@ def _dataset(path: str, tags: tuple[str, ...], pixels: bool):
     remedy = "install pylibjpeg with its plugins, or decompress the files"
     refuse(path, not decoder.is_available, f"{compressed}; {remedy}")
     data.seek(0)
-    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=list(tags))
+    return pydicom.dcmread(data, stop_before_pixels=not pixels, specific_tags=tags and list(tags))
 
 
 def _numbers(values, count: int) -> np.ndarray:
