@@ -124,6 +124,22 @@ def test_what_is_summed_rightly_and_cannot_be_used_is_refused(copied):
             model.of_folder(copied)
 
 
+def test_models_are_listed_and_one_that_is_damaged_says_why(exported, copied, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    shutil.copytree(exported, tmp_path / "a" / "b" / "whole")
+    (copied / model.WEIGHTS).unlink()
+    done = symnorm("models", str(tmp_path))
+    lines = {name: line for line in done.stdout.splitlines() for name in ("b/whole", "copy") if name in line}
+    assert done.returncode == 1 and "model.safetensors is missing" in lines["copy"]
+    told = ("t1 after contrast", "train", "cc-by-sa-4.0", "AUROC of patients 0.", distil.read(exported).checksum)
+    assert all(one in lines["b/whole"] for one in told)
+    assert symnorm("models", str(tmp_path / "a")).returncode == 0
+    (tmp_path / "none").mkdir()
+    done = symnorm("models", str(tmp_path / "none"))
+    assert done.returncode == 0 and "no model is here, and no model comes with this version; train one" in done.stdout
+    assert symnorm("models", str(tmp_path / "gone")).returncode == 2
+
+
 def test_programs_do_without_this_package_what_the_run_did(exported, demo_run, tmp_path):
     """Between the two stands the run's own standardisation of the scan."""
     config, learned = demo_run.config, distil.read(exported)

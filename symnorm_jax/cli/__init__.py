@@ -21,6 +21,7 @@ VERBS = {
     "check": "look at a cohort before anything is trained",
     "score": "new scans to verdicts and maps, by a run or a model",
     "export": "make a model of a finished run, without its people",
+    "models": "the models that are here, and whether they are whole",
     "embed": "new scans to a table of embeddings",
     "evaluate": "repeat a late step of finished runs",
     "compare": "pair finished runs on the same test cases",

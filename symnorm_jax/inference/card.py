@@ -1,9 +1,12 @@
 """The card of a model, `README.md`: a YAML head as model hubs read it, and what a user is to know."""
 
 import json
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from symnorm_jax.errors import RunError
 
 NEEDED = "No licence was named. Ask those who made the model before you use it or hand it on."
 
@@ -34,6 +37,14 @@ def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licen
     lines += ["", "Numbers hold for the test people of the run, and for nobody else. Scans out of the ranges in"]
     lines += ["`reference.json` are not called: their verdict is `unknown`.", ""]
     return "\n".join(lines)
+
+
+def license_of(text: str) -> str:
+    """Read the licence out of a card's head. Raises RunError for a card without one."""
+    found = re.search(r'^license: "(.*)"$', text, re.MULTILINE)
+    if found is None:
+        raise RunError("the card tells no license; export the model anew.")
+    return found[1]
 
 
 def _told(values: dict[str, dict[str, Any]]) -> str:
