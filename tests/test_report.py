@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -281,6 +282,26 @@ def test_what_is_not_there_is_a_sentence(changes, sentences, tmp_path, monkeypat
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(sentence in text_of(page) for sentence in sentences)
     assert not re.findall(r"\b(?:None|nan)\b(?! were made)", page.split("Config and environment")[0])
+
+
+def test_the_gallery_leads_to_pages_of_the_same_scans_alone(copy):
+    folder, config = copy
+    files = read_files(folder, config)
+    first, second = report.chosen_samples(files)["gallery"].drop_duplicates("patient").iloc[:2].itertuples()
+    for case, change in ((first, 0), (second, 1)):  # of the second the scan was another, as with a planted lesion
+        told = {"id": f"a {case.patient}", "patient": case.patient, "session": case.session}
+        told |= {"score_name": "mahalanobis", "slices": [{"slice": case.slice, "score": case.mahalanobis + change}]}
+        (folder / "views" / told["id"]).mkdir(parents=True)
+        write_json(folder / "views" / told["id"] / "score.json", told)
+        (folder / "views" / told["id"] / "view.html").touch()
+    chosen = report.chosen_samples(files)
+    views = report.views_of(folder / "views", chosen["gallery"], "mahalanobis")
+    assert set(views.values()) == {f"views/{quote(f'a {first.patient}')}/view.html"}
+    assert f"{first.shown}: {first.patient}" in views
+    page = report.page(files, chosen, {"gallery": ""}, ["image"], views)
+    assert [link["href"] for link in Tags(page).of("a")] == list(views.values())
+    (folder / "views" / f"a {first.patient}" / "view.html").unlink()
+    assert not report.views_of(folder / "views", chosen["gallery"], "mahalanobis")
 
 
 def test_the_gallery_is_chosen_by_percentile_and_failures_by_distance():

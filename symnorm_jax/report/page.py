@@ -19,11 +19,13 @@ from symnorm_jax.files import load_arrays, write_text
 from symnorm_jax.report import cohort, figures, gallery, score_tables
 from symnorm_jax.report.inputs import Files, read_files
 from symnorm_jax.report.table import template
+from symnorm_jax.report.view import views_of
 from symnorm_jax.rundir import read_config, read_metrics
 from symnorm_jax.settings import only_judges, shown
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import schedule
 
+VIEWS = "views"  # of a run directory: where `symnorm score --output` has put pages of its people
 PICTURES = ("index", "image", "map", "panel.", "brain", "lesion")
 
 
@@ -42,7 +44,8 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
     write_text(workdir / "MODEL_CARD.md", card(files))
-    write_text(workdir / "report.html", page(files, chosen, sources, list(gallery.panels(arrays))))
+    views = views_of(workdir / VIEWS, chosen["gallery"], files.headline)
+    write_text(workdir / "report.html", page(files, chosen, sources, list(gallery.panels(arrays)), views))
 
 
 def print_results(workdir: Path) -> None:
@@ -53,11 +56,20 @@ def print_results(workdir: Path) -> None:
     cohort.show(tables, [*files.results["notes"], *map(str, written)])
 
 
-def page(files: Files, chosen: dict[str, pd.DataFrame], pictures: dict[str, str], panels: list[str]) -> str:
-    """Write the page, from samples to show, PNG files as base64 by name, and the titles of the gallery's columns."""
+def page(
+    files: Files,
+    chosen: dict[str, pd.DataFrame],
+    pictures: dict[str, str],
+    panels: list[str],
+    views: dict[str, str] | None = None,
+) -> str:
+    """Write the page, from samples to show, PNG files as base64 by name, the titles of the gallery's columns.
+
+    `views` are links to pages of whole scans, by what is shown.
+    """
     names = sorted(files.scores, key=lambda name: name != files.headline)
     listed = {what: gallery.listed(rows, names, files.sample.untold) for what, rows in chosen.items() if len(rows)}
-    return _filled("report.html.jinja", files, listed=listed, panels=panels, pictures=pictures)
+    return _filled("report.html.jinja", files, listed=listed, panels=panels, pictures=pictures, views=views or {})
 
 
 def card(files: Files) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
-from symnorm_jax.files import whole, write_text
+from symnorm_jax.files import read_json, whole, write_text
 from symnorm_jax.report.planes import brain_of, embedded, still_of
 from symnorm_jax.report.table import Table, template
 
@@ -57,6 +58,24 @@ def write_index(path: Path, rows: Collection[dict[str, Any]], excluded: Collecti
     ordered = sorted(rows, key=lambda row: -np.nan_to_num(row["score"], nan=-np.inf))
     shown = [row | _linked(row["view"], path.parent) for row in ordered]
     write_text(path, _page("index.html.jinja", _text("index.js"), rows=shown, excluded=excluded))
+
+
+def views_of(folder: Path, chosen: pd.DataFrame, name: str) -> dict[str, str]:
+    """Find the pages of the samples `chosen`, `{what is shown: link}` as seen from beside the `folder` they lie in.
+
+    A page is that of a sample where its slice has the same score `name`: the scan is as it was in the run, and so is
+    the model. A lesion that was planted is in no file, and a page of the file is not of it.
+    """
+    found = {}
+    for path in sorted(folder.glob("*/score.json")):
+        about, view = read_json(path), path.with_name("view.html")
+        slices = {one["slice"]: one["score"] for one in about["slices"]}
+        own = (chosen.patient == about["patient"]) & (chosen.session == about["session"])
+        same = np.isclose(chosen.slice.map(slices).astype(float), chosen[name], rtol=1e-3)
+        if view.exists() and about["score_name"] == name:
+            link = quote(os.path.relpath(view, folder.parent))
+            found |= {f"{case.shown}: {case.patient}": link for case in chosen[own & same].itertuples()}
+    return found
 
 
 def _linked(view: Path | None, folder: Path) -> dict[str, str | None]:
