@@ -45,11 +45,13 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import pandas as pd
+from absl import flags, logging
 from symnorm_jax.cli import terminal
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.files import read_json, write_json, write_text
 from symnorm_jax.report.table import Table
 terminal.prepare()
+flags.FLAGS.mark_as_parsed()
 top = Path(sys.argv[1])
 rows = pd.DataFrame({"patient": ["Jürgen"], "Größe": ["größer \u2013 1"]}).rename_axis("index")
 write_text(top / "manifest.csv", rows.to_csv())
@@ -58,6 +60,8 @@ assert back["Größe"].tolist() == ["größer \u2013 1"] and back.patient.tolist
 write_json(top / "a.json", {"é": "\u2013"})
 assert read_json(top / "a.json") == {"é": "\u2013"}
 Table("Größe", ["score"], [["0.5 (0.1\u20130.9)"]]).print()
+logging.use_absl_handler()
+logging.warning("heard of Größe")
 print("Größe\u2013", "\u65e5\u672c", file=sys.stderr)
 print("told")
 for _ in range(20_000 if "long" in sys.argv else 0):
@@ -78,6 +82,7 @@ def test_without_a_locale_files_are_utf_8_and_letters_that_cannot_be_shown_end_n
     said, errors = (process := told(tmp_path, stdout=subprocess.PIPE)).communicate()
     assert process.returncode == 0, errors
     assert b"Gr??e" in said and b"(0.1?0.9)" in said and said.endswith(b"told\n")
+    assert b"] heard of Gr\\xf6\\xdfe\n" in errors  # a warning, by absl
     assert b"Gr\\xf6\\xdfe\\u2013 \\u65e5\\u672c\ndone\n" in errors
     assert "Größe" in (tmp_path / "manifest.csv").read_text(encoding="utf-8")
 

@@ -28,6 +28,7 @@ from symnorm_jax.run import Run
 from symnorm_jax.scoring.scores import ABOUT
 
 PEOPLE = 4  # of the test split
+BIDS_KNOWS = ("_dseg.nii.gz", "_mask.nii.gz", "README.md", "dataset_description.json", "_mask.json", "_dseg.json")
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,9 @@ def test_a_bids_tree_gets_derivatives(scans, demo_run, judged, tmp_path):
     assert table(output).brain_from.tolist() == ["file", "file"]
     assert {path.name for path in linked(output)} == {f"sub-0{n}_acq-x_desc-symnorm_view.html" for n in (1, 2)}
     assert json.loads((output / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    ignored = (output / ".bidsignore").read_text().split()
+    unknown = [path for path in output.rglob("*.*") if not path.name.endswith(BIDS_KNOWS) and path.name[0] != "."]
+    assert len(unknown) == 2 + 2 * 4 and all(any(map(path.match, ignored)) for path in unknown)
     assert "no scan of sub-7" in score(tmp_path / "bids", output, run, "--bids", "--participant-label", "7", status=1)
 
 

@@ -52,7 +52,7 @@ def run(args) -> None:
     print(ABOUT)
     from symnorm_jax.cli.compiled import keep_beside
     from symnorm_jax.data.sources.pictures import spacing_of
-    from symnorm_jax.inference import adapt, cohort, derived
+    from symnorm_jax.inference import adapt, cohort, dicom_out
     from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, pictures_of, scans_of
     from symnorm_jax.inference.scorer import Scorer
 
@@ -68,7 +68,7 @@ def run(args) -> None:
         scans = scans_of(args.input, mask, columns, args.bids)
     scans = only(scans, args.participant_label)
     if args.dicom:
-        derived.check(scans)
+        dicom_out.check(scans)
     if args.adapt:
         healthy = scans_of(args.adapt, None, columns_of(scorer.model.config))
         adapt.refuse_both(healthy, scans)

@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 
+from absl import logging
+
 
 class Spoken(io.TextIOWrapper):
     """Text for somebody who may have gone away, as `head` does, or cannot read every letter: neither ends a run."""
@@ -36,6 +38,7 @@ def prepare() -> None:
         stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed, as by `>&-`
         about = {"encoding": stream.encoding, "errors": errors, "line_buffering": stream.line_buffering}
         setattr(sys, name, Spoken(stream.detach(), **about))
+    logging.get_absl_handler().python_handler.stream = sys.stderr  # it holds the one that has been detached
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as by nohup or `&`
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _lost

@@ -3,14 +3,11 @@
     OUT/scores.tsv  excluded.tsv  index.html
     OUT/ID/score.json  map.nii.gz  lesions.nii.gz  brain.nii.gz  view.html  view.png  [lesions.dcm  map.dcm]
 
-In the way of BIDS derivatives `sub-01[/ses-1]/anat/sub-01[...]_desc-symnorm_map.nii.gz`, `_dseg` for lesions, `_mask`
-for the brain, `_score.json`, `_view.html`, `_view.png`, and `dataset_description.json`. The JSON of a scan is written
-last: where it stands the scan is done.
+Names of BIDS derivatives are those of `derivatives.py`. The JSON of a scan is written last: where it and all others
+stand the scan is done.
 """
 
-import json
 from collections.abc import Collection, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +16,24 @@ import pandas as pd
 from symnorm_jax.data.volumes import Scan, save
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import read_json, write_json, write_text
-from symnorm_jax.inference import derived
+from symnorm_jax.inference import derivatives, dicom_out
+from symnorm_jax.inference.derivatives import MARK
 from symnorm_jax.inference.scorer import Result
 from symnorm_jax.report.view import write_index, write_view
 from symnorm_jax.scoring.native import file_names
 
-SCORES, EXCLUDED, INDEX, DESCRIPTION = "scores.tsv", "excluded.tsv", "index.html", "dataset_description.json"
+SCORES, EXCLUDED, INDEX = "scores.tsv", "excluded.tsv", "index.html"
 PLAIN = {"score": "score.json", "map": "map.nii.gz", "lesions": "lesions.nii.gz", "brain": "brain.nii.gz"}
 PLAIN |= {"view": "view.html"}  # and, beside it, view.png
 DICOM = {"seg": "lesions.dcm", "parametric": "map.dcm"}  # where asked for
 OF_MAPS = ("map", "lesions", *DICOM)  # which a system without maps does not make
-DERIVED = PLAIN | {"lesions": "dseg.nii.gz", "brain": "mask.nii.gz"}
-ABOUT = {"Name": "symnorm: what is not normal", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}
 Paths = dict[str, Path]  # of one scan, by the keys of PLAIN and perhaps DICOM
 
 
 def paths_of(scans: list[Scan], output: Path, bids: bool, dicom: bool) -> list[Paths]:
     """Name the files of each scan, perhaps with those of DICOM."""
     if bids:
-        return [_derived(Path(scan.files[0]), scan, output) for scan in scans]
+        return [derivatives.paths_of(scan, output) for scan in scans]
     named = PLAIN | (DICOM if dicom else {})
     names = file_names(pd.DataFrame([{"patient": scan.patient, "session": scan.session} for scan in scans]))
     folders = (output / names[scan.patient, scan.session] for scan in scans)
@@ -68,7 +64,7 @@ def write(result: Result, paths: Paths, made_of: str, files: Sequence[str]) -> N
             save(paths[key], image)
     about = {"id": _id(paths), **result.about, "made_of": made_of}
     if "seg" in paths and result.map is not None:
-        derived.write(result, files, paths["seg"], paths["parametric"], made_of)
+        dicom_out.write(result, files, paths["seg"], paths["parametric"], made_of)
     write_view(paths["view"], result.scan, result.brain, result.map, about)
     write_json(paths["score"], about)
 
@@ -78,7 +74,7 @@ def write_tables(output: Path, bids: bool, model: str, excluded: Collection[dict
 
     The index of both is made anew with them.
     """
-    found = sorted(output.glob("sub-*/**/*_desc-symnorm_score.json" if bids else f"*/{PLAIN['score']}"))
+    found = sorted(output.glob(f"sub-*/**/*{MARK}{PLAIN['score']}" if bids else f"*/{PLAIN['score']}"))
     told = {path: _row(about) for path in found if (about := read_json(path))["model"] == model}
     rows, listed = pd.DataFrame(list(told.values())), pd.DataFrame(excluded)
     write_index(output / INDEX, [row | {"view": _view(path)} for path, row in told.items()], excluded)
@@ -88,16 +84,8 @@ def write_tables(output: Path, bids: bool, model: str, excluded: Collection[dict
         else:
             (output / name).unlink(missing_ok=True)
     if bids and len(rows):
-        by = {"Name": "symnorm_jax", "Version": version("symnorm_jax"), "Description": f"model {model}"}
-        write_text(output / DESCRIPTION, json.dumps(ABOUT | {"GeneratedBy": [by]}, indent=2) + "\n")
+        derivatives.describe(output, model)
     return rows
-
-
-def _derived(image: Path, scan: Scan, output: Path) -> Paths:
-    """Name the derivatives of an image: its entities without the suffix, which tells a contrast."""
-    stem = image.name.split(".")[0].rpartition("_")[0]
-    folder = output.joinpath(*filter(None, (scan.patient, scan.session)), "anat")
-    return {key: folder / f"{stem}_desc-symnorm_{name}" for key, name in DERIVED.items()}
 
 
 def _still(view: Path) -> Path:
@@ -107,7 +95,7 @@ def _still(view: Path) -> Path:
 def _id(paths: Paths) -> str:
     """The folder of a scan or, of derivatives, what the names of its files begin with."""
     name = paths["score"].name
-    return paths["score"].parent.name if name == PLAIN["score"] else name.partition("_desc-symnorm")[0]
+    return paths["score"].parent.name if name == PLAIN["score"] else name.partition(MARK)[0]
 
 
 def _view(score: Path) -> Path | None:

@@ -10,7 +10,7 @@ import pytest
 from symnorm_jax.data.sources import dicom
 from symnorm_jax.data.volumes import on_grid
 from symnorm_jax.errors import ConfigError, ScanError
-from symnorm_jax.inference import derived
+from symnorm_jax.inference import dicom_out
 from symnorm_jax.inference.reading import scans_of
 from symnorm_jax.inference.scorer import Result
 
@@ -62,7 +62,7 @@ def placed(path: Path, shown: np.ndarray) -> np.ndarray:
 def test_every_voxel_is_where_it_was_and_of_whom_the_series_is(folder, rng, ill):
     files, result = judged(folder, rng, ill)
     paths = folder.parent / "lesions.dcm", folder.parent / "map.dcm"
-    derived.write(result, files, *paths, MADE_OF)
+    dicom_out.write(result, files, *paths, MADE_OF)
     np.testing.assert_array_equal(placed(paths[0], result.lesions), np.asarray(result.lesions.dataobj) > 0)
     np.testing.assert_array_equal(placed(paths[1], result.map), np.asarray(result.map.dataobj))
     import pydicom
@@ -73,7 +73,7 @@ def test_every_voxel_is_where_it_was_and_of_whom_the_series_is(folder, rng, ill)
         assert one.FrameOfReferenceUID == "1.2.5"
         assert one.Modality == kind and one.SeriesInstanceUID != "1.2.3"
     identified = [pydicom.dcmread(path).SOPInstanceUID for path in paths]
-    derived.write(result, files, *paths, MADE_OF)
+    dicom_out.write(result, files, *paths, MADE_OF)
     assert identified == [pydicom.dcmread(path).SOPInstanceUID for path in paths] and len(set(identified)) == 2
 
 
@@ -82,20 +82,20 @@ def test_what_cannot_be_derived_is_refused_at_once(folder, rng, tmp_path, monkey
 
     layouts.write(tmp_path / "scan.nii.gz", layouts.person(1)[0])
     with pytest.raises(ScanError, match="--dicom: scan is no DICOM series"):
-        derived.check(scans_of(tmp_path / "scan.nii.gz"))
-    derived.check(scans_of(folder))
+        dicom_out.check(scans_of(tmp_path / "scan.nii.gz"))
+    dicom_out.check(scans_of(folder))
     for path in folder.iterdir():
         one = pydicom.dcmread(path)
         del one.FrameOfReferenceUID
         one.save_as(path)
     with pytest.raises(ScanError, match="--dicom: the headers of ann lack FrameOfReferenceUID"):
-        derived.check(scans_of(folder))
+        dicom_out.check(scans_of(folder))
     with pytest.raises(ScanError, match=r"lack what DICOM asks of derived images \(") as caught:
-        derived.write(judged(folder, rng)[1], dicom.series(folder).files, tmp_path / "a", tmp_path / "b", MADE_OF)
+        dicom_out.write(judged(folder, rng)[1], dicom.series(folder).files, tmp_path / "a", tmp_path / "b", MADE_OF)
     assert layouts.NOBODY not in str(caught.value) and not (tmp_path / "a").exists()
 
 
 def test_dicom_without_its_library_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"--dicom needs highdicom, which is missing; pip install 'symnorm_jax\[dic"):
-        derived.check([])
+        dicom_out.check([])
