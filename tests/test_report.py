@@ -289,19 +289,22 @@ def test_the_gallery_leads_to_pages_of_the_same_scans_alone(copy):
     files = read_files(folder, config)
     first, second = report.chosen_samples(files)["gallery"].drop_duplicates("patient").iloc[:2].itertuples()
     for case, change in ((first, 0), (second, 1)):  # of the second the scan was another, as with a planted lesion
+        own = files.table[files.table.patient == case.patient]
+        slices = [{"slice": one.slice, "score": one.mahalanobis} for one in own.itertuples()]
+        slices[0]["score"] += change
         told = {"id": f"a {case.patient}", "patient": case.patient, "session": case.session}
-        told |= {"score_name": "mahalanobis", "slices": [{"slice": case.slice, "score": case.mahalanobis + change}]}
+        told |= {"score_name": "mahalanobis", "slices": slices}
         (folder / "views" / told["id"]).mkdir(parents=True)
         write_json(folder / "views" / told["id"] / "score.json", told)
         (folder / "views" / told["id"] / "view.html").touch()
     chosen = report.chosen_samples(files)
-    views = report.views_of(folder / "views", chosen["gallery"], "mahalanobis")
+    views = report.views_of(folder / "views", chosen["gallery"], files.table, "mahalanobis")
     assert set(views.values()) == {f"views/{quote(f'a {first.patient}')}/view.html"}
     assert f"{first.shown}: {first.patient}" in views
     page = report.page(files, chosen, {"gallery": ""}, ["image"], views)
     assert [link["href"] for link in Tags(page).of("a")] == list(views.values())
     (folder / "views" / f"a {first.patient}" / "view.html").unlink()
-    assert not report.views_of(folder / "views", chosen["gallery"], "mahalanobis")
+    assert not report.views_of(folder / "views", chosen["gallery"], files.table, "mahalanobis")
 
 
 def test_the_gallery_is_chosen_by_percentile_and_failures_by_distance():

@@ -44,7 +44,7 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
     write_text(workdir / "MODEL_CARD.md", card(files))
-    views = views_of(workdir / VIEWS, chosen["gallery"], files.headline)
+    views = views_of(workdir / VIEWS, chosen["gallery"], files.table, files.headline)
     write_text(workdir / "report.html", page(files, chosen, sources, list(gallery.panels(arrays)), views))
 
 

@@ -60,21 +60,20 @@ def write_index(path: Path, rows: Collection[dict[str, Any]], excluded: Collecti
     write_text(path, _page("index.html.jinja", _text("index.js"), rows=shown, excluded=excluded))
 
 
-def views_of(folder: Path, chosen: pd.DataFrame, name: str) -> dict[str, str]:
+def views_of(folder: Path, chosen: pd.DataFrame, table: pd.DataFrame, name: str) -> dict[str, str]:
     """Find the pages of the samples `chosen`, `{what is shown: link}` as seen from beside the `folder` they lie in.
 
-    A page is that of a sample where its slice has the same score `name`: the scan is as it was in the run, and so is
-    the model. A lesion that was planted is in no file, and a page of the file is not of it.
+    A page is that of a scan where all slices have the score `name` that they have in the run's `table`: the scan is as
+    it was, and so are brain and model. A lesion that was planted is in no file, and a page of the file is not of it.
     """
     found = {}
     for path in sorted(folder.glob("*/score.json")):
         about, view = read_json(path), path.with_name("view.html")
-        slices = {one["slice"]: one["score"] for one in about["slices"]}
-        own = (chosen.patient == about["patient"]) & (chosen.session == about["session"])
-        same = np.isclose(chosen.slice.map(slices).astype(float), chosen[name], rtol=1e-3)
-        if view.exists() and about["score_name"] == name:
+        own, cases = (x[(x.patient == about["patient"]) & (x.session == about["session"])] for x in (table, chosen))
+        scores = own.slice.map({one["slice"]: one["score"] for one in about["slices"]}).astype(float)
+        if view.exists() and about["score_name"] == name and np.allclose(scores, own[name], rtol=1e-3):
             link = quote(os.path.relpath(view, folder.parent))
-            found |= {f"{case.shown}: {case.patient}": link for case in chosen[own & same].itertuples()}
+            found |= {f"{case.shown}: {case.patient}": link for case in cases.itertuples()}
     return found
 
 
