@@ -10,6 +10,7 @@ from commands import symnorm
 from PIL import Image
 
 from symnorm_jax.data.sources import picture_series
+from symnorm_jax.data.sources.pictures import spacing_of
 from symnorm_jax.data.volumes import write_nifti
 from symnorm_jax.errors import ScanError
 from symnorm_jax.inference.reading import pictures_of, scans_of
@@ -58,30 +59,32 @@ def test_of_colours_one_is_read_and_a_mask_lies_on_the_grid_of_the_outputs(folde
 
 
 def test_refusals(folder, tmp_path):
-    with pytest.raises(ScanError, match="pictures tell no voxel sizes; --spacing=X,Y,Z in mm is needed"):
+    with pytest.raises(ScanError, match="pictures tell no voxel sizes; `symnorm score --spacing=X,Y,Z`"):
         scans_of(folder)
     with pytest.raises(ScanError, match="a .csv with columns t1,flair is needed"):
         pictures_of(folder, SPACING, None, None, "t1,flair")
     long = layouts.write_pictures(tmp_path / "long", np.arange(100, dtype=np.uint8).reshape(50, 2, 1))
     with pytest.raises(ScanError, match=r"edges are \[2500, 2, 1\] mm long; at most 2000 mm"):
         pictures_of(long, (50, 1, 1), None, None, "path")[0].load()
+    with pytest.raises(ScanError, match="--spacing='1,nan,1'; a folder of pictures needs three lengths"):
+        spacing_of("1,nan,1", "--spacing")
     (tmp_path / "none").mkdir()
     with pytest.raises(ScanError, match="holds no picture of a slice"):
         pictures_of(tmp_path / "none", SPACING, None, None, "path")
 
 
 @pytest.mark.parametrize(
-    ("given", "status", "said"),
+    ("given", "said"),
     [
-        (("-i", "ann", "--spacing=1,1"), 1, "--spacing='1,1'; a folder of pictures needs three lengths"),
-        (("-i", "ann/s_8.png", "--spacing=1,1,1"), 2, "with --spacing a folder is needed"),
-        (("-i", "ann", "--spacing=1,1,1", "--bids"), 2, "--spacing is of pictures"),
-        (("-i", "ann", "--colour=red"), 2, "--colour is allowed with --spacing alone"),
+        (("-i", "ann", "--spacing=1,1,1", "--dicom"), "--dicom is of a DICOM series"),
+        (("-i", "ann/s_8.png", "--spacing=1,1,1"), "with --spacing a folder is needed"),
+        (("-i", "ann", "--spacing=1,1,1", "--bids"), "--spacing is of pictures"),
+        (("-i", "ann", "--colour=red"), "--colour is allowed with --spacing alone"),
     ],
 )
-def test_arguments_that_cannot_be_right(folder, tmp_path, monkeypatch, given, status, said):
+def test_arguments_that_cannot_be_right(folder, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     done = symnorm("score", "--model=model", "-o", "out", *given)
-    assert done.returncode == status and said in done.stderr
+    assert done.returncode == 2 and said in done.stderr

@@ -301,6 +301,12 @@ def test_the_gallery_leads_to_pages_of_the_same_scans_alone(copy):
     views = report.views_of(folder / "views", chosen["gallery"], files.table, "mahalanobis")
     assert set(views.values()) == {f"views/{quote(f'a {first.patient}')}/view.html"}
     assert f"{first.shown}: {first.patient}" in views
+    with config.copy_and_resolve_references().unlocked() as planted:
+        planted.data.options.lesion_masks = "strokes"
+    kept = report.as_on_disk(files._replace(config=planted), chosen["gallery"])
+    ill = set(files.table.patient[files.table.lesion_mm2 > 0])
+    assert ill & set(chosen["gallery"].patient) and not ill & set(kept.patient) and len(kept)
+    assert report.as_on_disk(files, chosen["gallery"]) is chosen["gallery"]
     page = report.page(files, chosen, {"gallery": ""}, ["image"], views)
     assert [link["href"] for link in Tags(page).of("a")] == list(views.values())
     (folder / "views" / f"a {first.patient}" / "view.html").unlink()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import layouts_lesion
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -224,6 +225,33 @@ def test_a_bids_tree_gets_derivatives(scans, demo_run, judged, tmp_path):
     unknown = [path for path in output.rglob("*.*") if not path.name.endswith(BIDS_KNOWS) and path.name[0] != "."]
     assert len(unknown) == 2 + 2 * 4 and all(any(map(path.match, ignored)) for path in unknown)
     assert "no scan of sub-7" in score(tmp_path / "bids", output, run, "--bids", "--participant-label", "7", status=1)
+
+
+def test_a_series_gets_dicom_beside_its_map_and_loses_it_with_the_map(scans, demo_run, judged, tmp_path):
+    pydicom = pytest.importorskip("pydicom", reason="pydicom is optional: pip install 'symnorm_jax[dicom]'")
+    pytest.importorskip("highdicom", reason="highdicom is optional: pip install 'symnorm_jax[dicom]'")
+    image, mask = (nib.load(scans / kind / f"{judged[0]}.nii.gz") for kind in ("scans", "mask"))
+    voxels, step = np.asarray(image.dataobj), [*image.header.get_zooms()]
+    (tmp_path / "ann").mkdir()
+    for k in range(voxels.shape[2]):
+        place = image.affine @ [0, 0, k, 1] * [-1, -1, 1, 1]  # stored as L, P, S
+        values = 1000 * voxels[:, :, k].T / voxels.max()
+        one = layouts_lesion._slice(values, place[:3], [1, 0, 0, 0, 1, 0], "1.2.3", slope=1)
+        one.PixelSpacing, one.StudyInstanceUID, one.FrameOfReferenceUID = [float(step[1]), float(step[0])], "1.2", "1.4"
+        one.save_as(tmp_path / "ann" / f"{k}.dcm", enforce_file_format=True)
+    given = tmp_path / "ann", tmp_path / "out", f"--run={demo_run.workdir}"
+    score(*given, "--dicom", f"--brain={scans / 'mask' / judged[0]}.nii.gz")
+    made = tmp_path / "out" / "ann"
+    assert json.loads((made / "score.json").read_text())["brain_from"] == "file"
+    map_ = np.asarray(nib.load(made / "map.nii.gz").dataobj)
+    dicom = pydicom.dcmread(made / "map.dcm")
+    heights = [one.PlanePositionSequence[0].ImagePositionPatient[2] for one in dicom.PerFrameFunctionalGroupsSequence]
+    np.testing.assert_array_equal(dicom.pixel_array[np.argsort(heights)], map_[::-1, ::-1].T)
+    (made / "lesions.dcm").unlink()
+    score(*given, "--dicom", f"--brain={scans / 'mask' / judged[0]}.nii.gz")
+    assert (made / "lesions.dcm").exists()
+    score(*given, "--brain=head")
+    assert (made / "map.nii.gz").exists() and not [*made.glob("*.dcm")]
 
 
 @pytest.mark.parametrize("aggregate", AGGREGATES)

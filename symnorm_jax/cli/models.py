@@ -33,12 +33,12 @@ def run(args) -> int:
 
 def _found(top: Path) -> Iterator[Path]:
     """Find the folders that hold a model, or a part of one."""
-    from symnorm_jax.inference.model import PARTS, WEIGHTS
+    from symnorm_jax.inference.model import PARTS, SUMS, WEIGHTS
 
-    marks = {WEIGHTS, f"{PARTS[-1]}.json"}
+    marks = {WEIGHTS, SUMS}, {f"{PARTS[-1]}.json"}  # a run has the others, and many programs write the first
     for path, folders, files in os.walk(top):
         below = len(Path(path).relative_to(top).parts)
-        is_model = bool(marks & set(files))
+        is_model = any(one <= set(files) for one in marks)
         folders[:] = [] if is_model or below == DEPTH else sorted(one for one in folders if not one.startswith("."))
         if is_model:
             yield Path(path)

@@ -51,24 +51,14 @@ def run(args) -> None:
     model = _checked(args)
     print(ABOUT)
     from symnorm_jax.cli.compiled import keep_beside
-    from symnorm_jax.data.sources.pictures import spacing_of
-    from symnorm_jax.inference import adapt, cohort, dicom_out
-    from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, pictures_of, scans_of
+    from symnorm_jax.inference import adapt, cohort
+    from symnorm_jax.inference.reading import columns_of, scans_of
     from symnorm_jax.inference.scorer import Scorer
 
-    spacing = args.spacing and spacing_of(args.spacing, "--spacing")
     keep_beside(model)
     kind, mask = (args.brain, None) if args.brain in KINDS else ("file", args.brain)
     scorer = Scorer.load(model)
-    told = SUFFIXES.get("".join(scorer.model.reference["contrast"][:1]), "T1w") if args.bids else None
-    columns = columns_of(scorer.model.config, told)
-    if spacing:
-        scans = pictures_of(args.input, spacing, args.colour, mask, columns)
-    else:
-        scans = scans_of(args.input, mask, columns, args.bids)
-    scans = only(scans, args.participant_label)
-    if args.dicom:
-        dicom_out.check(scans)
+    scans = _scans(args, mask, scorer.model)
     if args.adapt:
         healthy = scans_of(args.adapt, None, columns_of(scorer.model.config))
         adapt.refuse_both(healthy, scans)
@@ -79,6 +69,22 @@ def run(args) -> None:
     print(f"{args.output / 'scores.tsv'}: {len(rows)} scans, {counts}; index.html shows them")
     if (args.output / "excluded.tsv").exists():
         print(f"{args.output / 'excluded.tsv'}: what could not be used, and why")
+
+
+def _scans(args, mask: str | None, model) -> list:
+    """List the scans of the input, for a model of its contrasts."""
+    from symnorm_jax.data.sources.pictures import spacing_of
+    from symnorm_jax.inference import dicom_out
+    from symnorm_jax.inference.reading import SUFFIXES, columns_of, only, pictures_of, scans_of
+
+    told = SUFFIXES.get("".join(model.reference["contrast"][:1]), "T1w") if args.bids else None
+    columns = columns_of(model.config, told)
+    if args.spacing:
+        return pictures_of(args.input, spacing_of(args.spacing, "--spacing"), args.colour, mask, columns)
+    scans = only(scans_of(args.input, mask, columns, args.bids), args.participant_label)
+    if args.dicom:
+        dicom_out.check(scans)
+    return scans
 
 
 def _checked(args) -> Path:
@@ -98,7 +104,7 @@ def _checked(args) -> Path:
         (args.participant_label and not args.bids, "--participant-label is allowed with --bids alone."),
         (args.spacing and not args.input.is_dir(), f"--input={args.input}: with --spacing a folder is needed."),
         (args.spacing and args.bids, "--spacing is of pictures, and allowed without --bids alone."),
-        (args.dicom and args.bids, "--dicom is of a DICOM series, and allowed without --bids alone."),
+        (args.dicom and (args.bids or args.spacing), "--dicom is of a DICOM series: not with --bids or --spacing."),
         (args.colour and not args.spacing, "--colour is allowed with --spacing alone."),
         (is_mask and not Path(args.brain).is_file(), f"--brain={args.brain}: one of {KINDS} or a file is allowed."),
         (is_mask and (args.bids or args.input.suffix == ".csv"), "--brain: a mask is given for one scan alone."),

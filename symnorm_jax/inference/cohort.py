@@ -19,7 +19,7 @@ from symnorm_jax.rundir import claimed
 
 
 def score(
-    scorer: Scorer, scans: list[Scan], output: Path, kind: str, jobs: int, bids: bool, dicom: bool = False
+    scorer: Scorer, scans: list[Scan], output: Path, kind: str, jobs: int, bids: bool, dicom: bool
 ) -> pd.DataFrame:
     """Score scans into the folder `output`, with brain masks of a `kind`, and give the rows of its table.
 

@@ -35,7 +35,7 @@ def check(scans: list[Scan]) -> None:
         if not is_dicom(Path(scan.files[0])):
             raise ScanError(f"--dicom: {scan.name} is no DICOM series; what is derived names the images that it is of.")
         header = whole_header(scan.files[0])
-        if lost := [tag for tag in NEEDED if tag not in header]:
+        if lost := [tag for tag in NEEDED if not header.get(tag)]:
             raise ScanError(f"--dicom: the headers of {scan.name} lack {lost[0]}, which what is derived must name.")
 
 

@@ -58,6 +58,8 @@ def done(paths: Paths, scan: Scan, made_of: str) -> bool:
 def write(result: Result, paths: Paths, made_of: str, files: Sequence[str]) -> None:
     """Write what is said of a scan of these `files`, its images and its page."""
     paths["score"].unlink(missing_ok=True)  # until all is written again the scan is not done
+    for name in DICOM.values():  # of another model, or of another brain
+        paths["score"].with_name(name).unlink(missing_ok=True)
     for key in ("map", "lesions", "brain"):
         image = getattr(result, key)
         if image is not None:

@@ -63,7 +63,8 @@ def scans_of(source: Path, mask: str | None = None, columns: str = "path", tree:
         if not scans and any(map(dicom_slices.is_dicom, source.iterdir())):
             scans = [dicom.series(source, mask)]
         elif not scans and picture_series.holds(source):
-            raise ScanError(f"--input={source}: pictures tell no voxel sizes; --spacing=X,Y,Z in mm is needed.")
+            how = "`symnorm score --spacing=X,Y,Z` takes them"
+            raise ScanError(f"--input={source}: pictures tell no voxel sizes; {how}.")
     else:
         raise ScanError(f"--input={source}: a folder, a .csv manifest, or a scan, {folder.ENDINGS}, is needed.")
     if not scans:

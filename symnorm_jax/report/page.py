@@ -44,7 +44,7 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     drawn = {name: figures.save(figure, folder / f"{name}.png") for name, figure in made.items()}
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
     write_text(workdir / "MODEL_CARD.md", card(files))
-    views = views_of(workdir / VIEWS, chosen["gallery"], files.table, files.headline)
+    views = views_of(workdir / VIEWS, as_on_disk(files, chosen["gallery"]), files.table, files.headline)
     write_text(workdir / "report.html", page(files, chosen, sources, list(gallery.panels(arrays)), views))
 
 
@@ -101,6 +101,13 @@ def chosen_samples(files: Files) -> dict[str, pd.DataFrame]:
     wrong = partial(gallery.failures, cases, files.headline, fit)
     typical = gallery.by_percentile(cases, files.headline)
     return {"gallery": typical, "false_positives": wrong(False), "false_negatives": wrong(True)}
+
+
+def as_on_disk(files: Files, cases: pd.DataFrame) -> pd.DataFrame:
+    """Keep the cases whose scans are files as they are: without people in whom a lesion was planted."""
+    if not getattr(files.config.data.options, "lesion_masks", ""):
+        return cases
+    return cases[~cases.patient.isin(files.table.patient[files.table.lesion_mm2 > 0])]
 
 
 def curves(files: Files) -> dict[str, Figure]:

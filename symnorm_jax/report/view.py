@@ -64,7 +64,7 @@ def views_of(folder: Path, chosen: pd.DataFrame, table: pd.DataFrame, name: str)
     """Find the pages of the samples `chosen`, `{what is shown: link}` as seen from beside the `folder` they lie in.
 
     A page is that of a scan where all slices have the score `name` that they have in the run's `table`: the scan is as
-    it was, and so are brain and model. A lesion that was planted is in no file, and a page of the file is not of it.
+    it was, and so are brain and model.
     """
     found = {}
     for path in sorted(folder.glob("*/score.json")):
