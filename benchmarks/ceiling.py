@@ -33,6 +33,7 @@ from symnorm_jax.models.unet import UNet
 from symnorm_jax.report.table import Table
 from symnorm_jax.rundir import MANIFEST, read_config
 from symnorm_jax.scoring.embed import HIGHEST, highest
+from symnorm_jax.scoring.scores import ABOUT
 from symnorm_jax.statistics.intervals import Metric, as_json, averaged, interval
 from symnorm_jax.systems.contract import Aux, Stage, System
 from symnorm_jax.training.sharding import share_cores
@@ -89,11 +90,10 @@ def answers(run: Path, workdir: Path) -> tuple[pd.DataFrame, dict[str, np.ndarra
 
 def measures(rows: pd.DataFrame, made: dict[str, np.ndarray], patients: np.ndarray, config: ConfigDict) -> dict:
     """Measure a fold's maps: `{measure: metric}`, for weights of all `patients`."""
-    rows = rows.assign(**{HIGHEST: highest(made["map"], made["brain"])})
+    table = rows[[*ABOUT]].assign(**{HIGHEST: highest(made["map"], made["brain"])})
     found, settings, own = {}, chain(config), np.unique(rows.patient.to_numpy(object))
     for level in LEVELS:
-        about = [*rows.columns.drop(HIGHEST)] if level == "patient" else ()
-        cases = cases_at(level, rows, "test", config.score.patient, config.score.top_k, tuple(about))
+        cases = cases_at(level, table, "test", config.score.patient, config.score.top_k)
         among = resamples(cases, config)
         if 0 < cases.positive.sum() < len(cases):
             among = among._replace(index=np.searchsorted(patients, cases.patient.to_numpy()))
