@@ -323,29 +323,6 @@ def reasons(result) -> str:
     return "; ".join(result.about["reasons"])
 
 
-@pytest.mark.parametrize(
-    ("path", "told"),
-    [
-        ("a/sub-1_T1w.nii.gz", ["t1"]),
-        ("BraTS-1-t1c.nii.gz", ["t1 after contrast"]),
-        ("sub-1_ce-gadolinium_T1w.nii.gz", ["t1 after contrast"]),
-        ("x_t2_flair.nii", ["flair"]),
-        ("t2/ann.nii.gz", ["t2"]),
-        ("T2_study/sub-1_FLAIR.nii.gz", ["flair"]),
-        ("tse1/head.nii.gz", []),
-    ],
-)
-def test_contrasts_are_told_by_names(path, told):
-    assert quality.said_of(path) == told
-
-
-def test_limits_are_those_of_healthy_scans_and_some_room():
-    values = np.linspace(0, 100, 101)
-    both = quality.limits(values, quality.Measure("", 1.0, "both"))
-    assert (both["low"], both["high"]) == (1 - 24.5, 99 + 24.5) and both["scans"] == 101
-    assert quality.limits(values, quality.Measure("", 30.0, "high")) == {"low": None, "high": 129.0, "scans": 101}
-
-
 def test_the_package_is_imported_without_jax():
     code = "import sys, symnorm_jax; assert 'jax' not in sys.modules and not hasattr(symnorm_jax, 'Scorers')"
     root = str(Path(symnorm_jax.__file__).parents[1])

@@ -22,7 +22,7 @@ from symnorm_jax.errors import ScanError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.pixels import Thresholds, fit_pixel_thresholds
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
-from symnorm_jax.inference import model, quality
+from symnorm_jax.inference import model, quality, told
 from symnorm_jax.inference.model import Model
 from symnorm_jax.inference.reading import Prepared, prepared
 from symnorm_jax.inference.scorer import Scorer
@@ -65,7 +65,8 @@ def adapted(scorer: Scorer, scans: list[Scan], folder: Path, kind: str, jobs: in
     if ill := [scan.name for scan in scans if scan.labelled and not scan.healthy]:
         raise ScanError(f"--adapt: {ill[0]} is abnormal; healthy people alone are allowed.")
     files = [file for scan in scans for file in (*scan.files, *scan.others, *scan.extras)]
-    made_of = digest(files, *(scan.recipe for scan in scans), kind, scorer.checksum)
+    about = (f"{scan.recipe}, {sorted(scan.groups.items())}" for scan in scans)
+    made_of = digest(files, *about, kind, scorer.checksum)
     with claimed(folder.parent, "--output"):
         if not ((folder / model.SUMS).exists() and _adapted_from(model.of_folder(folder)) == made_of):
             cohort = _cohort(scorer, scans, kind, jobs)
@@ -110,16 +111,17 @@ def _model(scorer: Scorer, cohort: Cohort, about: dict) -> Model:
     cases = {level: cases_at(level, table, "val", how.patient, how.top_k) for level in LEVELS}
     fits = {level: _named(thresholds.fit_thresholds(of, [name], how)[name]) for level, of in cases.items()}
     whole = _fitted(scorer, cohort, np.ones(len(table), bool))
-    each = [quality.measures(one.rows, one.arrays, one.about, config) for one in cohort.made]
-    people = {"own healthy": about["people"], "healthy validation": about["people"]}
-    anew = {"people": people, "scores": quality.scores_of(table, config), "results": {}, "adapted": about}
+    parts = [quality.measured(one.rows, one.arrays, one.about, config) for one in cohort.made]
+    anew = {"people": {"own healthy": about["people"], "healthy validation": about["people"]}, "adapted": about}
+    anew |= {"told": told.people_of(one.scan.groups for one in cohort.made), "results": {}}
+    anew |= {"scores": quality.scores_of(table, config), **quality.ranges_of(parts, config)}
     return base._replace(
         config=config,
         healthy=whole.healthy,
         gaussian=whole.gaussian,
         thresholds={"moments": moments, "pixel": _pixel(cohort, table, maps, config)} | fits,
         calibration={level: calibration.fit_calibration(of, [name])[name] for level, of in cases.items()},
-        reference=base.reference | anew | quality.ranges_of(each, config),
+        reference=base.reference | anew,
     )
 
 

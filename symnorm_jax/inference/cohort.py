@@ -49,7 +49,8 @@ def score(
 def _made_of(scan: Scan, kind: str, scorer: Scorer) -> str | None:
     """Hash all that decides a result; None where a file cannot be read, which is then said of the scan."""
     try:
-        return digest([*scan.files, *scan.others, *scan.extras], scan.recipe, kind, scorer.checksum)
+        files, told = [*scan.files, *scan.others, *scan.extras], repr(sorted(scan.groups.items()))
+        return digest(files, scan.recipe, told, kind, scorer.checksum)
     except OSError:
         return None
 

@@ -30,7 +30,7 @@ from symnorm_jax.systems.contract import System, Variables
 from symnorm_jax.training.passes import TOGETHER, Healthy
 from symnorm_jax.training.transfer import shapes_of
 
-MODEL_FORMAT = 1  # of a model's folder; raised when its files, or what is in them, change
+MODEL_FORMAT = 2  # of a model's folder; raised when its files, or what is in them, change
 WEIGHTS, SUMS, CARD = "model.safetensors", "SHA256SUMS", "README.md"
 PARTS = ("thresholds", "calibration", "reference")  # JSON, each a file of its own
 RESIDUAL, EMBED = "residual.stablehlo", "embed.stablehlo"  # see `stablehlo.programs`

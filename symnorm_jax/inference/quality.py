@@ -4,9 +4,7 @@ A range goes from the 1st to the 99th percentile of the scans of training and va
 of the distance between them, and by no less than the measure's `slack`.
 """
 
-import re
-from collections import Counter
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +12,11 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import samples, store
-from symnorm_jax.data.manifest import SPLITS
+from symnorm_jax.data.manifest import SPLITS, group_columns
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import patient_cases
 from symnorm_jax.evaluation.postprocess import erode
+from symnorm_jax.inference import orientation, told
 from symnorm_jax.inference.reading import Prepared, grid_mm
 from symnorm_jax.scoring.scores import ABOUT, validation
 
@@ -25,16 +24,6 @@ MARGIN = 0.25
 SCANS = 200  # that ranges are measured on, at most
 BINS = 40  # of the histogram of intensities
 EDGES = {"percentiles": (0.0, samples.BRIGHTEST), "robust": (-samples.FARTHEST, samples.FARTHEST)}  # data.normalise
-WORDS = {  # of file names, in lower case, that tell a contrast
-    "t1": "t1|t1w|t1n|mprage|mpr|bravo|spgr",
-    "t1 after contrast": "t1c|t1ce|t1gd|gd|gadolinium|postcontrast",
-    "t2": "t2|t2w|tse",
-    "flair": "flair|t2f",
-    "pd": "pd|pdw",
-    "diffusion": "dwi|adc|dti",
-    "susceptibility": "swi|t2star|t2starw",
-}
-HIDDEN = {"t1 after contrast": "t1", "flair": "t2"}  # names of the one often have a word of the other
 
 
 class Measure(NamedTuple):
@@ -54,24 +43,35 @@ MEASURES = {
     "mirror_similarity": Measure("correlation of the brain with its mirror image", 0.02, "low"),
     "rim": Measure("brightness of the rim of the brain mask", 0.25, "both"),
     "contrast": Measure("away from the histogram of intensities", 0.02, "high"),
+    "upright": Measure("more like the mean brain than the best other way round", 0.02, "low"),
 }
+
+
+class Measured(NamedTuple):
+    """What is measured of a scan alone; histogram and cells are held against their mean over training scans."""
+
+    values: dict[str, float]  # of MEASURES
+    histogram: np.ndarray  # [BINS]
+    cells: np.ndarray  # see `orientation.cells`
 
 
 def reference(rows: pd.DataFrame, table: pd.DataFrame, config: ConfigDict) -> dict:
     """Measure what new scans are compared with, of a run's manifest `rows` and its `table` of scores; plain JSON.
 
-    `people` by split; `contrast` by names; `scores`: those of healthy validation people, ascending, and of their slices
-    with the positions; `histogram` `[BINS]` and `ranges`. Raises RunError where the prepared slices have gone.
+    `people` by split; `contrast` by names; `told` of people, see `told.people_of`; `scores`: those of healthy
+    validation people, ascending, and of their slices with the positions; and `ranges_of`. Raises RunError where the
+    prepared slices have gone.
     """
     counts, scores = {split: rows.patient[rows.split == split].nunique() for split in SPLITS}, scores_of(table, config)
     learned = rows[rows.split.isin(SPLITS[:2]) & (rows.healthy_person | (config.data.train_on != "healthy_people"))]
     keys = np.array(sorted(learned.store.unique()))
     chosen = keys[np.linspace(0, len(keys) - 1, min(len(keys), SCANS)).astype(int)]
-    parts = [_stored(learned[learned.store == key], config) for key in chosen]
-    options = said(" ".join(str(value) for value in config.data.options.values() if isinstance(value, str)))
+    parts = [of_rows(learned[learned.store == key], config) for key in chosen]
+    options = told.said(" ".join(str(value) for value in config.data.options.values() if isinstance(value, str)))
     return {
         "people": counts | {"healthy validation": len(scores["people"])},
-        "contrast": options or _usual(learned.source.drop_duplicates()),
+        "contrast": options or told.usual(list(learned.source.unique())),
+        "told": told.people_of(learned.drop_duplicates("store")[group_columns(rows)].to_dict("records")),
         "scores": scores,
         **ranges_of(parts, config),
     }
@@ -85,12 +85,13 @@ def scores_of(table: pd.DataFrame, config: ConfigDict) -> dict:
     return {"people": np.sort(cases[headline][~cases.positive].to_numpy(float)).tolist(), "slices": slices}
 
 
-def ranges_of(parts: list[tuple[dict, np.ndarray]], config: ConfigDict) -> dict:
-    """Give the mean `histogram` `[BINS]` and the `ranges` of what `measures` has measured of scans."""
-    histogram = np.mean([histogram for _, histogram in parts], 0)
-    found = pd.DataFrame([of | {"contrast": apart(own, histogram, config)} for of, own in parts])
+def ranges_of(parts: list[Measured], config: ConfigDict) -> dict:
+    """Give the mean `histogram` and `cells` of scans that were measured, and the `ranges`."""
+    mean = {name: np.mean([getattr(one, name) for one in parts], 0) for name in ("histogram", "cells")}
+    mean = {name: values.round(4).tolist() for name, values in mean.items()}
+    found = pd.DataFrame([compared(one, mean, config) for one in parts])
     ranges = {name: limits(found[name].to_numpy(float), MEASURES[name]) for name in MEASURES}
-    return {"histogram": histogram.tolist(), "ranges": ranges}
+    return mean | {"ranges": ranges}
 
 
 def limits(values: np.ndarray, measure: Measure) -> dict[str, float | int | None]:
@@ -101,8 +102,8 @@ def limits(values: np.ndarray, measure: Measure) -> dict[str, float | int | None
     return {end: x if measure.sides in (end, "both") else None for end, x in ends.items()} | {"scans": len(values)}
 
 
-def measures(rows: pd.DataFrame, arrays: np.ndarray, about: dict, config: ConfigDict) -> tuple[dict, np.ndarray]:
-    """Measure a scan that was cut, `[N, *S, C + 2]`: `{measure: value}`, but for the contrast, and its histogram."""
+def measured(rows: pd.DataFrame, arrays: np.ndarray, about: dict, config: ConfigDict) -> Measured:
+    """Measure a scan that was cut, `[N, *S, C + 2]`."""
     planes = arrays if arrays.ndim == 4 else np.moveaxis(arrays[0], 2, 0)
     image, brain = planes[..., 0].astype(np.float32), planes[..., -2] > 0
     spacing, inside, one = config.data.spacing, image[brain], rows.iloc[0]
@@ -119,14 +120,21 @@ def measures(rows: pd.DataFrame, arrays: np.ndarray, about: dict, config: Config
         "rim": float((np.median(rim) - np.median(inside)) / spread),
     }
     counts, _ = np.histogram(inside, BINS, EDGES[config.data.normalise])
-    return found, counts / max(counts.sum(), 1)
+    image, brain = (np.moveaxis(x, 0, 2) for x in (image, brain))
+    return Measured(found, counts / max(counts.sum(), 1), orientation.cells(image, brain))
+
+
+def compared(one: Measured, mean: dict, config: ConfigDict) -> dict[str, float]:
+    """Give all MEASURES of a scan: its own, and those against the `mean` of training scans."""
+    contrast = apart(one.histogram, mean["histogram"], config)
+    return one.values | {"contrast": contrast, "upright": orientation.upright(one.cells, mean["cells"])}
 
 
 def asked(made: Prepared, config: ConfigDict, reference: dict) -> tuple[dict[str, float], list[str]]:
     """Measure a scan that was cut, and say in what it is unlike the training scans."""
-    found, histogram = measures(made.rows, made.arrays, made.about, config)
-    found["contrast"] = apart(histogram, reference["histogram"], config)
-    return found, doubts(found, made.scan.location, made.brain_from, config, reference)
+    found = compared(measured(made.rows, made.arrays, made.about, config), reference, config)
+    about = told.doubts(made.scan.location, made.scan.groups, reference)
+    return found, about + doubts(found, made.brain_from, config, reference)
 
 
 def apart(histogram: np.ndarray, other: np.ndarray, config: ConfigDict) -> float:
@@ -135,41 +143,21 @@ def apart(histogram: np.ndarray, other: np.ndarray, config: ConfigDict) -> float
     return float(np.abs(np.cumsum(np.subtract(histogram, other))).sum() * (high - low) / BINS)
 
 
-def doubts(found: dict[str, float], name: str, brain_from: str, config: ConfigDict, reference: dict) -> list[str]:
-    """Say in what a scan called `name` is unlike the training scans, a sentence each; nothing where it is like them."""
-    told, contrast = [], said_of(name)
-    if contrast and reference["contrast"] and not set(contrast) & set(reference["contrast"]):
-        kinds = ", ".join(contrast), ", ".join(reference["contrast"])
-        told.append("the name of the scan says {}, the model is of {}".format(*kinds))
+def doubts(found: dict[str, float], brain_from: str, config: ConfigDict, reference: dict) -> list[str]:
+    """Say which measures of a scan are out of the ranges of training, a sentence each; nothing where none is."""
+    unlike = []
     if (brain_from == "head") != (config.data.brain == "head"):
-        told.append(f"its brain mask is from {brain_from!r}, those of training were from {config.data.brain!r}")
+        unlike.append(f"its brain mask is from {brain_from!r}, those of training were from {config.data.brain!r}")
     for key, measure in MEASURES.items():
         low, high = (reference["ranges"][key][end] for end in ("low", "high"))
         if (low is not None and found[key] < low) or (high is not None and found[key] > high):
             ends = " to ".join("any" if end is None else f"{end:.3g}" for end in (low, high))
-            told.append(f"{found[key]:.3g} {measure.told}; {ends} is the range of training")
-    return told
+            unlike.append(f"{found[key]:.3g} {measure.told}; {ends} is the range of training")
+    return unlike
 
 
-def said(text: str) -> list[str]:
-    """List the contrasts of which a text has a word."""
-    words = re.split("[^a-z0-9]+", text.lower())
-    found = {kind for kind, known in WORDS.items() if any(re.fullmatch(known, word) for word in words)}
-    return sorted(found - {HIDDEN[kind] for kind in found if kind in HIDDEN})
-
-
-def said_of(path: str) -> list[str]:
-    """List the contrasts that the name of a file tells, or else that of its folder."""
-    return said(PurePath(path).name) or said(PurePath(path).parent.name)
-
-
-def _usual(sources: pd.Series) -> list[str]:
-    """The contrasts that most names of training scans tell; none where most tell none."""
-    counts = Counter(kind for source in sources for kind in said_of(source))
-    return sorted(kind for kind, count in counts.items() if count > len(sources) / 2)
-
-
-def _stored(rows: pd.DataFrame, config: ConfigDict) -> tuple[dict, np.ndarray]:
+def of_rows(rows: pd.DataFrame, config: ConfigDict) -> Measured:
+    """Measure a scan of the store, by its rows in a manifest. Raises RunError where it has gone."""
     folder, key = Path(config.data.store), rows.store.iloc[0]
     about = store.read_about(folder, key)
     if about is None:
@@ -177,4 +165,4 @@ def _stored(rows: pd.DataFrame, config: ConfigDict) -> tuple[dict, np.ndarray]:
     source = store.SampleSource(folder, rows)
     each = [source[i] for i in range(len(rows))]
     arrays = np.stack([np.concatenate([one["image"], one["brain"], one["brain"]], -1) for one in each])
-    return measures(rows, arrays, about, config)
+    return measured(rows, arrays, about, config)
