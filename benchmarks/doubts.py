@@ -25,6 +25,7 @@ from symnorm_jax.errors import reported
 from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
 from symnorm_jax.inference import distil, quality
 from symnorm_jax.inference.reading import prepared
+from symnorm_jax.inference.told import About
 from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring.thresholds import proportion
 
@@ -117,13 +118,12 @@ def main(_) -> None:
 
 
 def reasons(scan: Scan, kind: str, config: ConfigDict, reference: dict) -> set[str]:
-    """Name what stops a scan: measures that are out of range, or else the words of a sentence before its numbers."""
+    """Name the kinds of doubt that stop a scan."""
     made = prepared(scan, config.data, kind)
     if isinstance(made, str):
         return {"not usable"}
-    _, doubts = quality.asked(made, config, reference)
-    measures = {measure.told: name for name, measure in quality.MEASURES.items()}
-    return {next((name for told, name in measures.items() if told in doubt), doubt) for doubt in doubts}
+    one, about = (made.rows, made.arrays, made.about, config), About(scan.location, scan.groups, made.brain_from)
+    return set(quality.asked(quality.measured(*one), about, config, reference)[1])
 
 
 def report(name: str, found: Iterable[set[str]]) -> None:

@@ -26,6 +26,7 @@ CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.j
 MANIFEST, EMBEDDINGS, GAUSSIAN, PREDICTIONS = "manifest.csv", "embeddings", "gaussian.npz", "predictions.csv"
 SCORES, THRESHOLDS, CALIBRATION = "scores.csv", "thresholds.json", "calibration.json"
 METRICS, REPORT, COST, CONTROLS = "metrics.json", "report.html", "cost.json", "controls.json"
+DOUBTS = "doubts.csv"  # of people who are judged by another run: why `symnorm score` would not call them
 ORIGIN = "origin.json"  # says where converted weights came from; written last, so that they are whole
 UNAUDITED = "leakage.json"  # sentences on what no leakage audit can find
 CHECKPOINTS, LOG = "ckpt", "metrics.jsonl"  # of a stage, in the folder of its name

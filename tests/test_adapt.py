@@ -11,9 +11,11 @@ from commands import symnorm
 from symnorm_jax.data.phantom import people as phantom
 from symnorm_jax.data.volumes import write_nifti
 from symnorm_jax.inference import distil
-from symnorm_jax.inference.adapt import FOLDS, ORIGIN
+from symnorm_jax.inference.adapt import ORIGIN
+from symnorm_jax.inference.refit import FOLDS
 
 OWN, NEW = 22, 6  # healthy people: those a model is adapted to, and those it then judges
+OLD = 90  # years, the last of the new ones; the others are 30 and older
 
 
 def write_people(folder: Path, count: int) -> list[str]:
@@ -23,12 +25,13 @@ def write_people(folder: Path, count: int) -> list[str]:
         volume, name = scan.load(), f"{scan.patient}.nii.gz"
         write_nifti(folder / "scans" / name, volume.voxels, volume.affine, "LPS")
         write_nifti(folder / "mask" / name, volume.brain.astype(np.uint8), volume.affine, "LPS")
-        lines.append(f"scans/{name},{scan.patient},mask/{name},healthy")
+        age = OLD if len(lines) == count - 1 else 30 + len(lines) % OWN
+        lines.append(f"scans/{name},{scan.patient},mask/{name},{age},healthy")
     return lines
 
 
 def table(path: Path, lines: list[str]) -> Path:
-    path.write_text("\n".join(["path,patient,brain_path,label", *lines]) + "\n")
+    path.write_text("\n".join(["path,patient,brain_path,age,label", *lines]) + "\n")
     return path
 
 
@@ -60,6 +63,14 @@ def test_people_of_another_scanner_are_no_longer_unlike(folder):
     assert (after.verdict != "unknown").sum() >= NEW - 1 and (after.healthy_people == OWN).all()
     assert after.rule.eq("healthy_quantile of patients").all() and after.promise.str.contains(ORIGIN).all()
     assert set(after.probability) == {""}  # which needs ill people
+
+
+def test_an_age_that_the_own_people_have_not_is_doubted(folder):
+    """Of phantoms of the demo no age is known, so the model as it was says nothing."""
+    before, after = (scores(folder / name) for name in ("before", "after"))
+    told = after.reason.str.contains(f"age {OLD}; 30 to {29 + OWN} is the range of training")
+    assert told.sum() == 1 and after.verdict[told].item() == "unknown"
+    assert not before.reason.str.contains("age ").any()
 
 
 def test_reference_scores_are_of_people_whom_the_fit_has_not_seen(folder):

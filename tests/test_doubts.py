@@ -47,8 +47,9 @@ TRAINED = [{"Age": str(20 + 0.6 * i), "sex": "female", "site": "HH"} for i in ra
 )
 def test_people_unlike_those_of_training_are_doubted_where_it_is_told(groups, said):
     reference = {"contrast": [], "told": told.people_of(TRAINED)}
-    assert told.doubts("scan.nii.gz", groups, reference) == said
-    assert told.doubts("scan.nii.gz", groups, {"contrast": [], "told": told.people_of([{"scanner": "x"}])}) == []
+    about = told.About("scan.nii.gz", groups, "file")
+    assert list(told.doubts(about, reference).values()) == said
+    assert not told.doubts(about, {"contrast": [], "told": told.people_of([{"scanner": "x"}])})
 
 
 def head(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,10 @@ from symnorm_jax.data.finding import find_scans
 from symnorm_jax.data.manifest import read_table
 from symnorm_jax.data.volumes import write_nifti
 from symnorm_jax.errors import ConfigError
+from symnorm_jax.inference import distil, quality
 from symnorm_jax.inference.labelled import config_of
+from symnorm_jax.inference.reading import prepared, scans_of
+from symnorm_jax.inference.told import About
 from symnorm_jax.run import Run
 
 PEOPLE = 3  # of either kind, of the test split of the source
@@ -75,6 +78,23 @@ def test_people_get_the_scores_that_the_run_gave_them(ill, source):
     assert {"mahalanobis", "highest+mahalanobis", "trivial_fluid", "trivial_position_and_area"} <= set(names)
     for name in names:
         np.testing.assert_allclose(both[name], both[f"{name}_there"], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_whom_score_would_not_call_is_listed_and_judged(ill, demo_run, source):
+    """The manifest names images t1.nii.gz, and the model is of another contrast; the rest is as `score` has it."""
+    listed, reference = pd.read_csv(ill / "doubts.csv", index_col="index"), distil.of_run(source).reference
+    scans = {scan.patient: scan for scan in scans_of(ill.parent / "people" / "people.csv")}
+    assert list(listed.patient) == sorted(scans) and read(ill, "metrics")["patient"]["mahalanobis"]
+    for one in listed.itertuples():
+        made = prepared(scans[one.patient], demo_run.config.data, "file")
+        about = About(made.scan.location, made.scan.groups, made.brain_from)
+        measured = quality.measured(made.rows, made.arrays, made.about, demo_run.config)
+        doubts = quality.asked(measured, about, demo_run.config, reference)[1]
+        assert "name" in doubts and set(one.doubts.split()) - {"whole"} == set(doubts)
+        assert one.reasons.startswith("; ".join(doubts.values()))
+    [note] = [note for note in read(ill, "metrics")["notes"] if "doubts.csv" in note]
+    assert note.startswith(f"`symnorm score` would not call {PEOPLE} of {PEOPLE} scans") and f"name {PEOPLE}" in note
+    assert note.split("`")[-1] in (ill / "report.html").read_text()
 
 
 def test_nothing_is_fitted_and_every_threshold_names_the_run(ill, source):

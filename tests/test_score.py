@@ -21,7 +21,7 @@ from symnorm_jax.data.finding import find_scans
 from symnorm_jax.data.volumes import write_nifti
 from symnorm_jax.evaluation.cases import AGGREGATES, patient_cases
 from symnorm_jax.files import load_arrays, locked
-from symnorm_jax.inference import blobs, distil, model, quality, verdict
+from symnorm_jax.inference import blobs, cohort, distil, model, quality, verdict
 from symnorm_jax.inference.reading import prepared, scans_of
 from symnorm_jax.inference.scorer import Scorer
 from symnorm_jax.report.view import BUTTONS
@@ -281,7 +281,7 @@ def test_a_verdict_is_given_where_there_is_no_doubt(learned):
     assert said(slices, learned, value=2e4, **counts)["verdict"] == "normal"
     assert said(slices, learned, ["tilted"], value=9e3, **counts)["verdict"] == "unknown"
     above = slices.assign(**{headline: max(scores["slices"]["score"]) * np.array([1.01, 2])})
-    assert said(above, learned, value=1.0, **counts)["reasons"] == [verdict.WHOLE]
+    assert said(above, learned, value=1.0, **counts)["reasons"] == [quality.WHOLE]
 
 
 def test_without_a_threshold_for_people_slices_are_held_against_theirs(learned):
@@ -311,11 +311,21 @@ def test_a_scan_that_is_unlike_is_not_called(scorer, scans, judged, tmp_path):
     half[..., : half.shape[2] // 2] = 0
     nib.save(nib.Nifti1Image(half, in_memory.affine), tmp_path / "half.nii.gz")
     assert "ml of brain" in reasons(scorer(image, tmp_path / "half.nii.gz"))
-    voxels = np.asarray(in_memory.dataobj)
+    voxels, given = np.asarray(in_memory.dataobj), np.asarray(nib.load(mask).dataobj)
+    for name, values in (("head", voxels), ("brain", given)):
+        nib.save(nib.Nifti1Image(values[..., ::-1], in_memory.affine), tmp_path / f"{name}.nii.gz")
+    assert "the best other way round" in reasons(scorer(tmp_path / "head.nii.gz", tmp_path / "brain.nii.gz"))
     nib.save(nib.Nifti1Image(voxels.max() - voxels, in_memory.affine), tmp_path / "negative.nii.gz")
     negative, within = scorer(tmp_path / "negative.nii.gz", mask), np.asarray(nib.load(mask).dataobj) > 0
     assert "histogram of intensities" in reasons(negative)
     np.testing.assert_array_equal(np.asarray(negative.scan.dataobj), (voxels.max() - voxels) * within)
+
+
+def test_a_scan_of_whom_the_table_tells_something_else_is_scored_again(scorer, scans):
+    scan = scans_of(scans / "scans.csv")[0]
+    older = scan._replace(groups={"age": "90"})
+    assert cohort.made_of(scan, "auto", scorer) == cohort.made_of(scan, "auto", scorer)
+    assert cohort.made_of(scan, "auto", scorer) != cohort.made_of(older, "auto", scorer)
 
 
 def reasons(result) -> str:

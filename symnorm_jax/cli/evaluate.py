@@ -13,7 +13,7 @@ so when it is made, beside other work; seconds that are compared are to be measu
 With --input every labelled person of a manifest, columns as in symnorm_jax/data/sources/table.py, is a test person of
 a new run directory, which reports and `symnorm compare` read as any other. Nothing is fitted: networks, healthy maps,
 Gaussian, thresholds and probabilities are those of the run. Healthy people may be among them or not. Whom the run has
-learned from is refused.
+learned from is refused. OUT/doubts.csv says of each scan why `symnorm score` would not call it; it is judged anyway.
 """
 
 from pathlib import Path
@@ -71,16 +71,16 @@ def _judge(args) -> None:
         if wrong:
             args.refuse(sentence)
     from symnorm_jax.cli.compiled import keep_beside
-    from symnorm_jax.inference.labelled import config_of
+    from symnorm_jax.inference.labelled import Judging, config_of
     from symnorm_jax.report.page import print_results
-    from symnorm_jax.run import Run
     from symnorm_jax.rundir import claimed, cpu_devices, open_run
     from symnorm_jax.training.sharding import share_cores
 
     config = config_of(Path(args.run[0]), args.input, args.brain)
     share_cores(config, cpu_devices(args.output))
     keep_beside(args.output)
-    run, given = Run(config, args.output), {"run": args.run[0], "input": str(args.input), "output": str(args.output)}
+    given = {"run": args.run[0], "input": str(args.input), "output": str(args.output)}
+    run = Judging(config, args.output)
     with claimed(args.output, "--output"):
         open_run(args.output, config, given | ({"brain": args.brain} if args.brain else {}))
         run.everything()

@@ -1,5 +1,6 @@
 """Scores and maps of a run's test split to numbers with intervals, from the run's files alone."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, chain, 
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import SCORES, unaudited
+from symnorm_jax.rundir import DOUBTS, SCORES, unaudited
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
@@ -51,7 +52,7 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline = config.score.headline
     results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
-    results["notes"] = unaudited([workdir]) + _judged(config) + _pooled(rows, config.data.held_out)
+    results["notes"] = unaudited([workdir]) + _judged(config) + _doubted(workdir) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
@@ -162,6 +163,17 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
 def _judged(config: ConfigDict) -> list[str]:
     taken = f"Networks, healthy maps, Gaussian, thresholds and probabilities are those of {config.init_from}"
     return [f"{taken}: nothing was fitted on these people."] if only_judges(config) else []
+
+
+def _doubted(workdir: Path) -> list[str]:
+    """Say how many scans `symnorm score` would not call, where that was asked."""
+    if not (workdir / DOUBTS).exists():
+        return []
+    kinds = read_table(workdir / DOUBTS, ("patient", "session", "doubts", "reasons")).doubts
+    counts = Counter(kind for cell in kinds for kind in cell.split())
+    by = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
+    told = f"`symnorm score` would not call {(kinds != '').sum()} of {len(kinds)} scans"
+    return [f"{told} ({by}): {DOUBTS} says why. They are judged all the same." if by else f"{told}."]
 
 
 def _pooled(rows: pd.DataFrame, held_out: str) -> list[str]:

@@ -5,9 +5,7 @@ it was fitted to, so thresholds and reference are of scores out of fold: each pe
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -15,7 +13,6 @@ import pandas as pd
 from absl import logging
 from ml_collections import ConfigDict
 
-from symnorm_jax.channels import MAP, channels_of
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.volumes import Scan, digest
 from symnorm_jax.errors import ScanError
@@ -24,37 +21,16 @@ from symnorm_jax.evaluation.pixels import Thresholds, fit_pixel_thresholds
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
 from symnorm_jax.inference import model, quality, told
 from symnorm_jax.inference.model import Model
-from symnorm_jax.inference.reading import Prepared, prepared
+from symnorm_jax.inference.reading import prepared
+from symnorm_jax.inference.refit import Cohort, fitted, out_of_fold
 from symnorm_jax.inference.scorer import Scorer
 from symnorm_jax.progress import progress
 from symnorm_jax.rundir import claimed
-from symnorm_jax.scoring import calibration, mahalanobis, thresholds
-from symnorm_jax.scoring.embed import Arrays, maps_of_scans
-from symnorm_jax.scoring.scores import ABOUT, healthy_moments, of_arrays, own, summed
-from symnorm_jax.standardise import Scan as Slices
-from symnorm_jax.standardise import scans_of
-from symnorm_jax.training.passes import Healthy, measured, raw_maps, scan_of
+from symnorm_jax.scoring import calibration, thresholds
+from symnorm_jax.scoring.scores import healthy_moments, summed
 
 PEOPLE = 20  # healthy ones, at the least
-FOLDS = 10
 ORIGIN = "own healthy people, out of fold"
-
-
-class Cohort(NamedTuple):
-    """Healthy people of one's own, N samples, and what the networks say of them."""
-
-    made: list[Prepared]
-    rows: pd.DataFrame  # N, as of validation
-    held: np.ndarray  # [N, *S, C + 2]
-    found: Arrays
-
-
-class Fit(NamedTuple):
-    """What is fitted to some of them, and what it says of all."""
-
-    healthy: Healthy | None
-    gaussian: mahalanobis.Gaussian
-    found: Arrays
 
 
 def adapted(scorer: Scorer, scans: list[Scan], folder: Path, kind: str, jobs: int) -> Scorer:
@@ -65,8 +41,8 @@ def adapted(scorer: Scorer, scans: list[Scan], folder: Path, kind: str, jobs: in
     if ill := [scan.name for scan in scans if scan.labelled and not scan.healthy]:
         raise ScanError(f"--adapt: {ill[0]} is abnormal; healthy people alone are allowed.")
     files = [file for scan in scans for file in (*scan.files, *scan.others, *scan.extras)]
-    about = (f"{scan.recipe}, {sorted(scan.groups.items())}" for scan in scans)
-    made_of = digest(files, *about, kind, scorer.checksum)
+    told_of = (f"{scan.recipe}, {sorted(scan.groups.items())}" for scan in scans)
+    made_of = digest(files, *told_of, kind, scorer.checksum)
     with claimed(folder.parent, "--output"):
         if not ((folder / model.SUMS).exists() and _adapted_from(model.of_folder(folder)) == made_of):
             cohort = _cohort(scorer, scans, kind, jobs)
@@ -105,12 +81,12 @@ def _cohort(scorer: Scorer, scans: list[Scan], kind: str, jobs: int) -> Cohort:
 
 def _model(scorer: Scorer, cohort: Cohort, about: dict) -> Model:
     base, config = scorer.model, _config(scorer.model.config)
-    table, maps = _out_of_fold(scorer, cohort)
+    table, maps = out_of_fold(scorer, cohort)
     moments, name, how = healthy_moments(table), config.score.headline, config.score
     table = summed(table, moments)
     cases = {level: cases_at(level, table, "val", how.patient, how.top_k) for level in LEVELS}
     fits = {level: _named(thresholds.fit_thresholds(of, [name], how)[name]) for level, of in cases.items()}
-    whole = _fitted(scorer, cohort, np.ones(len(table), bool))
+    whole = fitted(scorer, cohort, np.ones(len(table), bool))
     parts = [quality.measured(one.rows, one.arrays, one.about, config) for one in cohort.made]
     anew = {"people": {"own healthy": about["people"], "healthy validation": about["people"]}, "adapted": about}
     anew |= {"told": told.people_of(one.scan.groups for one in cohort.made), "results": {}}
@@ -135,43 +111,6 @@ def _config(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def _out_of_fold(scorer: Scorer, cohort: Cohort) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """Score everybody by a fit to the others: a table of scores, and the maps `[N, X, Y]` if there are any."""
-    names = np.random.default_rng(scorer.model.config.seed).permutation(sorted(cohort.rows.patient.unique()))
-    fold = cohort.rows.patient.map({name: place % FOLDS for place, name in enumerate(names)}).to_numpy()
-    parts, maps = [], None
-    for number in progress(range(FOLDS), "adapting", FOLDS):
-        out = fold == number
-        fit = _fitted(scorer, cohort, ~out)
-        scores = {name: x[out] for name, x in of_arrays(fit.found).items() if own(name)}
-        far = np.asarray(mahalanobis.distance(fit.gaussian, fit.found["z"][out]))
-        parts.append(cohort.rows.loc[out, list(ABOUT)].assign(**scores, mahalanobis=far))
-        if fit.healthy:
-            maps = np.zeros_like(fit.found[MAP]) if maps is None else maps
-            maps[out] = fit.found[MAP][out]
-    return pd.concat(parts).sort_index(), maps
-
-
-def _fitted(scorer: Scorer, cohort: Cohort, among: np.ndarray) -> Fit:
-    """Fit healthy maps and Gaussian to the samples `among` `[N]` bool, and embed all by these maps."""
-    config, (_, rows, held, found), healthy = scorer.model.config, cohort, None
-    if "raw" in found:
-        healthy = measured(lambda: _sweep(cohort, among, config), config)
-        healthy = healthy._replace(maps={name: healthy.maps[name] for name in channels_of(config)})
-        differences, of_scans = maps_of_scans(rows, found, healthy, config)
-        found = found | of_scans | scorer.embedder.whole(rows, "", differences, held)
-    patients = rows.patient.to_numpy()[among]
-    return Fit(healthy, mahalanobis.estimate(found["z"][among], patients, config.score.shrinkage), found)
-
-
-def _sweep(cohort: Cohort, among: np.ndarray, config: ConfigDict) -> Iterator[tuple[Slices, dict[str, np.ndarray]]]:
-    raw, image, brain = (cohort.found[name] for name in ("raw", "image", "brain"))
-    for place in scans_of(cohort.rows):
-        if among[place].all():
-            scan = scan_of(cohort.rows.iloc[place], brain[place])
-            yield scan, raw_maps(raw[place], image[place], brain[place], config)
-
-
 def _named(fits: dict[str, dict]) -> dict[str, dict]:
     """Say where thresholds come from; out of fold, people and new ones are not quite exchangeable."""
     fits = fits | {"conformal": thresholds.unpromised(fits["conformal"])}
@@ -180,5 +119,5 @@ def _named(fits: dict[str, dict]) -> dict[str, dict]:
 
 def _pixel(cohort: Cohort, table: pd.DataFrame, maps: np.ndarray | None, config: ConfigDict) -> Thresholds:
     made = [] if maps is None else stacks(cohort.found, table, maps)
-    fitted = fit_pixel_thresholds([processed(stack, chain(config)) for stack in made], chain(config))
-    return {rule: fit | {"origin": ORIGIN} for rule, fit in fitted.items()}
+    fits = fit_pixel_thresholds([processed(stack, chain(config)) for stack in made], chain(config))
+    return {rule: fit | {"origin": ORIGIN} for rule, fit in fits.items()}

@@ -31,11 +31,11 @@ def score(
         remove_partial(output)
         excluded, todo = [], []
         for scan, paths in zip(scans, out.paths_of(scans, output, bids, dicom), strict=True):
-            made_of = _made_of(scan, kind, scorer)
-            if made_of is None or not out.done(paths, scan, made_of):
-                todo.append((scan, paths, made_of))
-        for scan, paths, made_of, made in _cut(todo, scorer, kind, jobs, len(scans)):
-            reason = made if isinstance(made, str) else _scored(scorer, made, paths, made_of)
+            key = made_of(scan, kind, scorer)
+            if key is None or not out.done(paths, scan, key):
+                todo.append((scan, paths, key))
+        for scan, paths, key, made in _cut(todo, scorer, kind, jobs, len(scans)):
+            reason = made if isinstance(made, str) else _scored(scorer, made, paths, key)
             if reason:
                 paths["score"].unlink(missing_ok=True)  # of what was there before
                 excluded.append(_left_out(scan, reason))
@@ -46,7 +46,7 @@ def score(
     return rows
 
 
-def _made_of(scan: Scan, kind: str, scorer: Scorer) -> str | None:
+def made_of(scan: Scan, kind: str, scorer: Scorer) -> str | None:
     """Hash all that decides a result; None where a file cannot be read, which is then said of the scan."""
     try:
         files, told = [*scan.files, *scan.others, *scan.extras], repr(sorted(scan.groups.items()))

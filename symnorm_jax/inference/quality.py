@@ -17,13 +17,16 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import patient_cases
 from symnorm_jax.evaluation.postprocess import erode
 from symnorm_jax.inference import orientation, told
-from symnorm_jax.inference.reading import Prepared, grid_mm
+from symnorm_jax.inference.reading import grid_mm
 from symnorm_jax.scoring.scores import ABOUT, validation
 
 MARGIN = 0.25
 SCANS = 200  # that ranges are measured on, at most
 BINS = 40  # of the histogram of intensities
 EDGES = {"percentiles": (0.0, samples.BRIGHTEST), "robust": (-samples.FARTHEST, samples.FARTHEST)}  # data.normalise
+
+WHOLE = "every slice scores above the highest of healthy validation: the scan as a whole is unlike, as by another "
+WHOLE += "scanner, contrast or brain mask"
 
 
 class Measure(NamedTuple):
@@ -130,11 +133,10 @@ def compared(one: Measured, mean: dict, config: ConfigDict) -> dict[str, float]:
     return one.values | {"contrast": contrast, "upright": orientation.upright(one.cells, mean["cells"])}
 
 
-def asked(made: Prepared, config: ConfigDict, reference: dict) -> tuple[dict[str, float], list[str]]:
-    """Measure a scan that was cut, and say in what it is unlike the training scans."""
-    found = compared(measured(made.rows, made.arrays, made.about, config), reference, config)
-    about = told.doubts(made.scan.location, made.scan.groups, reference)
-    return found, about + doubts(found, made.brain_from, config, reference)
+def asked(one: Measured, about: told.About, config: ConfigDict, reference: dict) -> tuple[dict, dict[str, str]]:
+    """Give all MEASURES of a scan, and say in what it is unlike the training scans, `{kind: sentence}`."""
+    found = compared(one, reference, config)
+    return found, told.doubts(about, reference) | doubts(found, about.brain_from, config, reference)
 
 
 def apart(histogram: np.ndarray, other: np.ndarray, config: ConfigDict) -> float:
@@ -143,17 +145,23 @@ def apart(histogram: np.ndarray, other: np.ndarray, config: ConfigDict) -> float
     return float(np.abs(np.cumsum(np.subtract(histogram, other))).sum() * (high - low) / BINS)
 
 
-def doubts(found: dict[str, float], brain_from: str, config: ConfigDict, reference: dict) -> list[str]:
-    """Say which measures of a scan are out of the ranges of training, a sentence each; nothing where none is."""
-    unlike = []
+def doubts(found: dict[str, float], brain_from: str, config: ConfigDict, reference: dict) -> dict[str, str]:
+    """Say which measures of a scan are out of the ranges of training, or that its mask is of another kind."""
+    unlike = {}
     if (brain_from == "head") != (config.data.brain == "head"):
-        unlike.append(f"its brain mask is from {brain_from!r}, those of training were from {config.data.brain!r}")
+        unlike["mask"] = f"its brain mask is from {brain_from!r}, those of training were from {config.data.brain!r}"
     for key, measure in MEASURES.items():
         low, high = (reference["ranges"][key][end] for end in ("low", "high"))
         if (low is not None and found[key] < low) or (high is not None and found[key] > high):
             ends = " to ".join("any" if end is None else f"{end:.3g}" for end in (low, high))
-            unlike.append(f"{found[key]:.3g} {measure.told}; {ends} is the range of training")
+            unlike[key] = f"{found[key]:.3g} {measure.told}; {ends} is the range of training"
     return unlike
+
+
+def whole(slices: pd.DataFrame, config: ConfigDict, reference: dict) -> dict[str, str]:
+    """Say so where every one of a scan's `slices`, with their scores, is above all healthy slices of validation."""
+    highest = max(reference["scores"]["slices"]["score"], default=np.inf)
+    return {"whole": WHOLE} if len(config.data.size) == 2 and slices[config.score.headline].min() > highest else {}
 
 
 def of_rows(rows: pd.DataFrame, config: ConfigDict) -> Measured:

@@ -14,6 +14,7 @@ from symnorm_jax.inference import blobs, quality, verdict
 from symnorm_jax.inference.distil import read
 from symnorm_jax.inference.model import Model
 from symnorm_jax.inference.reading import Prepared, columns_of, prepared, scans_of
+from symnorm_jax.inference.told import About
 from symnorm_jax.scoring.embed import Arrays, Embedder
 from symnorm_jax.scoring.mahalanobis import distance
 from symnorm_jax.scoring.scores import of_arrays, own, summed
@@ -105,13 +106,14 @@ class Scorer:
 
     def _about(self, made: Prepared, slices: pd.DataFrame) -> dict[str, Any]:
         config, scan, reference = self.model.config, made.scan, self.model.reference
-        measured, doubts = quality.asked(made, config, reference)
+        known, one = About(scan.location, scan.groups, made.brain_from), (made.rows, made.arrays, made.about, config)
+        measured, doubts = quality.asked(quality.measured(*one), known, config, reference)
         listed = slices[["slice", "position"]].assign(score=slices[config.score.headline].astype(float))
         each = [row | {"centre_mm": _centre(made, config.data.size, row["slice"])} for row in listed.to_dict("records")]
         return {
             "schema": SCHEMA,
             **{"patient": scan.patient, "session": scan.session, "source": scan.location, "model": self.checksum},
-            **verdict.of_person(slices, dict(scan.groups), doubts, self.model),
+            **verdict.of_person(slices, dict(scan.groups), list(doubts.values()), self.model),
             "worst_slice": each[int(listed.score.argmax())],
             **{"map": None, "blobs": [], "brain_from": made.brain_from},
             "quality": {name: {"value": x} | reference["ranges"][name] for name, x in measured.items()},

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,14 @@ WORDS = {  # of file names, in lower case, that tell a contrast
 HIDDEN = {"t1 after contrast": "t1", "flair": "t2"}  # names of the one often have a word of the other
 SEXES = {"male": "M", "m": "M", "female": "F", "f": "F"}  # in any case; another word is a sex of its own
 PEOPLE = ("age", "sex", "site")  # columns of a table, in any case
+
+
+class About(NamedTuple):
+    """What is known of a scan beside its voxels."""
+
+    name: str  # of its file, with the folder
+    groups: Mapping[str, Any]  # of its person, by the columns of a table
+    brain_from: str  # the kind of its brain mask
 
 
 def said(text: str) -> list[str]:
@@ -66,17 +74,17 @@ def of_person(groups: Mapping[str, Any]) -> dict[str, float | str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def doubts(name: str, groups: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
-    """Say what is told of a scan called `name`, of a person of `groups`, that training had not, a sentence each."""
-    contrast, person, known, found = said_of(name), of_person(groups), reference["told"], []
+def doubts(about: About, reference: Mapping[str, Any]) -> dict[str, str]:
+    """Say what is told of a scan that training had not, `{kind: sentence}`."""
+    contrast, person, known, found = said_of(about.name), of_person(about.groups), reference["told"], {}
     if contrast and reference["contrast"] and not set(contrast) & set(reference["contrast"]):
         kinds = ", ".join(contrast), ", ".join(reference["contrast"])
-        found.append("the name of the scan says {}, the model is of {}".format(*kinds))
+        found["name"] = "the name of the scan says {}, the model is of {}".format(*kinds)
     if {"age"} <= person.keys() & known.keys() and not known["age"][0] <= person["age"] <= known["age"][1]:
-        found.append("age {:g}; {} to {} is the range of training".format(person["age"], *known["age"]))
+        found["age"] = "age {:g}; {} to {} is the range of training".format(person["age"], *known["age"])
     for kind in ("sex", "site"):
         if kind in person and kind in known and person[kind] not in known[kind]:
-            found.append(f"{kind} {person[kind]!r}; training had {', '.join(known[kind])}")
+            found[kind] = f"{kind} {person[kind]!r}; training had {', '.join(known[kind])}"
     return found
 
 

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 
 from symnorm_jax.evaluation.cases import patient_cases
+from symnorm_jax.inference import quality
 from symnorm_jax.inference.model import Model
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.scores import ABOUT
 from symnorm_jax.scoring.thresholds import threshold_of
 
-WHOLE = "every slice scores above the highest of healthy validation: the scan as a whole is unlike, as by another "
-WHOLE += "scanner, contrast or brain mask"
 TOLD = {  # of the rules that promise nothing
     "roc": "sensitivity plus specificity were highest",
     "max_accuracy": "accuracy was highest",
@@ -34,9 +33,7 @@ def of_person(slices: pd.DataFrame, groups: dict[str, str], doubts: list[str], m
     known = all(group in groups for group in fit["groups"]) if "groups" in fit else False
     person = pd.DataFrame([groups | {"patient": ""}])
     threshold = float(threshold_of(fit, person)[0]) if known else fit["value"]
-    highest = max(scores["slices"]["score"], default=np.inf)
-    unlike = len(config.data.size) == 2 and slices[name].min() > highest
-    reasons = [*doubts, *([WHOLE] if unlike else [])]
+    reasons = [*doubts, *quality.whole(slices, config, model.reference).values()]
     reasons += [f"the model has no threshold: {fit['reason']}"] if threshold is None else []
     called = "abnormal" if threshold is not None and held >= threshold else "normal"
     return {
