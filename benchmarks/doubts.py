@@ -2,13 +2,13 @@
 
 python benchmarks/doubts.py --run=runs/ixi --scans=9 --others=brats:t1n=/data/brats,lgg:flair=/data/kaggle_3m
 
-Of `--others`, scans of other releases, the first `--scans` are asked too, with the brain masks that `symnorm score`
-takes for itself. Shares have exact 95 % intervals; the last column counts what stopped.
+Of `--others`, scans of other releases, the first `--scans` are asked too, as they are and TURNED, with the brain masks
+that `symnorm score` takes for itself. Shares have exact 95 % intervals; the last column counts what stopped.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ BACK_FRONT = 1  # the axis between them
 
 _RUN = flags.DEFINE_string("run", None, "A finished run whose scans are there.", required=True)
 _SCANS = flags.DEFINE_integer("scans", 9, "Test scans, evenly chosen, that each trouble is done to.", lower_bound=1)
+_TROUBLES = flags.DEFINE_list("troubles", None, "Which troubles, by their names; all unless given.")
 _OTHERS = flags.DEFINE_list("others", [], "SOURCE:CHANNEL=ROOT of other releases.")
 
 
@@ -61,7 +62,8 @@ def noisy(volume: Volume) -> Volume:
 
 def reordered(volume: Volume, order: Callable[[np.ndarray], np.ndarray]) -> Volume:
     """Lay the voxels another way, of which the header says nothing."""
-    return volume._replace(voxels=order(volume.voxels).copy(), brain=order(volume.brain).copy())
+    brain = None if volume.brain is None else order(volume.brain).copy()
+    return volume._replace(voxels=order(volume.voxels).copy(), brain=brain)
 
 
 def flipped(volume: Volume, *axes: int) -> Volume:
@@ -88,6 +90,7 @@ TROUBLE: dict[str, Callable[[Volume], Volume]] = {
     "left and right exchanged": lambda volume: flipped(volume, LEFT_RIGHT),
     "whole head as the brain": lambda volume: volume,
 }
+TURNED = ("upside down", "back to front")
 
 
 def loaded(scan: Scan, trouble: Callable[[Volume], Volume], reading) -> Volume:
@@ -107,14 +110,19 @@ def main(_) -> None:
         print("| scans | stopped | of | 95 % | by |\n|---|---|---|---|---|")
         for word, well in (("healthy", True), ("ill", False)):
             report(f"as they are, {word}", map(own, (scan for scan in scans if scan.healthy == well)))
-        for name, trouble in TROUBLE.items():
+        for name in TROUBLE if _TROUBLES.value is None else _TROUBLES.value:
             kind = "head" if name.startswith("whole head") else config.data.brain
-            changed = (scan._replace(load=partial(loaded, scan, trouble)) for scan in some)
-            report(name, map(partial(asked, kind=kind), changed))
+            report(name, map(partial(asked, kind=kind), troubled(some, name)))
         for other in _OTHERS.value:
             source, channel, root = re.fullmatch("(.+?):(.+?)=(.+)", other).groups()
             listed = as_configured(SOURCES[source](root, channel=channel), config.data)[: _SCANS.value]
             report(f"{source}, {channel}", map(partial(asked, kind="auto"), listed))
+            for name in TURNED:
+                report(f"{source}, {channel}, {name}", map(partial(asked, kind="auto"), troubled(listed, name)))
+
+
+def troubled(scans: list[Scan], name: str) -> Iterator[Scan]:
+    return (scan._replace(load=partial(loaded, scan, TROUBLE[name])) for scan in scans)
 
 
 def reasons(scan: Scan, kind: str, config: ConfigDict, reference: dict) -> set[str]:
