@@ -56,7 +56,7 @@ def config_of(run: Path, table: Path, brain: str | None) -> ConfigDict:
 def doubts(rows: pd.DataFrame, workdir: Path, source: Path) -> pd.DataFrame:
     """List the test scans of a manifest, each with the kinds of `doubts` and the `reasons` why it would not be called.
 
-    They are those of the run `source`, in whose ranges they are not; scores are those of `workdir`.
+    Ranges are those of the run `source`, scores those of `workdir`.
     """
     config, table, found = read_config(source), read_table(workdir / SCORES), []
     reference = quality.reference(read_manifest(source / MANIFEST), read_table(source / SCORES), config)
