@@ -117,7 +117,7 @@ def test_what_is_summed_rightly_and_cannot_be_used_is_refused(copied):
     summed(copied)
     with pytest.raises(RunError, match=f"of another version of symnorm_jax: .*{first}"):
         model.of_folder(copied)
-    for text, told in (('{"format": 0}', "its format is 0, and 1 is read here"), ("[]", "of another version")):
+    for text, told in (('{"format": 0}', "its format is 0, and 2 is read here"), ("[]", "of another version")):
         (copied / "config.json").write_text(text)
         summed(copied)
         with pytest.raises(RunError, match=told):
