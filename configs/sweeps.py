@@ -27,7 +27,7 @@ def ablations() -> Points:
         {"mask.kind": "paired"},
         {"mask.kind": "hemisphere"},
         {"mask.kind": "checkerboard"},
-        {"mask.kind": "random"},
+        {"mask.kind": "exclusive"},
         {"mask.kind": "none"},
         {"mask.mirror_context": False},
         {"mask.ratio": 0.25},

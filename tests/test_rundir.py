@@ -25,7 +25,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tmp_path):
     open_run(tmp_path, finish(base(), "full"), {})
     other = finish(base(), "full")
     other.mask.kind, other.train.unet.steps = "paired", 7
-    with pytest.raises(RunError, match="mask.kind .there 'exclusive', here 'paired'.*train.unet.steps") as error:
+    with pytest.raises(RunError, match="mask.kind .there 'random', here 'paired'.*train.unet.steps") as error:
         open_run(tmp_path, other, {})
     assert "vae" not in str(error.value)
 

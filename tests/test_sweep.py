@@ -104,7 +104,7 @@ class TestLabels:
 
 class TestPlan:
     def test_points_with_equal_configs_are_one(self, tmp_path):
-        wanted = [{}, {"mask.kind": "exclusive"}, {"difference.blur": "3.50"}, {"data.workers": "3"}, {"seed": "1"}]
+        wanted = [{}, {"mask.kind": "random"}, {"difference.blur": "3.50"}, {"data.workers": "3"}, {"seed": "1"}]
         assert [point.settings for point in points.planned(tmp_path, TINY, wanted)] == [{}, {"seed": "1"}]
 
     def test_a_sweep_without_a_point_that_is_there_is_refused(self, tmp_path):
@@ -134,7 +134,7 @@ class TestPoints:
         chosen = points.planned(Path("/nowhere"), "configs/mets.py", settings)
         assert len(chosen) == 12
         points.check(chosen, [points.config_of(point.config, point.settings) for point in chosen])
-        assert {point["mask.kind"] for point in listed if "mask.kind" in point} | {"exclusive"} == {*masking.PARTITIONS}
+        assert {point["mask.kind"] for point in listed if "mask.kind" in point} | {"random"} == {*masking.PARTITIONS}
 
     @pytest.mark.parametrize(("name", "config"), [("masks", "mets"), ("differences", "mets"), ("transfers", "ssa")])
     def test_the_others_are_allowed_too(self, name, config):

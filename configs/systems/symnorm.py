@@ -6,7 +6,7 @@ SETTINGS = {
     "symnorm": {
         "task": "masking",  # or corruption: what the U-Net learns to undo
         "mask": {
-            "kind": "exclusive",  # exclusive, paired, hemisphere, checkerboard, random, none
+            "kind": "random",  # exclusive, paired, hemisphere, checkerboard, random, none
             "patch": PATCH,
             "ratio": 0.5,  # of the patches, hidden at a time
             "covers": 4,  # averaged at inference; each takes 1 / ratio network passes, rounded up
@@ -41,6 +41,8 @@ TINY = {"mask.patch": 4, "mask.covers": 1, "unet.widths": (8, 16), "vae.widths":
 TINY |= {"difference.threshold": 1.0}  # of so few slices none may go beyond 3
 PRESETS = {
     "corruption": {"task": "corruption"},  # one pass at inference
+    "exclusive": {"mask.kind": "exclusive"},  # the twin of what is hidden is always visible
+    "no mirror": {"mask.mirror_context": False},
     # Interpretations: the paper names these two configurations in its abstract and does not define them.
     # "AB1": masks that alternate block by block, A and B, at a scale of one patch; decided by reconstruction error.
     "AB1+MSE": {"mask.kind": "checkerboard", "score.headline": "mse", "score.threshold": "max_accuracy"},
