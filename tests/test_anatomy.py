@@ -79,7 +79,7 @@ def test_edges_are_thin_and_blind_to_which_classes_meet():
     np.testing.assert_array_equal(turned[:, 1:, :, 0], found[:, :-1, :, 0])  # the mirror image, but for one pixel
     rim = anatomy.edges(y, BRAIN.at[:, 6:].set(0), "boundary")
     assert (rim[0, 5, :, 0] == 1).all() and rim[0, :, :, 0].sum() == 16
-    assert anatomy.edges(y, BRAIN, "perclass").shape[-1] == 6 and (anatomy.edges(y, BRAIN, "none") == y).all()
+    assert (anatomy.edges(y, BRAIN, "none") == y).all()
 
 
 @pytest.mark.parametrize("paint, erase", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])

@@ -26,7 +26,7 @@ SETTINGS = {
             "noise": 0.02,  # in shares of the brain's range
         },
         "restore": {
-            "edges": "boundary",  # or perclass, none: the anatomy itself, skip: nothing is restored
+            "edges": "boundary",  # or none: the anatomy itself, skip: nothing is restored
             "widths": (48, 96, 128, 192),
             **BRANCH,
             "blobs": 3,  # how often the anatomy is corrupted in training
@@ -54,8 +54,8 @@ SETTINGS = {
         },
     }
 }
-SMALL = {"anatomy.where": (8, 16), "anatomy.widths": (8, 16), "restore.widths": (8, 16), "recouple.widths": (8, 16)}
-TINY = SMALL
+TINY = {"anatomy.passes": 1, "anatomy.where": (8,), "anatomy.widths": (8, 16)}
+TINY |= {"restore.widths": (8, 16), "recouple.widths": (8, 16)}
 PARTS = {  # what each part of the method adds: one is changed at a time
     "no disentanglement": {"contrast.unchanged": 1.0, "anatomy.passes": 0},
     "no alternation": {"anatomy.passes": 0},

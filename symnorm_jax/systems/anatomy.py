@@ -109,21 +109,17 @@ def _parts(theta: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array]:
 def edges(anatomy: jax.Array, brain: jax.Array, kind: str) -> jax.Array:
     """Take the edges of anatomy, to which what is no brain is one class more: |y[i + 1] - y[i]| along either axis.
 
-    `boundary` is the largest over classes, `[B, X, Y, 2]`, blind to which classes meet; `perclass` has those of each,
-    `[B, X, Y, 2 (K + 1)]`; `none` is the anatomy itself.
+    `boundary` is the largest over classes, `[B, X, Y, 2]`, and does not tell which meet; `none` the anatomy itself.
     """
     if kind == "none":
         return anatomy * brain
     whole = jnp.concatenate([anatomy * brain, 1 - brain], -1)
-    steps = [
-        jnp.abs(jnp.diff(whole, axis=axis, append=jax.lax.slice_in_dim(whole, -1, None, axis=axis))) for axis in (1, 2)
-    ]
-    if kind == "boundary":
-        steps = [step.max(-1, keepdims=True) for step in steps]
-    return jnp.concatenate(steps, -1)
+    last = whole[:, -1:], whole[:, :, -1:]
+    steps = [jnp.abs(jnp.diff(whole, axis=1 + axis, append=last[axis])) for axis in range(2)]
+    return jnp.concatenate([step.max(-1, keepdims=True) for step in steps], -1)
 
 
-EDGES = ("boundary", "perclass", "none")
+EDGES = ("boundary", "none")
 
 
 def corrupt(

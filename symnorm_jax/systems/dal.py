@@ -95,9 +95,8 @@ class Dal:
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
         one, k = jnp.ones_like(batch["image"]), self.classes
-        borders = {"boundary": 2, "perclass": 2 * (k + 1)}
         channels = {"where": 1, "anatomy": 2 + 2 * k if self.rounds else 2, "recouple": k + 2 + 3 * k}
-        channels["restore"] = borders.get(self.config.restore.edges, k)
+        channels["restore"] = 2 if self.config.restore.edges == "boundary" else k
         keys = jax.random.split(key, len(self.nets))
         seen = {name: jnp.repeat(one, channels[name], -1) for name in self.nets}
         params = {
