@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.data.store import SampleSource
@@ -31,6 +31,7 @@ _SPLIT = flags.DEFINE_enum("split", "val", ("val", "test"), "Whose slices.")
 
 
 def main(_) -> None:
+    logging.set_verbosity(logging.WARNING)
     config, rows = read_config(Path(_RUN.value)), read_manifest(Path(_RUN.value) / "manifest.csv")
     rows, model = rows[rows.split == _SPLIT.value], Dal(config)
     rows = rows[rows.label == "healthy"]

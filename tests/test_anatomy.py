@@ -10,6 +10,7 @@ from symnorm_jax.systems import anatomy
 
 LOGITS = jnp.array([[[[0.3, -1.0, 0.2], [2.0, 2.0, 0.0]]]])  # [1, 1, 2, 3]; the second pixel is a tie
 BRAIN = jnp.ones((1, 8, 8, 1))
+imaging = jax.jit(anatomy.imaging)
 
 
 def halves():
@@ -39,9 +40,9 @@ def test_gumbel_draws_by_key_and_without_one_takes_the_largest():
 
 def test_imaging_information_is_that_of_each_class_and_finite_for_an_empty_one():
     image, y = halves()
-    theta = anatomy.imaging(image, jnp.concatenate([y, jnp.zeros_like(image)], -1))
+    theta = imaging(image, jnp.concatenate([y, jnp.zeros_like(image)], -1))
     np.testing.assert_allclose(theta[0], [[0.2, 0.03, 0.5], [0.8, 0.03, 0.5], [0.5, 0.3, 0.0]], atol=1e-5)
-    slope = jax.grad(lambda y: anatomy.imaging(image, y).sum())(jnp.concatenate([y, 0 * image], -1))
+    slope = jax.jit(jax.grad(lambda y: imaging(image, y).sum()))(jnp.concatenate([y, 0 * image], -1))
     assert jnp.isfinite(slope).all()
 
 
@@ -49,21 +50,21 @@ def test_a_lesion_hardly_moves_imaging_information():
     """A fifth of a class as bright as the other moves its mean by less than a twentieth of the way."""
     image, y = halves()
     ill = image.at[0, :4, :8].set(jnp.where(jnp.arange(32).reshape(4, 8, 1) % 5 == 0, 0.8, 0.2))
-    assert 0.2 < anatomy.imaging(ill, y)[0, 0, 0] < 0.2 + 0.05 * 0.6
+    assert 0.2 < imaging(ill, y)[0, 0, 0] < 0.2 + 0.05 * 0.6
 
 
 def test_evidence_is_the_same_under_any_affine_change_and_names_the_class(rng):
     image, y = halves()
     image += 0.1 * rng.normal(size=image.shape).astype(np.float32)
-    said = anatomy.evidence(image, anatomy.imaging(image, y))
-    other = anatomy.evidence(3 - 2 * image, anatomy.imaging(3 - 2 * image, y))
+    said = anatomy.evidence(image, imaging(image, y))
+    other = anatomy.evidence(3 - 2 * image, imaging(3 - 2 * image, y))
     np.testing.assert_allclose(said, other, atol=1e-3)
     assert ((said.argmax(-1) == y.argmax(-1)).mean() > 0.95) and said.min() >= -2 and said.max() <= 0
 
 
 def test_the_table_paints_classes_and_its_spread_is_that_of_the_mixture():
     image, y = halves()
-    theta = anatomy.imaging(image, y)
+    theta = imaging(image, y)
     np.testing.assert_allclose(anatomy.table(y, theta), image, atol=1e-5)
     even = jnp.full_like(y, 0.5)
     expected = np.sqrt(0.03**2 + 0.3**2 + anatomy.FLOOR**2)  # within classes, between them, and the floor

@@ -45,7 +45,7 @@ def heads(index):
         a, b, *inner = np.random.default_rng(one).uniform(-1, 1, 4)
         radius = np.hypot(x / (0.85 + 0.03 * a), y / (0.9 + 0.03 * b))
         bend = 0.04 * np.sin(5 * np.arctan2(y, x) + 3 * inner[0])
-        fluid, white = radius < 0.3 + 0.05 * inner[1], radius < 0.7 + bend
+        fluid, white = radius < 0.38 + 0.05 * inner[1], radius < 0.7 + bend
         prior.append(np.stack([fluid, white & ~fluid, (radius < 1) & ~white], -1))
     prior = np.stack(prior).astype(np.float32)
     noise = np.stack([np.random.default_rng([1, one]).normal(0, 0.04, (SIDE, SIDE)) for one in index])
