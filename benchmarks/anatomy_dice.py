@@ -7,6 +7,7 @@ the brain the anatomy is the one seen without a change; and the mean error of th
 brain's range.
 """
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -42,7 +43,7 @@ def main(_) -> None:
         np.stack([np.concatenate([one[x] for x in names], -1) for one in samples])
         for names in (("image", "brain", "brain"), ("prior",))
     )
-    find, lines, first = jax.jit(lambda image, brain: model.find(variables, image, brain)), [], None
+    find, lines, first = partial(jax.jit(model.find), variables), [], None
     for name, curve in {UNCHANGED: None, **FIXED}.items():
         seen, restored_, error = _found(find, held if curve is None else changed(held, rows, curve, config.data))
         first = seen if first is None else first

@@ -16,8 +16,8 @@ from symnorm_jax.training.checkpoint import restore_last
 from symnorm_jax.training.train import train
 from symnorm_jax.training.transfer import shapes_of
 
-SIDE, LESION = 24, (slice(5, 8), slice(9, 14))
-STEPS = {"anatomy": 120, "restore": 60, "recouple": 100}
+SIDE, LESION, NEW = 24, (slice(5, 8), slice(9, 14)), range(300, 308)
+STEPS = {"anatomy": 120, "restore": 120, "recouple": 120}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +32,7 @@ def config_of(**changes):
     for stage, steps in STEPS.items():
         config.train[stage].update({"steps": steps, "batch_size": 8})
         config.train[stage].optimizer.learning_rate = 3e-3
-    small = {"data.size": (SIDE, SIDE), "restore.radii": (12.0, 40.0), "train.checkpoint_every": 20}
+    small = {"data.size": (SIDE, SIDE), "restore.radii": (12.0, 40.0), "restore.blobs": 1}
     config.update_from_flattened_dict(small | changes)
     return config
 
@@ -61,17 +61,28 @@ def batches(size, start):
         start += 1
 
 
+def trained_in(folder, *stages):
+    """The model, its variables once these stages are trained, and the folder of their checkpoints."""
+    config = config_of()
+    system = BUILD["dal"](config)
+    system = system._replace(stages={name: system.stages[name] for name in stages})
+    return Dal(config), jax.device_get(train(system, config, batches, folder)), folder
+
+
+@pytest.fixture(scope="module")
+def anatomist(tmp_path_factory):
+    return trained_in(tmp_path_factory.mktemp("anatomy"), "anatomy")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    config = config_of()
-    folder = tmp_path_factory.mktemp("dal")
-    return Dal(config), jax.device_get(train(BUILD["dal"](config), config, batches, folder)), folder
+    return trained_in(tmp_path_factory.mktemp("dal"), *STEPS)
 
 
-@pytest.fixture(scope="module")
-def find(trained):
+def found_by(trained, *images):
     model, variables, _ = trained
-    return jax.jit(lambda image, brain: model.find(variables, image, brain))
+    find, brain = jax.jit(model.find), heads(NEW)["brain"]
+    return [find(variables, image, brain) for image in images]
 
 
 def own(image, brain):
@@ -84,28 +95,32 @@ def dice(found, truth):
     return 2 * both / each
 
 
-def test_the_anatomy_is_that_of_the_prior_and_stays_when_the_contrast_is_turned(find):
-    new = heads(range(300, 308))
-    image = np.stack([own(x, b) for x, b in zip(new["image"], new["brain"], strict=True)])
-    found, turned = (find(x, new["brain"]) for x in (image, (1 - image) * new["brain"]))
+def new_heads():
+    """Heads that nothing was trained on, in their own unit."""
+    new = heads(NEW)
+    return new, np.stack([own(x, b) for x, b in zip(new["image"], new["brain"], strict=True)])
+
+
+def test_the_anatomy_is_that_of_the_prior_and_stays_when_the_contrast_is_turned(anatomist):
+    new, image = new_heads()
+    found, turned = found_by(anatomist, image, (1 - image) * new["brain"])
     assert (dice(found.seen, new["prior"]) > 0.8).all()
     assert ((found.seen * turned.seen).sum() / new["brain"].sum()) > 0.9
-    inside = new["brain"] > 0
-    assert np.abs(found.healthy - image)[inside].mean() < 0.8 * np.abs(image - 0.5)[inside].mean()
 
 
-def test_a_lesion_hardly_changes_the_healthy_image_under_it(find):
-    new = heads(range(300, 308))
-    image = np.stack([own(x, b) for x, b in zip(new["image"], new["brain"], strict=True)])
-    ill = image.copy()
+@pytest.mark.long
+def test_a_lesion_hardly_changes_the_healthy_image_under_it(trained):
+    new, image = new_heads()
+    ill, inside = image.copy(), new["brain"] > 0
     ill[:, *LESION] -= 0.5
-    one, other = (find(x, new["brain"]).healthy[:, *LESION] for x in (image, ill))
-    assert np.abs(one - other).mean() < 0.25 * 0.5
+    one, other = (found.healthy for found in found_by(trained, image, ill))
+    assert np.abs(one - image)[inside].mean() < 0.7 * np.abs(image - 0.5)[inside].mean()
+    assert np.abs(one - other)[:, *LESION].mean() < 0.25 * 0.5
 
 
-def test_what_dal_says_of_slices(trained):
-    """A dark lesion is a negative map and a larger error; the names are those of the contract."""
-    model, variables, _ = trained
+def test_what_dal_says_of_slices(anatomist):
+    """The names are those of the contract, a dark lesion is a negative map, and the error that of the picture shown."""
+    model, variables, _ = anatomist
     system, batch = BUILD["dal"](model.config), {k: x for k, x in heads(range(300, 304)).items() if k != "prior"}
     ill = batch | {"image": batch["image"].copy()}
     ill["image"][:, *LESION] -= 0.5
@@ -114,8 +129,9 @@ def test_what_dal_says_of_slices(trained):
     assert set(found.panels) == {"seen anatomy", "restored anatomy", "edges", "pseudo-healthy"}
     assert set(found.scalars) == set(system.scores) and whole.z.shape == (4, (SIDE // 4) ** 2)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found)) and not (found.map * (1 - batch["brain"])).any()
-    assert (sick.scalars["mae"] > found.scalars["mae"]).all()
-    assert sick.map[:, *LESION].mean() < found.map[:, *LESION].mean() - 1
+    error = np.abs(batch["image"] - found.panels["pseudo-healthy"]).sum((1, 2, 3)) / batch["brain"].sum((1, 2, 3))
+    np.testing.assert_allclose(found.scalars["mae"], error, rtol=1e-4)
+    assert sick.map[:, *LESION].mean() < found.map[:, *LESION].mean() - 0.5
     assert system.passes == 4
 
 
@@ -123,6 +139,7 @@ def same(one, other) -> bool:
     return jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
 
 
+@pytest.mark.long
 def test_each_stage_trains_its_own_networks_and_leaves_the_bits_of_others_alone(trained):
     model, variables, folder = trained
     assert [stage.trains for stage in model.stages.values()] == [("where", "anatomy"), ("restore",), ("recouple",)]

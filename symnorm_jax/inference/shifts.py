@@ -34,7 +34,7 @@ from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.transfer import restored, shapes_of
 
 UNCHANGED = "unchanged"
-MEASURES = ("average_precision", "dice", WITHIN)  # of pixels, twice, and of slices by the headline score
+SHOWN = ("average_precision", WITHIN)  # of pixels, and of slices by the headline score; Dice is in the file
 
 Judged = tuple[Metric, Resamples]
 
