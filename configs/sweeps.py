@@ -7,6 +7,8 @@ A point is a dict of config keys to values. `ablations` is what a config's `swee
 from itertools import product
 from typing import Any
 
+from configs.systems.dal import PARTS
+
 Points = list[dict[str, Any]]
 
 
@@ -53,6 +55,11 @@ def differences() -> Points:
     kinds = [plain | {"difference.kind": kind} for kind in ("absolute", "positive", "negative")]
     mirrored = neighbours | {"difference.antisymmetry": 0.5}
     return [{}, *kinds, plain | {"difference.standard": "pixel"}, position, neighbours, mirrored]
+
+
+def dal_parts() -> Points:
+    """What each part of dal adds: the method as it is, and each point without one part or with a plainer one."""
+    return [{}, *PARTS.values()]
 
 
 def transfers() -> Points:

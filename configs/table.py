@@ -3,10 +3,10 @@
     python launch/train.py --config=configs/table.py --config.data.root=/my/manifest.csv
 
 `label` is healthy, abnormal or unlabelled (scored, and neither trained on nor judged); `path` is a NIfTI file or a
-folder of pictures. The columns `session`, `lesion_path`, `brain_path` and `spacing_mm` are optional, and every other
-column is a group, such as age or site: see symnorm_jax/data/sources/table.py. Where there is no brain mask, a
-skull-stripped scan is taken as it is, and of a whole head the brain is extracted. Without healthy people, set
-`--config.data.train_on=lesion_free_slices`.
+folder of pictures. The columns `session`, `lesion_path`, `brain_path`, `tissue_path`, from which dal learns, and
+`spacing_mm` are optional, and every other column is a group, such as age or site: see
+symnorm_jax/data/sources/table.py. Where there is no brain mask, a skull-stripped scan is taken as it is, and of a whole
+head the brain is extracted. Without healthy people, set `--config.data.train_on=lesion_free_slices`.
 """
 
 from configs.base import base, finish

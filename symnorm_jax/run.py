@@ -79,10 +79,11 @@ class Run:
     def prepare(self) -> None:
         """Make slices and `manifest.csv` of scans; lost slices anew. Raises RunError where the scans have changed."""
         path, data = self.workdir / rundir.MANIFEST, self.config.data
-        if path.exists() and store.holds(data.store, self.manifest):
+        there = path.exists() and store.holds(data.store, self.manifest)
+        if there and not len(store.without_prior(data.store, self._training_rows, self._tissues)):
             return
         seed = self.config.seed if data.split_seed is None else data.split_seed
-        text = prepare.prepare(data, seed, self._foresee).to_csv()
+        text = prepare.prepare(data, seed, self._foresee, self._tissues).to_csv()
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
@@ -103,7 +104,7 @@ class Run:
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
-        source = store.SampleSource(self.config.data.store, rows, wanted)
+        source = store.SampleSource(self.config.data.store, rows, wanted, tissues=self._tissues)
         batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
         made = passes.Pass(self._system, self.config, rows, self.workdir)
 
@@ -201,6 +202,12 @@ class Run:
     def _training_rows(self) -> pd.DataFrame:
         return targets.training_rows(self.manifest, self.config)
 
+    @property
+    def _tissues(self) -> int:
+        """The classes of tissue whose shares a stage that is trained asks for; 0 for none."""
+        stages = transfer.schedule(self.config, self._system)
+        return max((self._system.stages[name].tissues for name in stages), default=0)
+
     @cached_property
     def _splits(self) -> tuple[str, ...]:
         """The splits that are embedded: those in which there is anybody."""
@@ -288,6 +295,6 @@ class Run:
     def _forget(self, name: str) -> None:
         """Remove files from a step on, last first, so that what is left at any moment is a run that was cut off."""
         steps = [name] if name == "measure_cost" else list(STEPS)[list(STEPS).index(name) :]
-        controls = [rundir.CONTROLS] if "score" in steps else []  # made of scores, by another command
+        controls = [rundir.CONTROLS, rundir.SHIFTS] if "score" in steps else []  # made of scores, by other commands
         for file in (*controls, *[file for step in steps for file in STEPS[step]][::-1]):
             (self.workdir / file).unlink(missing_ok=True)

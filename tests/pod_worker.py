@@ -51,7 +51,8 @@ def batch_of(step: int, config) -> dict[str, np.ndarray]:
     index = (EXAMPLES * step + np.arange(EXAMPLES)).astype(np.int32)
     target = rng.normal(0, 1, EXAMPLES).astype(np.float32)
     hidden = [draw("exclusive", patch_grid(size, 4), 0.5, rng) for _ in range(EXAMPLES)]  # for symnorm
-    known = {"index": index, "patient": index, "target": target}
+    prior = brain * rng.dirichlet(np.ones(4), brain.shape[:-1]).astype(np.float32)  # for dal
+    known = {"index": index, "patient": index, "target": target, "prior": prior}
     return {"image": image, "brain": brain, "hidden": np.stack(hidden), "difference": 2 * image, **known}
 
 

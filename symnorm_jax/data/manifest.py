@@ -18,7 +18,7 @@ NUMBERS = (
     *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),
 )
 COLUMNS = ("index", "healthy_person", *TEXTS, *NUMBERS)  # a source's groups must have other names
-SCORES = ("mse", "mae", "peak", "highest")  # of the systems and their maps
+SCORES = ("mse", "mae", "disagreement", "peak", "highest")  # of the systems and their maps
 # What is put beside a source's groups later: scores, predictions, and what evaluation and report say of a case.
 LATER = (*SCORES, "mahalanobis", "zero_shot", "predicted", "target", "population", "place")
 LATER += ("positive", "shown", "threshold")

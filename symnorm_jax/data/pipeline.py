@@ -19,7 +19,7 @@ def _flipped(element: dict, rng: np.random.Generator) -> dict:
     """Mirror half of the examples. It teaches indifference to side, so it is off unless asked for."""
     if rng.random() < 0.5:
         return element
-    sided = [name for name in ("image", "brain", "lesion", "difference") if name in element]
+    sided = [name for name in ("image", "brain", "lesion", "difference", "prior") if name in element]
     return element | {name: mirror(element[name]) for name in sided}
 
 

@@ -16,8 +16,9 @@ from symnorm_jax.data.audit import audit
 from symnorm_jax.data.finding import find_scans
 from symnorm_jax.data.parallel import in_parallel
 from symnorm_jax.data.volumes import Scan, digest
-from symnorm_jax.errors import ScanError
+from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
+from symnorm_jax.geometry import voxel_sizes
 from symnorm_jax.progress import progress
 from symnorm_jax.settings import ALL_TEST
 
@@ -27,10 +28,13 @@ PREPARING += ["min_similarity", "normalise", "percentiles", "poor_header", "poor
 PREPARING += ["spacing"]
 
 
-def prepare(config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], None] = len) -> pd.DataFrame:
+def prepare(
+    config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], None] = len, tissues: int = 0
+) -> pd.DataFrame:
     """Make the manifest of the `data` section `config`: find scans, cut, split by patient and audit for leaks.
 
     Before a scan is read, `foresee` may refuse rows of patients, groups and splits, as if every scan could be used.
+    Of training people shares of `tissues` classes are stored, if any are asked for.
     Raises ScanError where the source finds nothing or, with `strict`, at the first unusable scan; ConfigError where
     a choice is unknown; LeakageError where the splits share a patient, a file or a sample.
     """
@@ -39,10 +43,18 @@ def prepare(config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], Non
         template.check_installed()
     scans = find_scans(config)
     foresee(_split(listed(scans), config, seed))
-    table = store_scans(scans, config)
+    if tissues and not any(scan.tissue for scan in scans):
+        found = f"data.source={config.source!r}, of which no scan has a map of tissue, for a system that learns from it"
+        raise ConfigError(f"{found}; ixi with DLMUSE, a table with tissue_path, or phantom is allowed.")
+    table = store_scans(scans, config, tissues)
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
     table = _split(table, config, seed)
+    trained = table[manifest.trainable(table, config.train_on)]
+    lacking = store.without_prior(config.store, trained, tissues).patient.unique()
+    if len(lacking):
+        people = f"{len(lacking)} of {trained.patient.nunique()} people to train on have no map of tissue"
+        raise ScanError(f"{people}, the first {lacking[0]}; leave them out, or let the system learn without such maps.")
     audit(table, partial(read_scan, Path(config.store)), config.duplicate)
     for split in () if tuple(config.split) == ALL_TEST else manifest.SPLITS:
         rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
@@ -65,30 +77,33 @@ def _split(table: pd.DataFrame, config: ConfigDict, seed: int) -> pd.DataFrame:
     return held.assign(split=manifest.assign_splits(held, config.split, config.train_on, seed, fold))
 
 
-def store_scans(scans: list[Scan], config: ConfigDict) -> pd.DataFrame:
+def store_scans(scans: list[Scan], config: ConfigDict, tissues: int = 0) -> pd.DataFrame:
     """Cut scans into the store; the manifest's rows, not yet split. With `strict` raises ScanError, as `prepare`."""
     folder = Path(config.store)
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
     made_by = f"{FORMAT}, {template.FORMAT}" if config.midline == "template" else FORMAT
     settings = json.dumps({key: config[key] for key in PREPARING} | {"format": made_by}, sort_keys=True)
-    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder) for scan in scans]
+    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder, tissues) for scan in scans]
     rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]
     return pd.DataFrame(rows).rename_axis("index")
 
 
-def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -> list[dict]:
+def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path, tissues: int = 0) -> list[dict]:
     """Cut and store one scan unless it was before; its manifest rows, or one with the reason if unusable."""
     shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
     shared |= {"source": scan.location, "exclusion": "", "flag": ""}
     try:
         sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
         about = store.read_about(folder, key)
-        if about is None:
+        asked = bool(tissues and scan.tissue and not store.has_prior(folder, key, tissues))
+        if about is None or asked:
             volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
             kind = brain.choose(volume, config.brain)
             mask = brain.brain_mask(volume, kind, config.extractor, cache)
             made = samples.cut(volume, mask, scan.healthy, config)
+        if asked:
+            shares = samples.shares_of(scan.tissue(volume), made, voxel_sizes(volume.affine), tissues)
     except (ScanError, OSError) as error:
         if config.strict:
             raise ScanError(f"{scan.name}: {error}") from None
@@ -97,6 +112,8 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path) -
     if about is None:  # outside the try: a full disk is no fault of the scan
         about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist(), "brain": kind}
         store.write(folder, key, made.arrays, about)
+    if asked:
+        store.write_prior(folder, key, shares)
     shared |= {"sha256": sha256, "store": key, "brain": about["brain"], "records_in_scan": len(about["rows"])}
     shared |= {"slices_left_out": about["left_out"], "split": scan.split if scan.labelled else manifest.UNLABELLED}
     labels = {} if scan.labelled else {"label": manifest.UNLABELLED}

@@ -25,6 +25,7 @@ class Samples(NamedTuple):
     rows: list[dict]  # N manifest entries
     left_out: int  # slices with too little brain
     frame: frame.Frame  # where they lie in the volume
+    kept: list[int]  # the slices of the frame that these are
 
 
 def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) -> Samples:
@@ -55,11 +56,24 @@ def cut(volume: Volume, brain: np.ndarray, healthy: bool, config: ConfigDict) ->
     if not kept:
         raise ScanError(f"no slice shows {config.min_brain:g} mm2 of brain; lower data.min_brain or check the mask.")
     if len(config.size) == 3:
-        return Samples(arrays[None], [_whole(rows) | shared], 0, grid)
+        return Samples(arrays[None], [_whole(rows) | shared], 0, grid, kept)
     heights, step = np.linspace(0, 1, len(kept)).round(4).tolist(), np.linalg.norm(grid.to_voxel[:3, AXIAL] * voxel)
     places = [{"position": x, "height_mm": round(i * float(step), 3)} for i, x in zip(kept, heights, strict=True)]
     rows = [rows[i] | shared | place for i, place in zip(kept, places, strict=True)]
-    return Samples(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid)
+    return Samples(np.moveaxis(arrays, AXIAL, 0)[kept], rows, arrays.shape[AXIAL] - len(kept), grid, kept)
+
+
+def shares_of(labels: np.ndarray, made: Samples, voxel: np.ndarray, tissues: int) -> np.ndarray:
+    """Cut labels 1 to K `[X, Y, Z]` of voxels of `voxel` mm as their volume was, to shares `[N, X, Y, K]` float32.
+
+    They sum to 1 where a pixel of the brain has any. Raises ScanError for higher labels, and where no voxel has one.
+    """
+    if not 0 < labels.max() <= tissues:
+        found = f"the labels of tissue reach {labels.max()}"
+        raise ScanError(f"{found}; 1 to {tissues}, the classes of the anatomy, are allowed.")
+    each = [frame.resample(labels == 1 + k, made.frame, voxel)[:, :, made.kept] for k in range(tissues)]
+    shares = np.moveaxis(np.stack(each, -1), AXIAL, 0) * (made.arrays[..., -2:-1] > 0)
+    return shares / np.maximum(shares.sum(-1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def _scaled(voxels: np.ndarray, brain: np.ndarray, ways: set[str], config: ConfigDict, what: str = "") -> dict:

@@ -17,15 +17,28 @@ from symnorm_jax.files import read_json, whole, write_json
 
 def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
     """Store the samples `[N, *S, C + 2]` of one scan and `about`, any JSON, under `key`."""
+    _write(folder / f"{key}.array_record", arrays.astype("<f2"))
+    write_json(folder / f"{key}.json", about)
+
+
+def write_prior(folder: Path, key: str, shares: np.ndarray) -> None:
+    """Store the shares of K tissues `[N, X, Y, K]`, 0 to 1, of the slices of one scan, in a file of their own."""
+    _write(_prior_file(folder, key, shares.shape[-1]), np.round(255 * shares).astype(np.uint8))
+
+
+def _write(path: Path, arrays: np.ndarray) -> None:
     sides = np.array(arrays.shape[1:-1], "<u2").tobytes()
-    with whole(folder / f"{key}.array_record") as partial:
+    with whole(path) as partial:
         writer = ArrayRecordWriter(str(partial), "group_size:1")
         for array in arrays:
             # Not numpy.save: numpy.load reads a header with Python's parser, which fails now and then in CPython 3.11
             # when several threads of the loader enter it together.
-            writer.write(sides + array.astype("<f2").tobytes())
+            writer.write(sides + array.tobytes())
         writer.close()
-    write_json(folder / f"{key}.json", about)
+
+
+def _prior_file(folder: str | Path, key: str, tissues: int) -> Path:
+    return Path(folder) / f"{key}.tissues{tissues}.array_record"
 
 
 def read_about(folder: Path, key: str) -> dict | None:
@@ -36,6 +49,17 @@ def read_about(folder: Path, key: str) -> dict | None:
 def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
     """Look whether every sample of a manifest is still in the store."""
     return all(_has(Path(folder), key) for key in rows.store[rows.split != "excluded"].unique())
+
+
+def without_prior(folder: str | Path, rows: pd.DataFrame, tissues: int) -> pd.DataFrame:
+    """List the rows of a manifest whose shares of so many `tissues` are asked for and not in the store."""
+    lacking = [key for key in rows.store.unique() if not has_prior(folder, key, tissues)] if tissues else []
+    return rows[rows.store.isin(lacking)]
+
+
+def has_prior(folder: Path, key: str, tissues: int) -> bool:
+    """Look whether the shares of so many `tissues` of a scan are in the store."""
+    return _prior_file(folder, key, tissues).exists()
 
 
 def _has(folder: Path, key: str) -> bool:
@@ -59,6 +83,7 @@ class SampleSource:
     It has `image` `[*S, C]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the
     manifest, `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are
     maps `[N, *S]`, `difference` `[*S, 1]` float32. Samples that are in hand, `held` `[N, *S, C + 2]`, need no store.
+    Where shares of `tissues` K are asked for, to train on, `prior` `[X, Y, K]` float32 has them.
     """
 
     def __init__(
@@ -68,13 +93,17 @@ class SampleSource:
         targets: np.ndarray | None = None,
         differences: np.ndarray | None = None,
         held: np.ndarray | None = None,
+        tissues: int = 0,
     ):
         self._index, self._targets, self._differences, self._held = rows.index.to_numpy(), targets, differences, held
         self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
+        self._priors = None
         if held is not None:
             return
         keys, first, scan = np.unique(rows.store.to_numpy(), return_index=True, return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
+        priors = [str(_prior_file(folder, key, tissues)) for key in keys]
+        self._priors = ArrayRecordDataSource(priors) if tissues else None
         sizes = rows.records_in_scan.to_numpy()[first]
         self._place = ((np.cumsum(sizes) - sizes)[scan] + rows.record.to_numpy()).astype(int)
 
@@ -87,5 +116,8 @@ class SampleSource:
         known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
         if self._differences is not None:
             known["difference"] = self._differences[i].astype(np.float32)[..., None]
+        if self._priors is not None:
+            shares = np.frombuffer(self._priors[int(self._place[i])], np.uint8, offset=2 * np.dtype("<u2").itemsize)
+            known["prior"] = shares.reshape(*brain.shape[:2], -1) / np.float32(255)
         known |= {"index": np.int32(self._index[i]), "patient": np.int32(self._patient[i])}
         return known | {"image": image, "brain": brain, "lesion": lesion[..., 0] > 0}

@@ -61,6 +61,7 @@ class Scan(NamedTuple):
     labelled: bool = True  # False where nobody knows: the scan is scored, and neither trained on nor judged
     split: str = ""  # train or test where the release's own division was asked for
     drawn: bool = False  # there is a mask of its lesions
+    tissue: Callable[["Volume"], np.ndarray] | None = None  # maps its volume to labels `[X, Y, Z]`, see `read_labels`
 
     @property
     def name(self) -> str:
@@ -120,17 +121,32 @@ def with_masks(volume: Volume, image: str, lesion=None, brain=None, reading: Rea
     for kind, path in (("lesion", lesion), ("brain", brain)):
         if path is None:
             continue
-        values, affine, _, notes = _read(path, reading.header)
-        shapes = f"the mask has shape {values.shape}, its image {image} has {volume.voxels.shape}."
-        demand(path, values.shape == volume.voxels.shape, shapes)
-        apart = corners_apart(affine, volume.affine, values.shape)
-        told = f"corners of the mask lie {apart:.2f} mm from those of its image {image}; {GRID_MM} mm are allowed."
-        demand(path, apart <= GRID_MM, told)
+        values, notes = _on_grid_of(volume, image, path, reading.header)
         mask = marked(values, getattr(reading, kind), kind, str(path))
         if not mask.any() and values.max() > 0:
             notes += (f"the {kind} mask {Path(path).name} reaches {values.max():g} and marks nothing",)
         volume = volume._replace(**{kind: mask}, notes=volume.notes + notes)
     return volume
+
+
+def read_labels(path: str, volume: Volume) -> np.ndarray:
+    """Read a map of labels, uint8, on the grid of a `volume`: 0 for none. Raises ScanError, see `read_nifti`."""
+    values, _ = _on_grid_of(volume, "", path, "exclude")
+    whole_ = np.round(values)
+    told = f"labels reach from {values.min():g} to {values.max():g}; whole numbers from 0 to 255 are allowed."
+    demand(path, (values == whole_).all() and values.min() >= 0 and values.max() <= 255, told)
+    return whole_.astype(np.uint8)
+
+
+def _on_grid_of(volume: Volume, image: str, path, poor: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read the values of a mask and notes on it; it must lie on the grid of its `volume`, called `image`."""
+    values, affine, _, notes = _read(path, poor)
+    shapes = f"the mask has shape {values.shape}, its image {image} has {volume.voxels.shape}."
+    demand(path, values.shape == volume.voxels.shape, shapes)
+    apart = corners_apart(affine, volume.affine, values.shape)
+    told = f"corners of the mask lie {apart:.2f} mm from those of its image {image}; {GRID_MM} mm are allowed."
+    demand(path, apart <= GRID_MM, told)
+    return values, notes
 
 
 def encoded(voxels: np.ndarray, affine: np.ndarray, slope: float = 1.0) -> bytes:

@@ -1,10 +1,11 @@
 """The published systems and their rivals by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import encoder, pretraining, symnorm
+from symnorm_jax.systems import dal, encoder, pretraining, symnorm
 from symnorm_jax.systems.rivals import padim, pddpm, reconstruction
 
 BUILD = {
     "symnorm": symnorm.build,
+    "dal": dal.build,
     "simclr": pretraining.simclr,
     "mae": pretraining.mae,
     "supervised": encoder.supervised,

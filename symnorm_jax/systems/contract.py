@@ -16,6 +16,7 @@ batch. A `batch` is a dict of arrays:
 `valid`      `[B]` bool        False for the rows that pad the last batch
 `hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
 `target`     `[B]`             what is to be predicted, a number or 0 and 1; in training batches of systems that ask
+`prior`      `[B, *S, K]`      shares of K tissues, 0 outside the brain; in training batches where a stage asks
 `difference` `[B, *S, 1]`      the standardised map, 0 outside the brain; where it was made before
 `progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
 ===========  ================  ==============================================================================
@@ -44,6 +45,7 @@ class Stage(NamedTuple):
     trains: tuple[str, ...]  # the networks this stage updates; every other one is frozen
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
     of_maps: bool = False  # its batches have `difference`, made by the networks of the stages before
+    tissues: int = 0  # K of the `prior` that its batches must have; 0 for none
 
 
 class Residual(NamedTuple):

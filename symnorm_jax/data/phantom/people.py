@@ -96,7 +96,16 @@ def _scan(person: str, disease: str | None, look: Look, session: str) -> Scan:
     recipe += f"seed {look.seed}, {look.contrast}, {look.spacing!r} mm"
     recipe += f", {look.labels}" * (look.labels != "whole") + f", noise {look.noise!r}" * (look.noise != 1)
     recipe += f", visit {look.visit}" * (look.visit > 0)
-    return Scan(person, session, disease is None, functools.partial(load, person, disease, look), recipe=recipe)
+    load_, tissue = (functools.partial(one, person, disease, look) for one in (load, tissue_of))
+    return Scan(person, session, disease is None, load_, recipe=recipe, tissue=tissue)
+
+
+def tissue_of(person: str, disease: str | None, look: Look, volume: Volume) -> np.ndarray:
+    """Draw what a person's brain is made of: 1 grey matter, 2 white matter, 3 fluid; 0 outside it."""
+    anatomy = anatomy_of(person, disease == "atrophy", look.seed, look.spacing)
+    tissue = np.zeros(volume.voxels.shape, np.uint8)
+    tissue[anatomy.brain] = 1 + anatomy.fractions.argmax(0)
+    return tissue
 
 
 def _acquire(rng, head, brain, white_mean: float, spacings, noisier: float) -> np.ndarray:

@@ -87,6 +87,7 @@ def _missing(slices: list[Slice]) -> tuple[str, ...]:
 def _scan(line: Line) -> Scan:
     fault = f"folder={line.cells['folder']!r} is a file; the folder of one series is needed"
     refuse(line.where, not line.image.is_dir(), fault)
+    refuse(line.where, line.tissue, f"tissue_path={line.tissue}; of DICOM none is read")
     files, masks = _slices(line.where, line.image), line.masks
     recipe = "{}, lesion {}, brain {}".format(FORMAT, *map(bool, masks))
     read = partial(load, str(line.image), files, *masks)

@@ -1,7 +1,7 @@
 """IXI, healthy people scanned at three London hospitals: `IXI-T1/IXI012-HH-1211-T1.nii.gz`, whole heads.
 
 `IXI-T2/` and `IXI-PD/` are named likewise; files may also lie in the root itself. The release has no masks; regions in
-`DLMUSE/IXI012-HH-1211-T1_DLMUSE.nii.gz`, on the grid of T1, give the brain for T1 alone. Age and sex come from
+`DLMUSE/IXI012-HH-1211-T1_DLMUSE.nii.gz`, on the grid of T1, give brain and tissue for T1 alone. Age and sex come from
 `participants.tsv`, or from the release's `IXI.xls` saved as `IXI.csv`. Everyone is healthy, but real stroke lesions,
 drawn in other people, can be planted in T1: abnormal scans, exactly known.
 """
@@ -19,7 +19,7 @@ from symnorm_jax.data.phantom import planting
 from symnorm_jax.data.sources.contrasts import several
 from symnorm_jax.data.sources.listing import existing, files_below, nifti_scan, one_each, some, unused
 from symnorm_jax.data.sources.tables import cells, participants, read_rows
-from symnorm_jax.data.volumes import Scan, Volume, read_volume
+from symnorm_jax.data.volumes import Scan, Volume, read_labels, read_volume
 from symnorm_jax.errors import ConfigError, check_options
 from symnorm_jax.geometry import voxel_sizes
 
@@ -28,6 +28,10 @@ CHANNELS = ("t1", "t2", "pd")
 CLOSING_MM = 4.0  # bridges gaps between labelled regions
 SEX_COLUMN = "SEX_ID (1=m, 2=f)"
 SEXES = {"1": "M", "2": "F"}  # 0 stands for unknown
+# Tissues of MUSE regions: 1 fluid, and brain without a region; 2 grey matter, every other region; 3 white matter, with
+# brain stem and ventral diencephalon; 4 deep grey matter.
+TISSUES = {1: (4, 11, 46, *range(49, 53)), 3: (35, 40, 41, 61, 62, 69, *range(81, 96))}
+TISSUES |= {4: (23, 30, 36, 37, *range(55, 61), 75, 76)}
 
 _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-(T1|T2|PD)\.nii\.gz")
 
@@ -98,7 +102,17 @@ def _scan(root: Path, image: Path, lesion: str | None, seed: int, known: dict[st
     recipe = f"{FORMAT}, {contrast}" + f", planted with seed {seed}" * bool(lesion)
     about = {"standing": "abnormal" if lesion else "healthy", "recipe": recipe, "patient": person}
     groups = {"site": site} | known.get(participant, known.get(person, {}))
-    return nifti_scan(image, lesion, brain, read=partial(load, seed=(seed, int(number))), groups=groups, **about)
+    scan = nifti_scan(image, lesion, brain, read=partial(load, seed=(seed, int(number))), groups=groups, **about)
+    return scan._replace(tissue=partial(tissue_of, str(brain)) if brain else None)
+
+
+def tissue_of(labels: str, volume: Volume) -> np.ndarray:
+    """Read the regions of a brain as tissues 1 to 4 `[X, Y, Z]`, 0 outside it. Raises ScanError, see `read_labels`."""
+    tissue = np.full(256, 2, np.uint8)
+    for klass, regions in TISSUES.items():
+        tissue[list(regions)] = klass
+    tissue[0] = 1
+    return tissue[read_labels(labels, volume)] * volume.brain
 
 
 def _solid(labelled: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from symnorm_jax.data.sources.pictures import PICTURES
 from symnorm_jax.data.sources.tables import column_key, read_rows
 from symnorm_jax.errors import ScanError
 
-PATHS = ("lesion_path", "brain_path")
+PATHS = ("lesion_path", "brain_path", "tissue_path")
 FILES = (*PICTURES, ".nii", ".nii.gz", ".mgz", ".img", ".hdr", ".dcm", ".nrrd", ".mha")
 
 
@@ -24,6 +24,7 @@ class Line(NamedTuple):
     image: Path
     masks: tuple[Path | None, Path | None]  # of lesion and brain
     person: dict  # patient, session, standing and groups
+    tissue: Path | None = None  # a map of labels
 
 
 def read_lines(
@@ -86,10 +87,10 @@ def _line(table: Path, where: str, column: str, row: dict[str, str], groups: dic
         given = {name: row[name] for name in (column, "patient", "label")}
         raise ScanError(f"{where}: {given}; a {column}, a patient and a label of {STANDINGS} are needed.")
     folder, names = table.parent, (column, *PATHS)
-    image, *masks = (_existing(where, name, folder, row[name]) if row.get(name) else None for name in names)
+    image, *masks, tissue = (_existing(where, name, folder, row[name]) if row.get(name) else None for name in names)
     patient, session = (one_form(row.get(name, "")) for name in ("patient", "session"))
     person = {"patient": patient, "session": session, "standing": label, "groups": groups}
-    return Line(where, row, image, tuple(masks), person)
+    return Line(where, row, image, tuple(masks), person, tissue)
 
 
 def _existing(where: str, column: str, folder: Path, name: str) -> Path:

@@ -1,7 +1,8 @@
 """Anyone's own scans, listed in a CSV file such as `manifest.csv`; `root` is the path of that file.
 
 Needed are `path`, `patient` and `label` (healthy, abnormal or unlabelled); `session` tells visits apart, `lesion_path`
-and `brain_path` name masks on the same grid; every other column is a group such as age or site. Without a `lesion_path`
+and `brain_path` name masks on the same grid; `tissue_path` names a NIfTI file of tissues on it, 1 to K, from which dal
+learns and nothing else does; every other column is a group such as age or site. Without a `lesion_path`
 every slice of an abnormal person is abnormal. Relative paths start at the folder of the file. A line that cannot be
 used stops the run, for the file is one's own and soon mended.
 
@@ -23,7 +24,7 @@ from symnorm_jax.data.sources.contrasts import joined
 from symnorm_jax.data.sources.lines import PATHS, Line, read_lines
 from symnorm_jax.data.sources.listing import left_out, nifti_scan, numeric, refuse, scan_of
 from symnorm_jax.data.sources.pictures import LOSSLESS, PICTURES, Spacing, read_masks, read_slices, spacing_of
-from symnorm_jax.data.volumes import Scan, Volume
+from symnorm_jax.data.volumes import Scan, Volume, read_labels
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import contrasts
 
@@ -58,7 +59,10 @@ def _scan(line: Line) -> Scan:
     if not line.image.is_dir():
         spacing = line.cells.get("spacing_mm")
         refuse(line.where, spacing, f"spacing_mm={spacing!r}; only a folder of pictures has one")
-        return nifti_scan(line.image, *line.masks, recipe=FORMAT, **line.person)
+        scan = nifti_scan(line.image, *line.masks, recipe=FORMAT, **line.person)
+        tissue = line.tissue and partial(read_labels, str(line.tissue))
+        return scan._replace(tissue=tissue, extras=scan.extras + ((str(line.tissue),) if line.tissue else ()))
+    refuse(line.where, line.tissue, f"tissue_path={line.tissue}; only a NIfTI file has one")
     images = _pictures(line.image, PICTURES)
     refuse(line.where, not images, f"the folder {line.image} holds 0 pictures; {', '.join(PICTURES)} are read")
     lesion, brain = (_masks(line.where, images, folder) if folder else () for folder in line.masks)
