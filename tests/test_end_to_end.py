@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(
     path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "base", "sweeps")
 )
-PEOPLE = 8  # of a real release
 CENTRED = "--config.data.midline=centred"  # where mid-lines are not what is tried
 BASELINES = {f"trivial_{name}" for name in ("position", "area", "brightness", "fluid", "mirror", "position_and_area")}
 BASELINES |= {f"trivial_{name}" for name in ("intensity", "intensity_by_position", "asymmetry")}
@@ -244,20 +243,20 @@ def part_of(release: Path, people: int, name_of, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name, root, name_of",
+    "name, people, root, name_of",
     [
-        ("lgg", "lgg/kaggle_3m", lambda path: path.parent.name),
-        ("ixi", "ixi", lambda path: path.name.split("-")[0] if path.name.startswith("IXI") else None),
-        ("alz", "oasis", lambda path: path.name.split("_")[0] if path.suffix == ".jpeg" else None),
+        ("lgg", 4, "lgg/kaggle_3m", lambda path: path.parent.name),  # few: brains are extracted
+        ("ixi", 8, "ixi", lambda path: path.name.split("-")[0] if path.name.startswith("IXI") else None),
+        ("alz", 8, "oasis", lambda path: path.name.split("_")[0] if path.suffix == ".jpeg" else None),
     ],
 )
-def test_real_scans_prepare(name, root, name_of, real_data, tmp_path):
-    release = part_of(real_data / root, PEOPLE, name_of, tmp_path / name)
+def test_real_scans_prepare(name, people, root, name_of, real_data, tmp_path):
+    release = part_of(real_data / root, people, name_of, tmp_path / name)
     changes = {"init_from": None, "data.split": (0.5, 0.25, 0.25)}
     if name == "ixi":
         changes["data.options.lesion_masks"] = str(real_data / "stroke_masks")
     run = run_of(name, {name: release}, tmp_path / "run", **changes)
     run.prepare()
     rows = run.manifest
-    assert rows.patient.nunique() == PEOPLE
+    assert rows.patient.nunique() == people
     assert not (rows.split == "excluded").any() and {"healthy", "abnormal"} <= set(rows.label)

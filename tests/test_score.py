@@ -272,14 +272,15 @@ def said(slices: pd.DataFrame, learned: model.Model, doubts=(), **fit) -> dict:
 
 def test_a_verdict_is_given_where_there_is_no_doubt(learned):
     headline, scores = learned.config.score.headline, learned.reference["scores"]
-    slices = pd.DataFrame({"position": [0.2, 0.8], headline: [0.1, 1e4]})
+    most = max(scores["people"])
+    slices = pd.DataFrame({"position": [0.2, 0.8], headline: [0.1, 1.2 * most]})
     counts = {"origin": "val", "healthy": 4, "abnormal": 4}
-    found = said(slices, learned, value=9e3, **counts)
+    found = said(slices, learned, value=1.1 * most, **counts)
     assert (found["verdict"], found["percentile"], found["reasons"]) == ("abnormal", 100.0, [])
     assert found["healthy_people"] == len(scores["people"]) > 0 and 0 < found["probability"] < 1
     assert found["rule"]["promise"].startswith("none; it was chosen on 4 healthy and 4 abnormal cases")
-    assert said(slices, learned, value=2e4, **counts)["verdict"] == "normal"
-    assert said(slices, learned, ["tilted"], value=9e3, **counts)["verdict"] == "unknown"
+    assert said(slices, learned, value=2 * most, **counts)["verdict"] == "normal"
+    assert said(slices, learned, ["tilted"], value=1.1 * most, **counts)["verdict"] == "unknown"
     above = slices.assign(**{headline: max(scores["slices"]["score"]) * np.array([1.01, 2])})
     assert said(above, learned, value=1.0, **counts)["reasons"] == [quality.WHOLE]
 
