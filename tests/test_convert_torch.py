@@ -151,6 +151,7 @@ def test_only_a_checkpoint_that_was_cut_off_is_written_over(tmp_path, config):
         convert(path, path, config)
 
 
+@pytest.mark.long
 def test_the_command_converts_a_file_of_the_released_size(tmp_path):
     """33.16 million parameters of the encoder, 0.29 million of the projector; here in half the bytes.
 

@@ -69,7 +69,13 @@ def same(one, other) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize(
-    "kind, kept", [("none", {"unet", "vae"}), ("gaussian", {"unet", "vae"}), ("vae", {"unet"}), ("all", set())]
+    "kind, kept",
+    [
+        ("none", {"unet", "vae"}),
+        pytest.param("gaussian", {"unet", "vae"}, marks=pytest.mark.long),  # both transfers of the end-to-end tests are
+        ("vae", {"unet"}),
+        ("all", set()),
+    ],
 )
 def test_fine_tuning_changes_what_was_asked_for_and_no_more(folder, source, kind, kept):
     run = seen_through(target(folder, source, kind))
