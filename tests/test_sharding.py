@@ -82,10 +82,9 @@ def losses_of(systems: tuple[str, ...], meshes: tuple[str, ...], folder: Path) -
     "systems, meshes",
     [
         (("symnorm",), ("4x2",)),
-        (("simclr",), ("8",)),
         pytest.param(tuple(BUILD), ("8", "4x2"), marks=pytest.mark.long),
     ],
-    ids=["symnorm", "simclr", "all"],
+    ids=["symnorm", "all"],
 )
 def test_losses_do_not_depend_on_the_mesh(systems, meshes, tmp_path):
     """Over 20 steps; on 4x2 every array of the model that divides lies on two devices.
