@@ -56,6 +56,14 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For modules whose functions compile for longer than they run; asked for by `pytestmark`."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def demo_run() -> Run:
     """The demo at its smallest, finished by the worker that asks for it first; to be read and not changed."""

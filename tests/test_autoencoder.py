@@ -12,13 +12,7 @@ from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.rivals.reconstruction import NET
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These functions compile for longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def net(**changes):

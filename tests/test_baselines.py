@@ -25,12 +25,7 @@ SIZE, SQUARE = (32, 32), (slice(14, 19), slice(8, 13))
 STEPS = 60
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These networks compile for longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 class Trained(NamedTuple):

@@ -12,12 +12,7 @@ from symnorm_jax.training.sharding import by_example, make_mesh
 ERASING = ConfigDict({"rectangles": 1, "sides": (0.1, 0.3)})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These functions compile for longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def keys(count, seed=0):

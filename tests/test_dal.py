@@ -20,11 +20,7 @@ SIDE, LESION, NEW = 24, (slice(5, 8), slice(9, 14)), range(300, 308)
 STEPS = {"anatomy": 120, "restore": 120, "recouple": 120}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def config_of(**changes):

@@ -15,12 +15,7 @@ BETAS = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
 SIGNAL = np.exp(np.cumsum(np.log1p(-np.asarray(BETAS))))  # share of the power that is signal, after 1 to 1000 timesteps
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These functions compile for longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 class Denoiser:

@@ -29,12 +29,7 @@ WIDE = (64, 128, 256, 512)
 SIZES = [(21, 25, 19), (32, 33, 17)]  # [X, Y, Z]; odd and even sides at every level
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These networks compile for longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -22,12 +22,7 @@ standardise = jax.jit(views.standardise)
 OFF = {"crop": (1.0, 1.0, 1.0), "flip": 0.0, "rotate": (0.0, 0.785), "shift": (0.0, 0.5), "gamma": (0.0, 0.5, 1.5)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """These functions compile for longer than they run."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def section():
