@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import symnorm
 from test_end_to_end import config_of
-from test_resnet3d import NARROW, SIZES, error, golden, monai, quick_compilation, volumes  # noqa: F401
+from test_resnet3d import NARROW, SIZES, error, golden, monai, volumes  # noqa: F401
 from test_torch_checkpoint import FOUR, released, rename, simclr, write
 
 from symnorm_jax.convert import simclr as simclr_converter
@@ -20,6 +20,7 @@ from symnorm_jax.models.encoder3d import Projector, ResNet3D
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import restored
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ENCODER, PROJECTOR = ResNet3D(widths=NARROW), Projector(hidden=6, out=5)
 
 
