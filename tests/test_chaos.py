@@ -23,9 +23,10 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-def test_killed_in_two_places_in_turn_the_same_command_ends_in_the_same_bits(whole, tmp_path, rng):
+@pytest.mark.parametrize("places", [("vae 10",), pytest.param(("vae 10", "evaluating"), marks=pytest.mark.long)])
+def test_killed_in_places_in_turn_the_same_command_ends_in_the_same_bits(whole, tmp_path, rng, places):
     shutil.copytree(whole / "xla", tmp_path / "xla")
-    for place, seconds in (("vae 10", 0.0), ("evaluating", 0.1)):
+    for place, seconds in zip(places, (0.0, 0.1), strict=False):
         assert chaos.strike(tmp_path, chaos.Instant(place, seconds)) == -signal.SIGKILL
         assert not (tmp_path / "run" / "report.html").exists()
     chaos.cut_cache(tmp_path, rng)
@@ -33,6 +34,7 @@ def test_killed_in_two_places_in_turn_the_same_command_ends_in_the_same_bits(who
     assert chaos.differences(whole, tmp_path) == []
 
 
+@pytest.mark.long  # what it does to training, test_preemption.py asks within one process
 def test_sigterm_ends_the_command_at_once_or_with_a_checkpoint_and_status_143(whole, tmp_path):
     """Once in preparing and once in training, which has no end that could come before the signal."""
     shutil.copytree(whole / "xla", tmp_path / "xla")

@@ -62,7 +62,7 @@ def run_of(name, releases, workdir, **changes) -> Run:
     return Run(config, workdir)
 
 
-@pytest.mark.parametrize("name", ["demo", "ixi", "lgg", "table"])
+@pytest.mark.parametrize("name", ["demo", "ixi", "lgg", pytest.param("table", marks=pytest.mark.long)])
 def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys, request):
     if name == "demo":
         run = request.getfixturevalue("demo_run")

@@ -73,7 +73,7 @@ def same(one, other) -> dict[str, bool]:
     [
         ("none", {"unet", "vae"}),
         pytest.param("gaussian", {"unet", "vae"}, marks=pytest.mark.long),  # both transfers of the end-to-end tests are
-        ("vae", {"unet"}),
+        pytest.param("vae", {"unet"}, marks=pytest.mark.long),
         ("all", set()),
     ],
 )
