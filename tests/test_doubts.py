@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from symnorm_jax.inference import orientation, quality, told
 
@@ -29,6 +30,23 @@ def test_limits_are_those_of_healthy_scans_and_some_room():
     both = quality.limits(values, quality.Measure("", 1.0, "both"))
     assert (both["low"], both["high"]) == (1 - 24.5, 99 + 24.5) and both["scans"] == 101
     assert quality.limits(values, quality.Measure("", 30.0, "high")) == {"low": None, "high": 129.0, "scans": 101}
+
+
+@pytest.mark.parametrize(
+    ("value", "ends", "doubted"),
+    [
+        (3.0, {"low": None, "high": 5.0}, False),
+        (6.0, {"low": None, "high": 5.0}, True),
+        (np.nan, {"low": None, "high": 5.0}, True),  # what could not be measured is in no range
+        (3.0, {"low": None, "high": np.nan}, False),  # nobody's in training could be
+        (np.nan, {"low": None, "high": np.nan}, False),
+    ],
+)
+def test_a_measure_is_doubted_out_of_its_range(value, ends, doubted):
+    config = ConfigDict({"data": {"brain": "file"}})
+    found = dict.fromkeys(quality.MEASURES, 0.0) | {"tilt": value}
+    ranges = dict.fromkeys(quality.MEASURES, {"low": None, "high": None}) | {"tilt": ends}
+    assert list(quality.doubts(found, "file", config, {"ranges": ranges})) == ["tilt"] * doubted
 
 
 TRAINED = [{"Age": str(20 + 0.6 * i), "sex": "female", "site": "HH"} for i in range(101)] + [{"sex": "n/a", "age": ""}]

@@ -146,13 +146,17 @@ def apart(histogram: np.ndarray, other: np.ndarray, config: ConfigDict) -> float
 
 
 def doubts(found: dict[str, float], brain_from: str, config: ConfigDict, reference: dict) -> dict[str, str]:
-    """Say which measures of a scan are out of the ranges of training, or that its mask is of another kind."""
+    """Say which measures of a scan are not in the ranges of training, or that its mask is of another kind.
+
+    A measure that is NaN is in no range; an end that is NaN, as where no mid-line was asked for, is none.
+    """
     unlike = {}
     if (brain_from == "head") != (config.data.brain == "head"):
         unlike["mask"] = f"its brain mask is from {brain_from!r}, those of training were from {config.data.brain!r}"
     for key, measure in MEASURES.items():
         low, high = (reference["ranges"][key][end] for end in ("low", "high"))
-        if (low is not None and found[key] < low) or (high is not None and found[key] > high):
+        floor, ceiling = (end is None or np.isnan(end) for end in (low, high))  # that is not there
+        if not ((floor or found[key] >= low) and (ceiling or found[key] <= high)):
             ends = " to ".join("any" if end is None else f"{end:.3g}" for end in (low, high))
             unlike[key] = f"{found[key]:.3g} {measure.told}; {ends} is the range of training"
     return unlike
