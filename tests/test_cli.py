@@ -61,10 +61,14 @@ def test_the_help_of_a_verb_has_an_example_that_can_be_parsed(path):
         (["evaluate", "--run=a,b", "-i=b.csv", "-o=x"], "allowed with one run"),
         (["evaluate", "--run=a", "-i=b.csv", "-o=x", "--from=cost"], "without --from"),
         (["evaluate", "--run=a", "-i=/nowhere.csv", "-o=x"], "/nowhere.csv: is no .csv file"),
-        (["score", "-i=b", "-o=x"], "no model comes with this version; train one"),
+        (["score", "-i=b", "-o=x"], "--input=b: there is no such file or folder"),  # with the model that comes along
         (["score", "--run=a", "--model=b", "-i=b", "-o=x"], "one of them is allowed"),
-        (["score", "--run=/nowhere", "-i=b", "-o=x"], "/nowhere: holds no config.json"),
+        (
+            ["score", "--run=/nowhere", "-i=b", "-o=x"],
+            "a run and a model do; ixi_t1 comes along",
+        ),
         (["export", "--run=a", "-o=x", "--license=my own"], "a word of SPDX"),
+        (["export", "--run=a", "-o=x", "--about=/nowhere.md"], "--about=/nowhere.md: No such file"),
         (["study", "sweep", "--output=x", "--jobs=0"], "'0'; a whole number of 1 or more"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import symnorm
 from test_end_to_end import config_of
-from test_resnet3d import NARROW, SIZES, error, golden, monai, volumes  # noqa: F401
+from test_resnet3d import NARROW, SIZES, error, golden, monai, volumes
 from test_torch_checkpoint import FOUR, released, rename, simclr, write
 
 from symnorm_jax.convert import simclr as simclr_converter

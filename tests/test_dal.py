@@ -122,7 +122,7 @@ def test_what_dal_says_of_slices(anatomist):
     ill["image"][:, *LESION] -= 0.5
     of = jax.jit(lambda batch: (system.residual(variables, batch), asked(system, variables, batch)))
     (found, whole), (sick, _) = of(batch), of(ill)
-    assert set(found.panels) == {"seen anatomy", "restored anatomy", "edges", "pseudo-healthy"}
+    assert set(found.panels) == {"anatomy", "healthy anatomy", "edges", "pseudo-healthy"}
     assert set(found.scalars) == set(system.scores) and whole.z.shape == (4, (SIDE // 4) ** 2)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found)) and not (found.map * (1 - batch["brain"])).any()
     error = np.abs(batch["image"] - found.panels["pseudo-healthy"]).sum((1, 2, 3)) / batch["brain"].sum((1, 2, 3))

@@ -43,7 +43,9 @@ np.savez(sys.argv[4], **found)
 @pytest.fixture(scope="module")
 def exported(demo_run: Run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "demo.model"
-    done = symnorm("export", f"--run={demo_run.workdir}", "-o", str(folder), "--license=CC-BY-SA-4.0", "--stablehlo")
+    (folder.parent / "about.md").write_text("## Of whom\n\nOf phantoms.\n")
+    given = ["--license=CC-BY-SA-4.0", "--stablehlo", f"--about={folder.parent / 'about.md'}"]
+    done = symnorm("export", f"--run={demo_run.workdir}", "-o", str(folder), *given)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -88,7 +90,11 @@ def test_the_card_has_a_head_that_hubs_read(exported, demo_run):
     splits = demo_run.manifest.groupby("split").patient.nunique()
     assert told["license"] == "cc-by-sa-4.0" and told["contrast"] == ["t1 after contrast"]
     assert {name: told["people"][name] for name in splits.index} == splits.to_dict()
-    assert "Research use only" in text and "licence was named" not in text
+    assert (
+        "Research use only" in text
+        and text.endswith("\n\n## Of whom\n\nOf phantoms.\n")
+        and "licence was named" not in text
+    )
     assert told["results"]["patient"].keys() == {"auroc", "average_precision", "sensitivity", "specificity"}
 
 
@@ -136,7 +142,7 @@ def test_models_are_listed_and_one_that_is_damaged_says_why(exported, copied, tm
     assert symnorm("models", str(tmp_path / "a")).returncode == 0
     (tmp_path / "none").mkdir()
     done = symnorm("models", str(tmp_path / "none"))
-    assert done.returncode == 0 and "no model is here, and no model comes with this version; train one" in done.stdout
+    assert done.returncode == 0 and "ixi_t1" in done.stdout and "demo" not in done.stdout
     assert symnorm("models", str(tmp_path / "gone")).returncode == 2
 
 

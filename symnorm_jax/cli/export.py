@@ -20,10 +20,12 @@ def _spdx(text: str) -> str:
     return text
 
 
+LONGEST = 100_000  # letters of what ends a card
 OPTIONS = {
     "--run": {"required": True, "type": Path, "help": "the directory of a finished run"},
     "-o --output": {"required": True, "type": Path, "help": "the folder for the model"},
     "--license": {"type": _spdx, "help": "of the model, a word of SPDX; the card says so where there is none"},
+    "--about": {"type": Path, "help": "a text that ends the card: of what and by whom it was made, what else is known"},
     "--stablehlo": {"action": "store_true", "help": "add the networks as StableHLO, for a CPU, CUDA and TPUs"},
 }
 
@@ -33,6 +35,19 @@ def run(args) -> None:
     from symnorm_jax.inference.model import write
     from symnorm_jax.inference.stablehlo import programs
 
+    about = _text(args) if args.about else ""  # first: what follows takes long
     model = of_run(args.run)
-    write(model, args.output, args.output.name, args.license, programs(model) if args.stablehlo else {})
+    write(model, args.output, args.license, about, programs(model) if args.stablehlo else {})
     print(f"{args.output}: model {model.checksum}, without pictures, names or paths of people")
+
+
+def _text(args) -> str:
+    """Read what is to end the card, before anything that takes long."""
+    try:
+        with args.about.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        args.refuse(f"--about={args.about}: {getattr(error, 'strerror', None) or 'is no text in UTF-8'}")
+    if len(text) > LONGEST:
+        args.refuse(f"--about={args.about}: has more than {LONGEST} letters.")
+    return text

@@ -5,8 +5,8 @@ examples:
   symnorm models /data/models out/model
 
 A model is the folder that `symnorm export` or `symnorm score --adapt` writes. It is looked for in the folders given,
-or else in this one, and three folders down. Each is read as `symnorm score --model` reads it: files, SHA-256, format,
-shapes. The status is 1 where one cannot be used; its line says why.
+or else in this one, and three folders down; those that come along are listed first. Each is read as `symnorm score
+--model` reads it: files, SHA-256, format, shapes. The status is 1 where one cannot be used; its line says why.
 """
 
 import os
@@ -19,15 +19,13 @@ HEADER = ["model", "contrast", "people", "license", "quality", "brain mask", "st
 
 
 def run(args) -> int:
-    from symnorm_jax.cli.score import NO_MODEL
+    from symnorm_jax.inference.shipped import FOLDER
     from symnorm_jax.report.table import Table
 
     if lost := [folder for folder in args.folders if not folder.is_dir()]:
         args.refuse(f"{lost[0]}: there is no such folder.")
-    rows = [_row(folder) for top in args.folders for folder in _found(top)]
+    rows = [_row(folder) for top in [FOLDER, *args.folders] for folder in _found(top)]
     Table("Models", HEADER, rows).print()
-    if not rows:
-        print(f"{', '.join(map(str, args.folders))}: no model is here, and {NO_MODEL}")
     return int(any(row[1] is None for row in rows))
 
 
@@ -49,17 +47,19 @@ def _row(folder: Path) -> list[str | None]:
     from symnorm_jax.errors import RunError, one_line
     from symnorm_jax.inference.card import license_of
     from symnorm_jax.inference.model import CARD, MODEL_FORMAT, of_folder
+    from symnorm_jax.inference.shipped import FOLDER
 
+    name = folder.name if folder.is_relative_to(FOLDER) else str(folder)
     try:
         model = of_folder(folder)
         licence = license_of((folder / CARD).read_text(encoding="utf-8"))
     except (RunError, OSError) as error:
-        return [str(folder), *[None] * (len(HEADER) - 2), one_line(error)]
+        return [name, *[None] * (len(HEADER) - 2), one_line(error)]
     told = model.reference
     people = ", ".join(f"{count} {kind}" for kind, count in told["people"].items())
     contrast = ", ".join(told["contrast"]) or "not known"
     state = f"whole, format {MODEL_FORMAT}, {model.checksum}"
-    return [str(folder), contrast, people, licence, _quality(told["results"]), model.config.data.brain, state]
+    return [name, contrast, people, licence, _quality(told["results"]), model.config.data.brain, state]
 
 
 def _quality(results: dict) -> str:

@@ -3,11 +3,15 @@
 Research use only. Not a medical device; not for diagnosis.
 
 examples:
+  symnorm score -i t1.nii.gz -o out
   symnorm score --run=runs/lgg -i scan.nii.gz --brain=mask.nii.gz -o out
   symnorm score --model=lgg.model -i /my/new_scans.csv -o out --jobs=2
   symnorm score --run=runs/lgg -i scan.nii.gz -o out --adapt=healthy.csv
   symnorm score --run=runs/ixi -i /bids -o /bids/derivatives/symnorm --bids --participant-label 01 02
   symnorm score --run=runs/ixi -i /my/slices -o out --spacing=0.9,0.9,5
+
+Without --run and --model it is the model `ixi_t1`, which comes along: of T1 heads of one hospital; its card says how
+little it has been shown to find. A scan of another contrast or kind is `unknown` to it.
 
 The input is a scan (.nii.gz, .nii, .mgz), a folder of scans or of one DICOM series, a manifest .csv with the columns
 of symnorm_jax/data/sources/table.py, where `label` is not needed, with --bids a BIDS tree, or with --spacing a folder
@@ -29,13 +33,11 @@ from symnorm_jax.cli import at_least_one
 
 ABOUT = "Research use only. Not a medical device; not for diagnosis."
 KINDS = ("auto", "extract", "file", "head", "nonzero")
-NO_MODEL = "no model comes with this version; train one, `symnorm train --config=table --config.data.root=MANIFEST.csv`"
-NO_MODEL += ", and name its run by --run, or what `symnorm export` made of it by --model."
 OPTIONS = {
     "-i --input": {"required": True, "type": Path, "help": "a scan, a folder, a manifest .csv or a BIDS tree"},
     "-o --output": {"required": True, "type": Path, "help": "the folder for what comes out"},
     "--run": {"type": Path, "help": "the directory of a finished run"},
-    "--model": {"type": Path, "help": "instead: the folder of an exported model"},
+    "--model": {"type": Path, "help": "instead: the folder of an exported model, or the name of one that comes along"},
     "--adapt": {"type": Path, "help": "a manifest .csv of 20 or more healthy people of the same scanner"},
     "--brain": {"default": "auto", "help": "auto, extract, nonzero, head, file, or the mask file of one scan"},
     "--jobs": {"type": at_least_one, "default": 1, "help": "processes that read and cut scans"},
@@ -51,11 +53,11 @@ def run(args) -> None:
     model = _checked(args)
     print(ABOUT)
     from symnorm_jax.cli.compiled import keep_beside
-    from symnorm_jax.inference import adapt, cohort
+    from symnorm_jax.inference import adapt, cohort, shipped
     from symnorm_jax.inference.reading import columns_of, scans_of
     from symnorm_jax.inference.scorer import Scorer
 
-    keep_beside(model)
+    keep_beside(shipped.cache_of(model))
     kind, mask = (args.brain, None) if args.brain in KINDS else ("file", args.brain)
     scorer = Scorer.load(model)
     scans = _scans(args, mask, scorer.model)
@@ -89,13 +91,14 @@ def _scans(args, mask: str | None, model) -> list:
 
 def _checked(args) -> Path:
     """Give the run or model that is meant; refuse what cannot be right before anything that takes long is imported."""
-    model, is_mask = args.run or args.model, args.brain not in KINDS
+    from symnorm_jax.inference import shipped
+
+    model, is_mask = args.run or shipped.found(args.model or Path(shipped.DEFAULT)), args.brain not in KINDS
     for wrong, sentence in (
-        (not model, NO_MODEL),
         (args.run and args.model, "--run and --model: one of them is allowed."),
         (
-            model and not (model / "config.json").is_file(),
-            f"{model}: holds no config.json, as a run and a model do.",
+            not (model / "config.json").is_file(),
+            f"{model}: holds no config.json, as a run and a model do; {', '.join(shipped.names())} comes along.",
         ),
         (not args.input.exists(), f"--input={args.input}: there is no such file or folder."),
         (args.adapt and not (args.adapt.suffix == ".csv" and args.adapt.is_file()), f"--adapt={args.adapt}: no .csv."),

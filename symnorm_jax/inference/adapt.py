@@ -47,7 +47,7 @@ def adapted(scorer: Scorer, scans: list[Scan], folder: Path, kind: str, jobs: in
         if not ((folder / model.SUMS).exists() and _adapted_from(model.of_folder(folder)) == made_of):
             cohort = _cohort(scorer, scans, kind, jobs)
             about = {"people": cohort.rows.patient.nunique(), "from": scorer.checksum, "made_of": made_of}
-            model.write(_model(scorer, cohort, about), folder, f"{folder.name}, adapted", None, {})
+            model.write(_model(scorer, cohort, about), folder, licence=None)
         return Scorer(model.of_folder(folder))
 
 

@@ -11,8 +11,11 @@ from symnorm_jax.errors import RunError
 NEEDED = "No licence was named. Ask those who made the model before you use it or hand it on."
 
 
-def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licence: str | None) -> str:
-    """Write the card of a model; what it says of people are counts. JSON is YAML, which keeps odd words whole."""
+def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licence: str | None, about: str) -> str:
+    """Write the card of a model, which `about` ends; what it says of people are counts.
+
+    Its head is of JSON, which is YAML and keeps odd words whole.
+    """
     rule, counts = thresholds["patient"][config.score.threshold], reference["people"]
     head = {"license": (licence or "unknown").lower(), "library_name": "symnorm_jax", "pipeline_tag": "other"}
     head |= {"tags": ["brain-mri", "anomaly-detection", config.system], "contrast": reference["contrast"]}
@@ -25,18 +28,18 @@ def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licen
     lines += [f"* Brain masks of the training scans: `{config.data.brain}`; samples of {config.data.spacing:g} mm."]
     lines += [f"* People: {', '.join(f'{count} {split}' for split, count in counts.items())}."]
     lines += [f"* Threshold of a person's score: `{config.score.threshold}`, {rule['value']}."]
-    if about := reference.get("adapted"):
+    if adapted := reference.get("adapted"):
         lines += [
-            f"* Adapted to {about['people']} healthy people of its user's own: healthy maps, Gaussian, thresholds and"
+            f"* Adapted to {adapted['people']} healthy people of its user's own: healthy maps, Gaussian, thresholds and"
         ]
         lines += [
-            f"  ranges are theirs, networks of the model {about['from']}. It has not been judged on ill people since."
+            f"  ranges are theirs, networks of the model {adapted['from']}. It has not been judged on ill people since."
         ]
     lines += [f"* {level}: {_told(values)}" for level, values in reference["results"].items()]
     lines += [f"* Licence: {licence}." if licence else f"* {NEEDED}"]
     lines += ["", "Numbers hold for the test people of the run, and for nobody else. Scans out of the ranges in"]
     lines += ["`reference.json` are not called: their verdict is `unknown`.", ""]
-    return "\n".join(lines)
+    return "\n".join(lines) + (f"\n{about.strip()}\n" if about.strip() else "")
 
 
 def license_of(text: str) -> str:

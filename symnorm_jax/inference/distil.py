@@ -15,7 +15,7 @@ from symnorm_jax.evaluation import pixels
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
 from symnorm_jax.files import load_arrays, read_json
-from symnorm_jax.inference import quality
+from symnorm_jax.inference import quality, shipped
 from symnorm_jax.inference.model import WEIGHTS, Model, of_folder
 from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.systems import BUILD
@@ -26,7 +26,11 @@ OURS = {"data.root": None, "data.store": "", "init_from": None, "train.profile":
 
 
 def read(path: Path) -> Model:
-    """Read the folder of a model, or a run's. Raises RunError for what is neither, is not finished, or was changed."""
+    """Read the folder of a model, a run's, or a model that comes along by its name.
+
+    Raises RunError for what is none of them, is not finished, or was changed.
+    """
+    path = shipped.found(path)
     return of_folder(path) if (path / WEIGHTS).exists() else of_run(path)
 
 

@@ -57,10 +57,15 @@ class Model(NamedTuple):
         return hashlib.sha256("".join(_digests(_files(self)).values()).encode()).hexdigest()[:16]
 
 
-def write(model: Model, folder: Path, name: str, licence: str | None, programs: dict[str, bytes]) -> None:
-    """Write a model's folder, `SHA256SUMS` last. Raises RunError where something else stands there."""
-    files = _files(model) | programs
-    files[CARD] = card(name, model.config, model.reference, model.thresholds, licence).encode()
+def write(
+    model: Model, folder: Path, licence: str | None, about: str = "", programs: dict[str, bytes] | None = None
+) -> None:
+    """Write a model's folder, `SHA256SUMS` last; `about` ends its card.
+
+    Raises RunError where something else stands there.
+    """
+    files = _files(model) | (programs or {})
+    files[CARD] = card(folder.name, model.config, model.reference, model.thresholds, licence, about).encode()
     files[SUMS] = "".join(f"{digest}  {name}\n" for name, digest in _digests(files).items()).encode()
     other = [path.name for path in folder.iterdir() if path.name not in files] if folder.is_dir() else []
     if other or (folder.exists() and not folder.is_dir()):

@@ -61,7 +61,10 @@ class Scorer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Scorer":
-        """Read the folder of a model, or a run directory. Raises RunError where it is neither."""
+        """Read the folder of a model, a run directory, or a model that comes along, as `ixi_t1`.
+
+        Raises RunError where it is none of them.
+        """
         return cls(read(Path(path)))
 
     def __call__(self, image, brain: str | Path | None = None, kind: str = "auto") -> Result:

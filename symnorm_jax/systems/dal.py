@@ -162,7 +162,7 @@ class Dal:
         scores = {"mae": losses.l1(healthy, batch["image"], brain)}
         scores["disagreement"] = weighted_mean(-jnp.log(jnp.maximum(agreed, TINY)), brain)
         label = lambda y: (y.argmax(-1, keepdims=True) + 1) / self.classes * brain  # noqa: E731
-        panels = {"seen anatomy": label(found.seen), "restored anatomy": label(found.restored)}
+        panels = {"anatomy": label(found.seen), "healthy anatomy": label(found.restored)}
         if found.edges is not None:
             panels["edges"] = found.edges.max(-1, keepdims=True)
         return Residual(raw, scores, panels | {"pseudo-healthy": healthy * brain})
