@@ -1,6 +1,7 @@
 """A run that starts from another: what it may take over, what it trains, and what it says of it."""
 
 import json
+from contextlib import nullcontext
 
 import jax
 import numpy as np
@@ -11,12 +12,12 @@ from test_end_to_end import config_of
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, LeakageError, RunError
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import open_run
+from symnorm_jax.rundir import CHECKPOINTS, open_run, write_config
 from symnorm_jax.scoring.scores import thresholds_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables
-from symnorm_jax.training.transfer import restored, schedule
+from symnorm_jax.training.transfer import FINISHED, check_source, restored, schedule
 
 SMALL = {"data.options.healthy": 14, "data.options.patients": 8, "data.workers": 1, "data.midline": "centred"}
 SMALL |= {"evaluation.replicates": 20, "evaluation.interval": "percentile"}
@@ -148,6 +149,20 @@ def test_every_system_says_what_its_networks_mean(name):
 def test_networks_that_mean_something_else_are_refused_key_by_key(folder, source):
     with pytest.raises(ConfigError, match=r"mask.patch \(there 4, here 8\), vae.latent \(there 32, here 16\)"):
         target(folder, source, "gaussian", **{"mask.patch": 8, "vae.latent": 16}).everything()
+
+
+@pytest.mark.parametrize("taken", [{"finetune.kind": "none"}, {"score.thresholds": "source"}, {}])
+def test_a_network_that_never_sees_maps_may_serve_others_unless_what_was_fitted_to_them_stays(tmp_path, taken):
+    config = config_of("demo", "tiny,dae")
+    write_config(tmp_path, json.loads(config.to_json()))
+    for name in FINISHED:
+        (tmp_path / name).touch()
+    (tmp_path / "baseline" / CHECKPOINTS / "1").mkdir(parents=True)
+    changes = {"init_from": str(tmp_path), "finetune.kind": "gaussian", "difference.kind": "negative"} | taken
+    config.update_from_flattened_dict(changes)
+    expected = pytest.raises(ConfigError, match="another difference.kind") if taken else nullcontext()
+    with expected:
+        check_source(config, BUILD["dae"](config))
 
 
 def test_what_cannot_be_started_from_is_refused(folder, source):

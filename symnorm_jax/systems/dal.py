@@ -24,9 +24,9 @@ from symnorm_jax.losses import TINY, weighted_mean
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.settings import check_choices, check_one_contrast, check_rules, check_sides
 from symnorm_jax.systems import anatomy
-from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables, example_keys
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys
 from symnorm_jax.systems.contrast import changed
-from symnorm_jax.systems.rivals.reconstruction import MEANING, by_patch_of
+from symnorm_jax.systems.rivals.reconstruction import FITTED, by_patch_of
 
 PRIORS = ("labels", "none")
 SKIPPED = "skip"  # of restore.edges: the anatomy as it was seen stands in for the restored one
@@ -62,9 +62,9 @@ def build(config: ConfigDict) -> System:
     nets = {"where": (4, config.anatomy.where)}
     nets |= {name: (config[name].stem, config[name].widths) for name in ("anatomy", "restore", "recouple")}
     check_sides(config, math.lcm(*(stem * 2 ** (len(widths) - 1) for stem, widths in nets.values())))
-    model, meaning = Dal(config), (*MEANING, "anatomy", "contrast", "restore", "recouple")
+    model, meaning = Dal(config), (*DATA, "anatomy", "contrast", "restore", "recouple")
     scores = "mae", "disagreement"
-    return System(model.init, model.stages, by_patch_of(config), model.residual, scores, model.passes, meaning)
+    return System(model.init, model.stages, by_patch_of(config), model.residual, scores, model.passes, meaning, FITTED)
 
 
 class Dal:

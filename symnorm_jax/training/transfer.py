@@ -66,9 +66,10 @@ def check_source(config: ConfigDict, system: System) -> None:
     source_config = read_config(source)
     if target_of(source_config):  # its head predicts on a scale of its own people
         raise ConfigError(f"init_from={config.init_from}: was taught a target; start from the run before it.")
+    taken_over = config.finetune.kind == "none" or value_of(config, "score.thresholds") == "source"
+    keys = ("system", *system.meaning, *(system.fitted if taken_over else ()))
     here, there = (
-        _meaning(one, ("system", *system.meaning)) | {"number of contrasts": len(contrasts_of(one))}
-        for one in (config, source_config)
+        _meaning(one, keys) | {"number of contrasts": len(contrasts_of(one))} for one in (config, source_config)
     )
     other = [f"{key} (there {there[key]!r}, here {x!r})" for key, x in here.items() if there.get(key, x) != x]
     if other:

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.losses import gaussian_blur
 from symnorm_jax.settings import check_choice, check_one_contrast, check_rules
-from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables
-from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch_of, denoising_loss, unet_of
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables
+from symnorm_jax.systems.rivals.reconstruction import FITTED, NET, by_patch_of, denoising_loss, unet_of
 
 PATCHES = "patches"  # the stage that trains nothing and measures the healthy features
 RIDGE = 0.01  # added to the variance of every feature, as in the paper
@@ -26,8 +26,8 @@ def padim(config: ConfigDict) -> System:
     check_one_contrast(config)  # of several there would be one distance, and not a map of each
     model = Padim(config)
     stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure)}
-    embed, meaning = by_patch_of(config), (*MEANING, "unet", "noise", "padim")
-    return System(model.init, stages, embed, model.residual, ("peak",), meaning=meaning)
+    embed, meaning = by_patch_of(config), (*DATA, "unet", "noise", "padim")
+    return System(model.init, stages, embed, model.residual, ("peak",), meaning=meaning, fitted=FITTED)
 
 
 class Padim:

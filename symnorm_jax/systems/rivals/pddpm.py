@@ -15,8 +15,8 @@ from symnorm_jax import losses
 from symnorm_jax.corruption import RANGE, spread
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_rules
-from symnorm_jax.systems.contract import Aux, Batch, Residual, Stage, System, Variables, example_keys
-from symnorm_jax.systems.rivals.reconstruction import MEANING, NET, by_patch_of, residual_of, unet_of
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys
+from symnorm_jax.systems.rivals.reconstruction import FITTED, NET, by_patch_of, residual_of, unet_of
 
 TIMESTEPS = 1000  # of the linear schedule of Ho et al. (2020)
 
@@ -29,9 +29,9 @@ def pddpm(config: ConfigDict) -> System:
         raise ConfigError(f"{found}; 1 to start, to {TIMESTEPS}, is allowed.")
     check_rules(config, {"diffusion.patches": (lambda patches: 1 <= patches <= most, f"1 to {most} a side are")})
     model, passes = PatchedDiffusion(config), config.diffusion.patches**2 * steps
-    meaning = (*MEANING, "unet", "diffusion")
+    meaning = (*DATA, "unet", "diffusion")
     stages, embed = {NET: Stage((NET,), model.loss)}, by_patch_of(config)
-    return System(model.init, stages, embed, model.residual, ("mae",), passes, meaning)
+    return System(model.init, stages, embed, model.residual, ("mae",), passes, meaning, FITTED)
 
 
 class PatchedDiffusion:

@@ -19,7 +19,7 @@ from symnorm_jax.models.unet import UNet
 from symnorm_jax.settings import check_sides, contrasts_of
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Residual, Stage, System, Variables, example_keys
 
-MEANING = (*DATA, "mask.patch", "difference")  # of every rival on slices
+FITTED = ("mask.patch", "difference")  # of every rival on slices, whose networks never see either
 NET = "baseline"  # the name of a rival's network, of its stage, and of its section in `train`; it seeds random numbers
 
 
@@ -100,7 +100,8 @@ def _system(net, loss: Callable, restore: Callable, embed: Callable, *meaning: s
     def residual(variables: Variables, batch: Batch) -> Residual:
         return residual_of(batch, restore({"params": variables["params"][NET]}, batch["image"]))
 
-    return System(init, {NET: Stage((NET,), loss)}, embed, residual, ("mae",), meaning=(*MEANING, *meaning))
+    stages = {NET: Stage((NET,), loss)}
+    return System(init, stages, embed, residual, ("mae",), meaning=(*DATA, *meaning), fitted=FITTED)
 
 
 def _reconstruction_loss(net, corrupt: Callable, kind: str = "l1") -> Callable:
