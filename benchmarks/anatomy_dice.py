@@ -43,7 +43,7 @@ def main(_) -> None:
     rows, model = rows[rows.split == _SPLIT.value], Dal(config)
     rows = rows[rows.label == "healthy"]
     variables = restored(_RUN.value, BUILD["dal"](config), shapes_of(BUILD["dal"](config), config))
-    source = SampleSource(config.data.store, rows, tissues=config.anatomy.classes)
+    source = SampleSource(config.data.store, rows, prior=(config.anatomy.prior, config.anatomy.classes))
     samples = [source[i] for i in range(len(source))]
     held, prior = (
         np.stack([np.concatenate([one[x] for x in names], -1) for one in samples])

@@ -80,10 +80,10 @@ class Run:
         """Make slices and `manifest.csv` of scans; lost slices anew. Raises RunError where the scans have changed."""
         path, data = self.workdir / rundir.MANIFEST, self.config.data
         there = path.exists() and store.holds(data.store, self.manifest)
-        if there and not len(store.without_prior(data.store, self._training_rows, self._tissues)):
+        if there and not len(store.without_prior(data.store, self._training_rows, self._prior)):
             return
         seed = self.config.seed if data.split_seed is None else data.split_seed
-        text = prepare.prepare(data, seed, self._foresee, self._tissues).to_csv()
+        text = prepare.prepare(data, seed, self._foresee, self._prior).to_csv()
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise RunError(f"{path}: the scans have changed since this run was prepared; choose another --workdir.")
         write_text(path, text)
@@ -104,7 +104,7 @@ class Run:
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
-        source = store.SampleSource(self.config.data.store, rows, wanted, tissues=self._tissues)
+        source = store.SampleSource(self.config.data.store, rows, wanted, prior=self._prior)
         batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
         made = passes.Pass(self._system, self.config, rows, self.workdir)
 
@@ -203,10 +203,10 @@ class Run:
         return targets.training_rows(self.manifest, self.config)
 
     @property
-    def _tissues(self) -> int:
-        """The classes of tissue whose shares a stage that is trained asks for; 0 for none."""
-        stages = transfer.schedule(self.config, self._system)
-        return max((self._system.stages[name].tissues for name in stages), default=0)
+    def _prior(self) -> store.Prior | None:
+        """The prior of tissue that a stage that is trained asks for."""
+        asked = (self._system.stages[name].prior for name in transfer.schedule(self.config, self._system))
+        return next(filter(None, asked), None)
 
     @cached_property
     def _splits(self) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from test_baselines import asked
 
 from configs import dal, sweeps
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.systems import BUILD
+from symnorm_jax.systems import BUILD, anatomy
 from symnorm_jax.systems.dal import Dal
 from symnorm_jax.training.checkpoint import restore_last
 from symnorm_jax.training.train import train
@@ -131,6 +132,16 @@ def test_what_dal_says_of_slices(anatomist):
     assert system.passes == 4
 
 
+def test_free_energy_finds_classes_that_an_atlas_only_points_to():
+    new, image = new_heads()
+    blurred = np.stack([gaussian_filter(one, (3, 3, 0)) for one in new["prior"]]) + 0.02
+    blurred /= blurred.sum(-1, keepdims=True)
+    descend = jax.grad(lambda logits: anatomy.free_energy(image, logits, blurred, new["brain"]).sum() * 300)
+    found = jax.jit(lambda start: jax.lax.fori_loop(0, 200, lambda _, x: x - descend(x), start))(np.log(blurred))
+    one_hot = lambda shares: np.eye(3)[np.argmax(shares, -1)] * new["brain"]  # noqa: E731
+    assert dice(one_hot(found), new["prior"]).min() > 0.95 > dice(one_hot(blurred), new["prior"]).min() + 0.05
+
+
 def same(one, other) -> bool:
     return jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
 
@@ -182,7 +193,7 @@ def test_every_point_of_the_sweep_is_a_system():
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"anatomy.prior": "atlas"}, "anatomy.prior='atlas' is not built; one of .'labels', 'none'. is allowed"),
+        ({"anatomy.prior": "atlas", "anatomy.classes": 4}, "anatomy.classes=4 with anatomy.prior='atlas'; 3, fluid"),
         ({"anatomy.onehot": "hard"}, "anatomy.onehot='hard'; one of"),
         ({"restore.edges": "canny"}, "restore.edges='canny'; one of .*'skip'"),
         ({"restore.radii": (6.0, 400.0)}, r"restore.radii=\(6.0, 400.0\); two ascending .* up to the 144 mm"),

@@ -23,21 +23,21 @@ def prepared(tmp_path_factory):
     config.update_from_flattened_dict(few | {"store": str(tmp_path_factory.mktemp("store"))})
     plain = prepare.prepare(config, 0)
     files = {path.name: path.read_bytes() for path in Path(config.store).iterdir()}
-    return config, plain, files, prepare.prepare(config, 0, tissues=3)
+    return config, plain, files, prepare.prepare(config, 0, prior=("labels", 3))
 
 
 def test_slices_stay_what_they_were(prepared):
     config, plain, files, table = prepared
     assert table.to_csv() == plain.to_csv()
     now = {path.name: path.read_bytes() for path in Path(config.store).iterdir()}
-    assert files == {name: x for name, x in now.items() if ".tissues3." not in name}
+    assert files == {name: x for name, x in now.items() if ".labels3." not in name}
     assert len(now) == len(files) + table.store.nunique()
 
 
 def test_training_slices_have_shares_of_tissue(prepared):
     config, _, _, table = prepared
     rows = table[trainable(table, config.train_on)]
-    source = store.SampleSource(config.store, rows, tissues=3)
+    source = store.SampleSource(config.store, rows, prior=("labels", 3))
     one = source[len(rows) // 2]
     assert one["prior"].shape == (*config.size, 3) and one["prior"].dtype == np.float32
     total = one["prior"].sum(-1)
@@ -49,16 +49,34 @@ def test_training_slices_have_shares_of_tissue(prepared):
 def test_scores_need_none_and_see_none(prepared):
     config, _, _, table = prepared
     before = store.SampleSource(config.store, table)[3]
-    for path in Path(config.store).glob("*.tissues3.*"):
+    for path in Path(config.store).glob("*.labels3.*"):
         path.unlink()
     after = store.SampleSource(config.store, table)[3]
     assert after.keys() == before.keys() and "prior" not in after and "prior" not in passes.SEEN
     assert all((after[name] == before[name]).all() for name in after)
-    assert (
-        len(store.without_prior(config.store, table, 3))
-        == len(table)
-        > len(store.without_prior(config.store, table, 0))
+    assert len(store.without_prior(config.store, table, ("labels", 3))) == len(table)
+    assert not len(store.without_prior(config.store, table, None))
+
+
+def test_an_atlas_lies_where_tissues_are(prepared, monkeypatch):
+    """Of people without labels, who here have them: fluid, grey and white matter of phantoms, from no image."""
+    config = prepared[0]
+    bare = [scan._replace(tissue=None) for scan in prepare.find_scans(config)]
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "find_scans", lambda config: bare)
+        prepare.prepare(config, 0, prior=("atlas", 3))
+    table = prepare.prepare(config, 0, prior=("labels", 3))
+    atlas, truth = (store.SampleSource(config.store, table, prior=(kind, 3)) for kind in ("atlas", "labels"))
+    said, true, brain = (
+        [one[i][name] for i in range(len(table))]
+        for one, name in ((atlas, "prior"), (truth, "prior"), (truth, "brain"))
     )
+    inside = np.stack(brain)[..., 0] > 0
+    said, true = np.stack(said)[inside], np.stack(true)[inside][:, [2, 0, 1]]
+    assert said.min() > 0.015 and np.allclose(said.sum(-1), 1, atol=0.02)
+    same = said.argmax(-1) == true.argmax(-1)
+    by_lot = (said.argmax(-1) == np.random.default_rng(0).permutation(true).argmax(-1)).mean()
+    assert same.mean() > 0.6 > by_lot + 0.1
 
 
 def test_a_source_without_tissue_is_refused_before_it_is_read(prepared, monkeypatch):
@@ -66,25 +84,25 @@ def test_a_source_without_tissue_is_refused_before_it_is_read(prepared, monkeypa
     bare = [scan._replace(tissue=None, load=None) for scan in prepare.find_scans(config)]
     monkeypatch.setattr(prepare, "find_scans", lambda config: bare)
     with pytest.raises(ConfigError, match="data.source='phantom', of which no scan has a map of tissue"):
-        prepare.prepare(config, 0, tissues=3)
+        prepare.prepare(config, 0, prior=("labels", 3))
 
 
 def test_people_to_train_on_without_tissue_are_named(prepared, monkeypatch):
     config, plain, *_ = prepared
     person = plain[trainable(plain, config.train_on)].patient.iloc[0]
     some = [scan._replace(tissue=None) if scan.patient == person else scan for scan in prepare.find_scans(config)]
-    for path in Path(config.store).glob("*.tissues3.*"):
+    for path in Path(config.store).glob("*.labels3.*"):
         path.unlink()
     monkeypatch.setattr(prepare, "find_scans", lambda config: some)
     with pytest.raises(ScanError, match=f"1 of . people to train on have no map of tissue, the first {person}"):
-        prepare.prepare(config, 0, tissues=3)
+        prepare.prepare(config, 0, prior=("labels", 3))
 
 
 def test_more_labels_than_classes_are_refused(prepared):
     config = prepared[0]
     with pytest.raises(ScanError, match="the labels of tissue reach 3; 1 to 2, the classes of the anatomy"):
         config.strict = True
-        prepare.prepare(config, 0, tissues=2)
+        prepare.prepare(config, 0, prior=("labels", 2))
 
 
 def test_regions_of_a_brain_are_tissues(tmp_path):

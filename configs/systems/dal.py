@@ -13,7 +13,7 @@ SETTINGS = {
             "where": (16, 32, 48),  # widths of the network that sees the outline alone
             "widths": (48, 96, 192),
             **BRANCH,
-            "prior": "labels",  # of tissue, seen in training alone; or none
+            "prior": "labels",  # of tissue, seen in training alone; or atlas, of 3 classes, or none
             "invariance": 0.5,  # weight of how much two contrasts of a slice differ in anatomy
             "cross": 0.5,  # weight of how ill the anatomy of one paints the other
         },
@@ -60,6 +60,7 @@ PARTS = {  # what each part of the method adds: one is changed at a time
     "no disentanglement": {"contrast.unchanged": 1.0, "anatomy.passes": 0},
     "no alternation": {"anatomy.passes": 0},
     "no one-hot": {"anatomy.onehot": "soft"},
+    "atlas": {"anatomy.prior": "atlas", "anatomy.classes": 3},  # nobody's labels
     "no prior": {"anatomy.prior": "none"},
     "no edges": {"restore.edges": "none"},
     "no corruption": {"restore.paint": 0.0, "restore.erase": 0.0},  # the abstract to the letter

@@ -15,7 +15,8 @@ from symnorm_jax.data import brain, manifest, samples, store, template
 from symnorm_jax.data.audit import audit
 from symnorm_jax.data.finding import find_scans
 from symnorm_jax.data.parallel import in_parallel
-from symnorm_jax.data.volumes import Scan, digest
+from symnorm_jax.data.phantom import atlas
+from symnorm_jax.data.volumes import Scan, Volume, digest
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.geometry import voxel_sizes
@@ -26,15 +27,16 @@ FORMAT = "slices 6"  # a new value makes every store stale: change it when the s
 PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "midline", "min_brain", "min_lesion"]
 PREPARING += ["min_similarity", "normalise", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing"]
 PREPARING += ["spacing"]
+LABELS = "labels"  # the kind of prior that a scan has of its own
 
 
 def prepare(
-    config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], None] = len, tissues: int = 0
+    config: ConfigDict, seed: int, foresee: Callable[[pd.DataFrame], None] = len, prior: store.Prior | None = None
 ) -> pd.DataFrame:
     """Make the manifest of the `data` section `config`: find scans, cut, split by patient and audit for leaks.
 
     Before a scan is read, `foresee` may refuse rows of patients, groups and splits, as if every scan could be used.
-    Of training people shares of `tissues` classes are stored, if any are asked for.
+    Shares of tissue are stored where a `prior` is asked for.
     Raises ScanError where the source finds nothing or, with `strict`, at the first unusable scan; ConfigError where
     a choice is unknown; LeakageError where the splits share a patient, a file or a sample.
     """
@@ -43,15 +45,15 @@ def prepare(
         template.check_installed()
     scans = find_scans(config)
     foresee(_split(listed(scans), config, seed))
-    if tissues and not any(scan.tissue for scan in scans):
+    if prior and prior[0] == LABELS and not any(scan.tissue for scan in scans):
         found = f"data.source={config.source!r}, of which no scan has a map of tissue, for a system that learns from it"
         raise ConfigError(f"{found}; ixi with DLMUSE, a table with tissue_path, or phantom is allowed.")
-    table = store_scans(scans, config, tissues)
+    table = store_scans(scans, config, prior)
     if (table.split == "excluded").all():
         raise ScanError(f"none of {len(table)} scans could be used; the first: {table.exclusion[0]}")
     table = _split(table, config, seed)
     trained = table[manifest.trainable(table, config.train_on)]
-    lacking = store.without_prior(config.store, trained, tissues).patient.unique()
+    lacking = store.without_prior(config.store, trained, prior).patient.unique()
     if len(lacking):
         people = f"{len(lacking)} of {trained.patient.nunique()} people to train on have no map of tissue"
         raise ScanError(f"{people}, the first {lacking[0]}; leave them out, or let the system learn without such maps.")
@@ -77,33 +79,36 @@ def _split(table: pd.DataFrame, config: ConfigDict, seed: int) -> pd.DataFrame:
     return held.assign(split=manifest.assign_splits(held, config.split, config.train_on, seed, fold))
 
 
-def store_scans(scans: list[Scan], config: ConfigDict, tissues: int = 0) -> pd.DataFrame:
+def store_scans(scans: list[Scan], config: ConfigDict, prior: store.Prior | None = None) -> pd.DataFrame:
     """Cut scans into the store; the manifest's rows, not yet split. With `strict` raises ScanError, as `prepare`."""
     folder = Path(config.store)
     folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
     made_by = f"{FORMAT}, {template.FORMAT}" if config.midline == "template" else FORMAT
     settings = json.dumps({key: config[key] for key in PREPARING} | {"format": made_by}, sort_keys=True)
-    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder, tissues) for scan in scans]
+    work = [joblib.delayed(_prepare_scan)(scan, config, settings, folder, prior) for scan in scans]
     rows = [row for rows in progress(in_parallel(work, config.workers), "preparing", len(work)) for row in rows]
     return pd.DataFrame(rows).rename_axis("index")
 
 
-def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path, tissues: int = 0) -> list[dict]:
+def _prepare_scan(
+    scan: Scan, config: ConfigDict, settings: str, folder: Path, prior: store.Prior | None = None
+) -> list[dict]:
     """Cut and store one scan unless it was before; its manifest rows, or one with the reason if unusable."""
     shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
     shared |= {"source": scan.location, "exclusion": "", "flag": ""}
     try:
         sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
         about = store.read_about(folder, key)
-        asked = bool(tissues and scan.tissue and not store.has_prior(folder, key, tissues))
+        known = prior and (prior[0] != LABELS or scan.tissue)
+        asked = bool(known and not store.has_prior(folder, key, prior))
         if about is None or asked:
             volume, cache = scan.load(), folder / f"{_digest(scan, scan.name, scan.recipe)}.{config.extractor}.npz"
             kind = brain.choose(volume, config.brain)
             mask = brain.brain_mask(volume, kind, config.extractor, cache)
             made = samples.cut(volume, mask, scan.healthy, config)
         if asked:
-            shares = samples.shares_of(scan.tissue(volume), made, voxel_sizes(volume.affine), tissues)
+            shares = _shares(scan, volume, mask, made, prior)
     except (ScanError, OSError) as error:
         if config.strict:
             raise ScanError(f"{scan.name}: {error}") from None
@@ -113,11 +118,20 @@ def _prepare_scan(scan: Scan, config: ConfigDict, settings: str, folder: Path, t
         about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist(), "brain": kind}
         store.write(folder, key, made.arrays, about)
     if asked:
-        store.write_prior(folder, key, shares)
+        store.write_prior(folder, key, prior, shares)
     shared |= {"sha256": sha256, "store": key, "brain": about["brain"], "records_in_scan": len(about["rows"])}
     shared |= {"slices_left_out": about["left_out"], "split": scan.split if scan.labelled else manifest.UNLABELLED}
     labels = {} if scan.labelled else {"label": manifest.UNLABELLED}
     return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
+
+
+def _shares(scan: Scan, volume: Volume, mask: np.ndarray, made: samples.Samples, prior: store.Prior) -> np.ndarray:
+    """Give the shares of tissue `[N, X, Y, K]` of a scan that was cut. Raises ScanError for labels that are none."""
+    kind, classes = prior
+    voxel = voxel_sizes(volume.affine)
+    if kind == LABELS:
+        return samples.shares_of(scan.tissue(volume), made, voxel, classes)
+    return samples.cut_shares(atlas.shares(mask), made, voxel)
 
 
 def _digest(scan: Scan, *texts: str) -> str:

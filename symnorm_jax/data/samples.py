@@ -1,5 +1,6 @@
 """One volume to samples for a network: normalised axial slices or, where a size has three sides, the volume itself."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,12 @@ def shares_of(labels: np.ndarray, made: Samples, voxel: np.ndarray, tissues: int
     if not 0 < labels.max() <= tissues:
         found = f"the labels of tissue reach {labels.max()}"
         raise ScanError(f"{found}; 1 to {tissues}, the classes of the anatomy, are allowed.")
-    each = [frame.resample(labels == 1 + k, made.frame, voxel)[:, :, made.kept] for k in range(tissues)]
+    return cut_shares([labels == 1 + k for k in range(tissues)], made, voxel)
+
+
+def cut_shares(maps: Iterable[np.ndarray], made: Samples, voxel: np.ndarray) -> np.ndarray:
+    """Cut the maps of K tissues, each `[X, Y, Z]` of voxels of `voxel` mm, as their volume was: `[N, X, Y, K]`."""
+    each = [frame.resample(one, made.frame, voxel)[:, :, made.kept] for one in maps]
     shares = np.moveaxis(np.stack(each, -1), AXIAL, 0) * (made.arrays[..., -2:-1] > 0)
     return shares / np.maximum(shares.sum(-1, keepdims=True), np.finfo(np.float32).tiny)
 

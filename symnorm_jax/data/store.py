@@ -14,6 +14,8 @@ from grain.sources import ArrayRecordDataSource
 
 from symnorm_jax.files import read_json, whole, write_json
 
+Prior = tuple[str, int]  # where shares of tissue come from, labels or atlas, and of how many classes
+
 
 def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
     """Store the samples `[N, *S, C + 2]` of one scan and `about`, any JSON, under `key`."""
@@ -21,9 +23,9 @@ def write(folder: Path, key: str, arrays: np.ndarray, about: dict) -> None:
     write_json(folder / f"{key}.json", about)
 
 
-def write_prior(folder: Path, key: str, shares: np.ndarray) -> None:
+def write_prior(folder: Path, key: str, prior: Prior, shares: np.ndarray) -> None:
     """Store the shares of K tissues `[N, X, Y, K]`, 0 to 1, of the slices of one scan, in a file of their own."""
-    _write(_prior_file(folder, key, shares.shape[-1]), np.round(255 * shares).astype(np.uint8))
+    _write(_prior_file(folder, key, prior), np.round(255 * shares).astype(np.uint8))
 
 
 def _write(path: Path, arrays: np.ndarray) -> None:
@@ -37,8 +39,9 @@ def _write(path: Path, arrays: np.ndarray) -> None:
         writer.close()
 
 
-def _prior_file(folder: str | Path, key: str, tissues: int) -> Path:
-    return Path(folder) / f"{key}.tissues{tissues}.array_record"
+def _prior_file(folder: str | Path, key: str, prior: Prior) -> Path:
+    kind, classes = prior
+    return Path(folder) / f"{key}.{kind}{classes}.array_record"
 
 
 def read_about(folder: Path, key: str) -> dict | None:
@@ -51,15 +54,15 @@ def holds(folder: str | Path, rows: pd.DataFrame) -> bool:
     return all(_has(Path(folder), key) for key in rows.store[rows.split != "excluded"].unique())
 
 
-def without_prior(folder: str | Path, rows: pd.DataFrame, tissues: int) -> pd.DataFrame:
-    """List the rows of a manifest whose shares of so many `tissues` are asked for and not in the store."""
-    lacking = [key for key in rows.store.unique() if not has_prior(folder, key, tissues)] if tissues else []
+def without_prior(folder: str | Path, rows: pd.DataFrame, prior: Prior | None) -> pd.DataFrame:
+    """List the rows of a manifest whose shares of tissue are asked for and not in the store."""
+    lacking = [key for key in rows.store.unique() if not has_prior(folder, key, prior)] if prior else []
     return rows[rows.store.isin(lacking)]
 
 
-def has_prior(folder: Path, key: str, tissues: int) -> bool:
-    """Look whether the shares of so many `tissues` of a scan are in the store."""
-    return _prior_file(folder, key, tissues).exists()
+def has_prior(folder: Path, key: str, prior: Prior) -> bool:
+    """Look whether the shares of tissue of a scan are in the store."""
+    return _prior_file(folder, key, prior).exists()
 
 
 def _has(folder: Path, key: str) -> bool:
@@ -83,7 +86,7 @@ class SampleSource:
     It has `image` `[*S, C]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the
     manifest, `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are
     maps `[N, *S]`, `difference` `[*S, 1]` float32. Samples that are in hand, `held` `[N, *S, C + 2]`, need no store.
-    Where shares of `tissues` K are asked for, to train on, `prior` `[X, Y, K]` float32 has them.
+    Where shares of tissue are asked for, to train on, `prior` `[X, Y, K]` float32 has them.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class SampleSource:
         targets: np.ndarray | None = None,
         differences: np.ndarray | None = None,
         held: np.ndarray | None = None,
-        tissues: int = 0,
+        prior: Prior | None = None,
     ):
         self._index, self._targets, self._differences, self._held = rows.index.to_numpy(), targets, differences, held
         self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
@@ -102,8 +105,7 @@ class SampleSource:
             return
         keys, first, scan = np.unique(rows.store.to_numpy(), return_index=True, return_inverse=True)
         self._records = ArrayRecordDataSource([f"{folder}/{key}.array_record" for key in keys])
-        priors = [str(_prior_file(folder, key, tissues)) for key in keys]
-        self._priors = ArrayRecordDataSource(priors) if tissues else None
+        self._priors = ArrayRecordDataSource([str(_prior_file(folder, key, prior)) for key in keys]) if prior else None
         sizes = rows.records_in_scan.to_numpy()[first]
         self._place = ((np.cumsum(sizes) - sizes)[scan] + rows.record.to_numpy()).astype(int)
 

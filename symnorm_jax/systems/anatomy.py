@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from symnorm_jax import corruption
-from symnorm_jax.losses import TINY
+from symnorm_jax.losses import TINY, weighted_mean
 
 FLOOR = 0.03  # least deviation of a class, in shares of the brain's range
 EMPTY = 1e-3  # share of the brain below which a class has no intensities of its own
@@ -86,6 +86,18 @@ def evidence(image: jax.Array, theta: jax.Array) -> jax.Array:
     mean, spread = _parts(theta, image)
     log = jax.nn.log_softmax(-0.5 * jnp.square((image - mean) / spread) - jnp.log(spread))
     return jnp.maximum(log, LEAST) / SCALE
+
+
+def free_energy(image: jax.Array, logits: jax.Array, prior: jax.Array, brain: jax.Array) -> jax.Array:
+    """Compute E_p[-log N(x; m_k, s_k)] + KL(p || prior), by example `[B]`, in nats a pixel (Dalca et al. 2019, eq. 8).
+
+    p is the softmax of the logits; m and s are p's own, and no gradient goes through them.
+    """
+    p = jax.nn.softmax(logits)
+    mean, spread = _parts(jax.lax.stop_gradient(imaging(image, p * brain)), image)
+    unlike = 0.5 * jnp.square((image - mean) / spread) + jnp.log(spread)
+    surprise = jax.nn.log_softmax(logits) - jnp.log(jnp.maximum(prior, TINY))
+    return weighted_mean((p * (unlike + surprise)).sum(-1, keepdims=True), brain)
 
 
 def table(anatomy: jax.Array, theta: jax.Array) -> jax.Array:

@@ -45,7 +45,7 @@ class Stage(NamedTuple):
     trains: tuple[str, ...]  # the networks this stage updates; every other one is frozen
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
     of_maps: bool = False  # its batches have `difference`, made by the networks of the stages before
-    tissues: int = 0  # K of the `prior` that its batches must have; 0 for none
+    prior: tuple[str, int] | None = None  # that its batches must have: labels or atlas, and K
 
 
 class Residual(NamedTuple):

@@ -28,11 +28,12 @@ from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, Syst
 from symnorm_jax.systems.contrast import changed
 from symnorm_jax.systems.rivals.reconstruction import FITTED, by_patch_of
 
-PRIORS = ("labels", "none")
+LABELS, ATLAS = PRIORS = "labels", "atlas"  # of tissue, beside none
+TISSUES = 3  # of the atlas
 SKIPPED = "skip"  # of restore.edges: the anatomy as it was seen stands in for the restored one
 CHOICES = {
     "anatomy.onehot": anatomy.ONEHOT,
-    "anatomy.prior": PRIORS,
+    "anatomy.prior": (*PRIORS, "none"),
     "restore.edges": (*anatomy.EDGES, SKIPPED),
     "recouple.kind": ("network", "table"),
     "recouple.imaging": ("restored", "seen"),
@@ -53,9 +54,10 @@ class Found(NamedTuple):
 def build(config: ConfigDict) -> System:
     """Make dal of a config. Raises ConfigError where a choice is unknown, or slices do not divide into networks."""
     check_one_contrast(config)
-    if config.anatomy.prior == "atlas":
-        raise ConfigError(f"anatomy.prior='atlas' is not built; one of {sorted(PRIORS)} is allowed.")
     check_choices(config, CHOICES)
+    if config.anatomy.prior == ATLAS and config.anatomy.classes != TISSUES:
+        found = f"anatomy.classes={config.anatomy.classes} with anatomy.prior='atlas'"
+        raise ConfigError(f"{found}; {TISSUES}, fluid, grey and white matter, are allowed.")
     most = min(config.data.size) * config.data.spacing
     text = f"two ascending radii above 0, up to the {most:g} mm of a slice, are"
     check_rules(config, {"restore.radii": (lambda radii: 0 < radii[0] <= radii[1] <= most, text)})
@@ -70,7 +72,8 @@ def build(config: ConfigDict) -> System:
 class Dal:
     def __init__(self, config: ConfigDict):
         self.config, self.classes, self.spacing = config, config.anatomy.classes, config.data.spacing
-        self.rounds, self.tissues = config.anatomy.passes, self.classes if config.anatomy.prior == "labels" else 0
+        self.rounds, kind = config.anatomy.passes, config.anatomy.prior
+        self.prior = (kind, self.classes) if kind in PRIORS else None
         net = partial(UNet, **config.network)
         how = lambda section: {name: config[section][name] for name in ("widths", "depth", "stem")}  # noqa: E731
         self.nets = {"anatomy": net(**how("anatomy"), channels=self.classes)}
@@ -85,7 +88,7 @@ class Dal:
     def stages(self) -> dict[str, Stage]:
         """The stages, but for those of parts that are left out."""
         first = tuple(name for name in ("where", "anatomy") if name in self.nets)
-        made = {"anatomy": Stage(first, self.anatomy_loss, tissues=self.tissues)}
+        made = {"anatomy": Stage(first, self.anatomy_loss, prior=self.prior)}
         rest = {"restore": self.restore_loss, "recouple": self.recouple_loss}
         return made | {name: Stage((name,), loss) for name, loss in rest.items() if name in self.nets}
 
@@ -170,14 +173,16 @@ class Dal:
     def anatomy_loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Compare the anatomy of two contrasts of each slice with its prior, with each other, and by what they paint.
 
-        L = sum_t a_t (CE + soft Dice of round t with the prior) + invariance |p1 - p2|^2 + cross (L1 of what classes of
-        one contrast paint with the imaging information of the other), both means over the brain.
+        L = sum_t a_t D(round t, prior) + invariance |p1 - p2|^2 + cross (L1 of what classes of one contrast paint with
+        the imaging information of the other), both means over the brain. D is CE + soft Dice for labels, and for an
+        atlas the free energy, since it says where a tissue is likely and not where it is.
         """
         settings, brain = self.config.anatomy, batch["brain"]
         image = anatomy.in_own_unit(batch["image"], brain)[0]
-        prior = batch["prior"] if self.tissues else self._believed(variables, image, brain)
+        labels = self.prior and self.prior[0] == LABELS
+        painted = batch["prior"] if labels else self._believed(variables, image, brain)
         keys = example_keys(key, batch["index"])
-        both = [self._changed(keys, number, image, brain, prior) for number in range(2)]
+        both = [self._changed(keys, number, image, brain, painted) for number in range(2)]
         images, brains = jnp.concatenate(both), jnp.concatenate([brain, brain])
         rounds = self.logits(variables, images, brains)
         p1, p2 = jnp.split(jax.nn.softmax(rounds[-1]), 2)
@@ -190,10 +195,11 @@ class Dal:
         ]
         metrics["cross"] = (crossed[0] + crossed[1]).mean()
         loss = settings.invariance * metrics["invariance"] + settings.cross * metrics["cross"]
-        if self.tissues:
-            truth = jnp.concatenate([prior, prior])
+        if self.prior:
+            truth = jnp.concatenate([batch["prior"], batch["prior"]])
+            apart = _apart if labels else partial(anatomy.free_energy, images)
             weights = jnp.linspace(0.3, 1.0, len(rounds)) if self.rounds else (1.0,)
-            each = [_apart(logits, truth, brains).mean() for logits in rounds]
+            each = [apart(logits, truth, brains).mean() for logits in rounds]
             metrics["prior"] = each[-1]
             loss += sum(weight * one for weight, one in zip(weights, each, strict=True))
         return loss, Aux(metrics, variables["stats"])

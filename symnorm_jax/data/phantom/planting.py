@@ -72,7 +72,7 @@ def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
     if not brain.any():
         raise ScanError(f"{path}: the head has 0 voxels of brain; a lesion needs one to lie in.")
     mask, affine = _drawn(path)
-    to_drawn = np.linalg.inv(affine) @ _to_mni(brain)
+    to_drawn = np.linalg.inv(affine) @ to_mni(brain)
     warped = ndimage.affine_transform(mask.astype(np.float32), to_drawn, output_shape=brain.shape, order=1) > 0.5
     inside = (warped & brain).sum()
     if inside < max(1, MIN_INSIDE * warped.sum()):
@@ -80,7 +80,7 @@ def warp_lesion(path: str, brain: np.ndarray) -> np.ndarray:
     return warped & brain
 
 
-def _to_mni(brain: np.ndarray) -> np.ndarray:
+def to_mni(brain: np.ndarray) -> np.ndarray:
     """Compute the affine `[4, 4]` from the voxels of an RAS+ head to mm in MNI space, along the head's own axes."""
     extents = [np.flatnonzero(brain.any(other))[[0, -1]] for other in ((1, 2), (0, 2), (0, 1))]
     low, high = np.transpose(extents) + [[-0.5], [0.5]]
