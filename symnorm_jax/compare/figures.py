@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from symnorm_jax.evaluation.measures import label
 from symnorm_jax.report.figures import ABNORMAL, HEALTHY
@@ -45,6 +46,7 @@ def cost(compared: dict, title: str) -> Figure:
         where = ("axes fraction", "data")
         axes.annotate(f"{name}, without a network", (0.35, best), (0, 3), xycoords=where, **written)
     axes.set(xscale="log", xlabel=f"milliseconds a {compared['case']}", ylabel=label(metric), xmargin=0.2)
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # more would be written over each other
     for of in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         of("{x:g}")
     axes.set_title(f"{title}, 95 % intervals", fontsize=9)
