@@ -34,7 +34,7 @@ def build(config: ConfigDict) -> System:
     model = Symnorm(config)
     stages = {"unet": Stage(("unet",), model.unet_loss), "vae": Stage(("vae",), model.vae_loss, of_maps=True)}
     passes, asks = len(model.covers), () if model.corrupts else ("hidden",)
-    return System(model.init, stages, model.embed, model.residual, ("mse",), passes, MEANING, asks)
+    return System(model.init, stages, model.embed, model.residual, ("mse",), passes, MEANING, asks=asks)
 
 
 class Symnorm:
