@@ -56,7 +56,7 @@ def base() -> ConfigDict:
     config.data.min_brain = 4000.0  # mm2 of brain that a slice must show
     config.data.min_lesion = 78.0  # mm2 of lesion from which a slice is abnormal: 10 mm across, measurable by RANO-BM
     config.data.margin = 1  # slices next to a lesion that are neither healthy nor abnormal
-    config.data.train_on = "healthy_people"  # or lesion_free_slices, where nobody is healthy
+    config.data.train_on = "healthy_people"  # or lesion_free_slices, where nobody is healthy; everyone, with labels
     config.data.split = (0.6, 0.15, 0.25)  # of the patients: train, val, test; 0,0,1 fits nothing, see evaluation.md
     config.data.folds = 0  # parts of the patients, in place of split; then part `fold` is test and the next one val
     config.data.fold = 0

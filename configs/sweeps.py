@@ -7,7 +7,7 @@ A point is a dict of config keys to values. `ablations` is what a config's `swee
 from itertools import product
 from typing import Any
 
-from configs.systems.dal import PARTS
+from configs.systems import dal, saca
 
 Points = list[dict[str, Any]]
 
@@ -59,7 +59,12 @@ def differences() -> Points:
 
 def dal_parts() -> Points:
     """What each part of dal adds: the method as it is, and each point without one part or with a plainer one."""
-    return [{}, *PARTS.values()]
+    return [{}, *dal.PARTS.values()]
+
+
+def saca_parts() -> Points:
+    """What each part of saca adds: the method as it is, and each point without one part or with one task alone."""
+    return [{}, *saca.PARTS.values()]
 
 
 def transfers() -> Points:

@@ -8,6 +8,7 @@ import numpy as np
 
 LEFT_RIGHT = 0  # the axis of an unbatched volume, slice or patch grid that the mid-sagittal plane cuts
 AXIAL = 2  # the axis along which a volume is cut into axial slices
+SAGITTAL = (1, AXIAL)  # the plane in which a turn leaves left and right alone
 
 
 def mirror(example):

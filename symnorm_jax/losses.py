@@ -1,4 +1,4 @@
-"""Losses by example, `[B]`, which the caller reduces over the batch, once; only `nt_xent` compares examples.
+"""Losses by example, `[B]`, which the caller reduces over the batch, once; `nt_xent` and `nce` alone compare examples.
 
 `weight` is a pixel weight `[B, *S, 1]`, zero where a pixel does not count. Images are `[B, *S, C]`.
 """
@@ -57,8 +57,7 @@ def nt_xent(one: jax.Array, other: jax.Array, temperature: float = 0.5, patients
     patient are no negatives either: to push two visits apart teaches what differs between visits, the scanner above
     all, and not what differs between people.
     """
-    views = jnp.concatenate([one, other]).astype(jnp.float32)
-    views = views * jax.lax.rsqrt(jnp.maximum(jnp.square(views).sum(-1, keepdims=True), TINY**2))
+    views = unit(jnp.concatenate([one, other]))
     similarity = jnp.einsum("id,jd->ij", views, views, precision="highest") / temperature
     count = len(one)
     partner = jnp.roll(jnp.eye(2 * count, dtype=bool), count, 1)
@@ -66,6 +65,48 @@ def nt_xent(one: jax.Array, other: jax.Array, temperature: float = 0.5, patients
     compared = partner | (people[:, None] != people[None])
     pairs = jax.nn.logsumexp(similarity, 1, where=compared) - (similarity * partner).sum(1)
     return pairs.reshape(2, count).mean(0)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Scale vectors `[..., D]` to length 1, float32; one of zeros stays, and has a gradient."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), TINY**2))
+
+
+def asymmetry(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Compute (1 - cosine) / 2 of vectors `[..., D]`, 0 to 1: a quarter of the square between unit vectors, `[...]`.
+
+    So it is exactly 0 of equal vectors, whatever is rounded, and the same of both orders.
+    """
+    return jnp.square(unit(one) - unit(other)).sum(-1) / 4
+
+
+def bce(cosine: jax.Array, healthy: jax.Array, scale: jax.Array) -> jax.Array:
+    """Compute the cross-entropy, in nats, of a cosine `[B]` taken as the logit of `healthy` `[B]`, 1 or 0 (Ma et al.).
+
+    A cosine is no larger than 1: this does not fall below log(1 + 1 / e) = 0.313. `scale` is not used.
+    """
+    return healthy * jax.nn.softplus(-cosine) + (1 - healthy) * jax.nn.softplus(cosine)
+
+
+def linear(cosine: jax.Array, healthy: jax.Array, scale: jax.Array) -> jax.Array:
+    """Compute what a cosine `[B]` lacks to 1 of the healthy, and to 0 of others, `[B]`; `scale` is not used."""
+    return healthy * (1 - cosine) + (1 - healthy) * cosine
+
+
+def scaled(cosine: jax.Array, healthy: jax.Array, scale: jax.Array) -> jax.Array:
+    """Compute `bce` of a logit that is learned, `[B]`: `scale` `[2]` holds the log of its slope, and its shift."""
+    return bce(jnp.exp(scale[0]) * cosine + scale[1], healthy, scale)
+
+
+def nce(cosine: jax.Array, healthy: jax.Array, scale: jax.Array, temperature: float = 0.07) -> jax.Array:
+    """Compute -log of the share of the healthy in the softmax of the cosines `[B]`, the same for all of a batch, `[B]`.
+
+    A batch of healthy people alone gives 0 and teaches nothing. `scale` is not used.
+    """
+    logits = cosine / temperature
+    theirs = jnp.logaddexp(jax.nn.logsumexp(logits, where=healthy > 0), jnp.log(TINY))  # of nobody it is finite too
+    return jnp.broadcast_to(jax.nn.logsumexp(logits) - theirs, cosine.shape)
 
 
 def gaussian_blur(x: jax.Array, brain: jax.Array, sigma: float) -> jax.Array:
@@ -92,3 +133,4 @@ def _blur(x: jax.Array, window: int) -> jax.Array:
 
 
 RECONSTRUCTION = {"l1": l1, "l2": l2}
+SYMMETRY = {"bce": bce, "linear": linear, "scaled": scaled, "nce": nce}

@@ -60,6 +60,7 @@ SUM = "three positive shares that sum to 1, or 0,0,1 to fit nothing,"
 SPLIT = also(each(SHARE, range(3, 4), ""), lambda x: tuple(x) == ALL_TEST or min(x) > 0 and abs(sum(x) - 1) < 1e-6, SUM)
 STEP = also(each(number(0, 100), range(2, 3), ""), lambda x: x[0] <= 1, "a probability, then a bound of 0 to 100,")
 ASCENDING = "a probability, then two ascending exponents up to 100,"
+SIDES = also(each(above(0, 1), range(2, 3), ""), lambda x: x[0] <= x[1], "two ascending shares above 0")
 GAMMA = also(each(number(0, 100), range(3, 4), ""), lambda x: x[0] <= 1 and 0 < x[1] <= x[2], ASCENDING)
 
 RANGES: dict[str, Rule] = {  # the first pattern that fits a key
@@ -116,7 +117,7 @@ RANGES: dict[str, Rule] = {  # the first pattern that fits a key
     **dict.fromkeys(("noise.grid", "corruption.grid"), WIDTH),
     "corruption.share": inside(0, 1),
     "erasing.rectangles": whole(1, 1000),
-    "erasing.sides": also(each(above(0, 1), range(2, 3), ""), lambda x: x[0] <= x[1], "two ascending shares above 0"),
+    **dict.fromkeys(("erasing.sides", "saca.blocks"), SIDES),
     **dict.fromkeys(("diffusion.start", "diffusion.patches"), WIDTH),
     "anatomy.classes": whole(2, 255),
     "anatomy.passes": whole(0, 100),
@@ -124,6 +125,13 @@ RANGES: dict[str, Rule] = {  # the first pattern that fits a key
     **dict.fromkeys(("contrast.unchanged", "contrast.repaint", "contrast.monotone"), SHARE),
     "contrast.knots": whole(2, 1000),
     **dict.fromkeys(("contrast.bias", "contrast.noise"), number(0, 10)),
+    **dict.fromkeys(("swin.embed", "swin.window"), whole(1, 1000)),
+    **dict.fromkeys(("swin.depths", "swin.heads"), WIDTHS),
+    "swin.cross_heads": whole(0, 1000),
+    **dict.fromkeys(("saca.symmetry", "saca.rotation", "saca.contrast", "saca.inpaint"), number(0, 1e6)),
+    "saca.temperature": above(0, 1e6),
+    "saca.crop": whole(0, 4096),
+    "saca.cut": SHARE,
     "restore.blobs": whole(0, 1000),
     **dict.fromkeys(("restore.paint", "restore.erase"), SHARE),
     "restore.radii": also(each(above(0, 1000), range(2, 3), ""), lambda x: x[0] <= x[1], "two ascending radii above 0"),

@@ -104,7 +104,8 @@ class Run:
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))
-        source = store.SampleSource(self.config.data.store, rows, wanted, prior=self._prior)
+        known = {"prior": self._prior, "labels": "healthy" in self._system.asks}
+        source = store.SampleSource(self.config.data.store, rows, wanted, **known)
         batches = partial(pipeline.training_batches, source, self.config, asks=self._system.asks)
         made = passes.Pass(self._system, self.config, rows, self.workdir)
 
@@ -147,9 +148,11 @@ class Run:
         if self.config.init_from and self.config.finetune.kind == "none":
             gaussian = scores.gaussian_of(self.config.init_from)
         else:
-            healthy = self._embedded(("train",))["train"]
-            patients = self.manifest.patient.loc[healthy["index"]].to_numpy()
-            gaussian = mahalanobis.estimate(healthy["z"], patients, self.config.score.shrinkage)
+            train = self._embedded(("train",))["train"]
+            rows = self.manifest.loc[train["index"]]
+            healthy = manifest.normal(rows, self.config.data.train_on).to_numpy()
+            patients = rows.patient.to_numpy()[healthy]
+            gaussian = mahalanobis.estimate(train["z"][healthy], patients, self.config.score.shrinkage)
         on_lead(lambda: mahalanobis.save(self.workdir / rundir.GAUSSIAN, gaussian))
 
     @_step(*FROM_SCORES, lead=True)

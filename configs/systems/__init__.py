@@ -4,7 +4,7 @@ A file has `SETTINGS` of one system or of a family, `{system: nested settings}`;
 them; and `PRESETS`, `{name: values}`, asked for as in `--config=configs/lgg.py:full,dae`.
 """
 
-from configs.systems import dal, rivals, symnorm, volumes
+from configs.systems import dal, rivals, saca, symnorm, volumes
 
-FAMILIES = (symnorm, rivals, dal), (volumes,)  # of slices and of volumes: a notebook can be asked for its own kind
+FAMILIES = (symnorm, rivals, dal), (volumes, saca)  # of slices and of volumes: a notebook can be asked for its own kind
 SETTINGS = {name: settings for family in FAMILIES for one in family for name, settings in one.SETTINGS.items()}

@@ -18,11 +18,11 @@ NUMBERS = (
     *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),
 )
 COLUMNS = ("index", "healthy_person", *TEXTS, *NUMBERS)  # a source's groups must have other names
-SCORES = ("mse", "mae", "disagreement", "peak", "highest")  # of the systems and their maps
+SCORES = ("mse", "mae", "disagreement", "peak", "highest", "asymmetry")  # of the systems and their maps
 # What is put beside a source's groups later: scores, predictions, and what evaluation and report say of a case.
 LATER = (*SCORES, "mahalanobis", "zero_shot", "predicted", "target", "population", "place")
 LATER += ("positive", "shown", "threshold")
-TRAIN_ON = ("healthy_people", "lesion_free_slices")
+TRAIN_ON = ("healthy_people", "lesion_free_slices", "everyone")
 
 
 def read_table(path: Path, texts: Iterable[str] = TEXTS) -> pd.DataFrame:
@@ -118,9 +118,15 @@ def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, 
 
 
 def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
-    """Mark the rows that a network may learn from, bool."""
-    healthy = (rows.split == "train") & (rows.label == "healthy")
-    return healthy & rows.healthy_person if train_on == "healthy_people" else healthy
+    """Mark the rows that a network may learn from, bool: healthy ones or, of `everyone`, all that have a label."""
+    labelled = rows.label.isin(("healthy", "abnormal"))
+    return (rows.split == "train") & (labelled if train_on == "everyone" else normal(rows, train_on))
+
+
+def normal(rows: pd.DataFrame, train_on: str) -> pd.Series:
+    """Mark the rows that show what is healthy, bool: those that a Gaussian of the training split is fitted on."""
+    healthy = rows.label == "healthy"
+    return healthy if train_on == "lesion_free_slices" else healthy & rows.healthy_person
 
 
 def few(rows: pd.DataFrame, patients: int, seed: int, key: str) -> pd.DataFrame:

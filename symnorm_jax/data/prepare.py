@@ -59,8 +59,8 @@ def prepare(
         raise ScanError(f"{people}, the first {lacking[0]}; leave them out, or let the system learn without such maps.")
     audit(table, partial(read_scan, Path(config.store)), config.duplicate)
     for split in () if tuple(config.split) == ALL_TEST else manifest.SPLITS:
-        rows = manifest.trainable(table, config.train_on) if split == "train" else table.split == split
-        if not (rows & (table.label == "healthy")).any():
+        healthy = manifest.normal(table, config.train_on) if split == "train" else table.label == "healthy"
+        if not (healthy & (table.split == split)).any():
             held = f"the {split} split holds no healthy slice"
             raise ScanError(f"{held} with data.train_on={config.train_on!r}; add scans.")
     return table

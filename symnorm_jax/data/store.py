@@ -86,7 +86,8 @@ class SampleSource:
     It has `image` `[*S, C]` and `brain` `[*S, 1]` float32, `lesion` `[*S]` bool, `index`, the row's label in the
     manifest, `patient`, a number for each in the table, `target` where `targets` `[N]` are given, and where there are
     maps `[N, *S]`, `difference` `[*S, 1]` float32. Samples that are in hand, `held` `[N, *S, C + 2]`, need no store.
-    Where shares of tissue are asked for, to train on, `prior` `[X, Y, K]` float32 has them.
+    Where shares of tissue are asked for, to train on, `prior` `[X, Y, K]` float32 has them; where `labels` are,
+    `healthy` is 1 of healthy people and 0 of others.
     """
 
     def __init__(
@@ -97,9 +98,11 @@ class SampleSource:
         differences: np.ndarray | None = None,
         held: np.ndarray | None = None,
         prior: Prior | None = None,
+        labels: bool = False,
     ):
         self._index, self._targets, self._differences, self._held = rows.index.to_numpy(), targets, differences, held
         self._patient = np.unique(rows.patient.to_numpy(str), return_inverse=True)[1]
+        self._healthy = rows.healthy_person.to_numpy(bool) if labels else None
         self._priors = None
         if held is not None:
             return
@@ -116,6 +119,8 @@ class SampleSource:
         array = _unpacked(self._records[int(self._place[i])]) if self._held is None else self._held[i]
         image, brain, lesion = np.split(array.astype(np.float32), [-2, -1], -1)
         known = {} if self._targets is None else {"target": np.float32(self._targets[i])}
+        if self._healthy is not None:
+            known["healthy"] = np.float32(self._healthy[i])
         if self._differences is not None:
             known["difference"] = self._differences[i].astype(np.float32)[..., None]
         if self._priors is not None:

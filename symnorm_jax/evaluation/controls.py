@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from symnorm_jax.data.manifest import read_manifest
+from symnorm_jax.data.manifest import normal, read_manifest
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
@@ -83,8 +83,9 @@ def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dic
     test, rng, noun = sample_cases(table, "test"), np.random.default_rng(config.seed), sample_of(config).noun
     healthy = rng.permutation(test.index[~test.positive])
     leaked, judged = healthy[: len(healthy) // 2], test.drop(healthy[: len(healthy) // 2])
-    z, patients = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv").patient
-    own = z.index[: len(z) - len(table[table.split == "test"])]
+    z, manifest = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv")
+    own, patients = z.index[: len(z) - len(table[table.split == "test"])], manifest.patient
+    own = own[normal(manifest.loc[own], config.data.train_on)]
     kept = rng.permutation(own)[: max(len(own) - len(leaked), 0)]
     drawn, areas = resamples(judged, config), {}
     for split, rows in (("patient", own), (noun, np.concatenate([kept, leaked]))):

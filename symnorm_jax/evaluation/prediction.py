@@ -7,7 +7,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import targets
-from symnorm_jax.data.manifest import of_population
+from symnorm_jax.data.manifest import normal, of_population
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import of_level
 from symnorm_jax.scoring.embed import Arrays
@@ -25,7 +25,7 @@ def known_rows(manifest: Table, arrays: Arrays, config: ConfigDict) -> Table:
     """List the rows of what is embedded whose target is known: patient, session, split, population and target."""
     rows = manifest.loc[arrays["index"]]
     outside = of_population(manifest, config.data.held_out).loc[rows.index]
-    healthy = (rows.label == "healthy") & (rows.healthy_person | (config.data.train_on != "healthy_people"))
+    healthy = normal(rows, config.data.train_on)
     of = np.where(outside, OUTSIDE, np.where(healthy, SAME, ABNORMAL))
     found = rows[["patient", "session", "split"]].assign(population=of, place=np.arange(len(rows)))
     found = found.assign(target=targets.values(rows, config.target))

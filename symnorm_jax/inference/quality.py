@@ -66,7 +66,7 @@ def reference(rows: pd.DataFrame, table: pd.DataFrame, config: ConfigDict) -> di
     prepared slices have gone.
     """
     counts, scores = {split: rows.patient[rows.split == split].nunique() for split in SPLITS}, scores_of(table, config)
-    learned = rows[rows.split.isin(SPLITS[:2]) & (rows.healthy_person | (config.data.train_on != "healthy_people"))]
+    learned = rows[rows.split.isin(SPLITS[:2]) & (rows.healthy_person | (config.data.train_on == "lesion_free_slices"))]
     keys = np.array(sorted(learned.store.unique()))
     chosen = keys[np.linspace(0, len(keys) - 1, min(len(keys), SCANS)).astype(int)]
     parts = [of_rows(learned[learned.store == key], config) for key in chosen]

@@ -123,6 +123,10 @@ class Heads(nn.Module):
         """Answer all, which makes all parameters."""
         return self.symmetry(x), self.contrast(x), self.rotation(x), self.scale
 
+    def answer(self, x: jax.Array, task: str) -> jax.Array:
+        """Answer one task."""
+        return getattr(self, task)(x)
+
 
 class Reconstruction(nn.Module):
     """Paint volumes from tokens, `[B, *n, D] -> [B, *size, 1]`, each of `levels` doubling the sides.

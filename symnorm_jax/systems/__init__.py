@@ -1,6 +1,6 @@
 """The published systems and their rivals by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import dal, encoder, pretraining, symnorm
+from symnorm_jax.systems import dal, encoder, pretraining, saca, symnorm
 from symnorm_jax.systems.rivals import padim, pddpm, reconstruction
 
 BUILD = {
@@ -8,6 +8,7 @@ BUILD = {
     "dal": dal.build,
     "simclr": pretraining.simclr,
     "mae": pretraining.mae,
+    "saca": saca.saca,
     "supervised": encoder.supervised,
     "untrained": encoder.untrained,
     "ae": reconstruction.autoencoder,

@@ -16,6 +16,8 @@ batch. A `batch` is a dict of arrays:
 `valid`      `[B]` bool        False for the rows that pad the last batch
 `hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
 `target`     `[B]`             what is to be predicted, a number or 0 and 1; in training batches of systems that ask
+`healthy`    `[B]`             1.0 of healthy people, 0.0 of others; in training batches of systems that ask for labels
+`patient`    `[B]` int         a number for each person trained on; in training batches only
 `prior`      `[B, *S, K]`      shares of K tissues, 0 outside the brain; in training batches where a stage asks
 `difference` `[B, *S, 1]`      the standardised map, 0 outside the brain; where it was made before
 `progress`   `[]`              share of the stage's steps already taken, 0 to 1; in training batches only
@@ -62,6 +64,7 @@ class Embedding(NamedTuple):
     z: jax.Array  # [B, D]
     scalars: dict[str, jax.Array] = {}  # {score name: [B]}, larger is more abnormal
     predicted: jax.Array | None = None  # [B], of the target: a standardised number, or the log-odds of a class
+    map: jax.Array | None = None  # [B, *S], of a system of volumes, larger is more abnormal; kept as it is
 
 
 class System(NamedTuple):

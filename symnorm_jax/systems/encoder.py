@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.models.encoder3d import CNN3D, NORMS, Head, ResNet3D
-from symnorm_jax.settings import check_choices, check_one_contrast, target_of
+from symnorm_jax.models.saca import POOLS, PairedSwin
+from symnorm_jax.models.swin3d import CLIPS, MERGINGS
+from symnorm_jax.settings import check_choices, check_one_contrast, target_of, value_of
 from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Embedding, Stage, System, Variables
 
-NETS = {"resnet": ResNet3D, "cnn": CNN3D}
 FINETUNE = "finetune"
 
 
@@ -28,18 +29,12 @@ class VolumeEncoder:
         if len(size) != 3:
             raise ConfigError(f"data.size={size} with system={config.system!r}; three sides are allowed.")
         check_one_contrast(config)
-        check_choices(config, {"encoder": NETS, "resnet.norm": NORMS, "target.kind": ("number", "class")})
+        check_choices(config, {"encoder": NETS, "target.kind": ("number", "class")})
         if name not in config:
-            raise ConfigError(f"encoder={name!r} with system={config.system!r}; 'resnet' is allowed.")
-        widths = config[name].widths
-        if name == "resnet" and len(widths) != len(config.resnet.depths):
-            found = f"resnet.widths={tuple(widths)}, resnet.depths={tuple(config.resnet.depths)}"
-            raise ConfigError(f"{found}; as many of one as of the other are allowed.")
-        if name == "cnn" and min(size) < 2 ** len(widths):
-            found = f"data.size={size} with {len(widths)} cnn.widths"
-            raise ConfigError(f"{found}; sides of {2 ** len(widths)} or more are allowed.")
-        self.net, self.section = NETS[name](**config[name], **config.network), name
-        self.width = widths[-1] if name == "resnet" else config.cnn.features
+            allowed = " or ".join(repr(one) for one in NETS if one in config)
+            raise ConfigError(f"encoder={name!r} with system={config.system!r}; {allowed} is allowed.")
+        (kind, self.width), self.section = NETS[name](config), name
+        self.net, self.size = kind(**config[name], **config.network), size
         self.head, self.target = Head(), target_of(config)
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
@@ -75,6 +70,53 @@ class VolumeEncoder:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
         asks, meaning = ("target",) if self.target else (), (*DATA, "encoder", self.section, *meaning)
         return System(init or self.init, stages, self.embed, meaning=meaning, asks=asks)
+
+
+def _resnet(config: ConfigDict) -> tuple:
+    check_choices(config, {"resnet.norm": NORMS})
+    _check_alike(config, "resnet.widths", "resnet.depths")
+    return ResNet3D, config.resnet.widths[-1]
+
+
+def _cnn(config: ConfigDict) -> tuple:
+    count = len(config.cnn.widths)
+    if min(config.data.size) < 2**count:
+        found = f"data.size={tuple(config.data.size)} with {count} cnn.widths"
+        raise ConfigError(f"{found}; sides of {2**count} or more are allowed.")
+    return CNN3D, config.cnn.features
+
+
+def _swin(config: ConfigDict) -> tuple:
+    """Raise ConfigError for heads that do not divide widths, and for a last map of one place, which attends to none."""
+    check_choices(config, {"swin.merging": MERGINGS, "swin.clip": CLIPS, "swin.pool": POOLS})
+    _check_alike(config, "swin.heads", "swin.depths")
+    swin, size = config.swin, tuple(config.data.size)
+    width, stride = swin.embed * 2 ** len(swin.depths), stride_of(config)
+    divided = [swin.embed * 2**i for i in range(len(swin.depths))]
+    if any(w % heads for w, heads in zip(divided, swin.heads, strict=True)) or width % max(swin.cross_heads, 1):
+        found = f"swin.heads={tuple(swin.heads)}, swin.cross_heads={swin.cross_heads}"
+        raise ConfigError(f"{found} with swin.embed={swin.embed}; divisors of {(*divided, width)} are allowed.")
+    if min(size) <= stride:
+        found = f"data.size={size} with {len(swin.depths)} swin.depths"
+        raise ConfigError(f"{found}; sides above {stride}, of which one place of the last map is made, are allowed.")
+    return PairedSwin, width
+
+
+def stride_of(config: ConfigDict) -> int:
+    """Count the voxels a side behind one place of the last map."""
+    if config.encoder == "swin":
+        return config.swin.patch * 2 ** len(config.swin.depths)
+    return 2 * config.resnet.stem_stride * 2 ** (len(config.resnet.widths) - 1)
+
+
+def _check_alike(config: ConfigDict, *keys: str) -> None:
+    one, other = (tuple(value_of(config, key)) for key in keys)
+    if len(one) != len(other):
+        found = f"{keys[0]}={one}, {keys[1]}={other}"
+        raise ConfigError(f"{found}; as many of one as of the other are allowed.")
+
+
+NETS = {"resnet": _resnet, "cnn": _cnn, "swin": _swin}
 
 
 def supervised(config: ConfigDict) -> System:

@@ -23,7 +23,7 @@ from symnorm_jax.models.encoder3d import Projector
 from symnorm_jax.settings import POSITIVE, check_rules
 from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables, example_keys
-from symnorm_jax.systems.encoder import VolumeEncoder, whole
+from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
 
 
 def simclr(config: ConfigDict) -> System:
@@ -67,11 +67,6 @@ def mae(config: ConfigDict) -> System:
         raise ConfigError(f"{found}; widths that double the sides no more often than it halves them are allowed.")
     model = MAE(config)
     return model.encoder.system({"pretrain": Stage(("encoder", "decoder"), model.loss)}, model.init, ("mae.widths",))
-
-
-def stride_of(config: ConfigDict) -> int:
-    """Count the voxels a side behind one place of the last map of the ResNet."""
-    return 2 * config.resnet.stem_stride * 2 ** (len(config.resnet.widths) - 1)
 
 
 class MAE:

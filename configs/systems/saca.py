@@ -1,0 +1,46 @@
+"""SACA (Ma et al. 2024): a Swin-UNETR's encoder of heads beside their mirror images."""
+
+from configs.systems.parts import stage
+from configs.systems.volumes import LABELLED, SHARED
+
+SWIN = {  # as in Swin-UNETR
+    "embed": 48,  # width of the patches; each stage doubles it
+    "depths": (2, 2, 2, 2),  # blocks a stage
+    "heads": (3, 6, 12, 24),
+    "window": 7,  # places a side
+    "patch": 2,  # voxels a side
+    "merging": "fixed",  # or legacy, v2: which corners of 2 x 2 x 2 places are joined
+    "clip": "exact",  # or monai: which biases a window reads where the map is smaller than it
+    "cross_heads": 12,  # of symmetry-aware cross-attention; 0 for a Swin without it
+    "pool": "mean",  # or token, in a corner: what becomes of tokens
+}
+SACA = {
+    **{"symmetry": 0.5, "rotation": 1.0, "contrast": 1.0, "inpaint": 1.0},  # weights of the tasks; 0 leaves one out
+    "loss": "bce",  # of symmetry; or linear, scaled, nce
+    "symmetry_on": "clean",  # or corrupted: what is compared with the mirror image in training
+    "temperature": 0.5,  # of contrast
+    "features": 512,  # in which volumes are compared
+    "crop": 0,  # voxels a side that training sees; 0 for the whole volume
+    "cut": 0.3,  # most that is cut out, a share of the volume
+    "blocks": (0.05, 0.25),  # sides of what is cut out, in shares of the volume's
+}
+SETTINGS = {
+    "saca": {name: SHARED[name] for name in ("encoder", "target")}
+    | {"encoder": "swin", "swin": SWIN, "saca": SACA}
+    | {
+        "train": {"pretrain": stage(steps=10_000, batch_size=8, learning_rate=4e-4), **LABELLED},
+        "finetune": {"pretrain": stage(steps=500, batch_size=8, learning_rate=4e-5), **LABELLED},
+    }
+}
+TINY = {}
+TASKS = ("symmetry", "rotation", "contrast", "inpaint")
+PARTS = {  # what each part of the method adds
+    "no SACA": {"swin.cross_heads": 0},
+    **{f"only {task}": {f"saca.{other}": 0.0 for other in TASKS if other != task} for task in TASKS},
+    **{f"no {task}": {f"saca.{task}": 0.0} for task in TASKS},
+    "corrupted": {"saca.symmetry_on": "corrupted"},
+    "token": {"swin.pool": "token"},
+}
+# It is told who is healthy, and so trains on everyone.
+OWN = {"system": "saca", "data.train_on": "everyone", "score.headline": "asymmetry"}
+PRESETS = {name: OWN | values for name, values in ({"saca": {}} | PARTS).items()}
