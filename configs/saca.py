@@ -5,7 +5,7 @@ symnorm study sweep --config=saca:cpu --points=saca_parts --config.data.root=/da
 
 It is weakly supervised, see docs/saca.md. `full` sees the whole head at 2 mm in the 96 voxels a side that the release
 has as crops; `crops` has these at 1 mm; `cpu` is the head at 4 mm, with a quarter of the width and small windows;
-`phantom` and `tiny` are synthetic people. A size may be followed by a part that is left out, or by a rival: mae, untrained.
+`phantom` and `tiny` are synthetic people. A size may be followed by a part that is left out, or by a rival, as mae.
 """
 
 from configs import simclr, sweeps

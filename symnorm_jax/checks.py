@@ -42,6 +42,9 @@ def checked(config: ConfigDict) -> System:
         allowed = "a system comes with its own by a preset, as --config=configs/demo.py:full,dae"
         raise ConfigError(f"{found}; {allowed}.") from None
     check_choices(config, CHOICES | {"score.headline": scores.names_of(system)})
+    if config.data.train_on == "everyone" and system.residual:
+        found = f"data.train_on='everyone' with system={config.system!r}, whose maps are measured by training people"
+        raise ConfigError(f"{found}; 'healthy_people' or 'lesion_free_slices' is allowed.")
     check_choices(config, {"score.thresholds": scores.THRESHOLDS if config.init_from else ("target",)})
     if only_judges(config):
         _check_judges(config)

@@ -102,7 +102,7 @@ def map_of(score: str) -> str:
     """Name the map that belongs to a score: the system's, raw or standardised, or that of a trivial score."""
     if not own(score):
         return score
-    return "map" if HIGHEST in score or "mahalanobis" in score else "raw_map"
+    return "map" if any(name in score for name in (HIGHEST, "mahalanobis", "asymmetry")) else "raw_map"
 
 
 def read_entries(methods: list[Path], level: str, steps: Steps = None) -> tuple[ConfigDict, list[Entry]]:

@@ -16,7 +16,7 @@ from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.detection import lesion_metrics, of_lesions
 from symnorm_jax.evaluation.levels import of_cases, of_groups, resamples
 from symnorm_jax.evaluation.measures import sample_of
-from symnorm_jax.evaluation.pixels import MAPS, Thresholds, fit_pixel_thresholds, map_values, of_pixels, pixel_metrics
+from symnorm_jax.evaluation.pixels import Thresholds, fit_pixel_thresholds, maps_in, of_pixels, pixel_metrics
 from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, chain, known, processed, stacks
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
@@ -52,7 +52,8 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline = config.score.headline
     results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
-    results["notes"] = unaudited([workdir]) + _judged(config) + _doubted(workdir) + _pooled(rows, config.data.held_out)
+    results["notes"] = unaudited([workdir]) + _taught(config) + _judged(config) + _doubted(workdir)
+    results["notes"] += _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
@@ -93,7 +94,8 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
     fit = _pixel_thresholds(workdir, table, config)
     settings, asked, found = chain(config), config.evaluation, {"pixel": {}, "lesion": {}}
     drawn = patient_weights(rows.patient.to_numpy(object), asked.replicates, config.seed)
-    for name in progress(MAPS, "evaluating maps", len(MAPS)):
+    names = maps_in(test)
+    for name in progress(names, "evaluating maps", len(names)):
         shown, fitted = _processed(name, test, rows, settings), fit(name)
         found["pixel"][name] = of_pixels(shown, fitted, settings, drawn)
         about = of_lesions(shown, fitted["dice"], settings, asked.smallest_lesion, drawn)
@@ -110,7 +112,7 @@ def map_metrics(workdir: Path, table: pd.DataFrame, config: ConfigDict, names: t
         return {}
     fit = _pixel_thresholds(workdir, table, config)
     settings, patients, found = chain(config), np.unique(rows.patient.to_numpy(object)), {}
-    for name in names:
+    for name in maps_in(test, names):
         shown = _processed(name, test, rows, settings)
         pixel = pixel_metrics(shown, fit(name)["dice"], settings, patients)
         lesion = lesion_metrics(shown, settings, config.evaluation.smallest_lesion, patients)
@@ -144,7 +146,7 @@ def _processed(name: str, arrays: Arrays, rows: pd.DataFrame, settings: PostProc
     """The processed scans of a split with one of MAPS as their values; none where the split has no maps."""
     if "map" not in arrays:
         return []
-    made = stacks(arrays, rows, np.asarray(map_values(name, arrays), np.float16))
+    made = stacks(arrays, rows, np.asarray(pixels.map_values(name, arrays), np.float16))
     return [processed(stack, settings) for stack in made]
 
 
@@ -158,6 +160,12 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
     for of in (calibration.brier, calibration.expected_calibration_error):
         found[of.__name__] = as_json(interval(lambda w, of=of: of(probability, positive, w * share), weights))
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
+
+
+def _taught(config: ConfigDict) -> list[str]:
+    """Say that a run is not unsupervised."""
+    weak = "Weakly supervised: networks were trained on patients as on healthy people, and may have been told who is"
+    return [f"{weak} which (data.train_on='everyone')."] if config.data.train_on == "everyone" else []
 
 
 def _judged(config: ConfigDict) -> list[str]:

@@ -30,10 +30,15 @@ Thresholds = dict[str, dict]  # {"dice" | "fpr_5": {"value", "origin"} and, wher
 
 
 def map_values(name: str, arrays: Arrays) -> Array:
-    """Give one of MAPS, `[N, X, Y]`, from the arrays of a split."""
+    """Give one of MAPS, `[N, *S]`, from the arrays of a split."""
     if name == "trivial_mirror":
         return mirror_difference(arrays["image"].astype(np.float32), arrays["brain"])
     return arrays["image" if name == "trivial_brightness" else name]
+
+
+def maps_in(arrays: Arrays, names: tuple[str, ...] = MAPS) -> list[str]:
+    """List those of MAPS that a split has, or whose values its images give; a map of volumes has none without it."""
+    return [name for name in names if name in arrays or name in ("trivial_brightness", "trivial_mirror")]
 
 
 def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, drawn: Resamples) -> Values:

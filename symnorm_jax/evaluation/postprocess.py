@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.evaluation.histograms import lowest_rank, ranks
+from symnorm_jax.geometry import AXIAL
 from symnorm_jax.scoring.embed import Arrays
 
 STEPS = ("erode", "median", "components")  # in the order in which they are always taken
@@ -68,11 +69,16 @@ def check(settings: PostProcessing) -> PostProcessing:
 
 
 def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
-    """Stack `values`, `brain`, `lesion` `[N, X, Y]` of `rows` to scans. Raises RunError for brain not finite."""
+    """Stack `values`, `brain`, `lesion` `[N, X, Y]` of `rows` to scans; of volumes `[N, X, Y, Z]` each is one.
+
+    Raises RunError for brain not finite.
+    """
     within = values[arrays["brain"]]
     if bad := int((~np.isfinite(within)).sum()):
         raise RunError(f"{bad} of {within.size} brain pixels of a map are NaN or infinite; every one must be finite.")
     planes = values, arrays["brain"], arrays["lesion"], known(rows), (rows.label == "healthy").to_numpy()
+    if values.ndim == 4:
+        return [_of_volume(row, [x[i] for x in planes]) for i, (_, row) in enumerate(rows.iterrows())]
     number, scans, made = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices, []
     for scan, place in sorted(scans.items()):
         own = number[place] - number[place].min()
@@ -81,6 +87,12 @@ def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
             filled[own] = plane[place]
         made.append(MapStack(*scan, *stacked))
     return made
+
+
+def _of_volume(row: pd.Series, of: list[np.ndarray]) -> MapStack:
+    *pictures, known, healthy = of
+    turned = [np.moveaxis(x, AXIAL, 0) for x in pictures]
+    return MapStack(row.patient, row.session, *turned, *(np.full(len(turned[0]), x) for x in (known, healthy)))
 
 
 def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:

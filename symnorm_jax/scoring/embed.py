@@ -45,9 +45,9 @@ class Embedder:
         """Collect what the system says of `rows`, whole scans of a manifest, with the trivial scores, in their order.
 
         Keys: `index` `[N]`, `z` `[N, D]`, `score.<name>` and with a target `predicted` `[N]`; with `pictures`, `[N, X,
-        Y]`, of volumes the middle plane, `brain` and `lesion` bool, and in half precision `image` and, of slices with
-        maps, `map`, `raw_map`, `trivial_*` and `panel.<caption>`. With `differences` `[N, X, Y]`, the standardised
-        maps, no maps are made, nor the scores that come with them.
+        Y]`, of volumes the middle plane or, with a map, `[N, X, Y, Z]`, `brain` and `lesion` bool, and in half
+        precision `image` and, with maps, `map` and of slices `raw_map`, `trivial_*` and `panel.<caption>`. With
+        `differences` `[N, X, Y]`, the standardised maps, no maps are made, nor the scores that come with them.
         """
         both = self.whole(rows, what, differences)
         kept = both if pictures else {name: x for name, x in both.items() if x.ndim < 3}
@@ -80,8 +80,10 @@ class Embedder:
     def _embedded(self, batch: Arrays, out: dict) -> Arrays:
         arrays = {"index": batch["index"], "z": out["z"]}
         arrays |= {} if out["predicted"] is None else {"predicted": out["predicted"]}
+        whole = {} if out["map"] is None else {MAP: out["map"].astype(np.float16)}
         scores = out["scalars"] | trivial_scores(batch, self.config.data.normalise)
-        return arrays | {f"score.{name}": x for name, x in scores.items()} | ({} if self.mapped else _pictures(batch))
+        pictures = {} if self.mapped else _pictures(batch, (lambda x: x) if whole else plane)
+        return arrays | {f"score.{name}": x for name, x in scores.items()} | pictures | whole
 
 
 def _found(batch: Arrays, out: dict) -> Arrays:
@@ -162,7 +164,7 @@ def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dic
     }
 
 
-def _pictures(batch: Arrays) -> Arrays:
+def _pictures(batch: Arrays, shown: Callable = plane) -> Arrays:
     masks = {"lesion": batch["lesion"], "brain": batch["brain"][..., 0] > 0}
     both = masks | {"image": batch["image"][..., 0].astype(np.float16)}
-    return {name: np.stack([plane(sample) for sample in x]) for name, x in both.items()}
+    return {name: np.stack([shown(sample) for sample in x]) for name, x in both.items()}
