@@ -51,6 +51,17 @@ def test_only_healthy_slices_are_trainable():
     assert not mixed[manifest.trainable(mixed, "lesion_free_slices")].healthy_person.all()
 
 
+def test_everyone_is_trained_on_of_the_training_split_alone_and_the_healthy_alone_are_normal():
+    rows = split(table().assign(label=lambda x: x.label.mask(x.slice.index % 5 == 0, "neither")), "everyone")
+    learned = manifest.trainable(rows, "everyone")
+    assert set(rows[learned].split) == {"train"} and set(rows[learned].label) == {"healthy", "abnormal"}
+    assert (learned == ((rows.split == "train") & (rows.label != "neither"))).all()
+    judged = rows[rows.split != "train"]
+    assert not set(rows[learned].patient) & set(judged.patient) and not judged.healthy_person.all()
+    normal = manifest.normal(rows, "everyone")
+    assert set(rows[normal].label) == {"healthy"} and rows[normal].healthy_person.all()
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match="data.train_on='everybody'; one of"):
         split(table(), "everybody")

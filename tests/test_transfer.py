@@ -139,9 +139,10 @@ def test_only_few_patients_are_trained_on(folder, source):
 
 @pytest.mark.parametrize("name", BUILD)
 def test_every_system_says_what_its_networks_mean(name):
-    notebook = "simclr" if name in ("simclr", "mae", "supervised", "untrained") else "demo"
-    config = config_of(notebook, f"tiny,{'' if name in ('simclr', 'symnorm') else name}")
-    if notebook == "simclr":
+    volumes = {"simclr": "simclr", "saca": "saca"} | dict.fromkeys(("mae", "supervised", "untrained"), "simclr")
+    notebook = volumes.get(name, "demo")
+    config = config_of(notebook, f"tiny,{'' if name in (*volumes.values(), 'symnorm') else name}")
+    if name in volumes:
         config.target.column = "age"
     assert config.system == name and "data.size" in BUILD[name](config).meaning
 

@@ -56,9 +56,9 @@ def cut_out(key: jax.Array, shape: tuple[int, ...], share: float, sides: tuple[f
     A side of a block is a whole number of voxels from the first of `sides`, shares of the volume's, up to but not the
     second. Where blocks overlap voxels count twice, as in the release.
     """
-    keys, whole = jax.random.split(key, 3), jnp.array(shape)
+    keys, whole = jax.random.split(key, 3), jnp.array([shape])
     least, end = (jnp.maximum(jnp.floor(part * whole), 1) for part in sides)
-    size = least + jnp.floor(jax.random.uniform(keys[0], (BLOCKS, 3)) * jnp.maximum(end - least, 1)[None])
+    size = least + jnp.floor(jax.random.uniform(keys[0], (BLOCKS, 3)) * jnp.maximum(end - least, 1))
     start = jnp.floor(jax.random.uniform(keys[1], (BLOCKS, 3)) * (whole - size + 1))
     parts = size.prod(1) / whole.prod()
     taken = jnp.cumsum(parts) - parts < share * jax.random.uniform(keys[2])

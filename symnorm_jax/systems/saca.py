@@ -129,8 +129,13 @@ class SACA:
         return jnp.abs(painted - clean).mean()  # air included
 
     def _asymmetry(self, variables: Variables, own: jax.Array, mirrored: jax.Array) -> jax.Array:
-        """Compute how unlike the tokens `[B, *n, D]` of two volumes are as a whole, `[B]`."""
-        pair = (self._head(variables, "symmetry", self._pooled(variables, x, 1)) for x in (own, mirrored))
+        """Compute how unlike the tokens `[B, *n, D]` of two volumes are, `[B]`, place by place or in one place.
+
+        Their means would not tell: what lies on the left of a volume lies on the right of its mirror image.
+        """
+        if self.encoder.net.pool == "token":
+            own, mirrored = (self._pooled(variables, x, 1) for x in (own, mirrored))
+        pair = (self._head(variables, "symmetry", x).reshape(len(x), -1) for x in (own, mirrored))
         return losses.asymmetry(*pair)
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
