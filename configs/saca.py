@@ -5,7 +5,7 @@ symnorm study sweep --config=saca:cpu --points=saca_parts --config.data.root=/da
 
 It is weakly supervised, see docs/saca.md. `full` sees the whole head at 2 mm in the 96 voxels a side that the release
 has as crops; `crops` has these at 1 mm; `cpu` is the head at 4 mm, with a quarter of the width and small windows;
-`phantom` and `tiny` are synthetic people. A size may be followed by a part that is left out, or by a rival, as mae.
+`tiny` is of synthetic people. A size may be followed by a part that is left out, or by a rival, as mae.
 """
 
 from configs import simclr, sweeps
@@ -23,19 +23,11 @@ SIZES = {
     "full": {"data.size": (96, 96, 96), "data.spacing": 2.0},
     "crops": {"data.size": (192, 192, 192), "data.spacing": 1.0, "saca.crop": 96, "score.batch_size": 8},
     "cpu": simclr.SIZES["cpu"] | NARROW | CPU,
-    "phantom": NARROW
-    | {
-        **{"data.size": (32, 32, 32), "data.spacing": 6.0, "data.duplicate": 1.0},
-        **{"swin.depths": (2, 2, 2), "swin.heads": (1, 2, 4), "saca.features": 64},
-        **{"train.pretrain.steps": 400, "train.pretrain.optimizer.learning_rate": 1e-3},
-        "score.batch_size": 16,
-    },
     "tiny": simclr.SIZES["tiny"]
     | {"data.size": (16, 16, 16)}
     | {"swin.embed": 4, "swin.depths": (1, 1), "swin.heads": (1, 2), "swin.window": 2, "swin.cross_heads": 2}
     | {"saca.features": 8},
 }
-PHANTOM = ("phantom", "tiny")
 
 
 def get_config(size: str = "full"):
@@ -43,14 +35,14 @@ def get_config(size: str = "full"):
     config.system = "saca"
     config.data.train_on = "everyone"
     config.score.headline = "asymmetry"
-    scale = size.partition(",")[0]
-    config.data.source = "phantom" if scale in PHANTOM else "ixi"
-    if scale in PHANTOM:
-        people = {"healthy": 20, "patients": 14} if scale == "tiny" else {"healthy": 120, "patients": 80}
-        config.data.options.update(people | {"contrast": "t1_gd", "disease": "glioma", "seed": 0, "spacing": 6.0})
+    tiny = size.partition(",")[0] == "tiny"
+    config.data.source = "phantom" if tiny else "ixi"
+    config.data.options.seed = 0
+    if tiny:
+        config.data.options.update({"healthy": 20, "patients": 14, "disease": "glioma", "spacing": 6.0})
     else:
         config.data.brain_values = "positive"  # the regions of a brain
-        config.data.options.update({"lesion_masks": "../stroke_masks", "planted": 0.35, "seed": 0})
+        config.data.options.update({"lesion_masks": "../stroke_masks", "planted": 0.35})
     return finish(config, size, sizes=SIZES)
 
 

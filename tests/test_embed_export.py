@@ -50,7 +50,8 @@ def linear(config: ConfigDict) -> System:
 
     def embed(variables: Variables, batch: Batch) -> Embedding:
         z = batch["image"].reshape(len(batch["image"]), -1) @ variables["params"]["net"]["w"]
-        return Embedding(z, {name: jnp.abs(z).sum(1) for name in scores})
+        shown = None if scores else batch["image"][..., 0]  # a map of volumes
+        return Embedding(z, {name: jnp.abs(z).sum(1) for name in scores}, map=shown)
 
     def loss(variables: Variables, batch: Batch, key: jax.Array):
         return jnp.square(embed(variables, batch).z).mean(), Aux({}, variables["stats"])
@@ -129,6 +130,14 @@ def test_embeddings_are_those_that_the_run_itself_has(run, scans, tmp_path):
 
 
 @of_slices
+def test_maps_of_volumes_are_kept_whole_beside_what_they_are_judged_by(run):
+    for split in ("val", "test"):
+        arrays = load_arrays(run.workdir / "embeddings" / f"{split}.npz", "map", "image", "brain", "lesion")
+        assert ("map" in arrays) == (len(run.config.data.size) == 3)
+        assert {x.shape[1:] for x in arrays.values()} == {tuple(run.config.data.size)}
+        np.testing.assert_array_equal(arrays.pop("map", arrays["image"]), arrays["image"])
+
+
 def test_every_format_says_the_same(run, scans, tmp_path):
     one = scans.parent / "one.csv"
     one.write_text("\n".join(without_labels(scans).read_text().splitlines()[:3]) + "\n")

@@ -209,3 +209,17 @@ def test_numbers_that_cannot_be_meant_are_an_error(wrong):
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}.*odd size"):
         check(SETTINGS._replace(**wrong))
     assert check(SETTINGS) == SETTINGS
+
+
+def test_a_volume_is_a_scan_whose_slices_are_its_axial_planes():
+    rows, _, _ = table({("b", ""): [0], ("a", ""): [0]})
+    rows = rows.assign(label=["healthy", "abnormal"], lesion_mm2=[0.0, 0.0])
+    values, brain, lesion = RNG.random((3, 2, 4, 3, 5)).astype(np.float16)
+    brain, lesion = brain < 0.8, lesion < 0.2
+    found = stacks({"brain": brain, "lesion": lesion}, rows, values)
+    assert [stack.patient for stack in found] == ["b", "a"]
+    for i, stack in enumerate(found):
+        for name, given in (("values", values), ("brain", brain), ("lesion", lesion)):
+            np.testing.assert_array_equal(getattr(stack, name)[4], given[i, :, :, 4])
+        # nobody drew the lesion of the second, so that its truth is not known
+        assert stack.healthy.tolist() == [i == 0] * 5 and stack.known.tolist() == [i == 0] * 5

@@ -1,22 +1,26 @@
 """Symmetry-aware cross-attention: what holds exactly of mirror images, each task by hand, and views by example."""
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 from scipy.special import erf
 from test_end_to_end import config_of
 
 from symnorm_jax import losses
 from symnorm_jax.checks import checked
+from symnorm_jax.data.volumes import write_nifti
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.files import load_arrays, save_arrays
+from symnorm_jax.files import load_arrays, read_json, save_arrays
 from symnorm_jax.geometry import mirror, mirror_batch
 from symnorm_jax.models import saca as nets
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import open_run
 from symnorm_jax.systems import BUILD, pairs
 from symnorm_jax.systems.saca import SACA, TASKS
 
@@ -310,3 +314,47 @@ def test_saca_is_fine_tuned_as_other_encoders_are():
     system = BUILD["saca"](tiny(target__column="age"))
     assert list(system.stages) == ["pretrain", "finetune"] and system.asks == ("target", "healthy")
     assert system.stages["finetune"].trains == ("encoder", "head")
+
+
+def write_heads(folder: Path, people: int, side: int = 16) -> Path:
+    """Heads that are symmetric but for a little, every other with a ball on one side, brighter or darker."""
+    grid, lines = np.moveaxis(np.indices((side,) * 3), 0, -1) - (side - 1) / 2, ["path,patient,label,lesion_path"]
+    affine, away = np.diag([12.0, 12, 12, 1]), np.abs(grid[..., 0]) > 0.12 * side
+    for i in range(people):
+        rng = np.random.default_rng([7, i])
+        brain = ((grid / (np.array([0.36, 0.44, 0.40]) * side * rng.uniform(0.92, 1.08, 3))) ** 2).sum(-1) < 1
+        even, uneven = (ndimage.gaussian_filter(rng.normal(size=brain.shape), 1.5) for _ in range(2))
+        voxels = 0.6 + 0.1 * (even + mirror(even)) / even.std() / 2**0.5 + 0.05 * uneven / uneven.std()
+        voxels += 0.02 * rng.normal(size=brain.shape)
+        centre = rng.permutation(np.argwhere(brain & away))[0] - (side - 1) / 2
+        lesion = brain & (((grid - centre) ** 2).sum(-1) < (rng.uniform(0.12, 0.2) * side) ** 2)
+        voxels += rng.choice([-0.3, 0.3]) * lesion * (i % 2)
+        write_nifti(folder / f"{i}.nii.gz", (1000 * voxels * brain).astype(np.float32), affine, "RAS")
+        write_nifti(folder / f"{i}_lesion.nii.gz", lesion.astype(np.uint8), affine, "RAS")
+        lines.append(f"{i}.nii.gz,p{i}," + (f"abnormal,{i}_lesion.nii.gz" if i % 2 else "healthy,"))
+    (folder / "scans.csv").write_text("\n".join(lines) + "\n")
+    return folder / "scans.csv"
+
+
+@pytest.mark.long
+def test_one_sided_lesions_are_told_without_a_fit(tmp_path):
+    """From scans to report: 180 people learned from, 75 judged; the whole map of a volume is judged too."""
+    config = tiny("tiny,only symmetry", data__size=(16, 16, 16), swin__embed=12, swin__depths=(2,), swin__heads=(1,))
+    changes = {"data.source": "table", "data.root": str(write_heads(tmp_path / "heads", 300)), "data.brain": "nonzero"}
+    changes |= {"data.store": str(tmp_path / "store"), "data.midline": "centred", "data.min_lesion": 0.0}
+    changes |= {"data.workers": 1, "swin.window": 4, "swin.cross_heads": 0, "saca.features": 64, "saca.loss": "scaled"}
+    changes |= {"train.pretrain.steps": 200, "train.pretrain.optimizer.learning_rate": 3e-3}
+    changes |= {"train.pretrain.optimizer.warmup_steps": 50}
+    with config.unlocked():
+        config.data.options = {"channel": "path"}
+    config.update_from_flattened_dict(changes)
+    open_run(tmp_path / "run", config.lock(), {})
+    Run(config, tmp_path / "run").everything()
+    results = read_json(tmp_path / "run" / "metrics.json")
+    assert results["patient"]["asymmetry"]["auroc"]["value"] > 0.9
+    assert results["pixel"].keys() == {"map", "trivial_brightness", "trivial_mirror"}
+    assert any(note.startswith("Weakly supervised") for note in results["notes"])
+    shown = load_arrays(tmp_path / "run" / "embeddings" / "test.npz", "map")["map"]
+    assert shown.shape[1:] == (16, 16, 16)
+    print({name: {of: results["patient"][name][of] for of in ("auroc",)} for name in ("asymmetry", "trivial_mirror")})
+    print({name: results["pixel"][name]["average_precision"] for name in results["pixel"]})
