@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from jax import export
 from scipy import ndimage
 from scipy.special import erf
 from test_end_to_end import config_of
@@ -75,6 +76,14 @@ def test_features_are_those_that_fine_tuning_begins_with(fresh):
     both = jax.jit(lambda *given: (model.embed(*given).z, model.encoder.embed(*given).z))(variables, batch)
     assert both[0].shape == (4, 16)
     np.testing.assert_allclose(*both, rtol=1e-4, atol=1e-5)
+
+
+def test_what_embeds_is_exported_for_batches_of_any_size(fresh):
+    model, variables, batch = fresh
+    (size,) = export.symbolic_shape("B")
+    given = {name: jax.ShapeDtypeStruct((size, *batch[name].shape[1:]), jnp.float32) for name in ("image", "brain")}
+    found = export.export(jax.jit(partial(model.embed, variables)))(given).out_avals
+    assert [one.shape[1:] for one in found] == [(16,), (), (SIDE,) * 3]
 
 
 def by_hand(model, variables, batch, drawn) -> dict[str, float]:

@@ -48,12 +48,12 @@ class PairedSwin(nn.Module):
         """Let tokens `[B, *n, D]` attend to themselves and to those of the mirror image; float32."""
         if self.saca is None:
             return tokens
-        flat = [x.reshape(len(x), -1, x.shape[-1]) for x in (tokens, mirrored)]
+        flat = [x.reshape(x.shape[0], -1, x.shape[-1]) for x in (tokens, mirrored)]
         return self.saca(*flat).reshape(tokens.shape)
 
     def pooled(self, tokens: jax.Array, place: int = 0) -> jax.Array:
         """Make one vector of tokens, `[B, *n, D] -> [B, D]`: their mean, or the one at `place` in the order x, y, z."""
-        flat = tokens.reshape(len(tokens), -1, tokens.shape[-1])
+        flat = tokens.reshape(tokens.shape[0], -1, tokens.shape[-1])
         return flat.mean(1) if self.pool == "mean" else flat[:, place]
 
     def __call__(self, x: jax.Array, train: bool, pooled: bool = True) -> jax.Array:
@@ -158,4 +158,4 @@ class Level(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = nn.Conv(self.width, (3, 3, 3), dtype=self.dtype, name="conv")(x)
         x = nn.leaky_relu(nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False, dtype=self.dtype)(x))
-        return jax.image.resize(x, (len(x), *(2 * side for side in x.shape[1:4]), self.width), "trilinear")
+        return jax.image.resize(x, (x.shape[0], *(2 * side for side in x.shape[1:4]), self.width), "trilinear")

@@ -185,8 +185,8 @@ def regions(sides: Sequence[int], window: Sequence[int], shift: Sequence[int]) -
 def divided(x, window: Sequence[int]):
     """Divide a map into windows, `[B, X, Y, Z, C] -> [B, windows, N, C]`, both in the order of x, y, z."""
     counts = [side // w for side, w in zip(x.shape[1:4], window, strict=True)]
-    x = x.reshape(len(x), *(part for pair in zip(counts, window, strict=True) for part in pair), -1)
-    return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(x), prod(counts), prod(window), -1)
+    x = x.reshape(x.shape[0], *(part for pair in zip(counts, window, strict=True) for part in pair), -1)
+    return x.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(x.shape[0], prod(counts), prod(window), -1)
 
 
 def undivided(x: jax.Array, shape: Sequence[int], window: Sequence[int]) -> jax.Array:

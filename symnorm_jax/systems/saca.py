@@ -135,7 +135,7 @@ class SACA:
         """
         if self.encoder.net.pool == "token":
             own, mirrored = (self._pooled(variables, x, 1) for x in (own, mirrored))
-        pair = (self._head(variables, "symmetry", x).reshape(len(x), -1) for x in (own, mirrored))
+        pair = (self._head(variables, "symmetry", x).reshape(x.shape[0], -1) for x in (own, mirrored))
         return losses.asymmetry(*pair)
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
@@ -153,7 +153,7 @@ class SACA:
     def _enlarged(self, places: jax.Array) -> jax.Array:
         """Enlarge a map of the places of the last map `[B, *n]` to that of all voxels, `[B, *S]`."""
         sides = [side * self.stride for side in places.shape[1:]]
-        whole = jax.image.resize(places, (len(places), *sides), "trilinear")
+        whole = jax.image.resize(places, (places.shape[0], *sides), "trilinear")
         return whole[:, *map(slice, self.encoder.size)]
 
     def _ask(self, variables: Variables, method: str, *given) -> jax.Array:
