@@ -14,7 +14,7 @@ from configs.base import base, finish
 NARROW = {"swin.embed": 12, "swin.heads": (1, 2, 4, 8), "swin.window": 4}
 CPU = {
     **{"data.size": (48, 48, 48), "data.spacing": 4.0},
-    "train.pretrain.steps": 500,
+    **{"train.pretrain.steps": 500, "train.pretrain.batch_size": 8},
     "train.pretrain.optimizer.learning_rate": 1e-3,
     "train.finetune.steps": 120,
     "score.batch_size": 8,

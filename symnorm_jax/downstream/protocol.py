@@ -30,7 +30,7 @@ from symnorm_jax.rundir import claimed, open_run, read_config
 from symnorm_jax.settings import flat, value_of
 from symnorm_jax.systems.encoder import FINETUNE
 
-PRETRAINED = ("simclr", "mae")  # systems that are worth fine-tuning: the untrained one is `supervised`
+PRETRAINED = ("simclr", "mae", "saca")  # systems that are worth fine-tuning: the untrained one is `supervised`
 SCRATCH = ("supervised", "cnn")  # presets of what is trained with labels alone
 LEAST = 2  # people to learn from
 LIKE = ("data.size", "data.spacing", "data.held_out", "data.train_on")  # what runs that are compared share

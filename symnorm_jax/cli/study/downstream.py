@@ -6,7 +6,7 @@ examples:
   symnorm train --config=simclr:cpu,untrained --config.data.root=/data/ixi --workdir=runs/untrained
   symnorm study downstream --runs=runs/simclr,runs/mae,runs/untrained --targets=age,sex=F --output=runs/downstream
 
-Every run is probed, runs of simclr and mae are fine-tuned, and the same encoder and a small CNN are trained from
+Every run is probed, runs of simclr, mae and saca are fine-tuned, and the same encoder and a small CNN are trained from
 scratch. The people who are trained on, chosen by and tested come from the runs, whose splits must be the same. A
 target is a column of their manifests: a number, or with `=F` the class F. The same command goes on where it stopped.
 """
