@@ -13,8 +13,8 @@ from test_end_to_end import config_of
 from test_resnet3d import NARROW, SIZES, error, golden, monai, volumes
 from test_torch_checkpoint import FOUR, released, rename, simclr, write
 
-from symnorm_jax.convert import simclr as simclr_converter
-from symnorm_jax.convert.simclr import convert
+from symnorm_jax.convert import weights as converter
+from symnorm_jax.convert.weights import convert
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.models.encoder3d import Projector, ResNet3D
 from symnorm_jax.systems import BUILD
@@ -94,7 +94,7 @@ def test_a_network_that_the_release_lacks_is_as_a_run_begins_it(tmp_path, config
         }
 
     wider = plain._replace(init=init)
-    monkeypatch.setitem(simclr_converter.BUILD, "simclr", lambda config: wider)
+    monkeypatch.setitem(converter.BUILD, "simclr", lambda config: wider)
     path = write(tmp_path / "a.tar", released(simclr(ENCODER, (6, 5))))
     origin = convert(path, tmp_path / "run", config)
     variables, drawn = taken_up(tmp_path / "run", config, wider), jax.random.normal(jax.random.key(config.seed), (3,))
@@ -129,11 +129,17 @@ def test_other_weights_are_refused(tmp_path, config, change, sentence):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("changes", [{"system": "symnorm"}, {"resnet.norm": "group"}])
-def test_networks_that_the_release_cannot_fill_are_refused(tmp_path, changes):
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"system": "symnorm"}, "system='symnorm'; releases are of simclr or saca"),
+        ({"resnet.norm": "group"}, "system='simclr' with resnet.norm='group'; the release has 'batch'"),
+    ],
+)
+def test_networks_that_the_release_cannot_fill_are_refused(tmp_path, changes, sentence):
     config = config_of("simclr", "full")
     config.update_from_flattened_dict(changes)
-    with pytest.raises(ConfigError, match="system=.* with resnet.norm=.*; the release is of 'simclr' with 'batch'"):
+    with pytest.raises(ConfigError, match=sentence):
         convert(tmp_path / "a.tar", tmp_path / "run", config)
 
 

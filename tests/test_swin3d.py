@@ -15,7 +15,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from test_models import equations, kept
 from test_resnet3d import drawn
 
-from symnorm_jax.convert.swin_unetr import from_torch, torch_name
+from symnorm_jax.convert import swin_unetr
+from symnorm_jax.convert.swin_unetr import from_torch, to_torch
 from symnorm_jax.files import load_arrays, save_arrays
 from symnorm_jax.models import swin3d
 from symnorm_jax.models.swin3d import MERGINGS, Merging, Swin3D, divided, regions, undivided
@@ -34,17 +35,17 @@ def shapes(net: Swin3D) -> dict:
     return jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 16, 16, 16, 1)))["params"]
 
 
+def torch_name(path: tuple[str, ...]) -> str:
+    return swin_unetr.torch_name(("params", "encoder", "swin", *path))
+
+
 def state_of(net: Swin3D) -> dict[str, np.ndarray]:
     """Drawn weights by torch's names, in its axes; biases of displacements from -1 to 1, or none would be seen."""
     state = {}
     for path, one in flatten_dict(shapes(net)).items():
-        name, shape = torch_name(path), one.shape
-        table = name.endswith("table")
-        if len(shape) == 5:
-            shape = (*shape[:-3:-1], *shape[:3])
-        elif len(shape) == 2 and not table:
-            shape = shape[::-1]
-        state[name] = (1 + table) * drawn(name, shape)
+        name = torch_name(path)
+        shape = to_torch(name, np.empty(one.shape)).shape
+        state[name] = (1 + name.endswith("table")) * drawn(name, shape)
     return state
 
 

@@ -13,7 +13,8 @@ from test_torch_checkpoint import released, simclr, write
 
 from symnorm_jax import rundir
 from symnorm_jax.cli import convert as cli_convert
-from symnorm_jax.convert.simclr import PEOPLE, RELEASED, convert, shared_settings
+from symnorm_jax.convert.simclr import PEOPLE, RELEASED
+from symnorm_jax.convert.weights import convert, shared_settings
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, RunError
 from symnorm_jax.files import load_arrays, write_json

@@ -19,7 +19,7 @@ import numpy as np
 from symnorm_jax.convert.torch_pickle import DTYPES, Tensor, interpreted, legible
 from symnorm_jax.errors import InputError
 
-STATE = "model_state_dict"  # where the checkpoint of a training has the network
+STATES = ("model_state_dict", "state_dict")  # where the checkpoint of a training has the network
 MAX_PICKLE = 1 << 22  # bytes; a tensor's name, shape and storage take some two hundred
 MAX_RANK = 8
 BYTE_ORDERS = {b"little": "<", b"big": ">"}
@@ -30,7 +30,7 @@ DAMAGE = (
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a state dict, or of the one under `model_state_dict`, by name, each of its shape and type.
+    """Read the tensors of a state dict, or of the one under STATES, by name, each of its shape and type.
 
     Types are float32, float16, bfloat16 and int64. Arrays are read-only and share memory where tensors do: together
     they take little more than the file. Raises InputError for a file that is damaged or of another kind, and for one
@@ -82,8 +82,9 @@ def _folder(archive: zipfile.ZipFile, size: int) -> str:
 
 
 def _state(found: Any) -> dict[str, Tensor]:
-    state = found.get(STATE, found) if isinstance(found, dict) else found
-    needed = f"a state dict is needed, by itself or under {STATE!r}."
+    within = [found[key] for key in STATES if key in found] if isinstance(found, dict) else []
+    state = within[0] if within else found
+    needed = f"a state dict is needed, by itself or under {' or '.join(map(repr, STATES))}."
     if not isinstance(state, dict):
         raise InputError(f"holds no dict; {needed}")
     for name, tensor in state.items():
