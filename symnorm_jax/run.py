@@ -148,11 +148,11 @@ class Run:
         if self.config.init_from and self.config.finetune.kind == "none":
             gaussian = scores.gaussian_of(self.config.init_from)
         else:
-            train = self._embedded(("train",))["train"]
-            rows = self.manifest.loc[train["index"]]
+            embedded = self._embedded(("train",))["train"]
+            rows = self.manifest.loc[embedded["index"]]
             healthy = manifest.normal(rows, self.config.data.train_on).to_numpy()
             patients = rows.patient.to_numpy()[healthy]
-            gaussian = mahalanobis.estimate(train["z"][healthy], patients, self.config.score.shrinkage)
+            gaussian = mahalanobis.estimate(embedded["z"][healthy], patients, self.config.score.shrinkage)
         on_lead(lambda: mahalanobis.save(self.workdir / rundir.GAUSSIAN, gaussian))
 
     @_step(*FROM_SCORES, lead=True)

@@ -20,6 +20,7 @@ SKIPPED = {  # what a command holds: why it is not run here
     "tpu_pod.sh": "needs Google Cloud",
     "xpk": "needs Google Cloud",
     "simclr_3d_brain": "needs the release",
+    "model_swinvit": "needs the release",
     ":released": "needs the release",
     "parquet": "needs the extra parquet",
     "python - <<": "is a script in the text",
