@@ -20,7 +20,7 @@ CPU = {
     "score.batch_size": 8,
 }
 SIZES = {
-    "full": {"data.size": (96, 96, 96), "data.spacing": 2.0},
+    "full": {"data.size": (96, 96, 96), "data.spacing": 2.0, "score.batch_size": 8},
     "crops": {"data.size": (192, 192, 192), "data.spacing": 1.0, "saca.crop": 96, "score.batch_size": 8},
     "cpu": simclr.SIZES["cpu"] | NARROW | CPU,
     "tiny": simclr.SIZES["tiny"]

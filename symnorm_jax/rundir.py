@@ -123,6 +123,13 @@ def unaudited(workdirs: Iterable[Path]) -> list[str]:
     return list(dict.fromkeys(sentence for file in files for sentence in read_json(file)))
 
 
+def weakly_supervised(configs: dict[str, ConfigDict]) -> list[str]:
+    """Say which of the runs with these names and configs are not unsupervised, in a sentence; none where all are."""
+    names = [name for name, config in configs.items() if config.data.train_on == "everyone"]
+    why = "trained on patients as on healthy people, and perhaps told who is which (data.train_on='everyone')"
+    return [f"Weakly supervised: {', '.join(names)}, {why}."] if names else []
+
+
 def lineage(run: str | None) -> list[str]:
     """List the run that one starts from, the one before that, and so on; converted weights are the last."""
     found = []

@@ -162,13 +162,16 @@ def test_every_file_says_the_same(compared, tmp_path):
 
 
 def test_without_abnormal_slices_in_validation_no_rival_is_the_one_to_beat(runs, tmp_path):
-    copies = [run_named(tmp_path, name) for name in ("one", "other")]
+    copies = [run_named(tmp_path, "one"), run_named(tmp_path, "other", **{"data.train_on": "everyone"})]
     for copy in copies:
         table = pd.read_csv(copy / "scores.csv", index_col="index", keep_default_na=False)
         table.loc[(table.split == "val") & (table.label == "abnormal"), "label"] = "neither"
         table.to_csv(copy / "scores.csv")
     found = compare(copies)
     assert found["best_on_validation"] is None and "best rival" not in tables.quality(found).markdown()
+    assert any(said.startswith("Weakly supervised: other, trained on patients") for said in tables.sentences(found))
+    noted = [read_json(copy / "metrics.json")["notes"] for copy in copies]
+    assert [any(note.startswith("Weakly supervised: this run") for note in notes) for notes in noted] == [False, True]
 
 
 def folds_of(folder, run):

@@ -262,6 +262,16 @@ def test_a_task_of_weight_0_is_left_out():
     assert checked(tiny()).asks == ("healthy",) and checked(tiny()).scores == ("asymmetry",)
 
 
+def test_training_may_see_crops_of_what_is_embedded_whole():
+    system = checked(tiny(data__size=(16, 13, 14), saca__crop=12))
+    batch = {name: jax.ShapeDtypeStruct((4, 16, 13, 14, 1), jnp.float32) for name in ("image", "brain")}
+    batch |= {name: jax.ShapeDtypeStruct((4,), jnp.int32) for name in ("index", "patient", "healthy")}
+    variables = jax.eval_shape(system.init, jax.random.key(0), batch)
+    _, aux = jax.eval_shape(system.stages["pretrain"].loss, variables, batch, jax.random.key(1))
+    assert aux.metrics.keys() == set(TASKS)
+    assert jax.eval_shape(system.embed, variables, batch).map.shape == (4, 16, 13, 14)
+
+
 def test_what_is_corrupted_is_compared_only_where_that_is_asked_for(fresh, drawn):
     """The release compares what has holes with a mirror image that has none."""
     model, variables, batch = fresh
@@ -362,7 +372,7 @@ def test_one_sided_lesions_are_told_without_a_fit(tmp_path):
     results = read_json(tmp_path / "run" / "metrics.json")
     assert results["patient"]["asymmetry"]["auroc"]["value"] > 0.9
     assert results["pixel"].keys() == {"map", "trivial_brightness", "trivial_mirror"}
-    assert any(note.startswith("Weakly supervised") for note in results["notes"])
+    assert any(note.startswith("Weakly supervised: this run") for note in results["notes"])
     shown = load_arrays(tmp_path / "run" / "embeddings" / "test.npz", "map")["map"]
     assert shown.shape[1:] == (16, 16, 16)
     print({name: {of: results["patient"][name][of] for of in ("auroc",)} for name in ("asymmetry", "trivial_mirror")})

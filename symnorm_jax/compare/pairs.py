@@ -10,6 +10,8 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.levels import primary, resamples
 from symnorm_jax.evaluation.measures import sample_of
 from symnorm_jax.progress import progress
+from symnorm_jax.rundir import read_config, weakly_supervised
+from symnorm_jax.scoring.scores import own
 from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, as_json, difference, interval
 from symnorm_jax.statistics.significance import auroc_difference, bootstrap_p_value, holm, non_inferiority
 
@@ -48,7 +50,8 @@ def compare(runs: list[Path], level: str = "sample", steps: Steps = None) -> dic
     case, judged = sample_of(config).noun if level == "sample" else level, cases[level]
     about = {"reference": first.name, "level": level, "metric": deciding[level], "runs": len(first.parts)}
     about |= {"margin": config.evaluation.margin, "case": case, "cases": len(judged)}
-    about |= {"postprocess": list(config.evaluation.postprocess)}
+    methods = {entry.name: read_config(entry.parts[0].run) for entry in entries if own(entry.score)}
+    about |= {"postprocess": list(config.evaluation.postprocess), "notes": weakly_supervised(methods)}
     return about | {"patients": int(judged.patient.nunique()), "best_on_validation": best, "lines": lines}
 
 

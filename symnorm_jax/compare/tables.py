@@ -91,7 +91,7 @@ def sentences(compared: dict) -> list[str]:
     said = [f"{judged(compared)}; 95 % intervals from a bootstrap over patients."]
     said += [f"{gap}; non-inferior means that {loss}."]
     said += [f"Maps are post-processed: {', '.join(compared['postprocess'])}."] if compared["postprocess"] else []
-    return said + ([f"* is the best rival on validation: {best}."] if best else [])
+    return said + compared["notes"] + ([f"* is the best rival on validation: {best}."] if best else [])
 
 
 def _named(line: dict, compared: dict) -> str:

@@ -21,7 +21,7 @@ from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, chain, 
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import DOUBTS, SCORES, unaudited
+from symnorm_jax.rundir import DOUBTS, SCORES, unaudited, weakly_supervised
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
@@ -52,8 +52,8 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
     headline = config.score.headline
     results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
-    results["notes"] = unaudited([workdir]) + _taught(config) + _judged(config) + _doubted(workdir)
-    results["notes"] += _pooled(rows, config.data.held_out)
+    results["notes"] = unaudited([workdir]) + weakly_supervised({"this run": config}) + _judged(config)
+    results["notes"] += _doubted(workdir) + _pooled(rows, config.data.held_out)
     for level in LEVELS:
         cases = cases_at(level, table, "test", config.score.patient, config.score.top_k, tuple(groups))
         results["notes"] += _notes(cases, sample_of(config).noun if level == "sample" else level)
@@ -160,12 +160,6 @@ def _calibration(cases: pd.DataFrame, name: str, fit: dict, config: ConfigDict) 
     for of in (calibration.brier, calibration.expected_calibration_error):
         found[of.__name__] = as_json(interval(lambda w, of=of: of(probability, positive, w * share), weights))
     return found | {"method": fit["method"], "reliability": calibration.reliability(probability, positive)}
-
-
-def _taught(config: ConfigDict) -> list[str]:
-    """Say that a run is not unsupervised."""
-    weak = "Weakly supervised: networks were trained on patients as on healthy people, and may have been told who is"
-    return [f"{weak} which (data.train_on='everyone')."] if config.data.train_on == "everyone" else []
 
 
 def _judged(config: ConfigDict) -> list[str]:

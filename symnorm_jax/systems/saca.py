@@ -33,8 +33,7 @@ def saca(config: ConfigDict) -> System:
     stages = {"pretrain": Stage(trains, model.loss)}
     system = model.encoder.system(stages, model.init, ("saca.features",))
     asks = (*system.asks, *(["healthy"] if config.saca.symmetry else []))
-    passes = 2 if config.swin.cross_heads else 1
-    return system._replace(embed=model.embed, scores=("asymmetry",), passes=passes + 1, asks=asks)
+    return system._replace(embed=model.embed, scores=("asymmetry",), passes=2, asks=asks)
 
 
 def _check(config: ConfigDict) -> None:

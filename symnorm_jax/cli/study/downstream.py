@@ -42,14 +42,15 @@ def run(args) -> None:
 def _try_everything(runs: list[Path], target: dict, args) -> None:
     from symnorm_jax.compare import downstream as tables
     from symnorm_jax.downstream import protocol
-    from symnorm_jax.rundir import read_config, unaudited
+    from symnorm_jax.rundir import read_config, unaudited, weakly_supervised
 
     name, kind, first = target["target.column"], target["target.kind"], runs[0]
     probed, trained = (protocol.counts(first, target, map(float, texts)) for texts in (args.fractions, args.finetune))
     outcomes = [one for run in runs for one in protocol.probes(run, target, probed, args.draws)]
     outcomes += protocol.rulers(first, target, probed, args.draws)
     outcomes += protocol.trainings(runs, target, trained, args.seeds, args.output / name)
-    lines, notes = tables.summary(outcomes, protocol.with_settings(read_config(first), target)), unaudited(runs)
+    lines = tables.summary(outcomes, protocol.with_settings(read_config(first), target))
+    notes = unaudited(runs) + weakly_supervised({run.name: read_config(run) for run in runs})
     paths = tables.write(lines, notes, name, kind, args.output)
     tables.table(lines, kind).print()
     print(*notes, f"{name}: {', '.join(map(str, paths))}", sep="\n")
