@@ -85,7 +85,8 @@ def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dic
     leaked, judged = healthy[: len(healthy) // 2], test.drop(healthy[: len(healthy) // 2])
     z, manifest = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv")
     own, patients = z.index[: len(z) - len(table[table.split == "test"])], manifest.patient
-    own = own[normal(manifest.loc[own], config.data.train_on)]
+    if config.data.train_on == "everyone":  # else the healthy alone were trained on
+        own = own[normal(manifest.loc[own], config.data.train_on)]
     kept = rng.permutation(own)[: max(len(own) - len(leaked), 0)]
     drawn, areas = resamples(judged, config), {}
     for split, rows in (("patient", own), (noun, np.concatenate([kept, leaked]))):
