@@ -35,8 +35,8 @@ class Swin3D(nn.Module):
     """Compute a map of each stride, `[B, X, Y, Z, C] -> [B, *s, width]`; the defaults are those of Swin-UNETR.
 
     The first map is of patches, at stride `patch` and of width `embed`; each stage then halves the sides, rounded up,
-    and doubles the width. The maps are normalised over channels, without scale and bias, or with `normalised=False` as
-    they go from stage to stage. With `remat` the backward pass computes blocks again instead of keeping their insides.
+    and doubles the width. What is given is normalised over channels, without scale and bias, float32; what goes from
+    stage to stage is not. With `remat` the backward pass computes blocks again instead of keeping their insides.
     """
 
     embed: int = 48
@@ -50,7 +50,7 @@ class Swin3D(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, normalised: bool = True) -> list[jax.Array]:
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
         block = nn.remat(Block) if self.remat else Block
         x = _padded(x, (self.patch,) * 3)
         maps = [PatchEmbedding(self.embed, self.patch, self.dtype, name="patches")(x)]
@@ -60,7 +60,7 @@ class Swin3D(nn.Module):
                 x = block(heads, self.window, j % 2 == 1, self.clip, self.dtype, name=f"stage{i}_block{j}")(x)
             maps.append(Merging(self.merging, self.dtype, name=f"stage{i}_merging")(x))
         plain = nn.LayerNorm(EPSILON, dtype=jnp.float32, use_scale=False, use_bias=False)
-        return [plain(one) if normalised else one.astype(jnp.float32) for one in maps]
+        return [plain(one) for one in maps]
 
 
 class PatchEmbedding(nn.Module):
