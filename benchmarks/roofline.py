@@ -92,6 +92,8 @@ def batch_shapes(config: ConfigDict, size: int, asks: tuple[str, ...] = ("hidden
     each = {"image": image, "brain": image, "lesion": mask, "index": number, "patient": number}
     if "difference" in asks:
         each["difference"] = image
+    if "healthy" in asks:
+        each["healthy"] = ((), np.float32)
     if "hidden" in asks:
         each["hidden"] = (patch_grid(sides, config.mask.patch), np.bool_)
     return {name: jax.ShapeDtypeStruct((size, *shape), dtype) for name, (shape, dtype) in each.items()}
