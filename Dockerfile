@@ -1,4 +1,4 @@
-# The command `symnorm` on a CPU, without a network or a model; docs/score.md says how to run it.
+# The command `symnorm` on a CPU, without a network; docs/score.md says how to run it.
 FROM python:3.11-slim
 
 COPY . /src

@@ -10,6 +10,7 @@ has as crops; `crops` has these at 1 mm; `cpu` is the head at 4 mm, with a quart
 
 from configs import simclr, sweeps
 from configs.base import base, finish
+from configs.systems.saca import OWN, PRESETS
 
 NARROW = {"swin.embed": 12, "swin.heads": (1, 2, 4, 8), "swin.window": 4}
 CPU = {
@@ -33,9 +34,10 @@ SIZES = {
 def get_config(size: str = "full"):
     config = base()
     config.system = "saca"
-    config.data.train_on = "everyone"
-    config.score.headline = "asymmetry"
-    tiny = size.partition(",")[0] == "tiny"
+    scale, _, preset = size.partition(",")
+    tiny = scale == "tiny"
+    if preset in ("", *PRESETS):  # a rival is told nothing, and has a score of its own
+        config.update_from_flattened_dict(OWN)
     config.data.source = "phantom" if tiny else "ixi"
     config.data.options.seed = 0
     if tiny:

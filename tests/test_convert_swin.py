@@ -39,7 +39,8 @@ def swin_unetr(folder: Path, change=None) -> Path:
     """What a file of a whole Swin-UNETR holds, in parts, with the older names of an MLP."""
     state = {f"module.swinViT.{name}".replace("linear", "fc"): array for name, array in state_of(NET).items()}
     state["module.swinViT.layers1.0.blocks.0.attn.relative_position_index"] = np.zeros((8, 8), np.int64)
-    state["module.encoder1.layer.conv1.conv.weight"] = np.ones((2, 1, 3, 3, 3), np.float32)
+    for other in ("encoder1.layer.conv1.conv.weight", "norm.weight", "rotation_head.weight", "contrastive_head.bias"):
+        state[f"module.{other}"] = np.ones(2, np.float32)
     if change:
         change(state)
     return write(folder / "swin.pt", {"epoch": 3, "state_dict": state})
@@ -47,7 +48,7 @@ def swin_unetr(folder: Path, change=None) -> Path:
 
 def test_weights_of_a_swin_unetr_become_those_of_the_encoder(tmp_path):
     origin = convert(swin_unetr(tmp_path), tmp_path / "run", CONFIG, "legacy")
-    assert [name.rpartition(".")[2] for name in origin["left_out"]] == ["weight", "relative_position_index"]
+    assert len(origin["left_out"]) == 5 and "module.norm.weight" in origin["left_out"]
     assert origin["fresh"] == ["decoder", "encoder", "head", "heads"]  # of the encoder the cross-attention
     shared = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (shared["swin"]["merging"], shared["swin"]["clip"]) == ("legacy", "monai")
@@ -60,6 +61,7 @@ def test_weights_of_a_swin_unetr_become_those_of_the_encoder(tmp_path):
     [
         (None, None, ConfigError, "--merging=: the file does not say .* legacy, of MONAI before 1.5"),
         (None, "merging", ConfigError, "--merging=merging: the file does not say"),
+        (lambda state: state.update({"swin_vit." + NORM[15:]: state[NORM]}), "v2", InputError, "stands there twice"),
         (lambda state: state.pop(NORM), "v2", InputError, "layers1.0.downsample.norm.bias is missing"),
         (lambda state: state.update({"module.layers3c.w": state[NORM]}), "v2", InputError, "'layers3c.w' is not known"),
         (

@@ -377,3 +377,9 @@ def test_one_sided_lesions_are_told_without_a_fit(tmp_path):
     assert shown.shape[1:] == (16, 16, 16)
     print({name: {of: results["patient"][name][of] for of in ("auroc",)} for name in ("asymmetry", "trivial_mirror")})
     print({name: results["pixel"][name]["average_precision"] for name in results["pixel"]})
+
+
+def test_a_rival_in_the_notebook_is_told_nothing():
+    config = config_of("saca", "tiny,mae")
+    assert (config.data.train_on, checked(config.lock()).asks) == ("healthy_people", ())
+    assert config_of("saca", "tiny,no rotation").data.train_on == "everyone"

@@ -8,7 +8,7 @@ import pytest
 
 from symnorm_jax import Scorer
 from symnorm_jax.inference import shipped
-from symnorm_jax.inference.card import license_of
+from symnorm_jax.inference.card import handed_on, license_of
 from symnorm_jax.inference.distil import read
 
 
@@ -27,6 +27,13 @@ def test_what_lies_here_goes_before_what_comes_along(tmp_path, monkeypatch):
     assert shipped.found(own) == shipped.FOLDER / shipped.DEFAULT
     own.mkdir()
     assert shipped.found(own) == own and shipped.found(Path("other")) == Path("other")
+    assert shipped.default() == shipped.FOLDER / shipped.DEFAULT  # where none is named nothing else is taken
+
+
+def test_licence_and_attribution_go_along(tmp_path):
+    licence, about = handed_on(shipped.default())
+    assert licence == "cc-by-sa-3.0" and about.startswith("# ixi_t1, from which") and "## Attribution" in about
+    assert handed_on(tmp_path) == (None, "")
 
 
 def test_the_package_is_not_written_to(tmp_path, monkeypatch):

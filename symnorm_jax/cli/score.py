@@ -64,7 +64,7 @@ def run(args) -> None:
     if args.adapt:
         healthy = scans_of(args.adapt, None, columns_of(scorer.model.config))
         adapt.refuse_both(healthy, scans)
-        scorer = adapt.adapted(scorer, healthy, args.output / "model", kind, args.jobs)
+        scorer = adapt.adapted(scorer, model, healthy, args.output / "model", kind, args.jobs)
         print(f"{args.output / 'model'}: adapted to {scorer.model.reference['adapted']['people']} healthy people")
     rows = cohort.score(scorer, scans, args.output, kind, args.jobs, args.bids, args.dicom)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in rows.verdict.value_counts().items())
@@ -93,7 +93,8 @@ def _checked(args) -> Path:
     """Give the run or model that is meant; refuse what cannot be right before anything that takes long is imported."""
     from symnorm_jax.inference import shipped
 
-    model, is_mask = args.run or shipped.found(args.model or Path(shipped.DEFAULT)), args.brain not in KINDS
+    model = args.run or (shipped.found(args.model) if args.model else shipped.default())
+    is_mask = args.brain not in KINDS
     for wrong, sentence in (
         (args.run and args.model, "--run and --model: one of them is allowed."),
         (

@@ -6,18 +6,20 @@ older ones call the layers of an MLP fc1 and fc2. A file does not say which corn
 """
 
 import re
+from collections import Counter
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from symnorm_jax.errors import ConfigError
+from symnorm_jax.errors import ConfigError, InputError
 from symnorm_jax.models.swin3d import MERGINGS
 
 RELEASED = PEOPLE = ""  # no file is known by its sum
 AXES = "[X, Y, Z]; in the file [X, Y, Z]"
-OTHERS = ("encoder", "decoder", "out.")  # what Swin-UNETR has beside the Swin
+# What Swin-UNETR has beside the Swin, and a network that pre-trained one.
+OTHERS = ("encoder", "decoder", "out.", "norm.", "rotation_", "contrastive_", "conv")
 INDEX = "relative_position_index"  # no weight
-FRONT = re.compile(r"^(module\.)?(swinViT\.)?")
+FRONT = re.compile(r"^(module\.)?(swinViT\.|swin_vit\.)?")
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 RENAMED = (  # ours, theirs; in this order
     *((r"^patches\.conv", "patch_embed.proj"), (r"attention\.bias$", "attn.relative_position_bias_table")),
@@ -38,10 +40,16 @@ def checked(config: ConfigDict, merging: str | None) -> ConfigDict:
 
 
 def parted(state: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Part what is taken of a state dict, by its names in the Swin, from the names of what is left out."""
+    """Part what is taken of a state dict, by its names in the Swin, from the names of what is left out.
+
+    Raises InputError where two names come to the same.
+    """
     names = {name: re.sub(r"mlp\.fc(\d)", r"mlp.linear\1", FRONT.sub("", name)) for name in state}
     left = [name for name, plain in names.items() if plain.endswith(INDEX) or plain.startswith(OTHERS)]
-    return {names[name]: array for name, array in state.items() if name not in left}, left
+    kept = [name for name in state if name not in left]
+    if twice := [name for name, count in Counter(names[name] for name in kept).items() if count > 1]:
+        raise InputError(f"{twice[0]} stands there twice, under two prefixes; one Swin a file is allowed.")
+    return {names[name]: state[name] for name in kept}, left
 
 
 def torch_name(path: tuple[str, ...]) -> str | None:

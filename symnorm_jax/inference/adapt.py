@@ -20,6 +20,7 @@ from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.pixels import Thresholds, fit_pixel_thresholds
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
 from symnorm_jax.inference import model, quality, told
+from symnorm_jax.inference.card import handed_on
 from symnorm_jax.inference.model import Model
 from symnorm_jax.inference.reading import prepared
 from symnorm_jax.inference.refit import Cohort, fitted, out_of_fold
@@ -33,8 +34,10 @@ PEOPLE = 20  # healthy ones, at the least
 ORIGIN = "own healthy people, out of fold"
 
 
-def adapted(scorer: Scorer, scans: list[Scan], folder: Path, kind: str, jobs: int) -> Scorer:
+def adapted(scorer: Scorer, source: Path, scans: list[Scan], folder: Path, kind: str, jobs: int) -> Scorer:
     """Adapt a model to healthy scans, with brain masks of a `kind`, and keep it in `folder`, or read what stands there.
+
+    Licence and attribution of its `source`, a model's folder or a run, go along.
 
     Raises ScanError for somebody who is ill, and for fewer than PEOPLE whose scans can be used.
     """
@@ -47,7 +50,7 @@ def adapted(scorer: Scorer, scans: list[Scan], folder: Path, kind: str, jobs: in
         if not ((folder / model.SUMS).exists() and _adapted_from(model.of_folder(folder)) == made_of):
             cohort = _cohort(scorer, scans, kind, jobs)
             about = {"people": cohort.rows.patient.nunique(), "from": scorer.checksum, "made_of": made_of}
-            model.write(_model(scorer, cohort, about), folder, licence=None)
+            model.write(_model(scorer, cohort, about), folder, *handed_on(source))
         return Scorer(model.of_folder(folder))
 
 

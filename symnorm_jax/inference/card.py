@@ -2,12 +2,15 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import RunError
+from symnorm_jax.rundir import weakly_supervised
 
+LAST = "`reference.json` are not called: their verdict is `unknown`."
 NEEDED = "No licence was named. Ask those who made the model before you use it or hand it on."
 
 
@@ -37,9 +40,19 @@ def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licen
         ]
     lines += [f"* {level}: {_told(values)}" for level, values in reference["results"].items()]
     lines += [f"* Licence: {licence}." if licence else f"* {NEEDED}"]
+    lines += [f"* {one}" for one in weakly_supervised({name: config})]
     lines += ["", "Numbers hold for the test people of the run, and for nobody else. Scans out of the ranges in"]
-    lines += ["`reference.json` are not called: their verdict is `unknown`.", ""]
+    lines += [LAST, ""]
     return "\n".join(lines) + (f"\n{about.strip()}\n" if about.strip() else "")
+
+
+def handed_on(folder: Path) -> tuple[str | None, str]:
+    """Give licence and end of the card of a model's `folder`, which hold of what is made of it; of a run none."""
+    if not (folder / "README.md").exists():
+        return None, ""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    licence, about = license_of(text), text.partition(LAST)[2].strip()
+    return None if licence == "unknown" else licence, about and f"# {folder.name}, from which it was adapted\n\n{about}"
 
 
 def license_of(text: str) -> str:

@@ -31,7 +31,7 @@ class Result(NamedTuple):
     about: dict[str, Any]  # all of it, plain JSON
     scan: Any  # float32, its leading contrast within the brain, 0 outside
     brain: Any  # uint8
-    map: Any  # float32, signed, in healthy residuals; None of a system without a map
+    map: Any  # float32, signed, in healthy residuals; None of a system of volumes
     lesions: Any  # uint16: what the map shows above its threshold, numbered, the largest first; likewise
 
     @property

@@ -4,12 +4,17 @@ import os
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "models"
-DEFAULT = "ixi_t1"  # what scores a scan where no other model is named
+DEFAULT = "ixi_t1"
 
 
 def names() -> list[str]:
     """List the models that come along."""
     return sorted(folder.name for folder in FOLDER.iterdir() if folder.is_dir())
+
+
+def default() -> Path:
+    """Give the folder of the model that scores where none is named, whatever lies in the folder of work."""
+    return FOLDER / DEFAULT
 
 
 def found(path: Path) -> Path:
