@@ -55,7 +55,7 @@ def test_names_of_scores_and_of_later_columns_are_taken_and_others_are_not():
 def system_of(system: str):
     config = named(system)
     if "target" in config:  # a system of volumes
-        config.data.size, config.target.column = (16, 16, 16), "age"
+        config.data.size, config.target.column = (64, 64, 64), "age"
     return checked(config)
 
 
