@@ -21,13 +21,12 @@ from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import remove_partial
 from symnorm_jax.geometry import voxel_sizes
 from symnorm_jax.progress import progress
-from symnorm_jax.settings import ALL_TEST
+from symnorm_jax.settings import ALL_TEST, LABELS
 
 FORMAT = "slices 6"  # a new value makes every store stale: change it when the same settings give other samples
 PREPARING = ["brain", "brain_values", "extractor", "lesion_values", "margin", "midline", "min_brain", "min_lesion"]
 PREPARING += ["min_similarity", "normalise", "percentiles", "poor_header", "poor_midline", "size", "slice_spacing"]
 PREPARING += ["spacing"]
-LABELS = "labels"  # the kind of prior that a scan has of its own
 
 
 def prepare(

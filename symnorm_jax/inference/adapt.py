@@ -50,7 +50,8 @@ def adapted(scorer: Scorer, source: Path, scans: list[Scan], folder: Path, kind:
         if not ((folder / model.SUMS).exists() and _adapted_from(model.of_folder(folder)) == made_of):
             cohort = _cohort(scorer, scans, kind, jobs)
             about = {"people": cohort.rows.patient.nunique(), "from": scorer.checksum, "made_of": made_of}
-            model.write(_model(scorer, cohort, about), folder, *handed_on(source))
+            terms = handed_on(source) if (source / model.WEIGHTS).exists() else (None, "")  # a run has no card
+            model.write(_model(scorer, cohort, about), folder, *terms)
         return Scorer(model.of_folder(folder))
 
 

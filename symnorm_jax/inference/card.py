@@ -47,9 +47,7 @@ def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licen
 
 
 def handed_on(folder: Path) -> tuple[str | None, str]:
-    """Give licence and end of the card of a model's `folder`, which hold of what is made of it; of a run none."""
-    if not (folder / "README.md").exists():
-        return None, ""
+    """Give licence and end of the card of a model's `folder`, which hold of what is made of it."""
     text = (folder / "README.md").read_text(encoding="utf-8")
     licence, about = license_of(text), text.partition(LAST)[2].strip()
     return None if licence == "unknown" else licence, about and f"# {folder.name}, from which it was adapted\n\n{about}"

@@ -89,7 +89,7 @@ def evidence(image: jax.Array, theta: jax.Array) -> jax.Array:
 
 
 def free_energy(image: jax.Array, logits: jax.Array, prior: jax.Array, brain: jax.Array) -> jax.Array:
-    """Compute E_p[-log N(x; m_k, s_k)] + KL(p || prior), by example `[B]`, in nats a pixel (Dalca et al. 2019, eq. 8).
+    """Compute E_p[-log N(x; m_k, s_k)] + KL(p || prior), by example `[B]`, in nats a pixel (Dalca et al. 2019).
 
     p is the softmax of the logits; m and s are p's own, and no gradient goes through them.
     """

@@ -22,13 +22,12 @@ from symnorm_jax import losses
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.losses import TINY, weighted_mean
 from symnorm_jax.models.unet import UNet
-from symnorm_jax.settings import check_choices, check_one_contrast, check_rules, check_sides
+from symnorm_jax.settings import ATLAS, LABELS, PRIORS, check_choices, check_one_contrast, check_rules, check_sides
 from symnorm_jax.systems import anatomy
 from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys
 from symnorm_jax.systems.contrast import changed
 from symnorm_jax.systems.rivals.reconstruction import FITTED, by_patch_of
 
-LABELS, ATLAS = PRIORS = "labels", "atlas"  # of tissue, beside none
 TISSUES = 3  # of the atlas
 SKIPPED = "skip"  # of restore.edges: the anatomy as it was seen stands in for the restored one
 CHOICES = {

@@ -8,13 +8,12 @@ from scipy import ndimage
 from symnorm_jax.data.phantom.anatomy import mni_maps
 from symnorm_jax.data.phantom.planting import to_mni
 
-CLASSES = 3  # fluid, grey and white matter
 BLUR_MM = 4.0  # the standard deviation by which people differ from the box's fit
 FLOOR = 0.02  # share of any tissue anywhere in a brain
 
 
 def shares(brain: np.ndarray) -> np.ndarray:
-    """Lay the maps into the box of a `brain` `[X, Y, Z]` bool, along its own axes: `[CLASSES, X, Y, Z]`, sum 1."""
+    """Lay fluid, grey and white matter into the box of a `brain` `[X, Y, Z]`, along its axes: `[3, X, Y, Z]`, sum 1."""
     index = np.eye(4)
     index[:3, 3] = -mni_maps().origin
     matrix = index @ to_mni(brain)
