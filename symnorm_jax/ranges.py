@@ -130,7 +130,7 @@ RANGES: dict[str, Rule] = {  # the first pattern that fits a key
     "swin.cross_heads": whole(0, 1000),
     **dict.fromkeys(("saca.symmetry", "saca.rotation", "saca.contrast", "saca.inpaint"), number(0, 1e6)),
     "saca.temperature": above(0, 1e6),
-    "saca.crop": whole(0, 4096),
+    **dict.fromkeys(("saca.crop", "segment.crop"), whole(0, 4096)),
     "saca.cut": SHARE,
     "restore.blobs": whole(0, 1000),
     **dict.fromkeys(("restore.paint", "restore.erase"), SHARE),

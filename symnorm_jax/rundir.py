@@ -126,7 +126,7 @@ def unaudited(workdirs: Iterable[Path]) -> list[str]:
 def weakly_supervised(configs: dict[str, ConfigDict]) -> list[str]:
     """Say which of the runs with these names and configs are not unsupervised, in a sentence; none where all are."""
     names = [name for name, config in configs.items() if config.data.train_on == "everyone"]
-    why = "trained on patients as on healthy people, and perhaps told who is which (data.train_on='everyone')"
+    why = "trained on patients as on healthy people, and perhaps told who is which or where lesions lie"
     return [f"Weakly supervised: {', '.join(names)}, {why}."] if names else []
 
 

@@ -11,10 +11,12 @@ from test_end_to_end import config_of
 
 from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError, LeakageError, RunError
+from symnorm_jax.files import write_json
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import CHECKPOINTS, open_run, write_config
 from symnorm_jax.scoring.scores import thresholds_of
 from symnorm_jax.systems import BUILD
+from symnorm_jax.training import transfer
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables
 from symnorm_jax.training.transfer import FINISHED, check_source, restored, schedule
@@ -140,11 +142,13 @@ def test_only_few_patients_are_trained_on(folder, source):
 @pytest.mark.parametrize("name", BUILD)
 def test_every_system_says_what_its_networks_mean(name):
     volumes = {"simclr": "simclr", "saca": "saca"} | dict.fromkeys(("mae", "supervised", "untrained"), "simclr")
-    notebook = volumes.get(name, "demo")
-    config = config_of(notebook, f"tiny,{'' if name in (*volumes.values(), 'symnorm') else name}")
-    if name in volumes:
+    volumes["segmenter"] = "saca"
+    notebook, preset = volumes.get(name, "demo"), {"segmenter": "from scratch"}.get(name, name)
+    config = config_of(notebook, f"tiny,{'' if name in (*volumes.values(), 'symnorm') else preset}")
+    if "target" in config:
         config.target.column = "age"
-    assert config.system == name and "data.size" in BUILD[name](config).meaning
+    system = BUILD[name](config)
+    assert config.system == name and "data.size" in system.meaning + system.fitted
 
 
 def test_networks_that_mean_something_else_are_refused_key_by_key(folder, source):
@@ -153,12 +157,15 @@ def test_networks_that_mean_something_else_are_refused_key_by_key(folder, source
 
 
 @pytest.mark.parametrize("taken", [{"finetune.kind": "none"}, {"score.thresholds": "source"}, {}])
-def test_a_network_that_never_sees_maps_may_serve_others_unless_what_was_fitted_to_them_stays(tmp_path, taken):
+def test_a_network_that_never_sees_maps_may_serve_others_unless_what_was_fitted_to_them_stays(
+    tmp_path, taken, monkeypatch
+):
     config = config_of("demo", "tiny,dae")
     write_config(tmp_path, json.loads(config.to_json()))
     for name in FINISHED:
-        (tmp_path / name).touch()
+        write_json(tmp_path / name, {"sample": {"mahalanobis": {}}})
     (tmp_path / "baseline" / CHECKPOINTS / "1").mkdir(parents=True)
+    monkeypatch.setattr(transfer, "networks_of", lambda folder: {"reconstructor", "encoder", "baseline"})
     changes = {"init_from": str(tmp_path), "finetune.kind": "gaussian", "difference.kind": "negative"} | taken
     config.update_from_flattened_dict(changes)
     expected = pytest.raises(ConfigError, match="another difference.kind") if taken else nullcontext()

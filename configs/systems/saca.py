@@ -24,13 +24,23 @@ SACA = {
     "cut": 0.3,  # most that is cut out, a share of the volume
     "blocks": (0.05, 0.25),  # sides of what is cut out, in shares of the volume's
 }
+SEGMENT = {  # the stage that learns to mark drawn lesions
+    "network": "",  # none; light or swin_unetr, decoders of the Swin; or unet, for segmenter alone
+    "mirror": "own",  # or other, that of another person of the batch, or none: what volumes are compared with
+    "crop": 0,  # voxels a side of the windows that it sees; 0 for the whole volume
+}
+SWINS = {"encoder": "swin", "target": SHARED["target"], "swin": SWIN}
+MARKING = {"segment": stage(steps=2000, batch_size=4, learning_rate=4e-4)}
 SETTINGS = {
-    "saca": {name: SHARED[name] for name in ("encoder", "target")}
-    | {"encoder": "swin", "swin": SWIN, "saca": SACA}
+    "saca": SWINS
+    | {"saca": SACA, "segment": SEGMENT}
     | {
-        "train": {"pretrain": stage(steps=10_000, batch_size=8, learning_rate=4e-4), **LABELLED},
-        "finetune": {"pretrain": stage(steps=500, batch_size=8, learning_rate=4e-5), **LABELLED},
-    }
+        "train": {"pretrain": stage(steps=10_000, batch_size=8, learning_rate=4e-4), **MARKING, **LABELLED},
+        "finetune": {"pretrain": stage(steps=500, batch_size=8, learning_rate=4e-5), **MARKING, **LABELLED},
+    },
+    "segmenter": SWINS
+    | {"segment": SEGMENT | {"network": "light"}, "unet": {"widths": (16, 32, 64, 128), "depth": 1, "stem": 2}}
+    | {"train": MARKING, "finetune": MARKING},
 }
 TINY = {}
 TASKS = ("symmetry", "rotation", "contrast", "inpaint")
@@ -43,4 +53,17 @@ PARTS = {  # what each part of the method adds
 }
 # It is told who is healthy, and so trains on everyone.
 OWN = {"system": "saca", "data.train_on": "everyone", "score.headline": "asymmetry"}
+MARKS = OWN | {"score.headline": "highest"}
+UNET = {"segment.network": "unet"}
 PRESETS = {name: OWN | values for name, values in ({"saca": {}} | PARTS).items()}
+PRESETS["segment"] = MARKS | {"segment.network": "light"}  # after pre-training
+PRESETS |= {  # what that is compared with
+    name: MARKS | {"system": "segmenter"} | values
+    for name, values in {
+        "from scratch": {},
+        "from scratch alone": {"segment.mirror": "none"},  # the same network, which sees no mirror image
+        "from scratch beside another": {"segment.mirror": "other"},
+        "unet": UNET,
+        "unet alone": UNET | {"segment.mirror": "none"},
+    }.items()
+}

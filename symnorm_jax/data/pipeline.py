@@ -23,15 +23,22 @@ def _flipped(element: dict, rng: np.random.Generator) -> dict:
     return element | {name: mirror(element[name]) for name in sided}
 
 
+def _without_lesion(element: dict) -> dict:
+    return {name: x for name, x in element.items() if name != "lesion"}
+
+
 def training_batches(
     source: SampleSource, config: ConfigDict, batch_size: int, start: int = 0, asks: tuple[str, ...] = ("hidden",)
 ) -> Iterator[dict]:
     """Draw this host's part of the endless training batches from step `start`, each `{name: [B / hosts, ...]}`.
 
-    Where `asks` holds `hidden` a random mask on the patch grid, `[*grid]` bool, is drawn for each example. Hosts slice
-    after shuffling and drawing, so that their batches together are what a single host has.
+    Where `asks` holds `hidden` a random mask on the patch grid, `[*grid]` bool, is drawn for each example; unless it
+    holds `lesion`, no batch tells where lesions are. Hosts slice after shuffling and drawing, so that their batches
+    together are what a single host has.
     """
     data = grain.MapDataset.source(source).seed(config.seed).shuffle().repeat()
+    if "lesion" not in asks:
+        data = data.map(_without_lesion)
     if config.data.flip:
         data = data.random_map(_flipped)
     if "hidden" in asks:

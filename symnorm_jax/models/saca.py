@@ -40,6 +40,10 @@ class PairedSwin(nn.Module):
         self.swin = Swin3D(*shape, self.dtype, self.remat)
         self.saca = SACA(self.cross_heads, self.dtype) if self.cross_heads else None
 
+    def maps(self, x: jax.Array) -> list[jax.Array]:
+        """Give the maps of the Swin of volumes `[B, X, Y, Z, C]`, finest first, float32."""
+        return self.swin(x)
+
     def tokens(self, x: jax.Array) -> jax.Array:
         """Give the last map of volumes, `[B, X, Y, Z, C] -> [B, *n, D]`, float32."""
         return self.swin(x)[-1]

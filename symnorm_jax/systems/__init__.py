@@ -1,6 +1,6 @@
 """The published systems and their rivals by name; each function makes a `System` of a config."""
 
-from symnorm_jax.systems import dal, encoder, pretraining, saca, symnorm
+from symnorm_jax.systems import dal, encoder, pretraining, saca, segmentation, symnorm
 from symnorm_jax.systems.rivals import padim, pddpm, reconstruction
 
 BUILD = {
@@ -9,6 +9,7 @@ BUILD = {
     "simclr": pretraining.simclr,
     "mae": pretraining.mae,
     "saca": saca.saca,
+    "segmenter": segmentation.segmenter,
     "supervised": encoder.supervised,
     "untrained": encoder.untrained,
     "ae": reconstruction.autoencoder,

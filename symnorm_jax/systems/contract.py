@@ -17,6 +17,7 @@ batch. A `batch` is a dict of arrays:
 `hidden`     `[B, *grid]` bool the training mask, on the patch grid; in training batches of systems that ask for it
 `target`     `[B]`             what is to be predicted, a number or 0 and 1; in training batches of systems that ask
 `healthy`    `[B]`             1.0 of healthy people, 0.0 of others; in training batches of systems that ask for labels
+`lesion`     `[B, *S]` bool    what somebody has drawn; in training batches of systems that ask for it
 `patient`    `[B]` int         a number for each person trained on; in training batches only
 `prior`      `[B, *S, K]`      shares of K tissues, 0 outside the brain; in training batches where a stage asks
 `difference` `[B, *S, 1]`      the standardised map, 0 outside the brain; where it was made before

@@ -65,11 +65,15 @@ class VolumeEncoder:
         return Embedding(z, {}, predicted=self.predict(variables, z) if self.target else None)
 
     def system(self, stages: dict[str, Stage], init=None, meaning: tuple[str, ...] = ()) -> System:
-        """Make a system of stages, and of fine-tuning where there is a target; `meaning` is added to the encoder's."""
+        """Make a system of stages, and of fine-tuning where there is a target; `meaning` is added to the encoder's.
+
+        A Swin serves volumes of any sides: what it learned of one size may begin another.
+        """
         if self.target:
             stages = stages | {FINETUNE: Stage(("encoder", "head"), self.finetune)}
-        asks, meaning = ("target",) if self.target else (), (*DATA, "encoder", self.section, *meaning)
-        return System(init or self.init, stages, self.embed, meaning=meaning, asks=asks)
+        asks, sides = ("target",) if self.target else (), ("data.size",) if self.section == "swin" else ()
+        meaning = (*(key for key in DATA if key not in sides), "encoder", self.section, *meaning)
+        return System(init or self.init, stages, self.embed, meaning=meaning, fitted=sides, asks=asks)
 
 
 def _resnet(config: ConfigDict) -> tuple:

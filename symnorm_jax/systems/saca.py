@@ -19,6 +19,7 @@ from symnorm_jax.settings import check_choices
 from symnorm_jax.systems import pairs, views
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
 from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
+from symnorm_jax.systems.segmentation import SEGMENT, Segmenter, highest
 
 VIEWS = 2
 TASKS = ("symmetry", "rotation", "contrast", "inpaint")  # whose weights the section `saca` has
@@ -30,10 +31,13 @@ def saca(config: ConfigDict) -> System:
     _check(config)
     model = SACA(config)
     trains = ("encoder", "heads", *(["decoder"] if config.saca.inpaint else []))
-    stages = {"pretrain": Stage(trains, model.loss)}
+    stages, scores, asks = {"pretrain": Stage(trains, model.loss)}, ("asymmetry",), ()
+    if model.segmenter:
+        stages[SEGMENT] = Stage(model.segmenter.nets, model.segmenter.loss)
+        scores, asks = (*scores, "highest"), ("lesion",)
     system = model.encoder.system(stages, model.init, ("saca.features",))
-    asks = (*system.asks, *(["healthy"] if config.saca.symmetry else []))
-    return system._replace(embed=model.embed, scores=("asymmetry",), passes=2, asks=asks)
+    asks = (*system.asks, *(["healthy"] if config.saca.symmetry else []), *asks)
+    return system._replace(embed=model.embed, scores=scores, passes=2, asks=asks)
 
 
 def _check(config: ConfigDict) -> None:
@@ -62,15 +66,17 @@ class SACA:
         size = (config.saca.crop,) * 3 if config.saca.crop else tuple(config.data.size)
         self.decoder = Reconstruction(size, self.stride.bit_length() - 1, **config.network)
         self.places = tuple(-(-side // self.stride) for side in size)
+        self.segmenter = Segmenter(config) if config.segment.network else None
 
     def init(self, key: jax.Array, batch: Batch) -> Variables:
-        keys, width = jax.random.split(key, 3), self.encoder.width
+        keys, width = jax.random.split(key, 4), self.encoder.width
         variables = self.encoder.init(keys[0], batch)
         heads = self.heads.init(keys[1], jnp.zeros((1, width)))["params"]
         decoder = {}
         if self.settings.inpaint:
             decoder = {"decoder": self.decoder.init(keys[2], jnp.zeros((1, *self.places, width)))["params"]}
-        return variables | {"params": variables["params"] | {"heads": heads} | decoder}
+        variables = variables | {"params": variables["params"] | {"heads": heads} | decoder}
+        return self.segmenter.added(keys[3], batch, variables) if self.segmenter else variables
 
     def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Sum the tasks by their weights, each a mean over examples and of rotation and painting over views."""
@@ -93,19 +99,27 @@ class SACA:
 
     def terms(self, variables: Variables, batch: Batch, drawn: pairs.View) -> dict[str, jax.Array]:
         """Compute the loss of each task whose weight is not 0, `{task: []}`."""
-        apart = self.settings.symmetry and self.settings.symmetry_on == "clean"
-        volumes = jnp.stack([drawn.seen, drawn.mirrored, *([drawn.clean] if apart else [])], 2)  # [B, VIEWS, 2 or 3]
-        tokens = self._ask(variables, "tokens", volumes.reshape(-1, *volumes.shape[3:]))
-        tokens = tokens.reshape(*volumes.shape[:3], *tokens.shape[1:])
-        flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-        attended = self._ask(variables, "attend", flat(tokens[:, :, 0]), flat(tokens[:, :, 1]))
+        asked, flat = self.settings, lambda x: x.reshape(-1, *x.shape[2:])
+        apart = asked.symmetry and asked.symmetry_on == "clean"
+        attending = asked.rotation or asked.contrast or asked.inpaint
+        kinds = [*(["seen"] if attending or not apart else []), "mirrored", *(["clean"] if apart else [])]
+        made = self._tokens(variables, jnp.stack([getattr(drawn, kind) for kind in kinds], 2))
+        tokens = {kind: made[:, :, i] for i, kind in enumerate(kinds)}
+        if attending:
+            attended = self._ask(variables, "attend", flat(tokens["seen"]), flat(tokens["mirrored"]))
+        own = tokens["clean" if apart else kinds[0]]
         found = {
-            "symmetry": lambda: self._symmetry(variables, tokens[:, :, -1 if apart else 0], tokens[:, :, 1], batch),
+            "symmetry": lambda: self._symmetry(variables, own, tokens["mirrored"], batch),
             "rotation": lambda: self._rotation(variables, attended, flat(drawn.turn)),
             "contrast": lambda: self._contrast(variables, attended, batch["patient"]),
             "inpaint": lambda: self._inpaint(variables, attended, flat(drawn.clean)),
         }
-        return {task: of() for task, of in found.items() if self.settings[task]}
+        return {task: of() for task, of in found.items() if asked[task]}
+
+    def _tokens(self, variables: Variables, volumes: jax.Array) -> jax.Array:
+        """Give the tokens of views `[B, VIEWS, N, *S, C]`, `[B, VIEWS, N, *n, D]`; those of one stay on one device."""
+        tokens = self._ask(variables, "tokens", volumes.reshape(-1, *volumes.shape[3:]))
+        return tokens.reshape(*volumes.shape[:3], *tokens.shape[1:])
 
     def _symmetry(self, variables: Variables, own: jax.Array, mirrored: jax.Array, batch: Batch) -> jax.Array:
         scale, found = variables["params"]["heads"]["scale"], 0.0
@@ -138,7 +152,10 @@ class SACA:
         return losses.asymmetry(*pair)
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:
-        """Embed volumes as the features of the encoder, score how unlike its mirror image each is, and where."""
+        """Embed volumes as the features of the encoder, score how unlike its mirror image each is, and where.
+
+        With a stage that marks lesions, the map is what that marks.
+        """
         volume = whole(batch)
         both = jnp.stack([volume, mirror_batch(volume)], 1)
         tokens = self._ask(variables, "tokens", both.reshape(-1, *volume.shape[1:]))
@@ -147,7 +164,11 @@ class SACA:
         score = self._asymmetry(variables, own, mirrored)
         each = losses.asymmetry(*(self._head(variables, "symmetry", x) for x in (own, mirrored)))
         predicted = self.encoder.predict(variables, z) if self.encoder.target else None
-        return Embedding(z, {"asymmetry": score}, predicted, self._enlarged(each) * batch["brain"][..., 0])
+        scores, shown = {"asymmetry": score}, self._enlarged(each) * batch["brain"][..., 0]
+        if self.segmenter:
+            shown, _ = self.segmenter.marks(variables, batch)
+            scores["highest"] = highest(shown)
+        return Embedding(z, scores, predicted, shown)
 
     def _enlarged(self, places: jax.Array) -> jax.Array:
         """Enlarge a map of the places of the last map `[B, *n]` to that of all voxels, `[B, *S]`."""

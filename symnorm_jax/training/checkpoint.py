@@ -97,12 +97,23 @@ class Checkpoints(AbstractContextManager):
 
 def restore_last(folder: Path, variables: Any) -> Any:
     """Read the last checkpoint in a folder, laid out like `variables`, writing nothing. Raises RunError for damage."""
-    with ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(create=False)) as manager:
+    with _reading(folder) as manager:
         step = manager.latest_step()
         found, damage = _read(manager, step, {"variables": variables})
     if damage:
         raise RunError(f"{folder}/{step} is damaged: {damage}; remove it and train again.")
     return found["variables"]
+
+
+def networks_of(folder: Path) -> set[str]:
+    """Name the networks whose parameters the last checkpoint in a folder has."""
+    with _reading(folder) as manager:
+        last = folder.absolute() / str(manager.latest_step()) / "variables"
+    return set(ocp.StandardCheckpointHandler().metadata(last).tree["params"])
+
+
+def _reading(folder: Path) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(folder.absolute(), options=ocp.CheckpointManagerOptions(create=False))
 
 
 @jax.jit

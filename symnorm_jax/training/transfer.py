@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import rundir
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.files import read_json
 from symnorm_jax.paths import check_place
 from symnorm_jax.rundir import CHECKPOINTS, CONFIG, converted, lineage, read_config
 from symnorm_jax.settings import check_choice, contrasts_of, flat, target_of, value_of
 from symnorm_jax.systems.contract import System, Variables
-from symnorm_jax.training.checkpoint import restore_last
+from symnorm_jax.training.checkpoint import networks_of, restore_last
 from symnorm_jax.training.sharding import make_mesh, replicated
 
 # Of a run, what one that starts from it reads.
@@ -45,7 +46,8 @@ def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
 def check_source(config: ConfigDict, system: System) -> None:
     """Raise RunError unless `init_from` is a finished run or converted weights.
 
-    Raises ConfigError where its networks are known to mean something else here, and for what converted weights lack.
+    Raises ConfigError where its networks are known to mean something else here, for what converted weights lack, and
+    for networks that neither it has nor this run trains.
     """
     check_place(config.init_from)
     source, weights = Path(config.init_from), converted(config.init_from)
@@ -55,7 +57,7 @@ def check_source(config: ConfigDict, system: System) -> None:
         raise RunError(f"init_from={config.init_from}: not a finished run, nor converted weights; {hint}")
     if not weights:
         rundir.refuse_judge(config.init_from, "init_from")
-    checkpoints_of(config.init_from, system)
+    folder = checkpoints_of(config.init_from, system)
     for key, unusable, lack, allowed in (
         ("finetune.kind", "none", "healthy Gaussian", f"one of {sorted({'gaussian', 'all', *system.stages})}"),
         ("score.thresholds", "source", "thresholds", "'target'"),
@@ -75,11 +77,32 @@ def check_source(config: ConfigDict, system: System) -> None:
     if other:
         made = "converted for" if weights else "trained with"
         raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {', '.join(other)}.")
+    _check_lacking(config, system, folder)
+    known = [] if weights else read_json(source / rundir.THRESHOLDS)["sample"]
+    if not weights and config.score.headline not in known:
+        found = f"score.headline={config.score.headline!r} with init_from={config.init_from}, which has no such score"
+        raise ConfigError(f"{found} to compare with; one of {sorted(known)} is allowed.")
+
+
+def _check_lacking(config: ConfigDict, system: System, folder: Path) -> None:
+    """Raise ConfigError for networks that the checkpoints in a folder lack and no stage of this run trains."""
+    trained = {net for name in schedule(config, system) for net in system.stages[name].trains}
+    lacking = shapes_of(system, config)["params"].keys() - networks_of(folder) - trained
+    if lacking:
+        found = f"finetune.kind={config.finetune.kind!r} with init_from={config.init_from}"
+        need = f"which has no {', '.join(sorted(lacking))}; a stage that trains it is needed"
+        raise ConfigError(f"{found}, {need}.")
 
 
 def restored(run: str, system: System, variables: Variables) -> Variables:
-    """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none."""
-    return restore_last(checkpoints_of(run, system), variables)
+    """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none.
+
+    Networks that it lacks, as one that a later stage adds, stay as given.
+    """
+    folder, params = checkpoints_of(run, system), variables["params"]
+    there = {name: params[name] for name in params.keys() & networks_of(folder)}
+    found = restore_last(folder, variables | {"params": there})
+    return found | {"params": params | found["params"]}
 
 
 def shapes_of(system: System, config: ConfigDict) -> Variables:
