@@ -212,7 +212,7 @@ def test_asymmetry_is_half_of_what_the_cosine_lacks_and_has_a_gradient_at_0(rng)
 def test_cross_attention_is_a_layer_of_bert(rng):
     """In float64: attention to itself, to the mirror image and an MLP, each added and then normalised."""
     x, y = rng.normal(size=(2, 2, 5, 8)).astype(np.float32)
-    net = nets.SACA(2)
+    net = nets.CrossAttention(2)
     shapes = jax.eval_shape(net.init, jax.random.key(0), x, y)
     params = jax.tree.map(lambda one: rng.normal(0, 0.5, one.shape).astype(np.float32), shapes["params"])
 
@@ -241,7 +241,7 @@ def test_cross_attention_is_a_layer_of_bert(rng):
 def test_parameters_of_the_released_networks():
     key, count = jax.random.key(0), lambda tree: sum(x.size for x in jax.tree.leaves(tree))
     tokens, scale = jnp.zeros((1, 8, 768)), 2
-    assert count(jax.eval_shape(nets.SACA(12).init, key, tokens, tokens)) == 9_451_776
+    assert count(jax.eval_shape(nets.CrossAttention(12).init, key, tokens, tokens)) == 9_451_776
     assert count(jax.eval_shape(nets.Heads().init, key, tokens[:, 0])) == 790_532 + scale
     decoder = nets.Reconstruction((96, 96, 96), 5)
     assert count(jax.eval_shape(decoder.init, key, tokens.reshape(1, 2, 2, 2, 768))) == 10_638_385

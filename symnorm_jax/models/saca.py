@@ -38,7 +38,7 @@ class PairedSwin(nn.Module):
     def setup(self):
         shape = self.embed, self.depths, self.heads, self.window, self.patch, self.merging, self.clip
         self.swin = Swin3D(*shape, self.dtype, self.remat)
-        self.saca = SACA(self.cross_heads, self.dtype) if self.cross_heads else None
+        self.saca = CrossAttention(self.cross_heads, self.dtype) if self.cross_heads else None
 
     def maps(self, x: jax.Array) -> list[jax.Array]:
         """Give the maps of the Swin of volumes `[B, X, Y, Z, C]`, finest first, float32."""
@@ -69,7 +69,7 @@ class PairedSwin(nn.Module):
         return self.pooled(attended) if pooled else attended
 
 
-class SACA(nn.Module):
+class CrossAttention(nn.Module):
     """Let tokens `[B, N, D]` attend to themselves, then to those of the mirror image, as a layer of BERT does.
 
     Norms follow the sums, tokens have no positions, and there is no dropout, which the release has at 0.1.
