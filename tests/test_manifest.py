@@ -17,7 +17,7 @@ def table(healthy=40, diseased=40, slices=5) -> pd.DataFrame:
     label = np.where(well, "healthy", "abnormal")
     return pd.DataFrame(
         {"patient": patients, "healthy_person": well, "label": label, "sha256": patients, "slice": 0, "split": ""}
-    )
+    ).assign(planted_sha256=np.where(well, "", patients))
 
 
 def split(rows, train_on="lesion_free_slices", seed=0) -> pd.DataFrame:

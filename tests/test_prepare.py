@@ -88,6 +88,9 @@ def test_both_sessions_of_a_person_teach_or_are_judged_and_a_lost_lesion_is_neit
     rows = run.manifest
     assert (rows.groupby("patient").split.nunique() == 1).all() and (rows.groupby("patient").size() == 2).all()
     assert ((rows.session == "healthy") == rows.healthy_person).all()
+    lesions = rows.planted_sha256[rows.session == "lesion1"]
+    assert lesions.str.len().eq(64).all() and lesions.is_unique
+    assert (rows.planted_sha256[rows.healthy_person] == "").all()
     learned = rows[manifest.trainable(rows, "everyone")]
     assert len(learned) == 2 * learned.patient.nunique() == (rows.split == "train").sum()
     assert set(learned[manifest.normal(learned, "everyone")].session) == {"healthy"}

@@ -13,6 +13,7 @@ from symnorm_jax.settings import ALL_TEST, check_choice
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
 TEXTS = ("patient", "session", "source", "sha256", "store", "label", "split", "exclusion", "flag", "geometry", "brain")
+TEXTS += ("planted_sha256",)
 NUMBERS = (
     *("slice", "position", "height_mm", "record", "records_in_scan", "slices_left_out"),
     *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),

@@ -116,6 +116,7 @@ def _scan(root: Path, image: Path, session: str, lesion: str | None, place: tupl
     brain = labels if contrast == "T1" and labels.is_file() else None
     recipe = f"{FORMAT}, {contrast}" + f", planted with seed {', '.join(map(str, (seed, *place)))}" * bool(lesion)
     about = {"standing": "abnormal" if lesion else "healthy", "recipe": recipe, "patient": person, "session": session}
+    about |= {"planted": lesion or ""}
     groups = {"site": site} | known.get(participant, known.get(person, {}))
     read = partial(load, seed=(seed, int(number), *place))
     scan = nifti_scan(image, lesion, brain, read=read, groups=groups, **about)
