@@ -19,6 +19,7 @@ def describe(config) -> None:
     config.data.options.lesion_masks = "../stroke_masks"  # a folder of *_lesion.nii.gz in MNI space, from root
     config.data.options.channel = "t1"  # or t2, pd, without lesions; or several, of heads that were laid on one grid
     config.data.options.planted = 0.35
+    config.data.options.pairs = 0  # sessions with a lesion beside a healthy one, of each who receives any
     config.data.options.seed = 0
 
 

@@ -3,9 +3,11 @@
 symnorm train --config=saca:cpu --config.data.root=/data/ixi --workdir=runs/saca
 symnorm study sweep --config=saca:cpu --points=saca_parts --config.data.root=/data/ixi --output=runs/saca_parts
 
-It is weakly supervised, see docs/saca.md. `full` sees the whole head at 2 mm in the 96 voxels a side that the release
-has as crops; `crops` has these at 1 mm; `cpu` is the head at 4 mm, with a quarter of the width and small windows;
-`tiny` is of synthetic people. A size may be followed by a part that is left out, or by a rival, as mae.
+It is weakly supervised, see docs/saca.md. Everybody is there twice, without and with a planted lesion (`pairs`), so
+that nothing else tells patients from healthy people. `full` sees the whole head at 2 mm in the 96 voxels a side that
+the release has as crops; `crops` has these at 1 mm; `cpu` is the head at 4 mm, with a quarter of the width and small
+windows; `tiny` is of synthetic people. A size may be followed by a part that is left out, or by a rival, as mae, which
+learns from the healthy sessions alone.
 """
 
 from configs import simclr, sweeps
@@ -39,13 +41,15 @@ def get_config(size: str = "full"):
     tiny = scale == "tiny"
     if preset in ("", *PRESETS):  # a rival is told nothing, and has a score of its own
         config.update_from_flattened_dict(OWN)
+    elif not tiny:
+        config.data.train_on = "lesion_free_slices"  # healthy sessions of the same training people
     config.data.source = "phantom" if tiny else "ixi"
     config.data.options.seed = 0
     if tiny:
         config.data.options.update({"healthy": 20, "patients": 14, "disease": "glioma", "spacing": 6.0})
     else:
         config.data.brain_values = "positive"  # the regions of a brain
-        config.data.options.update({"lesion_masks": "../stroke_masks", "planted": 0.35})
+        config.data.options.update({"lesion_masks": "../stroke_masks", "planted": 1.0, "pairs": 1})
     return finish(config, size, sizes=SIZES)
 
 

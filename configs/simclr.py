@@ -59,5 +59,6 @@ def get_config(size: str = "full"):
     config.data.brain_values = "positive"  # the regions of a brain
     config.data.options.lesion_masks = "../stroke_masks"
     config.data.options.planted = 0.35
+    config.data.options.pairs = 0
     config.data.options.seed = 0
     return finish(config, size, sizes=SIZES)

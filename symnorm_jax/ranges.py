@@ -78,6 +78,7 @@ RANGES: dict[str, Rule] = {  # the first pattern that fits a key
     "data.duplicate": above(0, 1),
     **dict.fromkeys(("data.workers", "data.threads"), whole(0, 4096)),
     "data.options.planted": SHARE,
+    "data.options.pairs": whole(0, 100),
     "data.options.spacing": above(0, 100),
     "data.options.noise": MM,
     "data.options.visits": whole(1, 1000),

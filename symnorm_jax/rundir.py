@@ -21,7 +21,7 @@ from symnorm_jax.files import locked, named, read_json, remove_partial, write_js
 from symnorm_jax.hosts import agreed, lead, on_lead
 from symnorm_jax.settings import flat, only_judges
 
-RUN_FORMAT = 4  # of the files of a run; raised when their names or what is in them change
+RUN_FORMAT = 5  # of the files of a run; raised when their names or what is in them change
 CONFIG, OVERRIDES, ENVIRONMENT = "config.json", "overrides.json", "environment.json"
 MANIFEST, EMBEDDINGS, GAUSSIAN, PREDICTIONS = "manifest.csv", "embeddings", "gaussian.npz", "predictions.csv"
 SCORES, THRESHOLDS, CALIBRATION = "scores.csv", "thresholds.json", "calibration.json"

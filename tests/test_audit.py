@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from test_manifest import split, table
 
-from symnorm_jax.data.audit import audit
+from symnorm_jax.data.audit import audit, audit_source
 from symnorm_jax.data.fingerprint import fingerprint, likeness
 from symnorm_jax.data.phantom import people
 from symnorm_jax.errors import LeakageError
@@ -93,6 +93,29 @@ def test_one_file_under_two_names_is_caught():
     rows.loc[rows.split == "test", "sha256"] = rows.sha256[rows.split == "train"].iloc[0]
     with pytest.raises(LeakageError, match="source file with SHA-256 p"):
         audit(rows, unread, LIMIT)
+
+
+def test_one_planted_lesion_in_two_splits_is_caught():
+    rows = split(table())
+    lesions = rows.planted_sha256 != ""
+    rows.loc[lesions & (rows.split == "test"), "planted_sha256"] = "p40"
+    rows.loc[lesions & (rows.split == "train"), "planted_sha256"] = "p40"
+    with pytest.raises(LeakageError, match="planted lesion with SHA-256 p40 stands in the splits .'test', 'train'."):
+        audit(rows, unread, LIMIT)
+
+
+def test_what_a_source_has_learned_from_is_not_judged_nor_are_its_planted_lesions():
+    """Healthy people have a blank for a planted lesion, which is nobody's."""
+    rows = split(table())
+    theirs = rows.assign(sha256="a" + rows.sha256, patient="a" + rows.patient, planted_sha256="")
+    audit_source(rows, theirs, "source", True)
+    shared = theirs.assign(planted_sha256=rows.planted_sha256.where(rows.split == "test", ""), split="train")
+    for same_people in (True, False):
+        with pytest.raises(LeakageError, match="planted_sha256 p.* stands in the test split and in the train split of"):
+            audit_source(rows, shared, "source", same_people)
+    audit_source(rows, theirs.assign(patient=rows.patient, split="train"), "source", False)
+    with pytest.raises(LeakageError, match="patient p"):
+        audit_source(rows, theirs.assign(patient=rows.patient, split="train"), "source", True)
 
 
 def test_other_people_are_no_copies():

@@ -17,7 +17,7 @@ def table(healthy=40, diseased=40, slices=5) -> pd.DataFrame:
     label = np.where(well, "healthy", "abnormal")
     return pd.DataFrame(
         {"patient": patients, "healthy_person": well, "label": label, "sha256": patients, "slice": 0, "split": ""}
-    )
+    ).assign(planted_sha256=np.where(well, "", patients))
 
 
 def split(rows, train_on="lesion_free_slices", seed=0) -> pd.DataFrame:
@@ -60,6 +60,23 @@ def test_everyone_is_trained_on_of_the_training_split_alone_and_the_healthy_alon
     assert not set(rows[learned].patient) & set(judged.patient) and not judged.healthy_person.all()
     normal = manifest.normal(rows, "everyone")
     assert set(rows[normal].label) == {"healthy"} and rows[normal].healthy_person.all()
+
+
+def test_people_with_a_healthy_session_and_another_are_no_healthy_people():
+    well = np.arange(5 * 80) % 5 < 3
+    paired = table().assign(healthy_person=well, label=np.where(well, "healthy", "abnormal"))
+    told = "the train split is empty: 80 patients .*; 80 have an abnormal scan, whom data.train_on='healthy_people'"
+    with pytest.raises(ConfigError, match=told):
+        split(paired, "healthy_people")
+    mixed = pd.concat([paired.assign(patient="q" + paired.patient), table(diseased=0)], ignore_index=True)
+    rows = split(mixed, "healthy_people")
+    assert not rows.patient[rows.split == "train"].str.startswith("q").any()
+    for train_on in ("everyone", "lesion_free_slices"):
+        rows = split(paired, train_on)
+        assert (rows.groupby("patient").split.nunique() == 1).all()
+        learned = rows[manifest.trainable(rows, train_on)]
+        assert learned.groupby("patient").label.nunique().eq(1 + (train_on == "everyone")).all()
+        assert rows[manifest.normal(rows, train_on)].healthy_person.all()
 
 
 def test_wrong_settings_are_refused():

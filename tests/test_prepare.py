@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,12 +14,14 @@ import pandas as pd
 import pytest
 from commands import symnorm
 from jax.experimental.compilation_cache import compilation_cache
-from layouts import write_table
+from layouts import write_ixi, write_lesion_masks, write_table
 from PIL import Image
 
-from configs import demo
+from configs import demo, simclr
 from configs import table as table_config
 from symnorm_jax.data import manifest
+from symnorm_jax.data.finding import find_scans
+from symnorm_jax.data.prepare import store_scans
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.data.volumes import read_nifti, write_nifti
@@ -73,6 +76,37 @@ def compilations(tmp_path, monkeypatch):
     yield
     jax.config.update("jax_compilation_cache_dir", before)
     compilation_cache.reset_cache()
+
+
+def test_both_sessions_of_a_person_teach_or_are_judged_and_a_lost_lesion_is_neither(tmp_path):
+    """Lesions are planted in everybody; one is so small that nothing of it is left in a volume of large voxels."""
+    root = write_ixi(tmp_path / "ixi", people=6, size=32)
+    write_lesion_masks(tmp_path / "stroke_masks", 6, spacing=6.0)
+    pairs = {"data.options.planted": 1.0, "data.options.pairs": 1, "data.train_on": "everyone"}
+    run = run_of(simclr, tmp_path / "run", **{"data.root": str(root)} | pairs)
+    run.prepare()
+    rows = run.manifest
+    assert (rows.groupby("patient").split.nunique() == 1).all() and (rows.groupby("patient").size() == 2).all()
+    assert ((rows.session == "healthy") == rows.healthy_person).all()
+    lesions = rows.planted_sha256[rows.session == "lesion1"]
+    assert lesions.str.len().eq(64).all() and lesions.is_unique
+    assert (rows.planted_sha256[rows.healthy_person] == "").all()
+    learned = rows[manifest.trainable(rows, "everyone")]
+    assert len(learned) == 2 * learned.patient.nunique() == (rows.split == "train").sum()
+    assert set(learned[manifest.normal(learned, "everyone")].session) == {"healthy"}
+    source = SampleSource(run.config.data.store, learned, labels=True)
+    assert [source[i]["healthy"] == 1 for i in range(len(learned))] == list(learned.session == "healthy")
+    scan = find_scans(run.config.data)[1]
+    lost = scan._replace(load=partial(without_lesion, scan.load), recipe="lost")
+    with run.config.unlocked():
+        shown = store_scans([lost, lost._replace(healthy=True)], run.config.data)
+    assert scan.session == "lesion1" and list(shown.label) == ["neither", "healthy"]
+    assert not manifest.trainable(shown.assign(split="train"), "everyone")[0] and len(sample_cases(shown, "")) == 1
+
+
+def without_lesion(load, **how):
+    volume = load(**how)
+    return volume._replace(lesion=np.zeros_like(volume.lesion))
 
 
 def test_the_manifest_does_not_depend_on_the_number_of_workers(tmp_path, compilations):

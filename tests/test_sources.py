@@ -253,8 +253,29 @@ class TestPlantedLesions:
     def test_a_fraction_receives_lesions_none_of_them_twice(self, ixi_root, lesion_masks):
         scans = ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5)
         carriers = [scan for scan in scans if not scan.healthy]
-        assert len(scans) == 6 and len({scan.extras[-1] for scan in carriers}) == len(carriers) == 3
+        assert len(scans) == 6 and len({scan.extras[0] for scan in carriers}) == len(carriers) == 3
         assert all(scan.load().lesion.any() != scan.healthy for scan in scans)
+
+    def test_whoever_gets_lesions_in_pairs_stands_without_and_with_each(self, ixi_root, lesion_masks):
+        options = {"lesion_masks": lesion_masks, "planted": 0.5}
+        single, one, two = (ixi.records(str(ixi_root), **options, pairs=pairs) for pairs in (0, 1, 2))
+        carriers = {scan.patient for scan in single if not scan.healthy}
+        whole = ([one[:3] + one[4:-1] for one in scans if one.patient not in carriers] for scans in (two, single))
+        assert next(whole) == next(whole)
+        sessions = [scan.session for scan in two if scan.patient in carriers]
+        assert sessions == ["healthy", "lesion1", "lesion2"] * 3
+        assert all(scan.healthy == (scan.session in ("", "healthy")) for scan in two)
+        masks = [scan.extras[0] for scan in two if not scan.healthy]
+        assert len(set(masks)) == 6 and masks[::2] == [scan.extras[0] for scan in one if not scan.healthy]
+        assert masks[::2] == [scan.extras[0] for scan in single if not scan.healthy]
+        keys = [(scan.files, scan.extras, scan.recipe) for scan in (*single, *two) if not scan.healthy]
+        assert len(set(keys)) == 9  # another contrast each, and so another place in the store
+        whole, first, second = (scan.load() for scan in two if scan.patient == min(carriers))
+        assert not whole.lesion.any() and first.lesion.any() and second.lesion.any()
+        contrasts = [(one.voxels[one.lesion] / whole.voxels[one.lesion]).mean() for one in (first, second)]
+        assert contrasts[0] != pytest.approx(contrasts[1], abs=1e-3)
+        with pytest.raises(ScanError, match="8 of 8 .*; planted=1, pairs=2 of 6 people needs 12, none of them twice"):
+            ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=1.0, pairs=2)
 
     def test_the_head_changes_in_the_lesion_and_its_border_only(self, ixi_root, lesion_masks):
         heads = {scan.name: scan.load() for scan in ixi.records(str(ixi_root))}
@@ -304,7 +325,7 @@ class TestPlantedLesions:
 
     def test_impossible_plantings_are_refused(self, ixi_root, lesion_masks, monkeypatch):
         monkeypatch.setattr(planting, "LESION_ML", (200, 300))
-        with pytest.raises(ScanError, match="0 of 8 .* hold 200 to 300 ml; planted=0.5 of 6 people needs 3"):
+        with pytest.raises(ScanError, match="0 of 8 .* hold 200 to 300 ml; planted=0.5, pairs=0 of 6 people needs 3"):
             ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=0.5)
         with pytest.raises(ConfigError, match="planted=1.5; a fraction from 0 to 1"):
             ixi.records(str(ixi_root), lesion_masks=lesion_masks, planted=1.5)

@@ -1,4 +1,4 @@
-"""The leakage audit: a patient, a file, a scan or a slice that stands in two splits ends a run before it learns."""
+"""The leakage audit: a patient, a file, a planted lesion, a scan or a slice in two splits ends a run in time."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,19 +13,20 @@ BLOCK = 256  # fingerprints compared with all others at a time: 100,000 slices t
 STACK = 6  # slices from which a scan is also compared as a whole
 CANDIDATES = {2: 1, 3: 3}  # those most like a slice or a scan, which are aligned with it
 UNLIKE = 0.4  # a likeness before alignment from which none makes a copy
+UNITS = {"patient": "patient", "sha256": "source file with SHA-256", "planted_sha256": "planted lesion with SHA-256"}
 Read = Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]
 
 
 def audit(rows: pd.DataFrame, read: Read, limit: float) -> None:
-    """Raise LeakageError if a patient or a source file stands in two splits, or copies of a scan or of a slice do.
+    """Raise LeakageError if a patient, a file, a planted lesion or copies of a scan or of a slice are in two splits.
 
     `read` gives the images `[N, *S]` and brains, bool, of the rows of one scan. Scans are copies where their `likeness`
     is above `limit`; slices, which have less to be told apart by, where theirs is nearer than half as far from 1. A
     limit of 1 or more looks for neither.
     """
     used = rows[rows.split.isin(SPLITS)].reset_index(drop=True)
-    for column, what in (("patient", "patient"), ("sha256", "source file with SHA-256")):
-        splits = used.groupby(column).split.nunique()
+    for column, what in UNITS.items():
+        splits = used[used[column] != ""].groupby(column).split.nunique()
         for name in splits.index[splits > 1]:
             where = sorted(used.split[used[column] == name].unique())
             raise LeakageError(f"{what} {name} stands in the splits {where}; every one must stand in a single split.")
@@ -44,12 +45,13 @@ def audit_copies(used: pd.DataFrame, read: Read, limit: float) -> None:
 def audit_source(rows: pd.DataFrame, theirs: pd.DataFrame, run: str, same_people: bool) -> None:
     """Raise LeakageError where what the run `run`, started from, has learned or tuned on is to be judged here.
 
-    `theirs` is its manifest. Files are known by their hash and, with `same_people`, patients by their names.
+    `theirs` is its manifest. Files, also of planted lesions, are known by their hash and, with `same_people`, patients
+    by their names.
     """
     for used, judged in (("train", ("val", "test")), ("val", ("test",))):
         learned, mine = theirs[theirs.split == used], rows[rows.split.isin(judged)]
-        for column in ("sha256", "patient") if same_people else ("sha256",):
-            shared = mine[mine[column].isin(learned[column])]
+        for column in (name for name in UNITS if same_people or name != "patient"):
+            shared = mine[mine[column].isin(learned[column]) & (mine[column] != "")]
             if len(shared):
                 first = shared.iloc[0]
                 there = f"stands in the {first.split} split and in the {used} split of init_from={run}"

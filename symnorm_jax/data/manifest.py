@@ -13,6 +13,7 @@ from symnorm_jax.settings import ALL_TEST, check_choice
 SPLITS = ("train", "val", "test")
 UNLABELLED = "unlabelled"  # a split of its own: scored, and neither trained on nor judged
 TEXTS = ("patient", "session", "source", "sha256", "store", "label", "split", "exclusion", "flag", "geometry", "brain")
+TEXTS += ("planted_sha256",)
 NUMBERS = (
     *("slice", "position", "height_mm", "record", "records_in_scan", "slices_left_out"),
     *("brain_mm2", "lesion_mm2", "roll", "yaw", "tilt_error", "off_centre_mm", "mirror_similarity"),
@@ -75,7 +76,8 @@ def assign_splits(
     """Split whole patients by `fractions`, the diseased and the others each for themselves, drawn from `seed`.
 
     A `fold`, its number and how many there are, takes the place of fractions: of so many parts that part is test, and
-    the next one val. With `train_on="healthy_people"` the diseased are in val and test alone. Rows that are excluded,
+    the next one val. With `train_on="healthy_people"` the diseased are in val and test alone, with their healthy
+    sessions too. Rows that are excluded,
     unlabelled or in a release's own `test` stay so; its own `train` is shared between train and val. With the
     fractions ALL_TEST whoever is labelled is in test, whatever a release says. Raises ConfigError if a split is empty,
     or for a fold that is not there or of a release with splits of its own.
@@ -97,7 +99,10 @@ def assign_splits(
         raise ConfigError(f"nobody is labelled: all {rows.patient.nunique()} patients are {UNLABELLED} or excluded.")
     for name in SPLITS[-1:] if everybody else SPLITS:
         if not (split == name).any():
-            raise ConfigError(f"the {name} split is empty: {labelled} patients cannot be shared {tuple(fractions)}.")
+            told = f"the {name} split is empty: {labelled} patients cannot be shared {tuple(fractions)}"
+            ill = rows.patient[~rows.healthy_person].nunique() if train_on == "healthy_people" else 0
+            kept = f"; {ill} have an abnormal scan, whom data.train_on={train_on!r} keeps from training" * bool(ill)
+            raise ConfigError(f"{told}{kept}.")
     return split
 
 

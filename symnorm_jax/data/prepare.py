@@ -95,9 +95,10 @@ def _prepare_scan(
 ) -> list[dict]:
     """Cut and store one scan unless it was before; its manifest rows, or one with the reason if unusable."""
     shared = {**scan.groups, "patient": scan.patient, "session": scan.session, "healthy_person": scan.healthy}
-    shared |= {"source": scan.location, "exclusion": "", "flag": ""}
+    shared |= {"source": scan.location, "exclusion": "", "flag": "", "planted_sha256": ""}
     try:
         sha256, key = scan.sha256(), _digest(scan, scan.recipe, str(scan.healthy), settings)
+        planted = digest([scan.planted]) if scan.planted else ""
         about = store.read_about(folder, key)
         known = prior and (prior[0] != LABELS or scan.tissue)
         asked = bool(known and not store.has_prior(folder, key, prior))
@@ -118,10 +119,19 @@ def _prepare_scan(
         store.write(folder, key, made.arrays, about)
     if asked:
         store.write_prior(folder, key, prior, shares)
-    shared |= {"sha256": sha256, "store": key, "brain": about["brain"], "records_in_scan": len(about["rows"])}
+    shared |= {"sha256": sha256, "planted_sha256": planted, "store": key}
+    shared |= {"brain": about["brain"], "records_in_scan": len(about["rows"])}
     shared |= {"slices_left_out": about["left_out"], "split": scan.split if scan.labelled else manifest.UNLABELLED}
-    labels = {} if scan.labelled else {"label": manifest.UNLABELLED}
-    return [shared | row | labels | {"record": record} for record, row in enumerate(about["rows"])]
+    rows = [row | {"label": _label(scan, row["label"], config)} for row in about["rows"]]
+    return [shared | row | {"record": record} for record, row in enumerate(rows)]
+
+
+def _label(scan: Scan, shown: str, config: ConfigDict) -> str:
+    """Label a sample as it is `shown`, where anybody knows; an abnormal person's volume without a lesion is neither."""
+    if not scan.labelled:
+        return manifest.UNLABELLED
+    lost = shown == "healthy" and not scan.healthy and len(config.size) == 3
+    return "neither" if lost else shown
 
 
 def _shares(scan: Scan, volume: Volume, mask: np.ndarray, made: samples.Samples, prior: store.Prior) -> np.ndarray:

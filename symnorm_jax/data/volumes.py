@@ -61,6 +61,7 @@ class Scan(NamedTuple):
     labelled: bool = True  # False where nobody knows: the scan is scored, and neither trained on nor judged
     split: str = ""  # train or test where the release's own division was asked for
     drawn: bool = False  # there is a mask of its lesions
+    planted: str = ""  # the file of a lesion that somebody else has and is painted in here, for the leakage audit
     tissue: Callable[["Volume"], np.ndarray] | None = None  # maps its volume to labels `[X, Y, Z]`, see `read_labels`
 
     @property

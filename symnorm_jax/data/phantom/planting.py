@@ -26,8 +26,11 @@ BRAIN_HEIGHT_MM = 135.0
 ABOVE_FACE_MM = 75.0
 
 
-def assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[str, str]:
-    """Choose the lesion file of each person who receives one; only as many files are read as are needed."""
+def assign(people: list[str], folder: Path, planted: float, pairs: int, seed: int) -> dict[str, tuple[str, ...]]:
+    """Choose the lesion files, `pairs` or one, of each person who receives any; as many are read as are needed.
+
+    With more pairs the first lesion of everybody stays the same. Raises ScanError where there are too few.
+    """
     if not folder.is_dir():
         needed = "must name one, from data.root, or be empty"
         raise ScanError(f"{folder}: not a folder; data.options.lesion_masks {needed}.")
@@ -35,12 +38,13 @@ def assign(people: list[str], folder: Path, planted: float, seed: int) -> dict[s
     chosen = [people[i] for i in rng.permutation(len(people))[: round(planted * len(people))]]
     files = sorted(folder.glob("*_lesion.nii.gz"))
     suitable = (str(files[i]) for i in rng.permutation(len(files)) if _is_suitable(files[i]))
-    lesions = list(itertools.islice(suitable, len(chosen)))
-    if len(lesions) < len(chosen):
+    needed = len(chosen) * max(pairs, 1)
+    lesions = list(itertools.islice(suitable, needed))
+    if len(lesions) < needed:
         hold = f"{len(lesions)} of {len(files)} *_lesion.nii.gz files hold {LESION_ML[0]:g} to {LESION_ML[1]:g} ml"
-        needs = f"planted={planted:g} of {len(people)} people needs {len(chosen)}, one a person"
+        needs = f"planted={planted:g}, pairs={pairs} of {len(people)} people needs {needed}, none of them twice"
         raise ScanError(f"{folder}: {hold}; {needs}.")
-    return dict(zip(chosen, lesions, strict=True))
+    return {person: tuple(lesions[i :: len(chosen)]) for i, person in enumerate(chosen)}
 
 
 def _is_suitable(path: Path) -> bool:

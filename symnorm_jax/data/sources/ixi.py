@@ -38,11 +38,18 @@ _NAME = re.compile(r"((IXI(\d+))-(HH|Guys|IOP)-\d+)-(T1|T2|PD)\.nii\.gz")
 
 @several
 def records(
-    root: str, *, channel: str = "t1", lesion_masks: str | None = None, planted: float = 0.4, seed: int = 0
+    root: str,
+    *,
+    channel: str = "t1",
+    lesion_masks: str | None = None,
+    planted: float = 0.4,
+    pairs: int = 0,
+    seed: int = 0,
 ) -> list[Scan]:
     """List one healthy Scan a person; of `lesion_masks`, a folder from `root`, a fraction `planted` get a lesion each.
 
-    Its files are `*_lesion.nii.gz`, none used twice. Who gets which is a function of `seed` and the names.
+    Its files are `*_lesion.nii.gz`, none used twice. Who gets which is a function of `seed` and the names. With `pairs`
+    whoever gets a lesion stands as the session `healthy`, without one, and as `lesion1` to as many, each with another.
     """
     check_options({"channel": CHANNELS}, channel=channel)
     if not 0 <= planted <= 1:
@@ -52,9 +59,10 @@ def records(
     folder = existing(root, f"IXI-{channel.upper()}")
     images = _images(folder, channel.upper())
     names = [_NAME.fullmatch(image.name)[2] for image in images]
-    lesions = planting.assign(names, folder / lesion_masks, planted, seed) if lesion_masks else {}
-    known = _participants(folder)
-    scans = [_scan(folder, image, lesions.get(name), seed, known) for name, image in zip(names, images, strict=True)]
+    lesions = planting.assign(names, folder / lesion_masks, planted, pairs, seed) if lesion_masks else {}
+    known, sessions = _participants(folder), [_sessions(lesions.get(name, ()), pairs) for name in names]
+    listed = [(image, *one) for image, of in zip(images, sessions, strict=True) for one in of]
+    scans = [_scan(folder, *one, known, seed) for one in listed]
     if channel == "t1":
         unused(folder, (folder / "DLMUSE").glob("*"), [mask for scan in scans for mask in scan.extras])
     return scans
@@ -95,14 +103,23 @@ def _participants(root: Path) -> dict[str, dict[str, str]]:
     return {name: {key: min(of) for key, of in person.items() if len(of) == 1} for name, person in found.items()}
 
 
-def _scan(root: Path, image: Path, lesion: str | None, seed: int, known: dict[str, dict[str, str]]) -> Scan:
+def _sessions(lesions: tuple[str, ...], pairs: int) -> list[tuple[str, str | None, tuple[int, ...]]]:
+    """List the sessions of a person who gets `lesions`: a name, a lesion, and what its seed has beside the person's."""
+    if not pairs or not lesions:
+        return [("", next(iter(lesions), None), ())]
+    return [("healthy", None, ()), *((f"lesion{i}", one, (i,)) for i, one in enumerate(lesions, start=1))]
+
+
+def _scan(root: Path, image: Path, session: str, lesion: str | None, place: tuple[int, ...], known, seed: int) -> Scan:
     participant, person, number, site, contrast = _NAME.fullmatch(image.name).groups()
     labels = root / "DLMUSE" / f"{participant}-T1_DLMUSE.nii.gz"
     brain = labels if contrast == "T1" and labels.is_file() else None
-    recipe = f"{FORMAT}, {contrast}" + f", planted with seed {seed}" * bool(lesion)
-    about = {"standing": "abnormal" if lesion else "healthy", "recipe": recipe, "patient": person}
+    recipe = f"{FORMAT}, {contrast}" + f", planted with seed {', '.join(map(str, (seed, *place)))}" * bool(lesion)
+    about = {"standing": "abnormal" if lesion else "healthy", "recipe": recipe, "patient": person, "session": session}
+    about |= {"planted": lesion or ""}
     groups = {"site": site} | known.get(participant, known.get(person, {}))
-    scan = nifti_scan(image, lesion, brain, read=partial(load, seed=(seed, int(number))), groups=groups, **about)
+    read = partial(load, seed=(seed, int(number), *place))
+    scan = nifti_scan(image, lesion, brain, read=read, groups=groups, **about)
     return scan._replace(tissue=partial(tissue_of, str(brain)) if brain else None)
 
 
