@@ -7,15 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import symnorm
-from layouts import write_ixi
+from layouts import write_ixi, write_lesion_masks
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 from test_prediction import AGE, SEX, config_of, table
 
+from symnorm_jax import notebooks
+from symnorm_jax.checks import checked
 from symnorm_jax.compare import downstream
-from symnorm_jax.downstream import probe
+from symnorm_jax.downstream import probe, protocol
 from symnorm_jax.downstream.protocol import Outcome, target_settings
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.rundir import open_run
 
 
 def outcome(method: str, how: str, fraction: float, found: list[pd.DataFrame]) -> Outcome:
@@ -103,6 +106,17 @@ def test_outcomes_of_other_people_are_not_paired():
         downstream.summary([outcome("a", "probe", 1.0, [one]), outcome("b", "probe", 1.0, [other])], config_of(AGE))
 
 
+@pytest.mark.parametrize("preset", protocol.SCRATCH)
+def test_rivals_of_a_run_have_its_people_and_a_score_of_their_own(tmp_path, preset):
+    """The score of saca, asymmetry, is none of theirs."""
+    config = notebooks.read("saca:tiny", ["--config.data.options.patients=9"]).config
+    open_run(tmp_path / "run", config.lock(), {"config": "configs/saca.py:tiny"})
+    rival = protocol._rival_config(tmp_path / "run", preset)
+    target = target_settings("label=abnormal")
+    assert checked(protocol.with_settings(rival, target)).scores == () and rival.score.headline == "mahalanobis"
+    assert rival.data.train_on == "everyone" and rival.data.options.patients == 9
+
+
 @pytest.mark.parametrize("text", ["", "sex=", "=F", "../age"])
 def test_a_target_without_a_name_is_refused(text):
     with pytest.raises(ConfigError, match="a column, as age, or a column and its class"):
@@ -111,14 +125,16 @@ def test_a_target_without_a_name_is_refused(text):
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
-    return write_ixi(tmp_path_factory.mktemp("ixi") / "ixi", people=20)
+    folder = tmp_path_factory.mktemp("ixi")
+    write_lesion_masks(folder / "stroke_masks", 20, spacing=6.0)
+    return write_ixi(folder / "ixi", people=20)
 
 
 @pytest.fixture(scope="module")
 def settings(release, tmp_path_factory):
-    """Flags of every run: quick, and nobody with a lesion."""
+    """Flags of every run, which make it quick."""
     found = [f"--config.data.root={release}", f"--config.data.store={tmp_path_factory.mktemp('store')}"]
-    found += ["--config.data.options.lesion_masks=", "--config.data.midline=centred", "--config.data.workers=1"]
+    found += ["--config.data.midline=centred", "--config.data.workers=1"]
     return found + [f"--config.{x}.{name}.steps=4" for x in ("train", "finetune") for name in ("pretrain", "finetune")]
 
 
@@ -131,6 +147,7 @@ def test_a_run_with_a_target_ends_in_a_report_of_it(settings, release, tmp_path)
     run = tmp_path / "cnn"
     own = [flag for flag in settings if ".pretrain." not in flag]  # a stage that it does not have
     command = ["--config=configs/simclr.py:tiny,cnn", *own, "--config.target.column=age"]
+    command += ["--config.data.options.lesion_masks="]
     assert symnorm("train", *command, "--config.data.held_out=site=IOP", f"--workdir={run}").returncode == 0
     rows, told = (pd.read_csv(run / name) for name in ("manifest.csv", "predictions.csv"))
     assert set(rows.split[rows.site == "IOP"]) == {"test"} and {"train", "val"} < set(rows.split[rows.site != "IOP"])
@@ -159,9 +176,13 @@ def test_a_run_with_a_target_ends_in_a_report_of_it(settings, release, tmp_path)
 
 
 def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
-    """Probed, fine-tuned and beside two networks from scratch; again, and nothing is trained again."""
-    size = "--config=configs/simclr.py:tiny"
-    assert symnorm("train", size, *settings, f"--workdir={tmp_path / 'simclr'}").returncode == 0
+    """Probed, fine-tuned and beside two networks from scratch; again, and nothing is trained again.
+
+    Everybody is there without and with a lesion, which is a target too.
+    """
+    pairs = ["--config.data.options.planted=1.0", "--config.data.options.pairs=1", "--config.data.train_on=everyone"]
+    begin = ["train", "--config=configs/simclr.py:tiny", *settings, *pairs]
+    assert symnorm(*begin, f"--workdir={tmp_path / 'simclr'}").returncode == 0
     command = ["study", "downstream", f"--runs={tmp_path / 'simclr'}", f"--output={tmp_path / 'down'}"]
     command += ["--targets=age", "--fractions=0.5,1", "--finetune=1", "--seeds=1", "--draws=2"]
     assert symnorm(*command).returncode == 0
@@ -181,6 +202,14 @@ def test_from_a_pre_trained_run_to_the_tables(settings, tmp_path):
     assert symnorm(*command).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "down" / "age").rglob("*.npz")}
     assert not any((tmp_path / "down" / "age").glob("*/finetune/ckpt"))
+    probes = ["--targets=label=abnormal", "--fractions=0.1,1", "--finetune="]
+    assert symnorm(*command, *probes).returncode == 0
+    rows = pd.read_csv(tmp_path / "simclr" / "manifest.csv")
+    found = json.loads((tmp_path / "down" / "label.json").read_text())
+    judged = rows[(rows.split == "test") & (rows.label != "neither")]
+    assert {line["population"] for line in found} == {"same"} and set(judged.label) == {"healthy", "abnormal"}
+    assert all(line["tested"] == judged.patient.nunique() and line["auroc"]["value"] is not None for line in found)
+    assert [line["patients"] for line in found] == [2, 12] * 3
     other = shutil.copytree(tmp_path / "simclr", tmp_path / "other")
     rows = (other / "manifest.csv").read_text()
     (other / "manifest.csv").write_text(rows.replace(",healthy,", ",neither,", 1))

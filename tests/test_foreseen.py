@@ -96,11 +96,20 @@ def test_what_a_config_asks_of_people_is_refused_before_a_scan_is_read(tmp_path,
 @pytest.mark.parametrize(
     "setting, said",
     [
-        (["target.column=sex"], "target.column='sex'; one of ['age'] is allowed."),
+        (["target.column=sex"], "target.column='sex'; one of ['age', 'label'] is allowed."),
         (["target.column=age"], "target.column='age' holds 'old'; a number, "),
         (
             ["target.column=age", "target.kind=class", "target.positive=Old"],
             "'Old' is target.positive, and its letters",
+        ),
+        (
+            ["target.column=label", "target.kind=class"],
+            "target.positive=''; one of ['abnormal', 'healthy'] is allowed.",
+        ),
+        (
+            ["target.column=label", "target.kind=class", "target.positive=abnormal"],
+            "target.column='label' holds ['healthy'] in the training split, with target.kind='class'; 'abnormal' and "
+            "another value, as with data.train_on='everyone', are needed.",
         ),
     ],
 )

@@ -57,6 +57,18 @@ def pair_count(score, positive, stratum):
     return np.mean(pairs)
 
 
+def test_auroc_within_person_is_of_the_pairs_of_each_who_counts_as_often_as_drawn():
+    once, found = np.ones((1, 9)), metrics.auroc_within_person
+    assert found(SCORE, POSITIVE, once, PATIENT) == pytest.approx(pair_count(SCORE, POSITIVE, PATIENT))
+    drawn = np.array([[2, 0, 3, 1, 1, 0, 1, 1, 0]])
+    copies = np.repeat(np.arange(9), drawn[0])  # of a person, who are people of their own
+    rows = [np.flatnonzero(of == PATIENT) for of in copies]
+    strata, rows = np.repeat(np.arange(len(copies)), list(map(len, rows))), np.concatenate(rows)
+    expected = pair_count(SCORE[rows], POSITIVE[rows], strata)
+    np.testing.assert_allclose(found(SCORE, POSITIVE, np.concatenate([drawn, once]), PATIENT)[0], expected)
+    assert np.isnan(found(SCORE, PATIENT < 4, once, PATIENT))
+
+
 def test_auroc_is_the_share_of_concordant_pairs():
     assert metrics.auroc(SCORE, POSITIVE) == pytest.approx(pair_count(SCORE, POSITIVE, np.zeros(N)))
     assert metrics.auroc(-SCORE, POSITIVE) == pytest.approx(1 - metrics.auroc(SCORE, POSITIVE))

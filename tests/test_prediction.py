@@ -145,6 +145,23 @@ def test_a_patient_without_a_visible_lesion_is_not_like_those_trained_on():
     assert found.population.tolist() == ["same", "same", "abnormal", "same", "same", "same"]
 
 
+def test_the_label_is_a_target_of_which_everyone_is_one_population():
+    label = ConfigDict({"column": "label", "kind": "class", "positive": "abnormal"})
+    rows = people().assign(split="train", label=["healthy", "abnormal", "abnormal", "neither", "unlabelled", "healthy"])
+    rows = rows.assign(healthy_person=[True, False, False, False, False, True])
+    np.testing.assert_array_equal(targets.values(rows, label), [0, 1, 1, np.nan, np.nan, 0])
+    config = config_of(label)
+    config.update({"init_from": None, "train": {"patients": 1}})
+    config.data.train_on = "everyone"
+    found = known_rows(rows, {"index": rows.index.to_numpy()}, config)
+    assert found.population.tolist() == ["same"] * 4 and found.target.tolist() == [0, 1, 1, 0]
+    config.seed = next(seed for seed in range(9) if manifest.few(found, 1, seed, "").patient.iloc[0] == "a")
+    assert targets.training_rows(rows, config).label.tolist() == ["healthy", "abnormal"]  # both sessions of one person
+    config.data.train_on = "healthy_people"
+    with pytest.raises(ConfigError, match="target.column='label' holds .'healthy'. in the .* data.train_on='everyone'"):
+        targets.training_rows(rows, config)
+
+
 def test_predictions_come_back_in_years_beside_those_of_whom_the_age_is_known():
     rows = people().assign(split=["train", "train", "val", "test", "test", "test"])
     arrays = {"test": {"index": np.array([5, 4]), "predicted": np.array([2.0, 1.0])}}
@@ -177,7 +194,7 @@ def test_a_population_that_is_not_there_is_refused(held_out, sentence):
 @pytest.mark.parametrize(
     "section, sentence",
     [
-        ({"column": "weight"}, "target.column='weight'; one of .'age', 'sex', 'site'. is allowed"),
+        ({"column": "weight"}, "target.column='weight'; one of .'age', 'label', 'sex', 'site'. is allowed"),
         ({"column": "sex", "kind": "class", "positive": "female"}, "'female' and another value are needed"),
         ({"column": "sex"}, "holds .*'F', 'M'.* two numbers or more are needed"),
     ],

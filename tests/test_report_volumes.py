@@ -47,6 +47,23 @@ def test_one_volume_a_patient_is_told_once(run, capsys):
         assert "patient level" not in text.lower() and "patients: AUROC" not in text
 
 
+def test_people_who_are_there_healthy_and_abnormal_are_compared_with_themselves(run, tmp_path, capsys):
+    """Each healthy test person becomes a session of the abnormal one before; nobody is both in the run as it was."""
+    assert not any("within person" in text for text in said(*run, capsys))
+    folder = tmp_path / "pairs"
+    config = write_run(folder, maps=False, volumes=True)
+    table = pd.read_csv(folder / "scores.csv", index_col="index", keep_default_na=False)
+    name = table.patient.where(~table.healthy_person | (table.split != "test")).ffill()
+    table.assign(patient=name, session=table.label).to_csv(folder / "scores.csv")
+    write_json(folder / "metrics.json", evaluate(folder, config))
+    test = table[table.split == "test"].assign(patient=name)
+    pairs = test.pivot(index="patient", columns="label", values="mahalanobis")
+    found = read_json(folder / "metrics.json")["sample"]["mahalanobis"]["auroc_within_person"]
+    assert found["value"] == pytest.approx((pairs.abnormal > pairs.healthy).mean()) and len(pairs) == 4
+    page, _, terminal = said(folder, config, capsys)
+    assert "volumes: AUROC within person" in page and "within" in terminal and "person" in terminal
+
+
 def test_levels_that_differ_are_both_told(tmp_path, capsys):
     folder = tmp_path / "traces"
     config = write_run(folder, maps=False, volumes=True)

@@ -23,6 +23,7 @@ SCORES = ("mse", "mae", "disagreement", "peak", "highest", "asymmetry")  # of th
 # What is put beside a source's groups later: scores, predictions, and what evaluation and report say of a case.
 LATER = (*SCORES, "mahalanobis", "zero_shot", "predicted", "target", "population", "place")
 LATER += ("positive", "shown", "threshold")
+KNOWN = ("healthy", "abnormal")  # labels; others say that nobody knows, or that a sample is neither
 TRAIN_ON = ("healthy_people", "lesion_free_slices", "everyone")
 
 
@@ -123,9 +124,13 @@ def _share_out(rows: pd.DataFrame, fractions: tuple[float, ...], train_on: str, 
 
 
 def trainable(rows: pd.DataFrame, train_on: str) -> pd.Series:
-    """Mark the rows that a network may learn from, bool: healthy ones or, of `everyone`, all that have a label."""
-    labelled = rows.label.isin(("healthy", "abnormal"))
-    return (rows.split == "train") & (labelled if train_on == "everyone" else normal(rows, train_on))
+    """Mark the rows that a network may learn from, bool: those of the training split that are `like_trained`."""
+    return (rows.split == "train") & like_trained(rows, train_on)
+
+
+def like_trained(rows: pd.DataFrame, train_on: str) -> pd.Series:
+    """Mark the rows of whatever split that are such as are trained on, bool: healthy or, of `everyone`, labelled."""
+    return rows.label.isin(KNOWN) if train_on == "everyone" else normal(rows, train_on)
 
 
 def normal(rows: pd.DataFrame, train_on: str) -> pd.Series:

@@ -66,10 +66,13 @@ def prepare(
 
 
 def listed(scans: list[Scan]) -> pd.DataFrame:
-    """List what is known of scans before they are read: a row each of groups, patient, and a healthy slice."""
-    known = [{**scan.groups, "patient": scan.patient, "healthy_person": scan.healthy} for scan in scans]
-    splits = [scan.split if scan.labelled else manifest.UNLABELLED for scan in scans]
-    return pd.DataFrame(known).assign(split=splits, label="healthy")
+    """List what may be found in scans before they are read: groups, patient and split, a row a possible label."""
+    known = []
+    for scan in scans:
+        split = scan.split if scan.labelled else manifest.UNLABELLED
+        person = {**scan.groups, "patient": scan.patient, "healthy_person": scan.healthy, "split": split}
+        known += [person | {"label": label} for label in manifest.KNOWN[: 1 if scan.healthy else 2]]
+    return pd.DataFrame(known)
 
 
 def _split(table: pd.DataFrame, config: ConfigDict, seed: int) -> pd.DataFrame:

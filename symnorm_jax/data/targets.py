@@ -1,4 +1,4 @@
-"""What a network is to predict of a person, from a column of the source: a number, as age, or a class, as sex."""
+"""What a network is to predict, from a column of the source: a number, as age, or a class, as sex; or the label."""
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from symnorm_jax.data import manifest
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_choice, target_of
 
+LABEL = "label"  # a column of every manifest, whose classes are healthy and abnormal
 UNKNOWN = ("", "n/a", "na", "nan", "none", "unknown", "?")  # in any case
 
 
@@ -23,7 +24,9 @@ class Scale(NamedTuple):
 
 def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> None:
     """Raise ConfigError where a manifest's `section.column` has nothing to learn in `training`, or odd values."""
-    check_choice("target.column", section.column, manifest.group_columns(rows))
+    check_choice("target.column", section.column, (*manifest.group_columns(rows), LABEL))
+    if section.column == LABEL:
+        check_choice("target.positive", section.positive, manifest.KNOWN)
     texts = _texts(rows[rows.split.isin(manifest.SPLITS)], section)
     texts, key = texts[texts != ""], f"target.column={section.column!r}"
     if section.kind == "number":
@@ -33,6 +36,7 @@ def check(rows: pd.DataFrame, training: pd.DataFrame, section: ConfigDict) -> No
         bad = texts[(texts != section.positive) & (texts.str.lower() == section.positive.lower())]
         allowed = f"{section.positive!r} is target.positive, and its letters must be the same everywhere"
         wanted = f"{section.positive!r} and another value"
+        wanted += ", as with data.train_on='everyone'," * (section.column == LABEL)
     if len(bad):
         raise ConfigError(f"{key} holds {bad.iloc[0]!r}; {allowed}.")
     if pd.Series(values(training, section)).nunique() < 2:  # of those that are known
@@ -70,6 +74,8 @@ def values(rows: pd.DataFrame, section: ConfigDict) -> np.ndarray:
 def _texts(rows: pd.DataFrame, section: ConfigDict) -> pd.Series:
     """Read the column as text, empty where it says that it is not known."""
     texts = rows[section.column].fillna("").astype(str).str.strip()
+    if section.column == LABEL:
+        return texts.where(texts.isin(manifest.KNOWN), "")
     return texts.mask(texts.str.lower().isin(UNKNOWN), "")
 
 

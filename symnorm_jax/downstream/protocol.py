@@ -38,7 +38,7 @@ TAUGHT = ("target.column", "train.patients", "finetune.patients")  # what a run 
 
 
 def target_settings(text: str) -> dict[str, str]:
-    """Read the section `target` of `age`, a number, or `sex=F`, a class. Raises ConfigError for anything else."""
+    """Read the section `target` of a number, `age`, or a class, `sex=F` or `label=abnormal`, else ConfigError."""
     column, is_class, positive = text.partition("=")
     if not column or (is_class and not positive) or Path(column).name != column:  # which names files
         raise ConfigError(f"--targets={text}: a column, as age, or a column and its class, as sex=F, is allowed.")
@@ -80,8 +80,8 @@ def check_runs(runs: list[Path], columns: list[str]) -> None:
         if data[-1] != data[0]:
             raise RunError(f"{run}: has {data[-1]}, {runs[0]} has {data[0]}; what is compared must have the same.")
         rows = manifest.read_manifest(run / "manifest.csv")
-        known = ["patient", "session", "split", "label", *(name for name in columns if name in rows)]
-        people.append(rows.loc[rows.split.isin(manifest.SPLITS), known].reset_index(drop=True))
+        known = dict.fromkeys(["patient", "session", "split", "label", *(name for name in columns if name in rows)])
+        people.append(rows.loc[rows.split.isin(manifest.SPLITS), list(known)].reset_index(drop=True))
         if not people[-1].equals(people[0]):
             what = f"its people, their splits, labels or {', '.join(columns)} are not those of {runs[0]}"
             raise RunError(f"{run}: {what}; give them the same data and seed.")
@@ -102,7 +102,7 @@ def _rival_config(run: Path, preset: str) -> ConfigDict:
         raise RunError(f"{run}: its overrides.json names no notebook; begin it with `symnorm train`.")
     path, _, size = begun.partition(":")
     config = notebooks.read(f"{path}:{size.partition(',')[0] or 'full'},{preset}").config
-    shared = own.keys() & flat(config).keys() - {"system", "encoder"}
+    shared = own.keys() & flat(config).keys() - {"system", "encoder", "score.headline"}
     config.update_from_flattened_dict({key: own[key] for key in shared})
     return config
 
@@ -112,9 +112,10 @@ def counts(run: Path, target: dict, fractions: Iterable[float]) -> dict[float, i
     config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
     people = targets.training_rows(rows, config).patient.nunique()
     for split in manifest.SPLITS[1:]:
-        healthy = rows[(rows.split == split) & (rows.label == "healthy")]
-        if not np.isfinite(targets.values(healthy, config.target)).any():
-            raise ConfigError(f"target.column={config.target.column!r}: of nobody healthy in {split} is it known.")
+        alike = rows[(rows.split == split) & manifest.like_trained(rows, config.data.train_on)]
+        if not np.isfinite(targets.values(alike, config.target)).any():
+            told = f"of nobody in {split} who is like those trained on is it known"
+            raise ConfigError(f"target.column={config.target.column!r}: {told}.")
     return {fraction: min(max(round(fraction * people), LEAST), people) for fraction in fractions}
 
 

@@ -55,6 +55,8 @@ def separations(cases: Table, name: str, config: ConfigDict, drawn: Resamples, f
     given = {"scores": (score, positive), "labels": (positive,)}
     if fit and fit["value"] is not None:
         given["threshold"] = called(fit, cases, name), positive
+    if cases.groupby("patient").positive.nunique().max() == 2:  # somebody was there healthy and abnormal
+        given["pairs"] = score, positive
     if "slice" in cases:
         position, area = cases.position.to_numpy(), cases.brain_mm2.to_numpy()
         band = np.digitize(position, np.linspace(0, 1, config.evaluation.strata + 1)[1:-1])

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.evaluation.cases import LEVELS
 from symnorm_jax.statistics import metrics
 
-WITHIN = "auroc_within_position"
+WITHIN, PAIRED = "auroc_within_position", "auroc_within_person"
 ALL = ("terminal", "summary", "comparison")  # the short tables
 POINTS = (1, 2, 4, 8)  # mean false positives a scan at which sensitivity to lesions is read
 THIRDS = ("small", "middle", "large")  # of lesions by their size
@@ -27,7 +27,7 @@ class Measure(NamedTuple):
     name: str  # in metrics.json
     label: str  # for readers
     of: Callable | None  # of `statistics`; None where a level computes it by itself
-    needs: str  # what `of` is given: scores, labels, threshold, position, covariates or target; or else map
+    needs: str  # what `of` is given: scores, labels, threshold, position, covariates, pairs or target; or else map
     shown: dict[str, tuple[str, ...]]  # {level: the short tables in which it stands}; the first of a level decides
 
 
@@ -43,6 +43,7 @@ PPV, NPV = metrics.positive_predictive_value, metrics.negative_predictive_value
 MEASURES = (
     Measure(WITHIN, "AUROC within position", metrics.auroc_within, "position", _at("slice", places=ALL)),
     Measure("auroc", "AUROC", metrics.auroc, "scores", _at(*SAMPLES, places=ALL) | {"pixel": TERMINAL, "class": ()}),
+    Measure(PAIRED, "AUROC within person", metrics.auroc_within_person, "pairs", _at("volume", places=ALL)),
     Measure("auroc_delong", "AUROC, DeLong", None, "scores", CASES),
     Measure("partial_auroc", "partial AUROC", metrics.partial_auroc, "scores", CASES),
     Measure("auroc_adjusted", "AUROC adjusted", metrics.auroc_adjusted, "covariates", ADJUSTED),

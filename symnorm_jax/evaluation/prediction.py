@@ -7,7 +7,7 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import targets
-from symnorm_jax.data.manifest import normal, of_population
+from symnorm_jax.data.manifest import like_trained, of_population
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import of_level
 from symnorm_jax.scoring.embed import Arrays
@@ -16,7 +16,7 @@ from symnorm_jax.statistics.intervals import Metric, Values, as_json, interval
 
 Table = pd.DataFrame
 SAME, OUTSIDE, ABNORMAL = "same", "held out", "abnormal"
-POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # like the people trained on; of data.held_out; not healthy
+POPULATIONS = (SAME, OUTSIDE, ABNORMAL)  # such as are trained on; of data.held_out; others, who are not healthy
 PRIMARY = {kind: of_level(kind)[0].name for kind in ("number", "class")}
 EVEN = {"value": 0.5}  # the probability from which a class is called
 
@@ -25,8 +25,7 @@ def known_rows(manifest: Table, arrays: Arrays, config: ConfigDict) -> Table:
     """List the rows of what is embedded whose target is known: patient, session, split, population and target."""
     rows = manifest.loc[arrays["index"]]
     outside = of_population(manifest, config.data.held_out).loc[rows.index]
-    healthy = normal(rows, config.data.train_on)
-    of = np.where(outside, OUTSIDE, np.where(healthy, SAME, ABNORMAL))
+    of = np.where(outside, OUTSIDE, np.where(like_trained(rows, config.data.train_on), SAME, ABNORMAL))
     found = rows[["patient", "session", "split"]].assign(population=of, place=np.arange(len(rows)))
     found = found.assign(target=targets.values(rows, config.target))
     return found[np.isfinite(found.target)]

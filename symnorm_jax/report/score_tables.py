@@ -35,7 +35,7 @@ def levels_told(files: Files) -> list[str]:
 
 def in_brief(files: Files, level: str) -> Table:
     """Give the few measures of a level that fit on a terminal; scores of which none is defined are left out."""
-    return _table(files, level, of_level(level, "terminal"), f"{level} level, test split")
+    return _table(files, level, _short(files, level, "terminal"), f"{level} level, test split")
 
 
 def full(files: Files, level: str) -> list[Table]:
@@ -47,6 +47,12 @@ def full(files: Files, level: str) -> list[Table]:
         columns = [x for x in of_level(level) if x.name in measured and (x.needs == "threshold") == needs]
         tables += [_table(files, level, columns, f"{level.capitalize()} level, {part}")] if columns else []
     return tables
+
+
+def _short(files: Files, level: str, place: str) -> list[Measure]:
+    """List what a short table shows of a level; of pairs within people only where there are any."""
+    measured = {name for of in files.results.get(level, {}).values() for name in of}
+    return [one for one in of_level(level, place) if one.needs != "pairs" or one.name in measured]
 
 
 def _table(files: Files, level: str, columns: list[Measure], caption: str) -> Table:
@@ -74,7 +80,7 @@ def summary(files: Files) -> Table:
     """Give a row to every score and trivial score: what it tells at each level, and what it costs."""
     results, noun = files.results, files.sample.noun
     levels = [level for level in (noun, "patient", "pixel") if level != "patient" or level in results]
-    columns = [(level, one) for level in levels for one in of_level(level, "summary")]
+    columns = [(level, one) for level in levels for one in _short(files, level, "summary")]
     rows = []
     for name in sorted(dict.fromkeys([*results[noun], *results.get("pixel", {})]), key=lambda name: not own(name)):
         cells = [results.get(level, {}).get(name, {}).get(one.name) for level, one in columns]

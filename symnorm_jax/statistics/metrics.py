@@ -32,6 +32,17 @@ def auroc_within(score: Array, positive: Array, stratum: Array, weight: Maybe = 
     return ratio(*(_quadratic(weight, count) for count in counts))
 
 
+def auroc_within_person(score: Array, positive: Array, weight: Array, patient: Array) -> Array:
+    """Measure the share of positive-negative pairs of one patient whose positive scores higher, ties counting half.
+
+    Whoever is drawn twice counts as two people, who have twice as many such pairs; in `auroc_within` four times.
+    """
+    score, positive, weight, patient = _checked(score, positive, weight, patient)
+    one, other = np.nonzero(positive[:, None] & ~positive & (patient[:, None] == patient))
+    weight = weight[..., patient[one]]
+    return ratio(weight @ np.heaviside(score[one] - score[other], 0.5), weight.sum(-1))
+
+
 def auroc_adjusted(
     score: Array, positive: Array, covariates: Array, weight: Maybe = None, patient: Maybe = None
 ) -> Array:

@@ -8,7 +8,8 @@ examples:
 
 Every run is probed, runs of simclr, mae and saca are fine-tuned, and the same encoder and a small CNN are trained from
 scratch. The people who are trained on, chosen by and tested come from the runs, whose splits must be the same. A
-target is a column of their manifests: a number, or with `=F` the class F. The same command goes on where it stopped.
+target is a column of their manifests: a number, or with `=F` the class F; of runs with data.train_on=everyone also
+`label=abnormal`. The same command goes on where it stopped.
 """
 
 from pathlib import Path
