@@ -20,6 +20,7 @@ from symnorm_jax.data.volumes import Scan
 from symnorm_jax.errors import ConfigError, RunError, ScanError, reported
 from symnorm_jax.scoring.scores import ABOUT, TRIVIAL, ZERO_SHOT, names_of
 from symnorm_jax.systems import BUILD
+from symnorm_jax.systems.encoder import FINETUNE
 from symnorm_jax.training.transfer import FINISHED, check_source
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,9 @@ def test_names_of_scores_and_of_later_columns_are_taken_and_others_are_not():
 def system_of(system: str):
     config = named(system)
     if "target" in config:  # a system of volumes
-        config.data.size, config.target.column = (64, 64, 64), "age"
+        config.data.size = (64, 64, 64)
+    if FINETUNE in config.train:
+        config.target.column = "age"
     return checked(config)
 
 

@@ -217,14 +217,14 @@ def batch_of(size=(16,) * 3, count=4) -> dict[str, jax.Array]:
 def test_what_volumes_are_compared_with():
     x = batch_of()["image"]
     own, other, none = (
-        Segmenter(tiny("from scratch", segment__mirror=kind)).mirrored(x) for kind in ("own", "other", "none")
+        Segmenter(tiny("segmenter", segment__mirror=kind)).mirrored(x) for kind in ("own", "other", "none")
     )
     np.testing.assert_array_equal(own, mirror_batch(x))
     np.testing.assert_array_equal(other, own[jnp.array([2, 3, 0, 1])])
     np.testing.assert_array_equal(none, x)
 
 
-@pytest.mark.parametrize("preset", ["from scratch", "unet"])
+@pytest.mark.parametrize("preset", ["segmenter", "unet"])
 def test_what_is_marked_depends_on_what_a_volume_is_compared_with(preset):
     model, batch = Segmenter(tiny(preset), ("unet", "light")), batch_of(count=2)
     variables, volume = jax.jit(model.init)(jax.random.key(0), batch), batch["image"]
@@ -233,7 +233,7 @@ def test_what_is_marked_depends_on_what_a_volume_is_compared_with(preset):
 
 
 def test_training_sees_windows_and_scoring_all_of_them():
-    config = tiny("from scratch", data__size=(20, 16, 14), segment__crop=12)
+    config = tiny("segmenter", data__size=(20, 16, 14), segment__crop=12)
     system, batch = checked(config), batch_of((20, 16, 14), 2)
     variables = jax.eval_shape(system.init, jax.random.key(0), batch)
     loss, aux = jax.eval_shape(system.stages["segment"].loss, variables, batch, jax.random.key(1))
@@ -254,9 +254,9 @@ def test_marking_comes_after_pre_training_and_asks_for_lesions():
     "preset, changes, sentence",
     [
         ("segment", {"segment__network": "unet"}, "segment.network='unet'; one of .'light', 'swin_unetr'"),
-        ("from scratch", {"segment__network": ""}, "segment.network=''; one of"),
-        ("from scratch", {"segment__mirror": "left"}, "segment.mirror='left'; one of"),
-        ("from scratch", {"segment__crop": 8}, "segment.crop=8; 0, or sides above 8 up to 16"),
+        ("segmenter", {"segment__network": ""}, "segment.network=''; one of"),
+        ("segmenter", {"segment__mirror": "left"}, "segment.mirror='left'; one of"),
+        ("segmenter", {"segment__crop": 8}, "segment.crop=8; 0, or sides above 8 up to 16"),
         ("unet", {"data__size": (18, 16, 16)}, "data.size=.18, 16, 16. .* unet.widths; three sides that divide by 16"),
         ("unet", {"data__size": (16, 16)}, "data.size=.16, 16. .*three sides"),
     ],

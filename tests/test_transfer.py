@@ -143,8 +143,8 @@ def test_only_few_patients_are_trained_on(folder, source):
 def test_every_system_says_what_its_networks_mean(name):
     volumes = {"simclr": "simclr", "saca": "saca"} | dict.fromkeys(("mae", "supervised", "untrained"), "simclr")
     volumes["segmenter"] = "saca"
-    notebook, preset = volumes.get(name, "demo"), {"segmenter": "from scratch"}.get(name, name)
-    config = config_of(notebook, f"tiny,{'' if name in (*volumes.values(), 'symnorm') else preset}")
+    notebook = volumes.get(name, "demo")
+    config = config_of(notebook, f"tiny,{'' if name in (*volumes.values(), 'symnorm') else name}")
     if "target" in config:
         config.target.column = "age"
     system = BUILD[name](config)
@@ -163,7 +163,7 @@ def test_a_network_that_never_sees_maps_may_serve_others_unless_what_was_fitted_
     config = config_of("demo", "tiny,dae")
     write_config(tmp_path, json.loads(config.to_json()))
     for name in FINISHED:
-        write_json(tmp_path / name, {"sample": {"mahalanobis": {}}})
+        write_json(tmp_path / name, {"sample": {"mae": {}}})
     (tmp_path / "baseline" / CHECKPOINTS / "1").mkdir(parents=True)
     monkeypatch.setattr(transfer, "networks_of", lambda folder: {"reconstructor", "encoder", "baseline"})
     changes = {"init_from": str(tmp_path), "finetune.kind": "gaussian", "difference.kind": "negative"} | taken

@@ -60,9 +60,9 @@ PRESETS["segment"] = MARKS | {"segment.network": "light"}  # after pre-training
 PRESETS |= {  # what that is compared with
     name: MARKS | {"system": "segmenter"} | values
     for name, values in {
-        "from scratch": {},
-        "from scratch alone": {"segment.mirror": "none"},  # the same network, which sees no mirror image
-        "from scratch beside another": {"segment.mirror": "other"},
+        "segmenter": {},
+        "segmenter alone": {"segment.mirror": "none"},  # the same network, which sees no mirror image
+        "segmenter beside another": {"segment.mirror": "other"},
         "unet": UNET,
         "unet alone": UNET | {"segment.mirror": "none"},
     }.items()
