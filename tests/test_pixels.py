@@ -85,6 +85,19 @@ def test_the_dice_threshold_is_the_best_of_validation():
     assert found["dice"]["value"] == pytest.approx(expected, abs=1e-6) and expected < found["dice_oracle"]["value"]
 
 
+def test_of_the_dice_of_patients_each_counts_alike():
+    """One without a lesion has none; a patient who was drawn twice counts twice."""
+    test, val = cohort(0), cohort(1)
+    threshold = np.float32(pixels.fit_pixel_thresholds(val, NONE)["dice"]["value"])
+    whose = [flat([x for x in test if x.patient == name]) for name in PATIENTS]
+    a, b, c = (f1_score(lesion, values >= threshold, zero_division=0) for values, lesion in whose)
+    assert c == 0 and not whose[2][1].any()
+    assert measured(test, val)["dice_by_patient"]["value"] == pytest.approx((a + b) / 2, abs=1e-6)
+    tables = pixels._by_patient([processed(x, NONE) for x in test], np.array([threshold]), NONE, PATIENTS)
+    found = pixels._dice_by_patient(tables, np.array([[1.0, 2, 5], [0, 1, 1], [0, 0, 1]]))[:, 0]
+    np.testing.assert_allclose(found, [(a + 2 * b) / 3, b, np.nan], atol=1e-6)
+
+
 def test_a_threshold_of_5_percent_false_positives_is_the_lowest_on_healthy_validation_slices():
     test, val = cohort(0), cohort(1, shape=(3, 20, 20))
     threshold = pixels.fit_pixel_thresholds(val, NONE)["fpr_5"]["value"]

@@ -57,6 +57,7 @@ MEASURES = (
     Measure("f1", "F1", metrics.f1, "threshold", CASES),
     Measure("dice_oracle", "best Dice, chosen on test", None, "map", _at("pixel")),
     Measure("dice", "Dice", None, "threshold", _at("pixel", places=("terminal", "comparison"))),
+    Measure("dice_by_patient", "Dice, mean of patients", None, "threshold", _at("pixel", places=TERMINAL)),
     Measure("dice_at_5_fpr", "Dice at 5 % FPR of validation", None, "threshold", _at("pixel")),
     Measure("fpr_at_5_fpr", "FPR at that threshold", None, "threshold", _at("pixel")),
     Measure("froc_mean", "FROC, mean of the four", None, "map", _at("lesion", places=("terminal", "comparison"))),

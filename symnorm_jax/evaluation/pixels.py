@@ -45,7 +45,8 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
     """Measure the pixels of processed scans: `{measure: values}`, with 95 % intervals over the patients `drawn`.
 
     `dice_oracle` is the best Dice of any threshold, chosen on test and in each replicate anew: a bound, not a result.
-    Others have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy pixels called.
+    Others have the thresholds of `fit_pixel_thresholds`; `fpr_at_5_fpr` is the share of healthy pixels called, and
+    `dice_by_patient` the mean of patients, each of whom counts alike.
     Components are dropped in these alone, of binary maps; the oracle then tries the `cuts` and the fitted thresholds.
     """
     weights = np.concatenate([np.ones((1, len(drawn.patients))), drawn.patient_weight])
@@ -58,6 +59,7 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
         found["dice_oracle"] = as_json(best, NO_LESION)
     for name, rule, of, why in (
         ("dice", "dice", _dice, NO_LESION),
+        ("dice_by_patient", "dice", _dice_by_patient, NO_LESION),
         ("dice_at_5_fpr", "fpr_5", _dice, NO_LESION),
         ("fpr_at_5_fpr", "fpr_5", _false_positive_rate, NO_HEALTHY),
     ):
@@ -161,6 +163,13 @@ def _dice(tables: Array, weight: Array) -> Array:
     """Dice `[..., T]` from the tables `[P, T, 5]` of `confusion`."""
     both, shown, lesion, _, _ = np.moveaxis(np.tensordot(weight, tables, 1), -1, 0)
     return ratio(np.where(lesion > 0, 2 * both, np.nan), shown + lesion)
+
+
+def _dice_by_patient(tables: Array, weight: Array) -> Array:
+    """Mean over the patients with a lesion of the Dice of each, `[..., T]`, as studies of segmentation give it."""
+    both, shown, lesion, _, _ = np.moveaxis(tables, -1, 0)
+    there = lesion > 0
+    return ratio(weight @ np.where(there, 2 * both / np.maximum(shown + lesion, 1), 0), weight @ there)
 
 
 def _false_positive_rate(tables: Array, weight: Array) -> Array:
