@@ -21,7 +21,8 @@ from symnorm_jax.data import manifest
 from symnorm_jax.data.sources import folder
 from symnorm_jax.data.volumes import read_nifti
 from symnorm_jax.errors import ScanError
-from symnorm_jax.files import load_arrays
+from symnorm_jax.files import load_arrays, write_json
+from symnorm_jax.inference.scorer import Scorer
 from symnorm_jax.run import FROM_METRICS, FROM_SCORES, Run
 from symnorm_jax.rundir import open_run
 from symnorm_jax.scoring import export
@@ -38,6 +39,7 @@ QUICK = {
     "train.baseline.steps": 2,
     "score.batch_size": 8,
 }
+KINDS = ("t1", "brain", "lesion")
 SIZES = {"slices": {}, "volumes": {"data.size": (24, 24, 12), "data.spacing": 9.0}}
 
 
@@ -134,6 +136,31 @@ def test_maps_of_volumes_are_kept_whole_beside_what_they_are_judged_by(run):
     arrays = load_arrays(run.workdir / "embeddings" / "test.npz", "map", "image", "brain", "lesion")
     assert {x.shape[1:] for x in arrays.values()} == {tuple(run.config.data.size)}
     np.testing.assert_array_equal(arrays["map"], arrays["image"])
+
+
+@of_volumes
+def test_a_scan_gets_the_map_of_its_volume_on_its_own_grid(run, scans, tmp_path):
+    workdir = Path(shutil.copytree(run.workdir, tmp_path / "run"))
+    for name in FROM_SCORES:
+        (workdir / name).unlink()
+    Run(run.config, workdir).score()
+    write_json(workdir / "metrics.json", {"sample": {}, "patient": {}})
+    scorer = Scorer.load(workdir)
+    ill = run.manifest[(run.manifest.split == "test") & (run.manifest.label == "abnormal")].patient.iloc[0]
+    image, brain, lesion = (scans.parent / kind / f"{ill.removeprefix('person')}.nii.gz" for kind in KINDS)
+    result, stored, inside = scorer(image, brain), nib.load(image), np.asarray(nib.load(brain).dataobj) > 0
+    assert result.map.get_data_dtype() == np.float32 and result.map.shape == result.lesions.shape == stored.shape
+    np.testing.assert_array_equal(result.map.affine, stored.affine)
+    shown, labels = np.asarray(result.map.dataobj), np.asarray(result.lesions.dataobj)
+    there = shown != 0
+    assert there.any() and not shown[~inside].any() and not labels[~inside].any()
+    assert np.corrcoef(shown[there], np.asarray(stored.dataobj)[there])[0, 1] > 0.8  # it is the image
+    about = result.about["map"]
+    assert (about["kind"], about["unit"]) == ("positive", "values of linear") and about["threshold"] > 0
+    assert [blob["label"] for blob in result.about["blobs"]] == list(range(1, labels.max() + 1)) and labels.max() > 0
+    truth = np.asarray(nib.load(lesion).dataobj) > 0
+    within, elsewhere = (np.mean(labels[there & of] > 0) for of in (truth, ~truth))
+    assert within > 3 * elsewhere and np.median(shown[labels > 0]) > about["threshold"]
 
 
 @of_slices

@@ -17,6 +17,7 @@ from symnorm_jax.data.volumes import Volume, on_grid, read_volume, save
 from symnorm_jax.scoring import native
 
 ORIENTATIONS = ["".join(x) for order in permutations(("RL", "AP", "SI")) for x in product(*order)]
+SLICE = (64, 72)
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,9 @@ def head() -> Volume:
     return scan.load()
 
 
-def config_of_grid():
+def config_of_grid(size: tuple[int, ...]):
     config = base().data
-    config.update({"size": (64, 72), "spacing": 3.0, "slice_spacing": 3.0, "min_brain": 0.0, "midline": "centred"})
+    config.update({"size": size, "spacing": 3.0, "slice_spacing": 3.0, "min_brain": 0.0, "midline": "centred"})
     return config
 
 
@@ -44,12 +45,12 @@ def write_stored(head: Volume, folder: Path, affine: np.ndarray, axes: str = "RA
     return paths
 
 
-def carried(head: Volume, folder: Path, affine: np.ndarray, axes: str = "RAS") -> tuple[nib.Nifti1Image, ...]:
-    """The stored head and lesion, and the lesion after it went to the slices and came back into a file."""
+def carried(head: Volume, folder: Path, affine: np.ndarray, axes="RAS", size=SLICE) -> tuple[nib.Nifti1Image, ...]:
+    """The stored head and lesion, and the lesion after it went to the samples and came back into a file."""
     image, lesion = write_stored(head, folder, affine, axes)
     volume = read_volume(image, lesion)
     turned = nib.apply_orientation(head.brain, nib.io_orientation(affine)) if axes == "RAS" else head.brain
-    made = samples.cut(volume, turned, False, config_of_grid())
+    made = samples.cut(volume, turned, False, config_of_grid(size))
     about = {"rows": made.rows, "left_out": made.left_out, "to_voxel": made.frame.to_voxel.tolist()}
     back = native.volume(made.arrays[..., 2], pd.DataFrame(made.rows), about, volume.voxels.shape) > 0.5
     save(folder / "back.nii.gz", on_grid(back.astype(np.uint8), volume.affine, str(image)))
@@ -84,8 +85,9 @@ OBLIQUE[:3, :3] = Rotation.from_euler("xyz", [12, -9, 7], degrees=True).as_matri
 OBLIQUE[:3, 3] = -61.5, -70.25, -50.125
 
 
-def test_a_lesion_of_an_oblique_and_uneven_grid_comes_back_to_its_voxels(head, tmp_path):
-    scan, lesion, back = carried(head, tmp_path, OBLIQUE)
+@pytest.mark.parametrize("size", [SLICE, (64, 72, 68)])
+def test_a_lesion_of_an_oblique_and_uneven_grid_comes_back_to_its_voxels(head, size, tmp_path):
+    scan, lesion, back = carried(head, tmp_path, OBLIQUE, size=size)
     assert_same_grid(back, scan)
     assert overlap(lesion, back) > 0.85
 

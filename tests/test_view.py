@@ -51,7 +51,7 @@ def about(**changes):
         "worst_slice": {"centre_mm": place},
         "blobs": blobs,
     }
-    said |= {"map": {"kind": "absolute", "threshold": 3.0}, "brain_from": "file"}
+    said |= {"map": {"kind": "absolute", "unit": "healthy residuals", "threshold": 3.0}, "brain_from": "file"}
     said |= {"rule": {"name": "roc", "level": "patient", "threshold": 2.0, "promise": "none"}}
     return said | {"quality": {"brain_ml": {"value": 1.0, "low": 2.0, "high": None}}} | changes
 
@@ -127,12 +127,21 @@ def test_blobs_are_offered_strongest_first(view):
 def test_a_page_shows_the_sign_in_which_a_lesion_is_expected(tmp_path, kind, low, high):
     scan, mask, map = images()
     map.dataobj[9, 9, 9] = 4.5
-    write_view(tmp_path / "view.html", scan, mask, map, about(map={"kind": kind, "threshold": 3.0}))
+    write_view(tmp_path / "view.html", scan, mask, map, about(map=about()["map"] | {"kind": kind}))
     page = (tmp_path / "view.html").read_text()
     over = held(page, "over").get_fdata()
     assert (over.min(), over.max()) == pytest.approx((low, high), abs=9.25 / planes.STEPS)
     swatches = [of["class"] for _, of in Parts(page).tags if "swatch" in of.get("class", "")]
     assert swatches == ["swatch above"] * (high > 0) + ["swatch below"] * (low < 0)
+
+
+def test_a_page_speaks_of_residuals_where_the_map_is_in_them(tmp_path, view):
+    of_volume = {"kind": "positive", "unit": "values of saca", "threshold": 3.0}
+    write_view(tmp_path / "volume.html", *images(), about(map=of_volume))
+    page = (tmp_path / "volume.html").read_text()
+    assert page.count("in values of saca") == 2 and "half-way up the volume" in page and "made from the volume" in page
+    assert "residuals" not in page and "above what is normal" not in page and "slice of the highest score" not in page
+    assert view.read_text().count("in healthy residuals") == 2
 
 
 def test_a_page_that_shows_a_face_says_so(tmp_path, view):

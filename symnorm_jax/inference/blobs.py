@@ -5,20 +5,22 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from symnorm_jax.channels import channels_of
-from symnorm_jax.evaluation.postprocess import MapStack, called_voxels, chain, components, processed
-from symnorm_jax.geometry import voxel_sizes
+from symnorm_jax.channels import MAP, channels_of
+from symnorm_jax.evaluation.postprocess import called_voxels, chain, components, processed, stacks
+from symnorm_jax.geometry import AXIAL, voxel_sizes
 from symnorm_jax.inference.model import Model
 from symnorm_jax.inference.reading import Prepared
+from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.native import volume
 from symnorm_jax.standardise import SIGNS
 
 RULES = ("dice", "fpr_5")  # of thresholds of maps; the first that validation could fit is taken
+RESIDUALS = "healthy residuals"  # what maps of slices are measured in
 MOST = 2**16 - 1  # blobs that a file of labels can hold
 
 
 def back(made: Prepared, values: np.ndarray, order: int = 1) -> np.ndarray:
-    """Carry `[N, X, Y]` to the voxels of the brain's box, 0 outside the brain."""
+    """Carry `[N, X, Y]`, or a volume `[1, X, Y, Z]`, to the voxels of the brain's box, 0 outside the brain."""
     corner = [part.start for part in made.box]
     return volume(values, made.rows, made.about, made.brain.shape, order, corner) * made.brain
 
@@ -29,22 +31,29 @@ def map_threshold(model: Model) -> float | None:
     return next((value for value in fitted if value is not None), None)
 
 
+def unit_of(model: Model) -> str:
+    """Say what a map is measured in; one of volumes is not held against healthy people."""
+    return RESIDUALS if model.healthy else f"values of {model.config.system}"
+
+
 def kind_of(model: Model) -> str:
     """Name the sign, of SIGNS, a lesion is expected in; `signed` of several contrasts, whose map is in it already."""
+    if model.healthy is None:
+        return "positive"
     kinds = [how.kind for how in channels_of(model.config).values()]
     return kinds[0] if len(kinds) == 1 else "signed"
 
 
-def found(made: Prepared, values: np.ndarray, brain: np.ndarray, shown: np.ndarray, model: Model) -> tuple:
-    """Number what a map `values` `[N, X, Y]` shows, the largest first: `[X, Y, Z]` uint16 in the box, and a list.
+def found(made: Prepared, arrays: Arrays, shown: np.ndarray, model: Model) -> tuple:
+    """Number what the map of `arrays` shows, the largest first: `[X, Y, Z]` uint16 in the box, and a list.
 
-    `shown` `[X, Y, Z]` is the signed map in the box. Of each blob the list has `label`, `ml`, the `peak` in healthy
-    residuals and its place `peak_mm`, RAS+ in the scan's own space.
+    `shown` `[X, Y, Z]` is the map in the box, of slices with its sign. Of each blob the list has `label`, `ml`, the
+    `peak` in the unit of the map and its place `peak_mm`, RAS+ in the scan's own space.
     """
     threshold, labels = map_threshold(model), np.zeros(made.brain.shape, np.uint16)
     if threshold is None:
         return labels, []
-    numbers = back(made, _numbered(made, values, brain, threshold, model), order=0).astype(int)
+    numbers = back(made, _numbered(made, arrays, threshold, model), order=0).astype(int)
     sizes = np.bincount(numbers.ravel())[1:]
     order = [one for one in np.argsort(-sizes, kind="stable") if sizes[one]][:MOST]
     rank = np.zeros(len(sizes) + 1, np.uint16)
@@ -63,13 +72,11 @@ def _described(label: int, ml: float, peak: float, place: np.ndarray) -> dict[st
     return {"label": label, "ml": round(float(ml), 4), "peak": float(peak), "peak_mm": place[:3].round(1).tolist()}
 
 
-def _numbered(made: Prepared, values: np.ndarray, brain: np.ndarray, threshold: float, model: Model) -> np.ndarray:
-    """Number the components of a map above a threshold, post-processed as the model was evaluated, `[N, X, Y]`."""
-    number = made.rows.slice.to_numpy(int) - int(made.rows.slice.min())
-    stacked, inside = (np.zeros((number.max() + 1, *x.shape[1:]), x.dtype) for x in (values, brain))
-    stacked[number], inside[number] = values, brain
-    every, settings = np.ones(len(stacked), bool), chain(model.config)
-    stack = processed(MapStack("", "", stacked, inside, np.zeros_like(inside), every, every), settings)
-    shown, [box] = np.zeros(inside.shape, bool), ndimage.find_objects(inside.view(np.int8))
-    shown[box] = called_voxels(stack, threshold, settings)
-    return components(shown, 0)[0][number]
+def _numbered(made: Prepared, arrays: Arrays, threshold: float, model: Model) -> np.ndarray:
+    """Number the components of a map `[N, *S]` above a threshold, post-processed as the model was evaluated."""
+    settings, number = chain(model.config), made.rows.slice.to_numpy(int)
+    [stack] = stacks(arrays, made.rows, arrays[MAP])
+    shown, [box] = np.zeros(stack.brain.shape, bool), ndimage.find_objects(stack.brain.view(np.int8))
+    shown[box] = called_voxels(processed(stack, settings), threshold, settings)
+    numbers = components(shown, 0)[0]
+    return np.moveaxis(numbers, 0, AXIAL)[None] if arrays[MAP].ndim == 4 else numbers[number - number.min()]

@@ -26,8 +26,8 @@ README = """# Scans scored by symnorm
 
 Research use only. Not a medical device; not for diagnosis.
 
-Of each scan there are the map of what is unlike the healthy (`_map`, in healthy residuals), what of it is beyond the
-threshold of the model (`_dseg`), the brain (`_mask`), all that is said (`_score.json`) and a page for any browser.
+Of each scan there are the map of what is unlike the healthy (`_map`), what of it is beyond the threshold of the model
+(`_dseg`), the brain (`_mask`), all that is said, with the unit of the map (`_score.json`), and a page for any browser.
 """
 ONCE = {  # what is written where it is not there
     "README.md": README,

@@ -44,7 +44,7 @@ def write(result: Result, files: Sequence[str], segmentation: Path, parametric: 
 
     What is `made_of` the same has the same identifiers. Raises ScanError for headers that lack what DICOM asks for.
     """
-    folder, face = Path(files[0]).parent, result.about["brain_from"] == "head"
+    folder, face, unit = Path(files[0]).parent, result.about["brain_from"] == "head", result.about["map"]["unit"]
     slices, affine = dicom.placed(str(folder), tuple(files))
     headers = [_header(one.path, voxel_sizes(affine)[AXIAL]) for one in slices]
     lesions, map = (_frames(image, affine) for image in (result.lesions, result.map))
@@ -53,7 +53,7 @@ def write(result: Result, files: Sequence[str], segmentation: Path, parametric: 
         with warnings.catch_warnings(action="ignore"):  # they may quote a header
             made = {
                 segmentation: _segmentation(headers, (lesions > 0).astype(np.uint8), about("lesions")),
-                parametric: _parametric(headers, map.astype(np.float32), face, about("map")),
+                parametric: _parametric(headers, map.astype(np.float32), unit, face, about("map")),
             }
     except (AttributeError, KeyError, ValueError) as error:
         lacking = f"its headers lack what DICOM asks of derived images ({type(error).__name__})"
@@ -87,15 +87,15 @@ def _segmentation(headers: list, pixels: np.ndarray, about: dict):
     return hd.seg.Segmentation(headers, pixels, "BINARY", [of], omit_empty_frames=bool(pixels.any()), **about)
 
 
-def _parametric(headers: list, pixels: np.ndarray, face: bool, about: dict):
+def _parametric(headers: list, pixels: np.ndarray, unit: str, face: bool, about: dict):
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    told, ends = ("residuals", "in healthy residuals"), (float(pixels.min()), float(pixels.max()))
-    unit = hd.pm.RealWorldValueMapping(*told, codes.UCUM.NoUnits, ends, slope=1.0, intercept=0.0)
+    told, ends = (unit.split()[-1], f"in {unit}"), (float(pixels.min()), float(pixels.max()))
+    scale = hd.pm.RealWorldValueMapping(*told, codes.UCUM.NoUnits, ends, slope=1.0, intercept=0.0)
     window = hd.VOILUTTransformation(window_center=0.0, window_width=2 * max(map(abs, ends)) or 1.0)
     about |= {"voi_lut_transformations": [window]}
-    about |= {"contains_recognizable_visual_features": face, "real_world_value_mappings": [unit]}
+    about |= {"contains_recognizable_visual_features": face, "real_world_value_mappings": [scale]}
     return hd.pm.ParametricMap(headers, pixels, **about)
 
 

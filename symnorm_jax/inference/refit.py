@@ -39,7 +39,7 @@ class Fit(NamedTuple):
 
 
 def out_of_fold(scorer: Scorer, cohort: Cohort) -> tuple[pd.DataFrame, np.ndarray | None]:
-    """Score everybody by a fit to the others: a table of scores, and the maps `[N, X, Y]` if there are any."""
+    """Score everybody by a fit to the others: a table of scores, and the maps `[N, *S]` if there are any."""
     names = np.random.default_rng(scorer.model.config.seed).permutation(sorted(cohort.rows.patient.unique()))
     fold = cohort.rows.patient.map({name: place % FOLDS for place, name in enumerate(names)}).to_numpy()
     parts, maps = [], None
@@ -49,7 +49,7 @@ def out_of_fold(scorer: Scorer, cohort: Cohort) -> tuple[pd.DataFrame, np.ndarra
         scores = {name: x[out] for name, x in of_arrays(fit.found).items() if own(name)}
         far = np.asarray(mahalanobis.distance(fit.gaussian, fit.found["z"][out]))
         parts.append(cohort.rows.loc[out, list(ABOUT)].assign(**scores, mahalanobis=far))
-        if fit.healthy:
+        if MAP in fit.found:
             maps = np.zeros_like(fit.found[MAP]) if maps is None else maps
             maps[out] = fit.found[MAP][out]
     return pd.concat(parts).sort_index(), maps

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from symnorm_jax.channels import MAP
 from symnorm_jax.data.volumes import keep, on_grid
 from symnorm_jax.errors import ScanError
 from symnorm_jax.inference import blobs, quality, verdict
@@ -31,7 +32,7 @@ class Result(NamedTuple):
     about: dict[str, Any]  # all of it, plain JSON
     scan: Any  # float32, its leading contrast within the brain, 0 outside
     brain: Any  # uint8
-    map: Any  # float32, signed, in healthy residuals; None of a system of volumes
+    map: Any  # float32, of slices signed, in healthy residuals; of volumes the system's own, None where it makes none
     lesions: Any  # uint16: what the map shows above its threshold, numbered, the largest first; likewise
 
     @property
@@ -86,15 +87,18 @@ class Scorer:
         """Score a scan that has been cut."""
         found = self.embedder.whole(made.rows, "", held=made.arrays)
         about, shown, labels = self._about(made, self._scored(made.rows, found)), None, None
-        if "raw" in found:
+        if MAP in found:
             shown = blobs.back(made, self.signed(made.rows, found))
-            labels, about["blobs"] = blobs.found(made, found["map"], found["brain"], shown, self.model)
-            about["map"] = {"kind": blobs.kind_of(self.model), "threshold": blobs.map_threshold(self.model)}
+            labels, about["blobs"] = blobs.found(made, found, shown, self.model)
+            asked = {"kind": blobs.kind_of, "unit": blobs.unit_of, "threshold": blobs.map_threshold}
+            about["map"] = {name: of(self.model) for name, of in asked.items()}
         images = made.voxels, made.brain.astype(np.uint8), shown, labels
         return Result(about, *(_on_grid(made, x) for x in images))
 
     def signed(self, rows: pd.DataFrame, found: Arrays) -> np.ndarray:
-        """Make the map `[N, X, Y]` before the sign is chosen in which a lesion is expected."""
+        """Make the map `[N, X, Y]` before the sign is chosen in which a lesion is expected; of volumes none is."""
+        if "raw" not in found:
+            return found[MAP]
         config, scan = self.model.config, scan_of(rows, found["brain"])
         raw = raw_maps(found["raw"], found["image"], found["brain"], config)
         return map_of(raw, scan, self.model.healthy, config, signed=True)

@@ -43,8 +43,8 @@ def _programs(model: Model) -> tuple[Program, Program]:
 
     def embed(batch: Batch) -> dict[str, jax.Array]:
         found = system.embed(variables, batch)
-        predicted = {} if found.predicted is None else {"predicted": found.predicted}
-        return {"z": found.z, "mahalanobis": distance(model.gaussian, found.z), **found.scalars, **predicted}
+        more = {name: x for name in ("predicted", "map") if (x := getattr(found, name)) is not None}
+        return {"z": found.z, "mahalanobis": distance(model.gaussian, found.z), **found.scalars, **more}
 
     return residual, embed
 

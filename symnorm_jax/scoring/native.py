@@ -13,11 +13,14 @@ LONGEST = 100  # letters of a file name without its ending; file systems allow a
 def volume(values, rows: pd.DataFrame, about: dict, shape: tuple[int, ...], order: int = 1, corner=(0, 0, 0)):
     """Carry `[N, X, Y]` of one scan's `rows` to its RAS+ voxels, 0 where no slice was kept; `about` is of the store.
 
-    They are those of a box of this `shape`, whose first voxel is `corner`, by default the whole scan.
+    A volume is `[1, X, Y, Z]`, with 0 beyond its grid. The voxels are those of a box of this `shape`, whose first voxel
+    is `corner`, by default the whole scan.
     """
-    count = len(about["rows"]) + about["left_out"]
-    grid = np.zeros((*values.shape[1:], count), np.float32)
-    grid[..., rows.slice.to_numpy(int)] = np.moveaxis(values, 0, -1)
+    if values.ndim == 4:
+        [grid] = values
+    else:
+        grid = np.zeros((*values.shape[1:], len(about["rows"]) + about["left_out"]), np.float32)
+        grid[..., rows.slice.to_numpy(int)] = np.moveaxis(values, 0, -1)
     to_voxel = np.array(about["to_voxel"])
     to_voxel[:3, 3] -= corner
     return carry_back(grid, Frame(to_voxel, grid.shape), shape, order)
