@@ -137,19 +137,30 @@ def test_maps_of_volumes_are_kept_whole_beside_what_they_are_judged_by(run):
     np.testing.assert_array_equal(arrays["map"], arrays["image"])
 
 
-@of_volumes
-def test_a_scan_gets_the_map_of_its_volume_on_its_own_grid(run, scans, tmp_path):
-    workdir = Path(shutil.copytree(run.workdir, tmp_path / "run"))
+def scorer_of(run: Run, workdir: Path) -> Scorer:
+    """What scores new scans by the run, once it has scores."""
+    shutil.copytree(run.workdir, workdir)
     for name in FROM_SCORES:
         (workdir / name).unlink()
     Run(run.config, workdir).score()
     write_json(workdir / "metrics.json", {"sample": {}, "patient": {}})
+    return Scorer.load(workdir)
+
+
+@of_slices
+def test_a_scan_gets_a_verdict_and_no_map_of_a_system_without_one(run, scans, tmp_path):
+    result = scorer_of(run, tmp_path / "run")(scans.parent / "t1" / "0.nii.gz", scans.parent / "brain" / "0.nii.gz")
+    assert result.score > 0 and (result.map, result.lesions, result.about["map"]) == (None, None, None)
+
+
+@of_volumes
+def test_a_scan_gets_the_map_of_its_volume_on_its_own_grid(run, scans, tmp_path):
     brain, stored = scans.parent / "brain" / "0.nii.gz", nib.load(scans.parent / "t1" / "0.nii.gz")
     voxels, inside = (np.asarray(nib.load(path).dataobj) for path in (stored.get_filename(), brain))
     bright = np.zeros(stored.shape, bool)
     bright[18:, 18:, :14] = True  # in no direction in the middle
     voxels = np.where(bright, 250, voxels // 2)
-    result = Scorer.load(workdir)(nib.Nifti1Image(voxels, stored.affine), brain)
+    result = scorer_of(run, tmp_path / "run")(nib.Nifti1Image(voxels, stored.affine), brain)
     shown, labels, about = *(np.asarray(x.dataobj) for x in (result.map, result.lesions)), result.about
     assert shown.dtype == np.float32 and shown.shape == labels.shape == stored.shape
     np.testing.assert_array_equal(result.map.affine, stored.affine)
