@@ -16,7 +16,7 @@ from symnorm_jax.inference.scorer import Result
 
 ALONG = np.array([[0.8, 0.6, 0.0], [-0.48, 0.64, 0.6]])  # columns and rows of an oblique slice, LPS
 NORMAL = np.cross(*ALONG)
-ABOUT = {"model": "0123456789abcdef", "brain_from": "extract"}
+ABOUT = {"model": "0123456789abcdef", "brain_from": "extract", "map": {"unit": "values of saca"}}
 SHAPE = (10, 12, 9)  # rows, columns, slices
 MADE_OF = "ab" * 32
 
@@ -72,6 +72,8 @@ def test_every_voxel_is_where_it_was_and_of_whom_the_series_is(folder, rng, ill)
         assert (one.PatientID, one.PatientSex, one.StudyInstanceUID) == (layouts.NOBODY, "", "1.2.4")
         assert one.FrameOfReferenceUID == "1.2.5"
         assert one.Modality == kind and one.SeriesInstanceUID != "1.2.3"
+    [scale] = one.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence
+    assert (scale.LUTLabel, scale.LUTExplanation) == ("saca", "in values of saca")
     identified = [pydicom.dcmread(path).SOPInstanceUID for path in paths]
     dicom_out.write(result, files, *paths, MADE_OF)
     assert identified == [pydicom.dcmread(path).SOPInstanceUID for path in paths] and len(set(identified)) == 2
