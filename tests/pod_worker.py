@@ -24,18 +24,20 @@ SLICES = {"data.size": (16, 16), "unet.widths": (4, 8), "vae.widths": (4,), "aut
 SLICES |= {"padim.features": 6}
 VOLUMES = {"data.size": (8, 8, 8), "resnet.widths": (4, 8), "resnet.depths": (1, 1), "resnet.stem_kernel": 3}
 VOLUMES |= {"projector.hidden": 8, "projector.out": 4, "mae.patch": 2, "mae.widths": (4,)}
-VOLUMES |= {"target.column": "age", "cnn.widths": (4,), "cnn.features": 4}
+VOLUMES |= {"cnn.widths": (4,), "cnn.features": 4}
 VOLUMES |= {"swin.embed": 4, "swin.depths": (2,), "swin.heads": (1,), "swin.window": 2, "swin.cross_heads": 2}
 
 
 def tiny(system="symnorm", **changes):
     config = base()
-    volumes = system in ("simclr", "mae", "supervised", "untrained", "saca")
+    volumes = system in ("simclr", "mae", "supervised", "untrained", "saca", "segmenter")
     config.system = "simclr" if volumes else "symnorm"
-    preset = "" if system == config.system else f",{system}"
+    preset = {config.system: "", "saca": ",segment"}.get(system, f",{system}")  # of saca both stages
     common = {"sharding.smallest": 1, "train.checkpoint_every": 5}
     small = {"full": {}, "tiny": (VOLUMES if volumes else SLICES) | common}
     config = finish(config, f"tiny{preset}", sizes=small)
+    if volumes and system != "segmenter":
+        config.target.column = "age"
     config.update_from_flattened_dict(changes)
     for stage in BUILD[system](config).stages:
         config.train[stage].batch_size = EXAMPLES
@@ -54,7 +56,7 @@ def batch_of(step: int, config) -> dict[str, np.ndarray]:
     hidden = [draw("exclusive", patch_grid(size, 4), 0.5, rng) for _ in range(EXAMPLES)]  # for symnorm
     prior = brain * rng.dirichlet(np.ones(4), brain.shape[:-1]).astype(np.float32)  # for dal
     known = {"index": index, "patient": index, "target": target, "prior": prior}
-    known["healthy"] = (target > 0).astype(np.float32)
+    known |= {"healthy": (target > 0).astype(np.float32), "lesion": image[..., 0] > 0.6}
     return {"image": image, "brain": brain, "hidden": np.stack(hidden), "difference": 2 * image, **known}
 
 
