@@ -20,7 +20,7 @@ CPU = {
     **{"train.pretrain.steps": 500, "train.pretrain.batch_size": 8},
     "train.pretrain.optimizer.learning_rate": 1e-3,
     "train.finetune.steps": 120,
-    **{"train.segment.steps": 300, "train.segment.batch_size": 8, "train.segment.optimizer.learning_rate": 1e-3},
+    **{"train.segment.steps": 300, "train.segment.batch_size": 8, "train.segment.optimizer.learning_rate": 3e-3},
     "score.batch_size": 8,
 }
 SIZES = {

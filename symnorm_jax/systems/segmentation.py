@@ -23,6 +23,7 @@ SEGMENT = "segment"
 DECODERS = {"light": LightDecoder, "swin_unetr": SwinUNETR}
 MIRRORS = ("own", "other", "none")
 TOP = 20  # voxels whose mean is the score `highest`
+RARE = -4.6  # log-odds of 1 %: what is said of each voxel before anything is learned, or hundreds of steps go into that
 
 
 def segmenter(config: ConfigDict) -> System:
@@ -105,9 +106,9 @@ class Segmenter:
         params = {"params": variables["params"]["segmenter"]}
         if self.encoder:
             maps, last = self._maps(variables, volume, mirrored)
-            return self.net.apply(params, volume, maps, last), last.mean((1, 2, 3))
+            return self.net.apply(params, volume, maps, last) + RARE, last.mean((1, 2, 3))
         found, seen = self.net.apply(params, jnp.concatenate([volume, mirrored], -1), mutable=["intermediates"])
-        return found, seen["intermediates"]["encoder"][0][-1].mean((1, 2, 3))
+        return found + RARE, seen["intermediates"]["encoder"][0][-1].mean((1, 2, 3))
 
     def _maps(self, variables: Variables, volume: jax.Array, mirrored: jax.Array) -> tuple[list, jax.Array]:
         ask = lambda *given, of: self.encoder.net.apply(  # noqa: E731
