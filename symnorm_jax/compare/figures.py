@@ -29,22 +29,23 @@ def forest(compared: dict, title: str) -> Figure:
 def cost(compared: dict, title: str) -> Figure:
     """Draw the quality of each method against what a case costs it, and as a line the best that costs nothing."""
     level, metric = compared["level"], compared["metric"]
-    figure = Figure(figsize=(7, 4.5))
-    axes, free, written = figure.subplots(), [], {"textcoords": "offset points", "fontsize": 7}
+    figure = Figure(figsize=(9, 4.5))
+    axes, spent, free = figure.subplots(), [], []
     for line in compared["lines"]:
-        found, spent = line[level][metric], line["cost"]
-        seconds = spent.get("seconds_per_patient", spent.get("seconds_per_sample"))
+        found, of = line[level][metric], line["cost"]
+        seconds = of.get("seconds_per_patient", of.get("seconds_per_sample"))
         if own(line["score"]) and seconds:
-            axes.errorbar(1000 * seconds, *_bars(found), fmt="o", color=HEALTHY, lw=1)
-            above = 3 if "," in line["name"] else -9  # of two scores of a method, which may lie close together
-            axes.annotate(line["name"], (1000 * seconds, found["value"]), (5, above), **written)
+            spent.append((1000 * seconds, line["name"], found))
         elif found["value"] is not None:
             free.append((found["value"], line["name"]))
+    for number, (ms, name, found) in enumerate(sorted(spent, key=lambda one: one[:2]), 1):
+        axes.errorbar(ms, *_bars(found), fmt="o", color=HEALTHY, lw=1, label=f"{number}  {name}")
+        side = 6 if number // 2 % 2 else -6 * (1 + len(str(number)))  # methods may lie close together
+        axes.annotate(str(number), (ms, found["value"]), (side, 2), textcoords="offset points", fontsize=8)
     if free:
         best, name = max(free)
-        axes.axhline(best, color=ABNORMAL, lw=1, ls="--")
-        where = ("axes fraction", "data")
-        axes.annotate(f"{name}, without a network", (0.35, best), (0, 3), xycoords=where, **written)
+        axes.axhline(best, color=ABNORMAL, lw=1, ls="--", label=f"{name}, without a network")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False, markerscale=0)
     axes.set(xscale="log", xlabel=f"milliseconds a {compared['case']}", ylabel=label(metric), xmargin=0.2)
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # more would be written over each other
     for of in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):

@@ -78,10 +78,9 @@ def assign_splits(
 
     A `fold`, its number and how many there are, takes the place of fractions: of so many parts that part is test, and
     the next one val. With `train_on="healthy_people"` the diseased are in val and test alone, with their healthy
-    sessions too. Rows that are excluded,
-    unlabelled or in a release's own `test` stay so; its own `train` is shared between train and val. With the
-    fractions ALL_TEST whoever is labelled is in test, whatever a release says. Raises ConfigError if a split is empty,
-    or for a fold that is not there or of a release with splits of its own.
+    sessions too. Rows that are excluded, unlabelled or in a release's own `test` stay so; its own `train` is shared
+    between train and val. With the fractions ALL_TEST whoever is labelled is in test, whatever a release says. Raises
+    ConfigError if a split is empty, or for a fold that is not there or of a release with splits of its own.
     """
     check_choice("data.train_on", train_on, TRAIN_ON)
     number, folds = fold
