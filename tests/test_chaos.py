@@ -7,11 +7,16 @@ import time
 from pathlib import Path
 
 import chaos
+import jax
 import numpy as np
+import pod_worker
 import pytest
 
 from symnorm_jax.errors import PREEMPTED
 from symnorm_jax.files import load_arrays
+from symnorm_jax.systems import BUILD
+from symnorm_jax.training.checkpoint import Checkpoints
+from symnorm_jax.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,27 @@ def test_sigterm_ends_the_command_at_once_or_with_a_checkpoint_and_status_143(wh
     assert stage == "unet" and chaos.kept(tmp_path, "unet") == [step]
     said = f"stopped at step {step} of 1000000 of unet, which is saved; the same command goes on."
     assert said in (tmp_path / "log").read_text().splitlines()  # libraries may add to it at the exit
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("quick_compilation")
+def test_saca_cut_off_in_each_stage_ends_in_the_same_bits(tmp_path):
+    """Within one process: pre-training, marking, and then the prediction of age."""
+    steps = {"pretrain": 10, "segment": 15, "finetune": 20}  # so that each has a batch that none before it asks for
+    changes = {f"train.{stage}.steps": count for stage, count in steps.items()}
+    config = pod_worker.tiny("saca", **changes, **{"segment.crop": 6})  # windows are drawn, by the step
+    system = BUILD["saca"](config)
+    assert [*system.stages] == [*steps]
+
+    def trained(name: str, stop: int | None = None):
+        return train(system, config, pod_worker.batches(config, stop), tmp_path / name)
+
+    for stage, stop, last in (("pretrain", 7, 5), ("segment", 13, 10), ("finetune", 17, 15)):
+        with pytest.raises(KeyboardInterrupt):
+            trained("cut", stop)
+        with Checkpoints(tmp_path / "cut" / stage / "ckpt") as checkpoints:
+            assert checkpoints.latest() == last
+    jax.tree.map(np.testing.assert_array_equal, trained("cut"), trained("whole"))
 
 
 @pytest.fixture

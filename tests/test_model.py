@@ -136,10 +136,12 @@ def test_models_are_listed_and_one_that_is_damaged_says_why(exported, copied, tm
     assert done.returncode == 1 and "model.safetensors is missing" in lines["copy"]
     told = ("t1 after contrast", "train", "cc-by-sa-4.0", "AUROC of patients 0.", distil.read(exported).checksum)
     assert all(one in lines["b/whole"] for one in told)
-    assert symnorm("models", str(tmp_path / "a")).returncode == 0
+    done = symnorm("models", str(tmp_path / "a"))
+    assert done.returncode == 0 and "no model is here" not in done.stdout
     (tmp_path / "none").mkdir()
     done = symnorm("models", str(tmp_path / "none"))
     assert done.returncode == 0 and "ixi_t1" in done.stdout and "demo" not in done.stdout
+    assert done.stdout.splitlines()[-1] == f"{tmp_path / 'none'}: no model is here, nor up to 3 folders down."
     assert symnorm("models", str(tmp_path / "gone")).returncode == 2
 
 

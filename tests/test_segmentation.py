@@ -23,6 +23,8 @@ from symnorm_jax.data.pipeline import training_batches
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.files import load_arrays, read_json, save_arrays, write_json
 from symnorm_jax.geometry import mirror_batch
+from symnorm_jax.inference import blobs
+from symnorm_jax.inference.model import Model
 from symnorm_jax.models.segmentation import LightDecoder, SwinUNETR
 from symnorm_jax.models.swin3d import Swin3D
 from symnorm_jax.run import Run
@@ -248,6 +250,13 @@ def test_marking_comes_after_pre_training_and_asks_for_lesions():
     assert list(system.stages) == ["pretrain", "segment"] and system.asks == ("healthy", "lesion")
     assert system.stages["segment"].trains == ("segmenter", "encoder") and system.scores == ("asymmetry", "highest")
     assert checked(tiny("saca")).asks == ("healthy",) and list(checked(tiny("saca")).stages) == ["pretrain"]
+
+
+@pytest.mark.parametrize(
+    "preset, unit", [("segment", "chance of lesion"), ("unet", "chance of lesion"), ("saca", "values of saca")]
+)
+def test_a_map_of_what_marks_lesions_is_their_chance(preset, unit):
+    assert blobs.unit_of(Model(tiny(preset), *[None] * 6)) == unit
 
 
 @pytest.mark.parametrize(

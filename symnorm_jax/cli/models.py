@@ -24,8 +24,11 @@ def run(args) -> int:
 
     if lost := [folder for folder in args.folders if not folder.is_dir()]:
         args.refuse(f"{lost[0]}: there is no such folder.")
-    rows = [_row(folder) for top in [FOLDER, *args.folders] for folder in _found(top)]
+    found = {top: [*_found(top)] for top in [FOLDER, *args.folders]}
+    rows = [_row(folder) for folders in found.values() for folder in folders]
     Table("Models", HEADER, rows).print()
+    for top in (top for top, folders in found.items() if not folders):
+        print(f"{top}: no model is here, nor up to {DEPTH} folders down.")
     return int(any(row[1] is None for row in rows))
 
 

@@ -13,9 +13,11 @@ from symnorm_jax.inference.reading import Prepared
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.native import volume
 from symnorm_jax.standardise import SIGNS
+from symnorm_jax.systems.segmentation import SEGMENT
 
 RULES = ("dice", "fpr_5")  # of thresholds of maps; the first that validation could fit is taken
 RESIDUALS = "healthy residuals"  # what maps of slices are measured in
+CHANCE = "chance of lesion"  # and those of networks that mark lesions
 MOST = 2**16 - 1  # blobs that a file of labels can hold
 
 
@@ -33,7 +35,9 @@ def map_threshold(model: Model) -> float | None:
 
 def unit_of(model: Model) -> str:
     """Say what a map is measured in; one of volumes is not held against healthy people."""
-    return RESIDUALS if model.healthy else f"values of {model.config.system}"
+    if model.healthy:
+        return RESIDUALS
+    return CHANCE if SEGMENT in model.system.stages else f"values of {model.config.system}"
 
 
 def kind_of(model: Model) -> str:
