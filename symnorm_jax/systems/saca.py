@@ -20,6 +20,7 @@ from symnorm_jax.systems import pairs, views
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
 from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
 from symnorm_jax.systems.segmentation import SEGMENT, Segmenter, highest
+from symnorm_jax.systems.windows import count_of
 
 VIEWS = 2
 TASKS = ("symmetry", "rotation", "contrast", "inpaint")  # whose weights the section `saca` has
@@ -31,13 +32,14 @@ def saca(config: ConfigDict) -> System:
     _check(config)
     model = SACA(config)
     trains = ("encoder", "heads", *(["decoder"] if config.saca.inpaint else []))
-    stages, scores, asks = {"pretrain": Stage(trains, model.loss)}, ("asymmetry",), ()
+    stages, scores, asks, passes = {"pretrain": Stage(trains, model.loss)}, ("asymmetry",), (), 2
     if model.segmenter:
+        passes += 2 * count_of(model.encoder.size, config.segment.crop) if config.segment.crop else 0
         stages[SEGMENT] = Stage(model.segmenter.nets, model.segmenter.loss)
         scores, asks = (*scores, "highest"), ("lesion",)
     system = model.encoder.system(stages, model.init, ("saca.features",))
     asks = (*system.asks, *(["healthy"] if config.saca.symmetry else []), *asks)
-    return system._replace(embed=model.embed, scores=scores, passes=2, asks=asks)
+    return system._replace(embed=model.embed, scores=scores, passes=passes, asks=asks)
 
 
 def _check(config: ConfigDict) -> None:

@@ -52,5 +52,7 @@ def around(key: jax.Array, side: int, marked: jax.Array, brain: jax.Array) -> ja
     """
     of_marked, which = jax.random.split(key)
     wanted = jnp.where(marked.any() & jax.random.bernoulli(of_marked), marked, brain)
-    centre = jnp.unravel_index(jax.random.categorical(which, jnp.log(wanted.astype(jnp.float32).ravel())), brain.shape)
+    counted = jnp.cumsum(wanted.ravel())  # one number is drawn, and not one for each voxel
+    place = jnp.searchsorted(counted, jax.random.randint(which, (), 0, counted[-1]), side="right")
+    centre = jnp.unravel_index(place, brain.shape)
     return jnp.clip(jnp.stack(centre) - side // 2, 0, jnp.array(brain.shape) - side)
