@@ -78,7 +78,7 @@ def answers(run: Path, workdir: Path) -> tuple[pd.DataFrame, dict[str, np.ndarra
     others, tested = halves(rows[rows.split.isin(SPLITS[:2])]), rows[rows.split == "test"]
     system, ask = supervised(config)
     source = partial(SampleSource, config.data.store)
-    batches = lambda size, start: training_batches(source(others), config, size, start, ())  # noqa: E731
+    batches = lambda size, start: training_batches(source(others), config, size, start, ("lesion",))  # noqa: E731
     params = train(system, config, batches, workdir)["params"][NET]
     made = {"map": [], "brain": [], "lesion": []}
     for batch in scoring_batches(source(tested), config.score.batch_size):

@@ -89,7 +89,9 @@ def batch_shapes(config: ConfigDict, size: int, asks: tuple[str, ...] = ("hidden
     """A training batch of `size` samples without its values, as `training_batches` makes it for the same `asks`."""
     sides = tuple(config.data.size)
     image, mask, number = ((*sides, 1), np.float32), (sides, np.bool_), ((), np.int32)
-    each = {"image": image, "brain": image, "lesion": mask, "index": number, "patient": number}
+    each = {"image": image, "brain": image, "index": number, "patient": number}
+    if "lesion" in asks:
+        each["lesion"] = mask
     if "difference" in asks:
         each["difference"] = image
     if "healthy" in asks:

@@ -84,7 +84,7 @@ def loaded(config: ConfigDict, name: str, number: int) -> dict[str, Any]:
     system = checked(config)
     stage = system.stages[name]
     rows = pd.DataFrame({"store": [*"abcd"], "patient": [*"abcd"], "record": 0, "records_in_scan": 1})
-    size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, ())
+    size, made = schedule(config, system)[name].batch_size, _made_up(config, 1, ("lesion",))
     sample = np.concatenate([made["image"], made["brain"], made["lesion"][..., None]], -1)
     with tempfile.TemporaryDirectory() as folder:
         for key in rows.store:

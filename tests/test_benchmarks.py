@@ -131,7 +131,7 @@ def test_traffic_is_of_products_and_of_every_turn():
     assert bytes_of(branches, x, y) == 4 * (47 + (15 + 20 + 12) + 47)
 
 
-@pytest.mark.parametrize(("config", "asks"), [(finish(base(), "tiny"), ("hidden",)), (simclr("tiny"), ())])
+@pytest.mark.parametrize(("config", "asks"), [(finish(base(), "tiny"), ("hidden",)), (simclr("tiny"), ("lesion",))])
 def test_a_made_up_batch_has_the_shapes_of_a_real_one(config, asks):
     empty = np.zeros(config.data.size, np.float32)
     slices = {"image": empty[..., None], "brain": empty[..., None], "lesion": empty > 0}

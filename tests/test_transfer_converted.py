@@ -22,6 +22,7 @@ from symnorm_jax.models.encoder3d import ResNet3D
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run, write_config
 from symnorm_jax.systems import BUILD
+from symnorm_jax.training import transfer
 from symnorm_jax.training.transfer import check_source, restored, schedule
 
 ENCODER = ResNet3D(widths=(4, 8), depths=(1, 1), stem_kernel=3)  # that of simclr.py:tiny, as its projector (8, 4)
@@ -146,12 +147,13 @@ def test_a_folder_that_is_neither_run_nor_weights_is_refused(tmp_path):
             (tmp_path / name).unlink()
 
 
-def test_the_released_size_starts_from_what_the_command_writes(tmp_path):
+def test_the_released_size_starts_from_what_the_command_writes(tmp_path, monkeypatch):
     full, config = config_of("simclr", "full"), config_of("simclr", "released")
     assert config.init_from == "runs/neuro_simclr" and f"--output={config.init_from}\n" in cli_convert.__doc__
     config.init_from = str(tmp_path)
     write_config(tmp_path, shared_settings(full, BUILD["simclr"](full)))
     (tmp_path / "origin.json").write_text("{}")
     (tmp_path / "pretrain" / "ckpt" / "0").mkdir(parents=True)
+    monkeypatch.setattr(transfer, "networks_of", lambda folder: {"encoder", "head", "projector"})
     check(config)
     assert schedule(config, BUILD["simclr"](config)) == {} and config.finetune.kind == "gaussian"
