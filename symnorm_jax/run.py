@@ -101,6 +101,8 @@ class Run:
             variables = transfer.restored(self.config.init_from, self._system, self._shapes)
             return self._embed(variables, place, splits, self.config.init_from)
         rows, target, wanted = self._training_rows, target_of(self.config), None
+        if "lesion" in self._system.asks:
+            targets.check_lesions(rows)
         if target:
             on_lead(partial(targets.warn_of_unknown, self.manifest, self.config))
             wanted = targets.standardised(rows, target, targets.scale_of(rows, target))

@@ -355,25 +355,31 @@ def write_heads(folder: Path, people: int, side: int = 16) -> Path:
     return folder / "scans.csv"
 
 
+def run_of_heads(folder: Path, config, people: int, changes: dict) -> Path:
+    """Take a config through a run of `write_heads`, and give its directory."""
+    changes = {"data.source": "table", "data.root": str(write_heads(folder / "heads", people))} | changes
+    changes |= {"data.brain": "nonzero", "data.midline": "centred", "data.min_lesion": 0.0}
+    with config.unlocked():
+        config.data.options = {"channel": "path"}
+    config.update_from_flattened_dict(changes | {"data.store": str(folder / "store"), "data.workers": 1})
+    open_run(folder / "run", config.lock(), {})
+    Run(config, folder / "run").everything()
+    return folder / "run"
+
+
 @pytest.mark.long
 def test_one_sided_lesions_are_told_without_a_fit(tmp_path):
     """From scans to report: 180 people learned from, 75 judged; the whole map of a volume is judged too."""
     config = tiny("tiny,only symmetry", data__size=(16, 16, 16), swin__embed=12, swin__depths=(2,), swin__heads=(1,))
-    changes = {"data.source": "table", "data.root": str(write_heads(tmp_path / "heads", 300)), "data.brain": "nonzero"}
-    changes |= {"data.store": str(tmp_path / "store"), "data.midline": "centred", "data.min_lesion": 0.0}
-    changes |= {"data.workers": 1, "swin.window": 4, "swin.cross_heads": 0, "saca.features": 64, "saca.loss": "scaled"}
+    changes = {"swin.window": 4, "swin.cross_heads": 0, "saca.features": 64, "saca.loss": "scaled"}
     changes |= {"train.pretrain.steps": 200, "train.pretrain.optimizer.learning_rate": 3e-3}
     changes |= {"train.pretrain.optimizer.warmup_steps": 50}
-    with config.unlocked():
-        config.data.options = {"channel": "path"}
-    config.update_from_flattened_dict(changes)
-    open_run(tmp_path / "run", config.lock(), {})
-    Run(config, tmp_path / "run").everything()
-    results = read_json(tmp_path / "run" / "metrics.json")
+    run = run_of_heads(tmp_path, config, 300, changes)
+    results = read_json(run / "metrics.json")
     assert results["patient"]["asymmetry"]["auroc"]["value"] > 0.9
     assert results["pixel"].keys() == {"map", "trivial_brightness", "trivial_mirror"}
     assert any(note.startswith("Weakly supervised: this run") for note in results["notes"])
-    shown = load_arrays(tmp_path / "run" / "embeddings" / "test.npz", "map")["map"]
+    shown = load_arrays(run / "embeddings" / "test.npz", "map")["map"]
     assert shown.shape[1:] == (16, 16, 16)
     print({name: {of: results["patient"][name][of] for of in ("auroc",)} for name in ("asymmetry", "trivial_mirror")})
     print({name: results["pixel"][name]["average_precision"] for name in results["pixel"]})

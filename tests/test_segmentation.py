@@ -9,26 +9,27 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from test_end_to_end import config_of
 from test_resnet3d import drawn
-from test_saca import write_heads
+from test_saca import run_of_heads
 from test_swin3d import NARROW, error, merging_of_monai, network_of_monai, weights
 
 from symnorm_jax import losses
 from symnorm_jax.checks import checked
+from symnorm_jax.data import targets
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.data.pipeline import training_batches
-from symnorm_jax.errors import ConfigError
+from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import load_arrays, read_json, save_arrays, write_json
 from symnorm_jax.geometry import mirror_batch
 from symnorm_jax.inference import blobs
 from symnorm_jax.inference.model import Model
 from symnorm_jax.models.segmentation import LightDecoder, SwinUNETR
 from symnorm_jax.models.swin3d import Swin3D
-from symnorm_jax.run import Run
-from symnorm_jax.rundir import CHECKPOINTS, MANIFEST, open_run, write_config
+from symnorm_jax.rundir import CHECKPOINTS, MANIFEST, write_config
 from symnorm_jax.systems import windows
 from symnorm_jax.systems.segmentation import Segmenter, highest
 from symnorm_jax.training import transfer
@@ -218,12 +219,16 @@ def batch_of(size=(16,) * 3, count=4) -> dict[str, jax.Array]:
 
 def test_what_volumes_are_compared_with():
     x = batch_of()["image"]
-    own, other, none = (
-        Segmenter(tiny("segmenter", segment__mirror=kind)).mirrored(x) for kind in ("own", "other", "none")
-    )
+    own, none = (Segmenter(tiny("segmenter", segment__mirror=kind)).mirrored(x) for kind in ("own", "none"))
     np.testing.assert_array_equal(own, mirror_batch(x))
-    np.testing.assert_array_equal(other, own[jnp.array([2, 3, 0, 1])])
     np.testing.assert_array_equal(none, x)
+
+
+def test_who_has_no_drawn_lesion_to_learn_from_is_refused():
+    rows = pd.DataFrame({"lesion_mm2": [0.0, 0.0, 3.0]})
+    targets.check_lesions(rows)
+    with pytest.raises(ScanError, match="none of the 2 samples to learn from shows a drawn lesion"):
+        targets.check_lesions(rows[:2])
 
 
 @pytest.mark.parametrize("preset", ["segmenter", "unet"])
@@ -242,6 +247,8 @@ def test_training_sees_windows_and_scoring_all_of_them():
     assert loss.shape == () and aux.metrics.keys() == {"dice", "cross_entropy"}
     found = jax.eval_shape(system.embed, variables, batch)
     assert found.map.shape == (2, 20, 16, 14) and found.scalars.keys() == {"highest"}
+    with_saca = checked(tiny("segment", data__size=(20, 16, 16), segment__crop=12))
+    assert with_saca.passes == 2 + 2 * windows.count_of((20, 16, 16), 12)
     assert system.passes == 2 * windows.count_of((20, 16, 14), 12) == 2 * 3 * 2 * 2
 
 
@@ -264,6 +271,8 @@ def test_a_map_of_what_marks_lesions_is_their_chance(preset, unit):
     [
         ("segment", {"segment__network": "unet"}, "segment.network='unet'; one of .'light', 'swin_unetr'"),
         ("segmenter", {"segment__network": ""}, "segment.network=''; one of"),
+        ("segmenter", {"data__train_on": "healthy_people"}, "data.train_on='healthy_people' with .*'everyone' is"),
+        ("segment", {"data__train_on": "lesion_free_slices", "saca__symmetry": 0.0}, "segment.network='light', which"),
         ("segmenter", {"segment__mirror": "left"}, "segment.mirror='left'; one of"),
         ("segmenter", {"segment__crop": 8}, "segment.crop=8; 0, or sides above 8 up to 16"),
         ("unet", {"data__size": (18, 16, 16)}, "data.size=.18, 16, 16. .* unet.widths; three sides that divide by 16"),
@@ -339,21 +348,13 @@ def test_a_network_that_nobody_trained_is_refused(pretrained, changes, sentence)
 @pytest.mark.long
 def test_lesions_are_marked_from_scans_to_report(tmp_path):
     """By a U-Net of heads with a ball on one side; what it was told stands in the report."""
-    changes = {"data.source": "table", "data.root": str(write_heads(tmp_path / "heads", 24)), "data.brain": "nonzero"}
-    changes |= {"data.store": str(tmp_path / "store"), "data.midline": "centred", "data.min_lesion": 0.0}
-    changes |= {"data.workers": 1, "train.segment.steps": 4, "evaluation.replicates": 20}
-    config = tiny("unet")
-    with config.unlocked():
-        config.data.options = {"channel": "path"}
-    config.update_from_flattened_dict(changes)
-    open_run(tmp_path / "run", config.lock(), {})
-    Run(config, tmp_path / "run").everything()
-    results = read_json(tmp_path / "run" / "metrics.json")
+    run = run_of_heads(tmp_path, tiny("unet"), 24, {"train.segment.steps": 4, "evaluation.replicates": 20})
+    results = read_json(run / "metrics.json")
     assert {"highest", "mahalanobis"} <= results["patient"].keys(), results.keys()
     assert results["pixel"].keys() == {"map", "trivial_brightness", "trivial_mirror"}
     assert any("where lesions lie" in note for note in results["notes"])
-    index = load_arrays(tmp_path / "run" / "embeddings" / "train.npz", "index")["index"]
-    assert "abnormal" in set(read_manifest(tmp_path / "run" / MANIFEST).label[index])
+    index = load_arrays(run / "embeddings" / "train.npz", "index")["index"]
+    assert "abnormal" in set(read_manifest(run / MANIFEST).label[index])
 
 
 if __name__ == "__main__":

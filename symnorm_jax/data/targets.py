@@ -8,7 +8,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax.data import manifest
-from symnorm_jax.errors import ConfigError
+from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.settings import check_choice, target_of
 
 LABEL = "label"  # a column of every manifest, whose classes are healthy and abnormal
@@ -52,6 +52,13 @@ def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
         part = part[np.isfinite(values(part, config.target))]
     section = "finetune" if config.init_from else "train"
     return manifest.few(part, config[section].patients, config.seed, f"{section}.patients")
+
+
+def check_lesions(training: pd.DataFrame) -> None:
+    """Raise ScanError where no row to train on shows a drawn lesion: a network would learn to mark nothing."""
+    if not (training.lesion_mm2 > 0).any():
+        held = f"none of the {len(training)} samples to learn from shows a drawn lesion"
+        raise ScanError(f"{held}, of which the system learns; masks of lesions are needed.")
 
 
 def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:

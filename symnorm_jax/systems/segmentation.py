@@ -1,8 +1,8 @@
 """Marking lesions that somebody has drawn: networks of a volume beside its mirror image, trained with masks.
 
 The stage `segment` of saca, after its pre-training, and a system of its own, `segmenter`, for what it is compared with:
-the same Swin from scratch, with no mirror image or that of another person; and a plain U-Net, to which the mirror image
-is a second channel, as in Raina et al. (2020). Healthy volumes are learned from too: there nothing is to be marked.
+the same Swin from scratch, or with no mirror image; and a plain U-Net, to which the mirror image is a second channel,
+as in Raina et al. (2020). Healthy volumes are learned from too: there nothing is to be marked.
 """
 
 import jax
@@ -21,7 +21,7 @@ from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
 
 SEGMENT = "segment"
 DECODERS = {"light": LightDecoder, "swin_unetr": SwinUNETR}
-MIRRORS = ("own", "other", "none")
+MIRRORS = ("own", "none")
 TOP = 20  # voxels whose mean is the score `highest`
 RARE = -4.6  # log-odds of 1 %: what is said of each voxel before anything is learned, or hundreds of steps go into that
 
@@ -47,6 +47,9 @@ class Segmenter:
 
     def __init__(self, config: ConfigDict, allowed: tuple[str, ...] = tuple(DECODERS)):
         check_choices(config, {"segment.network": allowed, "segment.mirror": MIRRORS})
+        if config.data.train_on != "everyone":  # nobody healthy has a lesion to learn from
+            found = f"data.train_on={config.data.train_on!r} with segment.network={config.segment.network!r}"
+            raise ConfigError(f"{found}, which learns from drawn lesions; 'everyone' is allowed.")
         self.settings, self.size = config.segment, tuple(config.data.size)
         crop, unet = config.segment.crop, config.segment.network == "unet"
         if unet:
@@ -95,11 +98,8 @@ class Segmenter:
         return [jax.lax.dynamic_slice(x, (*start, 0), (side, side, side, x.shape[-1])) for x in of]
 
     def mirrored(self, volume: jax.Array) -> jax.Array:
-        """Give what volumes `[B, *S, C]` are compared with: the mirror image, that of another of the batch, or none."""
-        if self.settings.mirror == "none":
-            return volume
-        mirrored = mirror_batch(volume)
-        return mirrored if self.settings.mirror == "own" else jnp.roll(mirrored, len(volume) // 2, 0)
+        """Give what volumes `[B, *S, C]` are compared with: their mirror images or, for `none`, themselves."""
+        return mirror_batch(volume) if self.settings.mirror == "own" else volume
 
     def logits(self, variables: Variables, volume: jax.Array, mirrored: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Compute the log-odds of lesion in volumes `[B, *S, 1]`, of the same shape, and features `[B, D]`."""
