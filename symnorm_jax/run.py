@@ -8,11 +8,10 @@ from functools import cached_property, partial, wraps
 from pathlib import Path
 
 import pandas as pd
-from absl import logging
 from ml_collections import ConfigDict
 
-from symnorm_jax import checks, rundir
-from symnorm_jax.data import audit, manifest, pipeline, prepare, store, targets
+from symnorm_jax import checks, lineage, rundir
+from symnorm_jax.data import manifest, pipeline, prepare, store, targets
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import LEVELS, cases_at
 from symnorm_jax.evaluation.evaluate import evaluate
@@ -95,12 +94,12 @@ class Run:
         if all((place / f"{split}.npz").exists() for split in splits):
             return
         self._check_groups(self.manifest)
-        for run in rundir.lineage(self.config.init_from):
-            self._audit(run)
+        lineage.audit_lineage(self.manifest, self.config, self.workdir)
         if only_judges(self.config):
             variables = transfer.restored(self.config.init_from, self._system, self._shapes)
             return self._embed(variables, place, splits, self.config.init_from)
         rows, target, wanted = self._training_rows, target_of(self.config), None
+        self._check_healthy(rows)  # as it was foreseen, but for scans that could not be used
         if "lesion" in self._system.asks:
             targets.check_lesions(rows)
         if target:
@@ -193,7 +192,11 @@ class Run:
     def _foresee(self, rows: pd.DataFrame) -> None:
         """Raise ConfigError for what a config asks of columns and people that are not there."""
         self._check_groups(rows)
-        targets.training_rows(rows, self.config)
+        self._check_healthy(targets.training_rows(rows, self.config))
+
+    def _check_healthy(self, rows: pd.DataFrame) -> None:
+        if not self.config.init_from or self.config.finetune.kind != "none":
+            targets.check_healthy(rows, self.config)
 
     def _check_groups(self, rows: pd.DataFrame) -> None:
         for name in self.config.score.groups:
@@ -232,28 +235,6 @@ class Run:
         """Whether the embeddings of the run started from differ from the own: by networks, or by healthy maps."""
         fitted = transfer.schedule(self.config, self._system) or self._system.residual
         return bool(scores.source_of(self.config) and self.config.finetune.kind != "none" and fitted)
-
-    def _audit(self, run: str) -> None:
-        """Raise LeakageError for people whom a run before this one has learned from; note where nobody can know."""
-        if rundir.converted(run):
-            on_lead(partial(rundir.note_unaudited, run, self.workdir))
-        else:
-            theirs, data = manifest.read_manifest(Path(run) / rundir.MANIFEST), rundir.read_config(Path(run)).data
-            same = data.source == self.config.data.source != "phantom"  # whose people have the names of all others
-            audit.audit_source(self.manifest, theirs, run, same)
-            if only_judges(self.config):
-                self._audit_copies(theirs, run)
-
-    def _audit_copies(self, theirs: pd.DataFrame, run: str) -> None:
-        """Raise LeakageError for copies of what a run has seen, where its prepared samples are still there."""
-        folder, limit = self.config.data.store, self.config.data.duplicate
-        seen = theirs[theirs.split.isin(("train", "val"))]
-        if limit < 1 and not store.holds(folder, seen):
-            logging.warning("%s: holds no samples of %s any more; copies of its scans are not found.", folder, run)
-        elif limit < 1:
-            both = pd.concat([seen.assign(patient=f"{run}: " + seen.patient), self.manifest])
-            both = both[both.split.isin(manifest.SPLITS)].reset_index(drop=True)
-            audit.audit_copies(both, partial(prepare.read_scan, Path(folder)), limit)
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...], run: str | Path, maps=None) -> None:
         """Embed splits, by what `run` has measured of healthy people; `maps` are those of the training slices."""

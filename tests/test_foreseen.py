@@ -89,6 +89,7 @@ def test_a_column_of_participants_is_refused_likewise(tmp_path):
         ("data.held_out=age=7", "data.held_out='age=7': that is nobody; age holds ['40', '50']."),
         ("data.split=0.9,0.08,0.02", "the test split is empty: 8 patients cannot be shared"),
         ("train.patients=50", "train.patients=50; 0 to 5, all those to train on, are allowed."),
+        ("train.patients=1", "score.shrinkage='auto' with 1 healthy people to learn from, of whom it holds some out;"),
     ],
 )
 def test_what_a_config_asks_of_people_is_refused_before_a_scan_is_read(tmp_path, setting, said):

@@ -24,7 +24,7 @@ ROOMS = (
     ("evaluation",),
     ("report",),
     ("compare",),
-    ("checks",),
+    ("checks", "lineage"),
     ("run",),
     ("inference",),
     ("sweeps", "downstream", "convert"),

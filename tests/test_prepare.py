@@ -17,7 +17,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from layouts import write_ixi, write_lesion_masks, write_table
 from PIL import Image
 
-from configs import demo, simclr
+from configs import demo, saca, simclr
 from configs import table as table_config
 from symnorm_jax.data import manifest
 from symnorm_jax.data.finding import find_scans
@@ -25,7 +25,7 @@ from symnorm_jax.data.prepare import store_scans
 from symnorm_jax.data.sources import SOURCES
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.data.volumes import read_nifti, write_nifti
-from symnorm_jax.errors import LeakageError
+from symnorm_jax.errors import LeakageError, ScanError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.report import cohort, gallery
 from symnorm_jax.run import Run
@@ -327,3 +327,9 @@ def test_one_head_renormalised_under_many_names_ends_the_preparing(tmp_path):
     run_of_table(path, tmp_path / "off").prepare()
     with pytest.raises(LeakageError, match=r"^the scan \S+ \(val\) and the scan \S+ \(train\) have a likeness of "):
         run_of_table(path, tmp_path / "on", **{"data.duplicate": 0.8}).prepare()
+
+
+def test_one_healthy_volume_to_fit_thresholds_on_is_too_few(tmp_path):
+    run = run_of(saca, tmp_path / "run", **{"data.options.healthy": 5, "data.options.patients": 4})
+    with pytest.raises(ScanError, match="the val split holds 1 healthy samples with .*; 2 or more are needed"):
+        run.prepare()

@@ -59,9 +59,10 @@ def prepare(
     audit(table, partial(read_scan, Path(config.store)), config.duplicate)
     for split in () if tuple(config.split) == ALL_TEST else manifest.SPLITS:
         healthy = manifest.normal(table, config.train_on) if split == "train" else table.label == "healthy"
-        if not (healthy & (table.split == split)).any():
-            held = f"the {split} split holds no healthy slice"
-            raise ScanError(f"{held} with data.train_on={config.train_on!r}; add scans.")
+        found, needed = int((healthy & (table.split == split)).sum()), 1 if split == "test" else 2  # they must vary
+        if found < needed:
+            held = f"the {split} split holds {found} healthy samples with data.train_on={config.train_on!r}"
+            raise ScanError(f"{held}; {needed} or more are needed, so add scans.")
     return table
 
 

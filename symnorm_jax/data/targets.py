@@ -54,6 +54,14 @@ def training_rows(rows: pd.DataFrame, config: ConfigDict) -> pd.DataFrame:
     return manifest.few(part, config[section].patients, config.seed, f"{section}.patients")
 
 
+def check_healthy(training: pd.DataFrame, config: ConfigDict) -> None:
+    """Raise ConfigError where those to train on hold too few healthy people for the shrinkage of a Gaussian."""
+    people = training.patient[manifest.normal(training, config.data.train_on)].nunique()
+    if config.score.shrinkage == "auto" and people < 2:
+        found = f"score.shrinkage='auto' with {people} healthy people to learn from, of whom it holds some out"
+        raise ConfigError(f"{found}; 2 or more of them, or oas, ledoit_wolf or a number, are allowed.")
+
+
 def check_lesions(training: pd.DataFrame) -> None:
     """Raise ScanError where no row to train on shows a drawn lesion: a network would learn to mark nothing."""
     if not (training.lesion_mm2 > 0).any():
