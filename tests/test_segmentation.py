@@ -31,6 +31,7 @@ from symnorm_jax.models.segmentation import LightDecoder, SwinUNETR
 from symnorm_jax.models.swin3d import Swin3D
 from symnorm_jax.rundir import CHECKPOINTS, MANIFEST, write_config
 from symnorm_jax.systems import windows
+from symnorm_jax.systems.encoder import whole
 from symnorm_jax.systems.segmentation import Segmenter, highest
 from symnorm_jax.training import transfer
 from symnorm_jax.training.checkpoint import Checkpoints
@@ -219,9 +220,22 @@ def batch_of(size=(16,) * 3, count=4) -> dict[str, jax.Array]:
 
 def test_what_volumes_are_compared_with():
     x = batch_of()["image"]
-    own, none = (Segmenter(tiny("segmenter", segment__mirror=kind)).mirrored(x) for kind in ("own", "none"))
+    own, none = (Segmenter(tiny("segmenter", segment__mirror=kind)).mirrored(x, {}) for kind in ("own", "none"))
     np.testing.assert_array_equal(own, mirror_batch(x))
     np.testing.assert_array_equal(none, x)
+
+
+def test_the_average_head_is_of_all_volumes_learned_from_and_is_kept():
+    model, batch = Segmenter(tiny("unet average"), ("unet",)), batch_of()
+    variables, loss = model.init(jax.random.key(0), batch), jax.jit(model.loss)
+    halves = [{name: x[part] for name, x in batch.items()} for part in (slice(0, 1), slice(1, 4))]
+    for half in halves:
+        variables = variables | {"stats": loss(variables, half, jax.random.key(1))[1].stats}
+    mean = np.asarray(whole(batch)).mean(0)
+    np.testing.assert_allclose(variables["stats"]["segmenter"]["mean"], mean, atol=1e-6)
+    other = variables | {"stats": {"segmenter": {"n": 4.0, "mean": jnp.asarray(mean[::-1])}}}
+    maps = [jax.jit(model.embed)(one, batch).map for one in (variables, other)]
+    assert np.abs(maps[0] - maps[1]).max() > 1e-4
 
 
 def test_who_has_no_drawn_lesion_to_learn_from_is_refused():
@@ -342,6 +356,14 @@ def test_a_network_that_nobody_trained_is_refused(pretrained, changes, sentence)
     given = {"init_from": str(pretrained), "finetune__kind": "segment", "score__headline": "asymmetry"}
     config = tiny("segment", **given | changes)
     with pytest.raises(ConfigError, match=sentence):
+        transfer.check_source(config, checked(config))
+
+
+def test_networks_that_saw_something_else_in_place_of_the_mirror_image_are_refused(pretrained, monkeypatch):
+    given = {"init_from": str(pretrained), "score__headline": "asymmetry", "segment__mirror": "none"}
+    config = tiny("segment", **given)
+    monkeypatch.setattr(transfer, "networks_of", lambda folder: {"encoder", "heads", "decoder", "segmenter"})
+    with pytest.raises(ConfigError, match="trained with another .*segment.mirror .there 'own', here 'none'"):
         transfer.check_source(config, checked(config))
 
 

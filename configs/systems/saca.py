@@ -26,7 +26,7 @@ SACA = {
 }
 SEGMENT = {  # the stage that learns to mark drawn lesions
     "network": "",  # none; light or swin_unetr, decoders of the Swin; or unet, for segmenter alone
-    "mirror": "own",  # or none: whether volumes are compared with their mirror images, or with themselves
+    "mirror": "own",  # what volumes are compared with; or average, of all learned from; or none, themselves
     "crop": 0,  # voxels a side of the windows that it sees; 0 for the whole volume
 }
 SWINS = {"encoder": "swin", "target": SHARED["target"], "swin": SWIN}
@@ -62,7 +62,9 @@ PRESETS |= {  # what that is compared with
     for name, values in {
         "segmenter": {},
         "segmenter alone": {"segment.mirror": "none"},  # the same network, which sees no mirror image
+        "segmenter average": {"segment.mirror": "average"},  # sees others, and not its own other side
         "unet": UNET,
+        "unet average": UNET | {"segment.mirror": "average"},
         "unet alone": UNET | {"segment.mirror": "none"},
     }.items()
 }

@@ -78,6 +78,7 @@ class System(NamedTuple):
     scores: tuple[str, ...] = ()  # the names of the scalars
     passes: int = 1  # through a network that a sample takes
     meaning: tuple[str, ...] = ()  # config keys that must agree for one run to start from the networks of another
+    of_network: dict[str, tuple[str, ...]] = {}  # {net: those that must agree where the other run has that network}
     fitted: tuple[str, ...] = ()  # those that must agree besides where what was fitted to its maps is taken over
     asks: tuple[str, ...] = ()  # for what is drawn for training batches only where it is asked for
 

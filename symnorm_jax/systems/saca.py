@@ -19,7 +19,7 @@ from symnorm_jax.settings import check_choices
 from symnorm_jax.systems import pairs, views
 from symnorm_jax.systems.contract import Aux, Batch, Embedding, Stage, System, Variables, example_keys
 from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
-from symnorm_jax.systems.segmentation import SEGMENT, Segmenter, highest
+from symnorm_jax.systems.segmentation import MEANING, SEGMENT, Segmenter, highest
 from symnorm_jax.systems.windows import count_of
 
 VIEWS = 2
@@ -39,7 +39,8 @@ def saca(config: ConfigDict) -> System:
         scores, asks = (*scores, "highest"), ("lesion",)
     system = model.encoder.system(stages, model.init, ("saca.features",))
     asks = (*system.asks, *(["healthy"] if config.saca.symmetry else []), *asks)
-    return system._replace(embed=model.embed, scores=scores, passes=passes, asks=asks)
+    theirs = {"segmenter": MEANING} if model.segmenter else {}
+    return system._replace(embed=model.embed, scores=scores, passes=passes, asks=asks, of_network=theirs)
 
 
 def _check(config: ConfigDict) -> None:

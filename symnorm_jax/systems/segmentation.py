@@ -21,7 +21,8 @@ from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
 
 SEGMENT = "segment"
 DECODERS = {"light": LightDecoder, "swin_unetr": SwinUNETR}
-MIRRORS = ("own", "none")
+MEANING = ("segment.network", "segment.mirror")  # of the network `segmenter`
+MIRRORS = ("own", "average", "none")
 TOP = 20  # voxels whose mean is the score `highest`
 RARE = -4.6  # log-odds of 1 %: what is said of each voxel before anything is learned, or hundreds of steps go into that
 
@@ -36,7 +37,7 @@ def segmenter(config: ConfigDict) -> System:
         model.embed,
         scores=("highest",),
         passes=windows.count_of(model.size, config.segment.crop) * (2 if model.encoder else 1),
-        meaning=(*(key for key in DATA if key != "data.size"), "segment.network", "segment.mirror", *own),
+        meaning=(*(key for key in DATA if key != "data.size"), *MEANING, *own),
         fitted=("data.size",),
         asks=("lesion",),
     )
@@ -73,17 +74,20 @@ class Segmenter:
         return self.added(keys[1], batch, variables)
 
     def added(self, key: jax.Array, batch: Batch, variables: Variables) -> Variables:
-        """Add the network `segmenter` to variables that have the `encoder`, if there is one."""
+        """Add the network `segmenter` to variables that have the `encoder`, if there is one, and what it measures."""
         volume = batch["image"]
         shapes = (self._maps(variables, volume, volume),) if self.encoder else ()
         given = (volume, *shapes[0]) if shapes else (jnp.concatenate([volume, volume], -1),)
         drawn = self.net.init(key, *jax.lax.stop_gradient(given))["params"]
-        return variables | {"params": variables["params"] | {"segmenter": drawn}}
+        stats = {"segmenter": {"n": jnp.zeros(()), "mean": jnp.zeros(volume.shape[1:])}}
+        stats = variables["stats"] | (stats if self.settings.mirror == "average" else {})
+        return {"params": variables["params"] | {"segmenter": drawn}, "stats": stats}
 
     def loss(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
         """Add the cross-entropy of the brain's voxels to what soft Dice lacks to 1, each a mean over the volumes."""
         volume = whole(batch)
-        given = [volume, self.mirrored(volume), batch["lesion"][..., None], batch["brain"]]
+        stats = self._measured(variables["stats"], volume)
+        given = [volume, self.mirrored(volume, stats), batch["lesion"][..., None], batch["brain"]]
         if side := self.settings.crop:
             cut = lambda key, *of: self._cut(side, key, *of)  # noqa: E731
             given = jax.vmap(cut)(example_keys(key, batch["index"]), *given)
@@ -91,14 +95,24 @@ class Segmenter:
         logits, _ = self.logits(variables, *seen)
         terms = {"dice": losses.soft_dice(jax.nn.sigmoid(logits), lesion, brain).mean()}
         terms["cross_entropy"] = losses.cross_entropy(logits, lesion, brain).mean()
-        return terms["dice"] + terms["cross_entropy"], Aux(terms, variables["stats"])
+        return terms["dice"] + terms["cross_entropy"], Aux(terms, stats)
+
+    def _measured(self, stats: dict, volume: jax.Array) -> dict:
+        """Add volumes `[B, *S, C]` to the mean of all that were learned from, where that is asked for."""
+        if self.settings.mirror != "average":
+            return stats
+        before, count = stats["segmenter"], len(volume)
+        n = before["n"] + count
+        return stats | {"segmenter": {"n": n, "mean": before["mean"] + (volume.mean(0) - before["mean"]) * count / n}}
 
     def _cut(self, side: int, key: jax.Array, *of: jax.Array) -> list[jax.Array]:
         start = windows.around(key, side, *(x[..., 0] > 0 for x in of[2:]))
         return [jax.lax.dynamic_slice(x, (*start, 0), (side, side, side, x.shape[-1])) for x in of]
 
-    def mirrored(self, volume: jax.Array) -> jax.Array:
-        """Give what volumes `[B, *S, C]` are compared with: their mirror images or, for `none`, themselves."""
+    def mirrored(self, volume: jax.Array, stats: dict) -> jax.Array:
+        """Give what volumes `[B, *S, C]` are compared with: their mirror images, the average head, or themselves."""
+        if self.settings.mirror == "average":
+            return jnp.broadcast_to(stats["segmenter"]["mean"], volume.shape)
         return mirror_batch(volume) if self.settings.mirror == "own" else volume
 
     def logits(self, variables: Variables, volume: jax.Array, mirrored: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -125,7 +139,7 @@ class Segmenter:
             return jax.nn.sigmoid(logits[..., 0]), features
 
         volume = whole(batch)
-        chance, features = windows.slid(net, self.settings.crop, volume, self.mirrored(volume))
+        chance, features = windows.slid(net, self.settings.crop, volume, self.mirrored(volume, variables["stats"]))
         return chance * batch["brain"][..., 0], features
 
     def embed(self, variables: Variables, batch: Batch) -> Embedding:

@@ -105,11 +105,11 @@ def restore_last(folder: Path, variables: Any) -> Any:
     return found["variables"]
 
 
-def networks_of(folder: Path) -> set[str]:
-    """Name the networks whose parameters the last checkpoint in a folder has."""
+def networks_of(folder: Path, section: str = "params") -> set[str]:
+    """Name the networks whose parameters, or whose `stats`, the last checkpoint in a folder has."""
     with _reading(folder) as manager:
         last = folder.absolute() / str(manager.latest_step()) / "variables"
-    return set(ocp.StandardCheckpointHandler().metadata(last).tree["params"])
+    return set(ocp.StandardCheckpointHandler().metadata(last).tree.get(section, ()))
 
 
 def _reading(folder: Path) -> ocp.CheckpointManager:

@@ -69,7 +69,8 @@ def check_source(config: ConfigDict, system: System) -> None:
     if target_of(source_config):  # its head predicts on a scale of its own people
         raise ConfigError(f"init_from={config.init_from}: was taught a target; start from the run before it.")
     taken_over = config.finetune.kind == "none" or value_of(config, "score.thresholds") == "source"
-    keys = ("system", *system.meaning, *(system.fitted if taken_over else ()))
+    theirs = [key for net, keys in system.of_network.items() if net in networks_of(folder) for key in keys]
+    keys = ("system", *system.meaning, *theirs, *(system.fitted if taken_over else ()))
     here, there = (
         _meaning(one, keys) | {"number of contrasts": len(contrasts_of(one))} for one in (config, source_config)
     )
@@ -97,12 +98,14 @@ def _check_lacking(config: ConfigDict, system: System, folder: Path) -> None:
 def restored(run: str, system: System, variables: Variables) -> Variables:
     """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none.
 
-    Networks that it lacks, as one that a later stage adds, stay as given.
+    Networks that it lacks, as one that a later stage adds, stay as given, and so do `stats`.
     """
-    folder, params = checkpoints_of(run, system), variables["params"]
-    there = {name: params[name] for name in params.keys() & networks_of(folder)}
-    found = restore_last(folder, variables | {"params": there})
-    return found | {"params": params | found["params"]}
+    folder = checkpoints_of(run, system)
+    there = {
+        of: {name: x for name, x in nets.items() if name in networks_of(folder, of)} for of, nets in variables.items()
+    }
+    found = restore_last(folder, there)
+    return {of: nets | found[of] for of, nets in variables.items()}
 
 
 def shapes_of(system: System, config: ConfigDict) -> Variables:
