@@ -328,6 +328,16 @@ def test_the_gallery_is_chosen_by_percentile_and_failures_by_distance():
     assert gallery.failures(cases, "mse", own, positive=False).mse.tolist() == [41]
 
 
+def test_of_a_volume_the_slice_with_its_lesion_is_shown_or_the_highest_of_the_map():
+    volumes = np.arange(2 * 3 * 3 * 5, dtype=np.float32).reshape(2, 3, 3, 5)
+    lesion, map = np.zeros(volumes.shape, bool), np.zeros(volumes.shape)
+    lesion[0, 1, 1, 2:4] = lesion[0, 0, 0, 3] = True
+    map[0, 0, 0, 0] = map[1, 2, 2, 4] = 1
+    shown = gallery.of_volumes({"index": np.arange(2), "image": volumes, "lesion": lesion, "map": map})
+    np.testing.assert_array_equal(shown["image"], [volumes[0, ..., 3], volumes[1, ..., 4]])
+    assert shown["lesion"].sum() == 2 and shown["map"].sum() == 1 and shown["index"].tolist() == [0, 1]
+
+
 def test_curves_of_replicates_equal_scikit_learn():
     rng = np.random.default_rng(0)
     score, positive, patient = rng.integers(0, 30, 300) / 7, rng.random(300) < 0.3, rng.integers(0, 12, 300)

@@ -11,7 +11,7 @@ from symnorm_jax.files import read_json, write_json
 from symnorm_jax.report import page as report
 from symnorm_jax.report.inputs import read_files
 
-MEANT = ("middle slice", "the slices of a volume")  # where a slice is a slice
+MEANT = ("middle slice", "the slice with most", "the slices of a volume")  # where a slice is a slice
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ def about(**changes):
         "healthy_people": 12,
         "flag": "annabel.nii: tilted",
         "worst_slice": {"centre_mm": place},
+        "slices": [{}, {}],
         "blobs": blobs,
     }
     said |= {"map": {"kind": "absolute", "unit": "healthy residuals", "threshold": 3.0}, "brain_from": "file"}
@@ -119,6 +120,16 @@ def test_blobs_are_offered_strongest_first(view):
     peaks = json.loads(parts.scripts["application/json"][0])["peaks"]
     assert peaks == [about()["blobs"][1]["peak_mm"], [0, 0, 0]]
     assert [of["data-blob"] for _, of in parts.tags if "data-blob" in of] == ["0", "1"]
+
+
+def test_the_picture_of_a_volume_is_of_its_strongest_blob(tmp_path):
+    """Slices have their worst; a volume is one sample, whose centre may miss what is marked."""
+    stills = []
+    for name, centre, slices in (("a", [0, 0, 0], [{}]), ("b", [0, 0, 0], [{}, {}]), ("c", None, [{}, {}])):
+        said = about(slices=slices, **({"worst_slice": {"centre_mm": centre}} if centre else {}))
+        write_view(tmp_path / f"{name}.html", *images(), said)
+        stills.append((tmp_path / f"{name}.png").read_bytes())
+    assert stills[0] == stills[2] != stills[1]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,8 @@ VOLUME = Sample(
     confounds="The adjusted AUROC takes brain area, the mean over the slices of a volume, out of every score.",
     neither="show a trace of lesion and no more",
     unjudged="Volumes with no more than a trace of lesion",
-    picture=" Of a volume there is the middle slice, which may miss its lesion.",
+    picture=" Of a volume there is the slice with most of its lesion or, without one, the highest of its map; "
+    "without a map the middle slice.",
     untold=("slice", "position"),
 )
 

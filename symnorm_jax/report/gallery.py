@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from symnorm_jax.data import manifest
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.evaluation.measures import label
-from symnorm_jax.geometry import picture, plane
+from symnorm_jax.geometry import AXIAL, picture, plane
 from symnorm_jax.report.figures import ABNORMAL, save
 from symnorm_jax.report.table import Table, printable
 from symnorm_jax.scoring.embed import Arrays
@@ -68,6 +68,16 @@ def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
     axes.set_yticks(tops + height / 2, [shown.replace(", ", "\n") for shown in chosen.shown], fontsize=9)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     return figure
+
+
+def of_volumes(arrays: Arrays) -> Arrays:
+    """Take of volumes `[N, X, Y, Z]` the slice with most of the lesion or, without one, where the map is highest."""
+    if arrays["image"].ndim < 4:
+        return arrays
+    lesion = arrays["lesion"].sum((1, 2))
+    heights = np.where(lesion.any(-1, keepdims=True), lesion, arrays["map"].max((1, 2))).argmax(-1)
+    taken = lambda x: np.take_along_axis(x, heights[:, None, None, None], AXIAL + 1)[..., 0]  # noqa: E731
+    return {name: taken(x) if x.ndim == 4 else x for name, x in arrays.items()}
 
 
 def panels(arrays: Arrays) -> dict[str, np.ndarray]:

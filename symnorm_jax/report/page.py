@@ -6,7 +6,6 @@ import shlex
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
@@ -17,7 +16,6 @@ from symnorm_jax.evaluation.cases import cases_at
 from symnorm_jax.evaluation.detection import POINTS
 from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.files import load_arrays, write_text
-from symnorm_jax.geometry import plane
 from symnorm_jax.report import cohort, figures, gallery, score_tables
 from symnorm_jax.report.inputs import Files, read_files
 from symnorm_jax.report.table import template
@@ -36,8 +34,7 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     files = read_files(workdir, config)
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
-    kept = load_arrays(workdir / "embeddings" / "test.npz", *PICTURES)
-    arrays = {name: np.stack([plane(one) for one in x]) if x.ndim == 4 else x for name, x in kept.items()}
+    arrays = gallery.of_volumes(load_arrays(workdir / "embeddings" / "test.npz", *PICTURES))
     chosen = chosen_samples(files)
     stages = schedule(config, BUILD[config.system](config))  # none of a run that trains no network
     logs = {stage: read_metrics(workdir / stage / "metrics.jsonl") for stage in stages}

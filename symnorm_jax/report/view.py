@@ -36,9 +36,10 @@ def write_view(path: Path, scan, mask, map, about: dict[str, Any]) -> None:
     """
     of_map = about["map"] or NO_MAP
     brain, threshold = brain_of(scan, mask, map, of_map["kind"]), of_map["threshold"]
-    still = still_of(brain, threshold, about["worst_slice"]["centre_mm"])
-    volumes, factors = embedded(brain)
     blobs = sorted(about["blobs"], key=lambda blob: -blob["peak"])[:BUTTONS]
+    volume = len(about["slices"]) == 1  # whose centre may miss what is marked
+    still = still_of(brain, threshold, blobs[0]["peak_mm"] if volume and blobs else about["worst_slice"]["centre_mm"])
+    volumes, factors = embedded(brain)
     data = volumes | {"strongest": brain.strongest, "threshold": threshold}
     data |= {"peaks": [blob["peak_mm"] for blob in blobs]}
     more = {"about": about, "blobs": blobs, "factors": factors, "still": _address(still), "data": data}
