@@ -20,9 +20,10 @@ def audit_lineage(rows: pd.DataFrame, config: ConfigDict, workdir: Path) -> None
             on_lead(partial(rundir.note_unaudited, run, workdir))
             continue
         theirs, data = manifest.read_manifest(Path(run) / rundir.MANIFEST), rundir.read_config(Path(run)).data
-        same = data.source == config.data.source != "phantom"  # whose people have the names of all others
+        judged = only_judges(config)  # by a table, whatever the run has learned from
+        same = data.source != "phantom" and (judged or data.source == config.data.source)  # all phantoms have one name
         audit.audit_source(rows, theirs, run, same)
-        if only_judges(config):
+        if judged:
             _audit_copies(rows, theirs, run, config.data)
 
 

@@ -167,7 +167,7 @@ class Run:
         moments = scores.moments_of(source) if config.score.thresholds == "source" else None
         fitting = scores.validation_of(source) if only_judges(config) else None
         table = scores.score_table(self.manifest, self._embedded(self._scored), gaussian, moments, fitting)
-        if source:
+        if self._zero_shot:
             theirs = self._embedded(self._scored, "source" if self._source_embeds else "")
             table[scores.ZERO_SHOT] = scores.zero_shot(source, self.manifest, theirs, config.score.headline)
         write_text(self.workdir / rundir.SCORES, table.to_csv())
@@ -234,7 +234,12 @@ class Run:
     def _source_embeds(self) -> bool:
         """Whether the embeddings of the run started from differ from the own: by networks, or by healthy maps."""
         fitted = transfer.schedule(self.config, self._system) or self._system.residual
-        return bool(scores.source_of(self.config) and self.config.finetune.kind != "none" and fitted)
+        return bool(self._zero_shot and self.config.finetune.kind != "none" and fitted)
+
+    @cached_property
+    def _zero_shot(self) -> bool:
+        """Whether the run started from could score these samples: what it fitted is of maps that are made alike."""
+        return bool(scores.source_of(self.config)) and not transfer.fitted_otherwise(self.config, self._system)
 
     def _embed(self, variables: Variables, folder: Path, splits: tuple[str, ...], run: str | Path, maps=None) -> None:
         """Embed splits, by what `run` has measured of healthy people; `maps` are those of the training slices."""
@@ -266,8 +271,9 @@ class Run:
                 rules["conformal"] = thresholds.unpromised(rules["conformal"])
         if source := scores.source_of(config):
             theirs = scores.thresholds_of(source, level, config.score)
-            kept = theirs if only_judges(config) else own if config.score.thresholds == "source" else []
-            fitted |= {name: theirs[name] for name in kept} | {scores.ZERO_SHOT: theirs[config.score.headline]}
+            taken = theirs if only_judges(config) else own if config.score.thresholds == "source" else []
+            fitted |= {name: theirs[name] for name in taken if name in theirs}  # a stage may add scores
+            fitted |= {scores.ZERO_SHOT: theirs[config.score.headline]} if self._zero_shot else {}
         return fitted
 
     def _has(self, *names: str) -> bool:

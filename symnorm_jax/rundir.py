@@ -125,15 +125,24 @@ def unaudited(workdirs: Iterable[Path]) -> list[str]:
 
 def weakly_supervised(configs: dict[str, ConfigDict]) -> list[str]:
     """Say which of the runs with these names and configs are not unsupervised, in a sentence; none where all are."""
-    names = [name for name, config in configs.items() if config.data.train_on == "everyone"]
+    names = [name for name, config in configs.items() if taught(config)]
     why = "trained on patients as on healthy people, and perhaps told who is which or where lesions lie"
     return [f"Weakly supervised: {', '.join(names)}, {why}."] if names else []
 
 
-def lineage(run: str | None) -> list[str]:
-    """List the run that one starts from, the one before that, and so on; converted weights are the last."""
+def taught(config: ConfigDict) -> bool:
+    """Tell whether a run, or one that it goes back to and that is still there, has learned from patients too."""
+    before = [read_config(Path(run)) for run in lineage(config.init_from, lost=True) if not converted(run)]
+    return any(one.data.train_on == "everyone" for one in (config, *before))
+
+
+def lineage(run: str | None, lost: bool = False) -> list[str]:
+    """List the run that one starts from, the one before that, and so on; converted weights are the last.
+
+    Raises RunError for one that is not there; where they may be `lost`, the list ends before it.
+    """
     found = []
-    while run and run not in found:
+    while run and run not in found and not (lost and not (Path(run) / CONFIG).exists()):
         found.append(run)
         run = read_config(Path(run)).init_from
     return found

@@ -1,5 +1,7 @@
 """The audit catches each kind of leak: a patient, a file, and copies of scans and slices, however re-exported."""
 
+import json
+from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -7,10 +9,14 @@ import pytest
 from scipy import ndimage
 from test_manifest import split, table
 
+from configs import demo
 from symnorm_jax.data.audit import audit, audit_source
 from symnorm_jax.data.fingerprint import fingerprint, likeness
 from symnorm_jax.data.phantom import people
 from symnorm_jax.errors import LeakageError
+from symnorm_jax.lineage import audit_lineage
+from symnorm_jax.rundir import MANIFEST, write_config
+from symnorm_jax.settings import ALL_TEST
 
 LIMIT = 0.8
 
@@ -116,6 +122,22 @@ def test_what_a_source_has_learned_from_is_not_judged_nor_are_its_planted_lesion
     audit_source(rows, theirs.assign(patient=rows.patient, split="train"), "source", False)
     with pytest.raises(LeakageError, match="patient p"):
         audit_source(rows, theirs.assign(patient=rows.patient, split="train"), "source", True)
+
+
+@pytest.mark.parametrize("source, refused", [("ixi", True), ("table", True), ("phantom", False)])
+def test_people_whom_a_run_learned_from_are_not_judged_by_it_from_a_table_either(tmp_path, source, refused):
+    """By another scan of theirs, which no hash finds. Phantoms of other settings have one another's names."""
+    theirs = split(table())
+    for folder, of in ((tmp_path, source), (tmp_path / "judged", "table")):
+        folder.mkdir(exist_ok=True)
+        config = demo.get_config("tiny")
+        config.update({"data": {"source": of, "duplicate": 1.0}})
+        write_config(folder, json.loads(config.to_json()))
+    theirs.to_csv(tmp_path / MANIFEST, index_label="index")
+    config.update({"data": {"split": ALL_TEST}, "init_from": str(tmp_path)})
+    rows = theirs[theirs.split == "train"].assign(split="test", planted_sha256="", sha256="another")
+    with pytest.raises(LeakageError, match="patient p.* in the train split of init_from") if refused else nullcontext():
+        audit_lineage(rows, config, tmp_path / "judged")
 
 
 def test_other_people_are_no_copies():

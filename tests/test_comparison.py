@@ -13,7 +13,9 @@ from test_thresholds import Settings
 from symnorm_jax.compare import tables
 from symnorm_jax.compare.pairs import compare
 from symnorm_jax.errors import ConfigError, RunError
+from symnorm_jax.evaluation.evaluate import evaluate
 from symnorm_jax.files import load_arrays, read_json, save_arrays, write_json
+from symnorm_jax.rundir import read_config
 from symnorm_jax.scoring.thresholds import fit_thresholds
 from symnorm_jax.statistics.significance import holm
 
@@ -252,6 +254,19 @@ def test_a_measure_that_one_fold_lacks_is_left_out(runs, tmp_path):
     save_arrays(path, arrays | {"lesion": np.zeros_like(arrays["lesion"])})
     found = line_of(compare(folds), "sharp")["pixel"]
     assert "dice" not in found and found["average_precision"]["value"] is not None
+
+
+def test_whoever_has_a_map_and_no_case_is_drawn_with_a_weight_of_their_own(runs, tmp_path):
+    """Of the person whose name is last all samples are neither; each map has the interval of its own run's report."""
+    copies = [shutil.copytree(run, tmp_path / run.name) for run in runs]
+    for copy in copies:
+        for name in ("manifest.csv", "scores.csv"):
+            rows = pd.read_csv(copy / name, index_col="index", keep_default_na=False)
+            last = rows.patient[rows.split == "test"].max()
+            rows.assign(label=rows.label.mask(rows.patient == last, "neither")).to_csv(copy / name)
+    line = line_of(compare(copies), "sharp")
+    own = evaluate(copies[0], read_config(copies[0]))["pixel"]["raw_map"]
+    assert line["pixel"]["average_precision"] == own["average_precision"]
 
 
 def test_maps_are_post_processed_alike_where_that_is_asked_for(runs, compared):

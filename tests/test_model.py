@@ -13,12 +13,14 @@ import pytest
 from commands import symnorm
 from safetensors.numpy import load_file, save_file
 
+from configs import demo
 from symnorm_jax.data.manifest import read_table
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.errors import RunError
 from symnorm_jax.files import load_arrays
 from symnorm_jax.inference import distil, model
 from symnorm_jax.run import Run
+from symnorm_jax.rundir import write_config
 from symnorm_jax.scoring.embed import Embedder
 from symnorm_jax.standardise import scans_of
 from symnorm_jax.training.passes import map_of, raw_maps, scan_of
@@ -82,6 +84,19 @@ def test_nothing_in_a_folder_names_a_person_a_place_or_shows_a_picture(exported,
         assert not [text for text in unwanted if text.encode() in content], name
     slices = int((demo_run.manifest.split != "excluded").sum())
     assert max(x.size for x in load_file(exported / model.WEIGHTS).values()) < slices * np.prod(config.data.size)
+
+
+def test_no_run_before_is_named_by_its_path_however_long_the_chain(tmp_path):
+    """One of them may begin as another does."""
+    first, second = tmp_path / "runs", tmp_path / "runs2"
+    for folder, before in ((first, None), (second, str(first))):
+        folder.mkdir()
+        config = demo.get_config("tiny")
+        config.init_from = before
+        write_config(folder, json.loads(config.to_json()))
+    config.init_from = str(second)
+    told = distil._without_paths({"origin": f"{second}: {first}: val"}, config)
+    assert told == {"origin": "the run it started from: the run it started from: val"}
 
 
 def test_the_card_has_a_head_that_hubs_read(exported, demo_run):

@@ -17,7 +17,7 @@ from test_resnet3d import drawn
 from test_saca import run_of_heads
 from test_swin3d import NARROW, error, merging_of_monai, network_of_monai, weights
 
-from symnorm_jax import losses
+from symnorm_jax import losses, rundir
 from symnorm_jax.checks import checked
 from symnorm_jax.data import targets
 from symnorm_jax.data.manifest import read_manifest
@@ -29,6 +29,7 @@ from symnorm_jax.inference import blobs
 from symnorm_jax.inference.model import Model
 from symnorm_jax.models.segmentation import LightDecoder, SwinUNETR
 from symnorm_jax.models.swin3d import Swin3D
+from symnorm_jax.run import Run
 from symnorm_jax.rundir import CHECKPOINTS, MANIFEST, write_config
 from symnorm_jax.systems import windows
 from symnorm_jax.systems.encoder import whole
@@ -240,9 +241,12 @@ def test_the_average_head_is_of_all_volumes_learned_from_and_is_kept():
 
 def test_who_has_no_drawn_lesion_to_learn_from_is_refused():
     rows = pd.DataFrame({"lesion_mm2": [0.0, 0.0, 3.0]})
+    rows = rows.assign(patient=["a", "b", "c"], label=["healthy", "neither", "abnormal"])
     targets.check_lesions(rows)
     with pytest.raises(ScanError, match="none of the 2 samples to learn from shows a drawn lesion"):
         targets.check_lesions(rows[:2])
+    with pytest.raises(ScanError, match="1 abnormal samples to learn from have no drawn lesion, the first of b;"):
+        targets.check_lesions(rows.assign(label=["healthy", "abnormal", "abnormal"]))
 
 
 @pytest.mark.parametrize("preset", ["segmenter", "unet"])
@@ -365,6 +369,26 @@ def test_networks_that_saw_something_else_in_place_of_the_mirror_image_are_refus
     monkeypatch.setattr(transfer, "networks_of", lambda folder: {"encoder", "heads", "decoder", "segmenter"})
     with pytest.raises(ConfigError, match="trained with another .*segment.mirror .there 'own', here 'none'"):
         transfer.check_source(config, checked(config))
+
+
+def test_thresholds_of_a_score_that_a_stage_adds_are_its_own(pretrained, tmp_path):
+    names = ["asymmetry", "mahalanobis", "asymmetry+mahalanobis"]
+    fits = {name: {"roc": {"value": 1.0, "origin": "val"}} for name in names}
+    write_json(pretrained / "thresholds.json", {"sample": fits, "patient": fits, "moments": {}})
+    given = {"finetune__kind": "segment", "score__headline": "asymmetry", "score__thresholds": "source"}
+    run = Run(tiny("segment", init_from=str(pretrained), **given), tmp_path / "new")
+    scored = [*names, "highest", "zero_shot"]
+    table = pd.DataFrame({name: np.arange(8.0) for name in scored}).assign(patient=list("abcdefgh"))
+    found = run._thresholds("sample", table.assign(positive=table.highest % 2 == 1), table[scored])
+    assert found["asymmetry"]["roc"]["value"] == found["zero_shot"]["roc"]["value"] == 1
+    assert found["highest"]["roc"]["origin"] == "val" and found["highest"]["roc"]["value"] != 1
+
+
+def test_what_starts_from_a_run_that_was_told_is_not_called_unsupervised(pretrained):
+    changes = {"data__train_on": "healthy_people", "saca__symmetry": 0.0}
+    config = tiny("saca", init_from=str(pretrained), **changes)
+    assert rundir.taught(config) and not rundir.taught(tiny("saca", **changes))
+    assert "Weakly supervised: mine" in rundir.weakly_supervised({"mine": config})[0]
 
 
 @pytest.mark.long

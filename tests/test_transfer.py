@@ -171,6 +171,11 @@ def test_a_network_that_never_sees_maps_may_serve_others_unless_what_was_fitted_
     expected = pytest.raises(ConfigError, match="another difference.kind") if taken else nullcontext()
     with expected:
         check_source(config, BUILD["dae"](config))
+    assert transfer.fitted_otherwise(config, BUILD["dae"](config)) == [
+        "difference.kind (there 'signed', here 'negative')"
+    ]
+    run = Run(config, tmp_path / "new")
+    assert not run._zero_shot and not run._source_embeds  # its healthy maps are of the other sign
 
 
 def test_what_cannot_be_started_from_is_refused(folder, source):

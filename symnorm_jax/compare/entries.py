@@ -68,6 +68,10 @@ class Entry(NamedTuple):
             each.append(separations(cases, self.score, config, among, part.fits[level].get(self.score)))
         return {name: averaged([one[name] for one in each]) for name in _shared(each)}
 
+    def of_maps(self) -> np.ndarray:
+        """List the patients who have a map, in any part, `[N]`."""
+        return np.concatenate([[], *(of.patients for part in self.parts for of in part.maps.values())]).astype(object)
+
     def of_map(self, drawn: Resamples) -> dict[str, Metrics]:
         """Make the measures `{"pixel", "lesion"}` of the map that belongs to the score; {} where a part has none."""
         each = [part.maps.get(map_of(self.score)) for part in self.parts]

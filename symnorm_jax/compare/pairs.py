@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.compare.entries import KEYS, Entry, Steps, read_entries
@@ -16,6 +17,7 @@ from symnorm_jax.statistics.intervals import Interval, Metric, Resamples, as_jso
 from symnorm_jax.statistics.significance import auroc_difference, bootstrap_p_value, holm, non_inferiority
 
 PIXELS = "average_precision"  # what decides between maps
+MAPPED = ("pixel", "lesion")  # levels of maps
 Measured = dict[str, dict[str, Metric]]  # {level: {measure: metric}}
 
 
@@ -35,10 +37,13 @@ def compare(runs: list[Path], level: str = "sample", steps: Steps = None) -> dic
         _refuse_other_cases(first, entry)
     cases = {one: first.cases(one) for one in first.parts[0].cases}
     drawn, decides = {one: resamples(of, config) for one, of in cases.items()}, lambda of: primary(of, config)
+    everybody = np.concatenate([next(iter(cases.values())).patient, *(entry.of_maps() for entry in entries)])
+    mapped = resamples(pd.DataFrame({"patient": everybody}), config)  # some have a map and no case that is judged
+    drawn |= dict.fromkeys(MAPPED, mapped)
     lines, measured = [], []
     for entry in progress(entries, "comparing", len(entries)):
-        found = {one: entry.separations(one, config, drawn[one]) for one in drawn}
-        found |= entry.of_map(next(iter(drawn.values())))
+        found = {one: entry.separations(one, config, drawn[one]) for one in cases}
+        found |= entry.of_map(mapped)
         measured.append(found)
         lines.append(_line(entry, found, drawn, config))
     deciding = {one: decides(of) for one, of in cases.items()}
@@ -73,8 +78,7 @@ def _refuse_other_cases(first: Entry, other: Entry) -> None:
 def _line(entry: Entry, measured: Measured, drawn: dict[str, Resamples], config: ConfigDict) -> dict:
     line = {"name": entry.name, "score": entry.score, "cost": entry.cost, "pixel": {}, "lesion": {}}
     for level, found in measured.items():  # of maps, intervals are percentiles, as in a run's own report
-        weights, kind = drawn.get(level, next(iter(drawn.values()))).patient_weight, config.evaluation.interval
-        kind = kind if level in drawn else "percentile"
+        weights, kind = drawn[level].patient_weight, "percentile" if level in MAPPED else config.evaluation.interval
         line[level] = {metric: as_json(interval(of, weights, kind=kind)) for metric, of in found.items()}
     return line
 
@@ -102,7 +106,7 @@ def _paired(ours: tuple[Entry, Measured], theirs: tuple[Entry, Measured], decidi
         auroc, p_delong = Interval(*delong[:3]), None if np.isnan(delong.p_value) else float(delong.p_value)
     if "pixel" in our and "pixel" in their:
         pair = our["pixel"][PIXELS], their["pixel"][PIXELS]
-        pixel = as_json(difference(*pair, drawn[level].patient_weight))
+        pixel = as_json(difference(*pair, drawn["pixel"].patient_weight))
     return found | {"auroc": as_json(auroc) | {"p_value": p_delong}, "pixel": pixel}
 
 

@@ -63,10 +63,17 @@ def check_healthy(training: pd.DataFrame, config: ConfigDict) -> None:
 
 
 def check_lesions(training: pd.DataFrame) -> None:
-    """Raise ScanError where no row to train on shows a drawn lesion: a network would learn to mark nothing."""
+    """Raise ScanError where no row to train on shows a drawn lesion, or an abnormal one has none that was drawn.
+
+    A network would learn to mark nothing, there or anywhere.
+    """
     if not (training.lesion_mm2 > 0).any():
         held = f"none of the {len(training)} samples to learn from shows a drawn lesion"
         raise ScanError(f"{held}, of which the system learns; masks of lesions are needed.")
+    undrawn = training[(training.label == "abnormal") & ~(training.lesion_mm2 > 0)]
+    if len(undrawn):
+        held = f"{len(undrawn)} abnormal samples to learn from have no drawn lesion, the first of"
+        raise ScanError(f"{held} {undrawn.patient.iloc[0]}; draw them, or leave these people out.")
 
 
 def warn_of_unknown(rows: pd.DataFrame, config: ConfigDict) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from symnorm_jax.errors import RunError
-from symnorm_jax.rundir import weakly_supervised
 
 LAST = "`reference.json` are not called: their verdict is `unknown`."
 NEEDED = "No licence was named. Ask those who made the model before you use it or hand it on."
@@ -40,7 +39,7 @@ def card(name: str, config: ConfigDict, reference: dict, thresholds: dict, licen
         ]
     lines += [f"* {level}: {_told(values)}" for level, values in reference["results"].items()]
     lines += [f"* Licence: {licence}." if licence else f"* {NEEDED}"]
-    lines += [f"* {one}" for one in weakly_supervised({name: config})]
+    lines += [f"* {one}" for one in reference.get("notes", [])]
     lines += ["", "Numbers hold for the test people of the run, and for nobody else. Scans out of the ranges in"]
     lines += [LAST, ""]
     return "\n".join(lines) + (f"\n{about.strip()}\n" if about.strip() else "")

@@ -48,6 +48,8 @@ def of_run(workdir: Path) -> Model:
     healthy = passes.healthy_of(workdir, config) if system.residual else None
     found = metrics["pixel_thresholds"] if "pixel_thresholds" in metrics else _pixels(workdir, table, config)
     reference = quality.reference(rows, table, config) | {"results": _results(metrics, headline)}
+    notes = rundir.unaudited([workdir]) + rundir.weakly_supervised({"this model": config})
+    reference["notes"] = _without_paths(notes, config)
     plain = config.copy_and_resolve_references()
     with plain.unlocked():
         plain.data.options = ConfigDict({name: x for name, x in config.data.options.items() if name == "channel"})
@@ -80,7 +82,9 @@ def _results(metrics: dict, headline: str) -> dict[str, Any]:
 
 
 def _without_paths(content: Any, config: ConfigDict) -> Any:
-    """Take the path of the run that one started from out of where thresholds come from."""
-    if not config.init_from:
-        return content
-    return json.loads(json.dumps(content).replace(json.dumps(config.init_from)[1:-1], "the run it started from"))
+    """Take the paths of the runs before out of where thresholds come from, and of what is told of people."""
+    text = json.dumps(content)
+    before = {config.init_from, *rundir.lineage(config.init_from, lost=True)} - {None, ""}
+    for run in sorted(before, key=len, reverse=True):  # one may begin as another does
+        text = text.replace(json.dumps(run)[1:-1], "the run it started from")
+    return json.loads(text)

@@ -20,7 +20,7 @@ from symnorm_jax.report import cohort, figures, gallery, score_tables
 from symnorm_jax.report.inputs import Files, read_files
 from symnorm_jax.report.table import template
 from symnorm_jax.report.view import views_of
-from symnorm_jax.rundir import read_config, read_metrics
+from symnorm_jax.rundir import read_config, read_metrics, taught
 from symnorm_jax.settings import only_judges, shown
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import schedule
@@ -92,6 +92,7 @@ def _filled(name: str, files: Files, **more) -> str:
     data = cohort.tables(files.rows, files.config.data.train_on, files.sample.noun)
     about = {"files": files, "config": files.config, "sample": files.sample, "headline": files.headline}
     about |= {"learned": targets.training_rows(files.rows, files.config), "judges": only_judges(files.config)}
+    about |= {"taught": taught(files.config)}
     return template(name).render(**about, tables=score_tables, cohort={table.caption: table for table in data}, **more)
 
 

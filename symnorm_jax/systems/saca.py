@@ -39,8 +39,10 @@ def saca(config: ConfigDict) -> System:
         scores, asks = (*scores, "highest"), ("lesion",)
     system = model.encoder.system(stages, model.init, ("saca.features",))
     asks = (*system.asks, *(["healthy"] if config.saca.symmetry else []), *asks)
-    theirs = {"segmenter": MEANING} if model.segmenter else {}
-    return system._replace(embed=model.embed, scores=scores, passes=passes, asks=asks, of_network=theirs)
+    marks = {}
+    if model.segmenter:
+        marks = {"of_network": {"segmenter": MEANING}, "fitted": (*system.fitted, "segment.crop")}
+    return system._replace(embed=model.embed, scores=scores, passes=passes, asks=asks, **marks)
 
 
 def _check(config: ConfigDict) -> None:

@@ -38,7 +38,7 @@ def segmenter(config: ConfigDict) -> System:
         scores=("highest",),
         passes=windows.count_of(model.size, config.segment.crop) * (2 if model.encoder else 1),
         meaning=(*(key for key in DATA if key != "data.size"), *MEANING, *own),
-        fitted=("data.size",),
+        fitted=("data.size", "segment.crop"),
         asks=("lesion",),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from symnorm_jax import rundir
@@ -74,15 +75,23 @@ def check_source(config: ConfigDict, system: System) -> None:
     here, there = (
         _meaning(one, keys) | {"number of contrasts": len(contrasts_of(one))} for one in (config, source_config)
     )
-    other = [f"{key} (there {there[key]!r}, here {x!r})" for key, x in here.items() if there.get(key, x) != x]
+    other = _apart(there, here)
     if other:
         made = "converted for" if weights else "trained with"
         raise ConfigError(f"init_from={config.init_from}: its networks were {made} another {', '.join(other)}.")
+    if not weights and (other := fitted_otherwise(config, system)):
+        told = "init_from=%s: what it fitted is of another %s; there is no zero-shot score."
+        logging.warning(told, config.init_from, ", ".join(other))
     _check_lacking(config, system, folder)
     known = [] if weights else read_json(source / rundir.THRESHOLDS)["sample"]
     if not weights and config.score.headline not in known:
         found = f"score.headline={config.score.headline!r} with init_from={config.init_from}, which has no such score"
         raise ConfigError(f"{found} to compare with; one of {sorted(known)} is allowed.")
+
+
+def fitted_otherwise(config: ConfigDict, system: System) -> list[str]:
+    """List where the run started from has other settings of what is fitted to maps than this config."""
+    return _apart(*(_meaning(one, system.fitted) for one in (read_config(Path(config.init_from)), config)))
 
 
 def _check_lacking(config: ConfigDict, system: System, folder: Path) -> None:
@@ -124,6 +133,10 @@ def checkpoints_of(run: str, system: System) -> Path:
         if any(folder.glob("[0-9]*")):
             return folder
     raise RunError(f"init_from={run}: there is no checkpoint in {', '.join(system.stages)}.")
+
+
+def _apart(there: dict, here: dict) -> list[str]:
+    return [f"{key} (there {there[key]!r}, here {x!r})" for key, x in here.items() if there.get(key, x) != x]
 
 
 def _meaning(config: ConfigDict, keys: tuple[str, ...]) -> dict:
