@@ -83,7 +83,8 @@ def test_both_sessions_of_a_person_teach_or_are_judged_and_a_lost_lesion_is_neit
     root = write_ixi(tmp_path / "ixi", people=6, size=32)
     write_lesion_masks(tmp_path / "stroke_masks", 6, spacing=6.0)
     pairs = {"data.options.planted": 1.0, "data.options.pairs": 1, "data.train_on": "everyone"}
-    run = run_of(simclr, tmp_path / "run", **{"data.root": str(root)} | pairs)
+    pairs |= {"data.root": str(root), "data.split": (0.4, 0.3, 0.3)}
+    run = run_of(simclr, tmp_path / "run", **pairs)
     run.prepare()
     rows = run.manifest
     assert (rows.groupby("patient").split.nunique() == 1).all() and (rows.groupby("patient").size() == 2).all()
