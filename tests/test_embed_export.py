@@ -39,7 +39,7 @@ QUICK = {
     "train.baseline.steps": 2,
     "score.batch_size": 8,
 }
-SIZES = {"slices": {}, "volumes": {"data.size": (24, 24, 12), "data.spacing": 9.0}}
+SIZES = {"slices": {}, "volumes": {"data.size": (24, 24, 12), "data.spacing": 9.0, "data.split": (0.4, 0.3, 0.3)}}
 
 
 def linear(config: ConfigDict) -> System:
