@@ -125,7 +125,7 @@ def run(tmp_path_factory):
 def page_of(folder, config) -> str:
     """The page, without figures being drawn."""
     files = read_files(folder, config)
-    return report.page(files, report.chosen_samples(files), {}, ["image", "difference map", "truth"])
+    return report.page(files, report.chosen_samples(files), {}, ["image", "map", "truth"])
 
 
 def text_of(page: str) -> str:
@@ -269,7 +269,7 @@ def test_controls_are_shown_or_their_command(copy):
     [
         (
             {"maps": False, "sites": ("here",), "score.threshold": "conformal", "score.alpha": 0.001},
-            ["system makes no difference map", "names no groups of people", "has no threshold:", "nothing fails at it"],
+            ["system makes no map", "names no groups of people", "has no threshold:", "nothing fails at it"],
         ),
         ({"lesions": False}, ["The test split has no abnormal slice", "Undefined: the test split holds one class"]),
         ({"maps": False, "test_patients": 1}, ["The test split has one patient: at slice level no interval"]),

@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -366,9 +367,23 @@ def test_a_network_that_nobody_trained_is_refused(pretrained, changes, sentence)
 def test_networks_that_saw_something_else_in_place_of_the_mirror_image_are_refused(pretrained, monkeypatch):
     given = {"init_from": str(pretrained), "score__headline": "asymmetry", "segment__mirror": "none"}
     config = tiny("segment", **given)
-    monkeypatch.setattr(transfer, "networks_of", lambda folder: {"encoder", "heads", "decoder", "segmenter"})
+    monkeypatch.setattr(transfer, "networks_of", lambda *_: {"encoder", "heads", "decoder", "segmenter"})
     with pytest.raises(ConfigError, match="trained with another .*segment.mirror .there 'own', here 'none'"):
         transfer.check_source(config, checked(config))
+
+
+def test_an_average_head_that_nobody_kept_is_refused(pretrained, tmp_path, monkeypatch):
+    source, given = tmp_path / "source", {"score__headline": "asymmetry", "segment__mirror": "average"}
+    shutil.copytree(pretrained, source)
+    write_config(source, json.loads(tiny("segment", **given).to_json()))
+    config = tiny("segment", **given, init_from=str(source))
+    kept = {of: set(nets) for of, nets in transfer.shapes_of(checked(config), config).items()}
+    monkeypatch.setattr(transfer, "networks_of", lambda _, of="params": kept[of])
+    kept["stats"].remove("segmenter")
+    with pytest.raises(ConfigError, match="finetune.kind='gaussian' with .*, which has no stats of segmenter; a stage"):
+        transfer.check_source(config, checked(config))
+    kept["stats"].add("segmenter")
+    transfer.check_source(config, checked(config))
 
 
 def test_thresholds_of_a_score_that_a_stage_adds_are_its_own(pretrained, tmp_path):

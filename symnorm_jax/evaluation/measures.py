@@ -71,7 +71,7 @@ MEASURES = (
     Measure("correlation", "correlation", metrics.correlation, "target", _at("number")),
     Measure("balanced_accuracy", "balanced accuracy", metrics.balanced_accuracy, "threshold", _at("class")),
 )
-LABELS = {"map": "difference map", "raw_map": "raw map", "highest": "20 highest pixels"}
+LABELS = {"raw_map": "raw map", "highest": "20 highest pixels"}
 LABELS |= {"roc": "ROC (Youden)", "mean_plus_k_sd": "mean + k SD"}
 LABELS |= {measure.name: measure.label for measure in MEASURES}
 

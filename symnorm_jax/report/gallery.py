@@ -50,11 +50,11 @@ def failures(cases: pd.DataFrame, name: str, fit: dict, positive: bool) -> pd.Da
 
 
 def strips(chosen: pd.DataFrame, arrays: Arrays) -> Figure:
-    """Draw a line for each chosen case: its image, what the system made of it, its difference map, and the truth."""
+    """Draw a line for each chosen case: its image, what the system made of it, its map, and the truth."""
     columns, place = panels(arrays), pd.Series(np.arange(len(arrays["index"])), arrays["index"])
     within = arrays["map"][arrays["brain"]].astype(np.float32) if "map" in arrays else np.zeros(0)
     strongest = max(float(np.quantile(within, 0.999)), 1e-6) if len(within) else 1.0
-    looks = {"difference map": {"cmap": "inferno", "vmin": 0, "vmax": strongest}}
+    looks = {"map": {"cmap": "inferno", "vmin": 0, "vmax": strongest}}
     height, width = picture(arrays["image"][0]).shape
     lefts, tops = np.arange(len(columns)) * (width + GAP), np.arange(len(chosen)) * (height + GAP)
     figure = Figure(figsize=(PANEL * len(columns), PANEL * height / width * len(chosen)))
@@ -83,7 +83,7 @@ def of_volumes(arrays: Arrays) -> Arrays:
 def panels(arrays: Arrays) -> dict[str, np.ndarray]:
     """Give the columns of `strips` by title, `[N, X, Y]` each."""
     made = {name.removeprefix("panel."): arrays[name] for name in arrays if name.startswith("panel.")}
-    maps = {"difference map": arrays["map"]} if "map" in arrays else {}
+    maps = {"map": arrays["map"]} if "map" in arrays else {}
     return {"image": arrays["image"]} | made | maps | {"truth": arrays["image"]}
 
 

@@ -95,9 +95,13 @@ def fitted_otherwise(config: ConfigDict, system: System) -> list[str]:
 
 
 def _check_lacking(config: ConfigDict, system: System, folder: Path) -> None:
-    """Raise ConfigError for networks that the checkpoints in a folder lack and no stage of this run trains."""
+    """Raise ConfigError for networks, or `stats`, that checkpoints in a folder lack and no stage of this run trains."""
     trained = {net for name in schedule(config, system) for net in system.stages[name].trains}
-    lacking = shapes_of(system, config)["params"].keys() - networks_of(folder) - trained
+    lacking = {
+        net if of == "params" else f"{of} of {net}"
+        for of, nets in shapes_of(system, config).items()
+        for net in nets.keys() - networks_of(folder, of) - trained
+    }
     if lacking:
         found = f"finetune.kind={config.finetune.kind!r} with init_from={config.init_from}"
         need = f"which has no {', '.join(sorted(lacking))}; a stage that trains it is needed"
@@ -107,7 +111,7 @@ def _check_lacking(config: ConfigDict, system: System, folder: Path) -> None:
 def restored(run: str, system: System, variables: Variables) -> Variables:
     """Read the networks of a finished run, laid out like `variables`; of the run before it if it trained none.
 
-    Networks that it lacks, as one that a later stage adds, stay as given, and so do `stats`.
+    What it lacks, as a network that a later stage adds, stays as given; `check_source` refuses what no stage trains.
     """
     folder = checkpoints_of(run, system)
     there = {
