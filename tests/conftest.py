@@ -17,6 +17,12 @@ if version("jaxlib").startswith("0.10."):  # others may not know the flag
     HASTE += " --xla_cpu_use_fusion_emitters=false"
 if not os.environ.get("XLA_FLAGS", "").startswith(HASTE):  # workers of pytest begin with the flags of the first process
     os.environ["XLA_FLAGS"] = f"{HASTE} {os.environ.get('XLA_FLAGS', '')}".strip()
+# Every run compiles its own copies of the same functions. The first process owns the cache; its workers, and the
+# commands that tests start, share it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="symnorm-xla-")
+    os.environ |= {"SYMNORM_TEST_CACHE": CACHE.name, "JAX_COMPILATION_CACHE_DIR": CACHE.name}
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -29,12 +35,6 @@ from symnorm_jax.rundir import open_run  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", int(os.environ.setdefault("SYMNORM_TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Every run compiles its own copies of the same functions. The first process owns the cache, its workers share it.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    CACHE = tempfile.TemporaryDirectory(prefix="symnorm-xla-")
-    os.environ["SYMNORM_TEST_CACHE"] = CACHE.name
-jax.config.update("jax_compilation_cache_dir", os.environ["SYMNORM_TEST_CACHE"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 flags.FLAGS.mark_as_parsed()  # Grain asks absl for flags
 
 # Files of few and long tests come first, so that both workers have something to do until the end.
