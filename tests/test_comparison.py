@@ -232,6 +232,24 @@ def test_a_folder_of_other_runs_is_no_method(runs, tmp_path):
         compare(folds)
 
 
+def test_seeds_may_start_from_seeds_and_not_from_strangers(runs, tmp_path):
+    """As a transfer that is made from each seed of its source."""
+    folds = [folds_of(tmp_path / run.name, run) for run in runs]
+    for number in range(2):
+        source = tmp_path / f"source{number}"
+        source.mkdir()
+        shutil.copy(runs[1] / "config.json", source)
+        fold = folds[1] / f"fold{number}" / "config.json"
+        write_json(fold, read_json(fold) | {"init_from": str(source)})
+    compare(folds)
+    set_keys(tmp_path / "source1", spacing=9.0)
+    with pytest.raises(RunError, match="blunt: fold1 has another init_from than fold0"):
+        compare(folds)
+    (tmp_path / "source1" / "config.json").unlink()  # nobody can know
+    with pytest.raises(RunError, match="blunt: fold1 has another init_from than fold0"):
+        compare(folds)
+
+
 def test_a_fold_that_all_methods_lack_is_missed(runs, tmp_path):
     folds = [folds_of(tmp_path / run.name, run) for run in runs]
     for number, method in itertools.product(range(2), folds):

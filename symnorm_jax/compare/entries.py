@@ -21,7 +21,7 @@ from symnorm_jax.evaluation.levels import Metrics, resamples, separations
 from symnorm_jax.evaluation.pixels import OWN, TRIVIAL_MAPS
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import CONFIG, INDIFFERENT, read_config
+from symnorm_jax.rundir import CONFIG, INDIFFERENT, converted, read_config
 from symnorm_jax.scoring.embed import HIGHEST
 from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own, score_names
 from symnorm_jax.settings import flat
@@ -30,6 +30,7 @@ from symnorm_jax.statistics.intervals import Resamples, averaged
 NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
 VARIED = {"seed", "data.fold", "data.split_seed", *INDIFFERENT}  # in which runs of one method may differ
+SOURCE = "init_from"  # where these differ, in their sources
 Steps = tuple[str, ...] | None  # of post-processing, `evaluation.postprocess`
 KEYS = ["patient", "session", "slice"]  # by which a case is known in two runs; of patients the first alone
 
@@ -153,25 +154,35 @@ def _runs_of(method: Path) -> list[Path]:
         if missing:
             raise RunError(f"{run}: not a finished run, {missing[0]} is missing; `symnorm train` sees it through.")
     if folds:
-        _refuse_strangers(method, {run: flat(read_config(run)) for run in folds})
+        _refuse_strangers(method, folds)
     return folds or [method]
 
 
-def _refuse_strangers(method: Path, configs: dict[Path, dict]) -> None:
+def _refuse_strangers(method: Path, folds: list[Path]) -> None:
     """Raise RunError unless the runs in a folder are one method's, and every fold is there."""
-    first, *others = configs
+    first, *others = folds
     for run in others:
-        was, now = configs[first], configs[run]
-        apart = [key for key in sorted({*was, *now} - VARIED) if was.get(key) != now.get(key)]
-        if apart:
-            found = f"{run.name} has another {apart[0]} than {first.name}"
+        if apart := _apart(first, run):
             raise RunError(
-                f"{method}: {found}; the runs in a folder are folds or seeds of one method, or named one by one."
+                f"{method}: {run.name} has another {apart[0]} than {first.name}; the runs in a folder are folds or "
+                "seeds of one method, or named one by one."
             )
-    there, folds = {config["data.fold"] for config in configs.values()}, configs[first]["data.folds"]
-    if folds and there != set(range(folds)):
-        lost = min(set(range(folds)) - there)
-        raise RunError(f"{method}: fold {lost} of {folds} is missing, so that not everybody would be judged.")
+    configs = [read_config(run).data for run in folds]
+    there, count = {data.fold for data in configs}, configs[0].folds
+    if count and there != set(range(count)):
+        lost = min(set(range(count)) - there)
+        raise RunError(f"{method}: fold {lost} of {count} is missing, so that not everybody would be judged.")
+
+
+def _apart(one: Path, other: Path) -> list[str]:
+    """List the keys by which two runs are no folds or seeds of one method; the runs they start from may be such too."""
+    was, now = (flat(read_config(run)) for run in (one, other))
+    apart = [key for key in sorted({*was, *now} - VARIED - {SOURCE}) if was.get(key) != now.get(key)]
+    sources = [Path(config[SOURCE]) for config in (was, now) if config[SOURCE]]
+    kin = len(sources) == 2 and all((source / CONFIG).exists() and not converted(source) for source in sources)
+    if was[SOURCE] != now[SOURCE] and not (kin and not _apart(*sources)):
+        apart.append(SOURCE)
+    return apart
 
 
 def _config(run: Path, steps: Steps) -> ConfigDict:
