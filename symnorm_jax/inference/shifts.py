@@ -20,7 +20,7 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.levels import resamples, separations
 from symnorm_jax.evaluation.measures import WITHIN
-from symnorm_jax.evaluation.pixels import pixel_metrics
+from symnorm_jax.evaluation.pixels import TRIVIAL_MAPS, map_values, maps_in, pixel_metrics
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
 from symnorm_jax.files import read_json
 from symnorm_jax.rundir import METRICS
@@ -42,7 +42,8 @@ Judged = tuple[Metric, Resamples]
 def shifts(workdir: Path, config: ConfigDict, split: str = "test") -> dict[str, dict[str, Values]]:
     """Judge a run on a split under each fixed change: `{change: {measure: values}}`, from `UNCHANGED` on.
 
-    `<measure>_minus_unchanged` is the paired difference; 95 % intervals are over the same replicates of people.
+    `<measure>_minus_unchanged` is the paired difference; 95 % intervals are over the same replicates of people. Maps
+    that take no network are judged beside the system's, by their average precision.
     Raises RunError for a run without maps or drawn lesions.
     """
     rows = read_manifest(workdir / "manifest.csv")
@@ -59,6 +60,11 @@ def shifts(workdir: Path, config: ConfigDict, split: str = "test") -> dict[str, 
             less = difference(of, first[measure][0], drawn.patient_weight)
             found[name][f"{measure}_minus_{UNCHANGED}"] = as_json(less)
     return found
+
+
+def measure_of(measure: str, map_name: str) -> str:
+    """Name the measure of a map: of the system's by itself, of one that takes no network with the name of that."""
+    return measure if map_name == "map" else f"{measure}_{map_name}"
 
 
 def changed(held: np.ndarray, rows: pd.DataFrame, curve: Callable, data: ConfigDict) -> np.ndarray:
@@ -93,7 +99,11 @@ def _judged(workdir: Path, split: str, arrays: Arrays, rows: pd.DataFrame, fitte
     table = scores.score_table(rows, {split: arrays}, scores.gaussian_of(str(workdir)), moments, fitting)
     cases, settings = sample_cases(table, split), chain(config)
     drawn, everyone = resamples(cases, config), resamples(table, config)
-    shown = [processed(stack, settings) for stack in stacks(arrays, table, arrays["map"])]
-    made = pixel_metrics(shown, fitted["pixel_thresholds"]["dice"], settings, everyone.patients)
     slices = separations(cases, config.score.headline, config, drawn)[WITHIN]
-    return {name: (of, everyone) for name, of in made.items()} | {WITHIN: (slices, drawn)}
+    made = {WITHIN: (slices, drawn)}
+    for name in ("map", *maps_in(arrays, TRIVIAL_MAPS)):
+        shown = [processed(stack, settings) for stack in stacks(arrays, table, map_values(name, arrays))]
+        at = fitted["pixel_thresholds"]["dice"] if name == "map" else {"value": None}
+        of = pixel_metrics(shown, at, settings, everyone.patients)
+        made |= {measure_of(measure, name): (value, everyone) for measure, value in of.items()}
+    return made
