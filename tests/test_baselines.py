@@ -216,6 +216,9 @@ def test_cost_counts_what_embedding_takes(trained, name, monkeypatch):
     quick = cost(found.system, found.variables, batch, make_mesh())
     assert quick["passes"] == found.system.passes == (8 if name == "pddpm" else 1)
     assert quick["parameters"] == sum(np.prod(x.shape) for x in jax.tree.leaves(found.variables["params"]))
+    whole = cost(found.system, found.variables, slices(range(100, 108)), make_mesh())
+    few, many = quick["flops_per_sample"], whole["flops_per_sample"]
+    assert 0 < many <= few < 1.2 * many  # of a sample, however many come at once; PaDiM factorises once a batch
     assert 0 < quick["seconds_per_sample"] < 60 and jax.devices()[0].device_kind in quick["device"]
 
 

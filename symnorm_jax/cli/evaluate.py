@@ -49,7 +49,8 @@ def run(args) -> None:
                 run.measure_cost(anew=True)
                 write_report(run.workdir, run.config)
                 cost = read_json(run.workdir / "cost.json")
-                numbers = str(cost["passes"]), f"{cost['parameters']:,}", f"{1000 * cost['seconds_per_sample']:.2f}"
+                numbers = [f"{cost['flops_per_sample'] / 1e9:.2f}", f"{1000 * cost['seconds_per_sample']:.2f}"]
+                numbers = [str(cost["passes"]), f"{cost['parameters']:,}", *numbers]
                 costs.append([run.workdir.name, sample_of(run.config).noun, *numbers, cost["device"]])
                 continue
             if args.step == "gaussian":
@@ -58,7 +59,7 @@ def run(args) -> None:
             run.evaluate(anew=True)
         print_results(run.workdir)
     if costs:
-        Table("Cost", ["run", "of a", "passes", "parameters", "ms", "device"], costs).print()
+        Table("Cost", ["run", "of a", "passes", "parameters", "GFLOP", "ms", "device"], costs).print()
 
 
 def _judge(args) -> None:

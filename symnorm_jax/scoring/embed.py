@@ -18,6 +18,7 @@ from symnorm_jax.geometry import mirror_batch, plane
 from symnorm_jax.progress import progress
 from symnorm_jax.standardise import SIGNS, scans_of, standardised
 from symnorm_jax.systems.contract import Batch, Embedding, System, Variables
+from symnorm_jax.training.flops import count
 from symnorm_jax.training.passes import SEEN, Healthy, map_of, maps_of, raw_maps, scan_of
 from symnorm_jax.training.sharding import answering
 
@@ -141,7 +142,7 @@ def mirror_difference(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dict[str, float | str]:
-    """Measure what embedding a batch `{name: [B, ...]}` costs: passes, learned parameters, best seconds a sample.
+    """Measure what embedding a batch `{name: [B, ...]}` costs: passes, parameters, operations, best seconds a sample.
 
     Standardisation, which takes the host one or two milliseconds a slice of 64 x 64, is left out.
     """
@@ -156,10 +157,12 @@ def cost(system: System, variables: Variables, batch: Arrays, mesh: Mesh) -> dic
         jax.block_until_ready(embed(variables, batch))
 
     once()
+    samples = len(batch["index"])
     return {
         "passes": system.passes,
         "parameters": sum(x.size for x in jax.tree.leaves(variables["params"])),
-        "seconds_per_sample": min(repeat(once, number=1, repeat=REPEATS)) / len(batch["index"]),
+        "flops_per_sample": count(jax.make_jaxpr(whole)(variables, batch).jaxpr) / samples,
+        "seconds_per_sample": min(repeat(once, number=1, repeat=REPEATS)) / samples,
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     }
 
