@@ -256,6 +256,13 @@ def test_a_fold_that_all_methods_lack_is_missed(runs, tmp_path):
         set_keys(method / f"fold{number}", folds=3, fold=number)
     with pytest.raises(RunError, match="sharp: fold 2 of 3 is missing"):
         compare(folds)
+    for number, method in itertools.product(range(2), folds):
+        set_keys(method / f"fold{number}", folds=3, fold=1)
+    compare(folds)  # two seeds of one fold: nobody else was to be judged
+    for method in folds:
+        shutil.rmtree(method / "fold1")
+    with pytest.raises(RunError, match="sharp: fold 0 of 3 is missing"):
+        compare(folds)
 
 
 def test_every_method_has_as_many_trainings(runs, tmp_path):

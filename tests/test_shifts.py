@@ -1,15 +1,22 @@
 """Runs judged in other contrasts: only the image changes, and without a change the numbers are the run's own."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from ml_collections import ConfigDict
 
+from symnorm_jax.cli import main
+from symnorm_jax.compare.entries import config_with
+from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.errors import RunError
+from symnorm_jax.evaluation.evaluate import map_metrics, read_scores
 from symnorm_jax.evaluation.measures import WITHIN
 from symnorm_jax.evaluation.pixels import TRIVIAL_MAPS
 from symnorm_jax.files import read_json, write_json
-from symnorm_jax.inference.shifts import UNCHANGED, changed, shifts
+from symnorm_jax.inference.shifts import UNCHANGED, Part, changed, measure_of, shifts
 from symnorm_jax.systems.contrast import FIXED
 
 ROWS = pd.DataFrame({"patient": ["a", "b", "a"], "session": "", "slice": [1, 0, 0]})
@@ -37,28 +44,51 @@ def test_whole_scans_are_changed_and_scaled_as_scans_are(how, middle, rng):
     )
 
 
-def test_a_run_is_judged_by_what_it_has_and_nothing_of_it_changes(demo_run):
-    before = {path: path.stat().st_mtime_ns for path in demo_run.workdir.rglob("*")}
-    found = shifts(demo_run.workdir, demo_run.config)
-    assert list(found) == [UNCHANGED, *FIXED]
-    metrics = read_json(demo_run.workdir / "metrics.json")
-    own = metrics["pixel"]["map"]["average_precision"]["value"], metrics["pixel"]["map"]["dice"]["value"]
-    own += (metrics["sample"][demo_run.config.score.headline][WITHIN]["value"],)
-    asked = [found[UNCHANGED][name]["value"] for name in ("average_precision", "dice", WITHIN)]
-    np.testing.assert_allclose(asked, own, rtol=0.05, atol=2e-3)
-    for name in TRIVIAL_MAPS:
-        of = found[UNCHANGED][f"average_precision_{name}"]["value"]
-        np.testing.assert_allclose(of, metrics["pixel"][name]["average_precision"]["value"], rtol=0.05, atol=2e-3)
-    for name in FIXED:
-        of = found[name]
-        less = of["average_precision"]["value"] - found[UNCHANGED]["average_precision"]["value"]
-        assert abs(of[f"average_precision_minus_{UNCHANGED}"]["value"] - less) < 2e-6
+def test_a_folder_of_runs_is_judged_as_compare_judges_it_and_nothing_of_it_changes(demo_run, tmp_path, capsys):
+    folder, steps = tmp_path / "seeds", ("erode", "median", "components")
+    run = folder / "seed0"
+    shutil.copytree(demo_run.workdir, run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
+    main(["study", "shifts", f"--run={folder}", f"--postprocess={','.join(steps)}"])
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
+    found = read_json(folder / "shifts.json")
+    assert (found.pop("split"), found.pop("postprocess")) == ("test", list(steps)) and list(found) == [
+        UNCHANGED,
+        *FIXED,
+    ]
+    table = read_scores(run, read_manifest(run / "manifest.csv"))
+    maps = map_metrics(run, table, config_with(run, steps), ("map", *TRIVIAL_MAPS))
+    for name, of in maps.items():
+        for measure, metric in of.pixel.items():
+            asked = found[UNCHANGED][measure_of(measure, name)]["value"]
+            np.testing.assert_allclose(asked, metric(np.ones((1, len(of.patients))))[0], rtol=0.05, atol=2e-3)
+    own = read_json(run / "metrics.json")["sample"][demo_run.config.score.headline][WITHIN]["value"]
+    np.testing.assert_allclose(found[UNCHANGED][WITHIN]["value"], own, rtol=0.05)
     assert found["falling"][WITHIN]["value"] != found[UNCHANGED][WITHIN]["value"]
-    assert before == {path: path.stat().st_mtime_ns for path in demo_run.workdir.rglob("*")}
+    assert "Contrast shift, test split" in capsys.readouterr().out
+
+
+def test_runs_are_averaged_over_everybody_in_them(demo_run, monkeypatch):
+    """Of folds, who share nobody, and under a change that takes a half of what each has."""
+    values = {"one": {"a": 1.0, "c": 3.0}, "other": {"b": 5.0, "d": 7.0}}
+
+    def part(run: Path, _config, _split) -> Part:
+        own = np.array([*values[run.name].values()])
+        changes = {UNCHANGED: 1.0, "falling": 0.5}
+        return Part(
+            np.array([*values[run.name]]), {c: {"dice": lambda w, x=x: (w @ own) / 2 * x} for c, x in changes.items()}
+        )
+
+    monkeypatch.setattr("symnorm_jax.inference.shifts._part", part)
+    monkeypatch.setattr("symnorm_jax.inference.shifts.config_with", lambda *_: demo_run.config)
+    found = shifts([Path("one"), Path("other")])
+    assert found[UNCHANGED]["dice"]["value"] == 4 and found["falling"]["dice"]["value"] == 2
+    less = found["falling"][f"dice_minus_{UNCHANGED}"]
+    assert less["value"] == -2 and less["low"] < -2 < less["high"]
 
 
 def test_a_run_without_drawn_lesions_is_refused(demo_run, tmp_path):
-    (tmp_path / "manifest.csv").write_bytes((demo_run.workdir / "manifest.csv").read_bytes())
+    (tmp_path / "config.json").write_bytes((demo_run.workdir / "config.json").read_bytes())
     write_json(tmp_path / "metrics.json", {})
     with pytest.raises(RunError, match="has no map of slices, or no drawn lesion"):
-        shifts(tmp_path, demo_run.config)
+        shifts([tmp_path])

@@ -67,7 +67,7 @@ class Entry(NamedTuple):
             cases = part.cases[level]
             among = drawn._replace(index=np.searchsorted(drawn.patients, cases.patient))
             each.append(separations(cases, self.score, config, among, part.fits[level].get(self.score)))
-        return {name: averaged([one[name] for one in each]) for name in _shared(each)}
+        return over_parts(each)
 
     def of_maps(self) -> np.ndarray:
         """List the patients who have a map, in any part, `[N]`."""
@@ -78,14 +78,8 @@ class Entry(NamedTuple):
         each = [part.maps.get(map_of(self.score)) for part in self.parts]
         if None in each:
             return {}
-        places = [np.searchsorted(drawn.patients, one.patients) for one in each]
-
-        def over(metrics: list[Callable]) -> Callable:
-            pairs = zip(metrics, places, strict=True)
-            return averaged([lambda w, of=of, place=place: of(w[:, place]) for of, place in pairs])
-
-        found = {level: [getattr(one, level) for one in each] for level in ("pixel", "lesion")}
-        return {level: {name: over([one[name] for one in of]) for name in _shared(of)} for level, of in found.items()}
+        columns = [np.searchsorted(drawn.patients, one.patients) for one in each]
+        return {level: over_parts([getattr(one, level) for one in each], columns) for level in ("pixel", "lesion")}
 
     def on_validation(self, name: Callable[[pd.DataFrame], str], config: ConfigDict) -> float:
         """Measure the validation cases of all parts by the measure that `name` names; -inf where it is undefined."""
@@ -98,9 +92,10 @@ class Entry(NamedTuple):
         return float(np.mean(known)) if known else -np.inf
 
 
-def _shared(each: list[Metrics]) -> list[str]:
-    """List the measures that all parts have; one without a threshold, for one, has no Dice."""
-    return [name for name in each[0] if all(name in one for one in each)]
+def over_parts(each: list[Metrics], columns: list[np.ndarray] | None = None) -> Metrics:
+    """Average the measures that all parts have, see `averaged`; one without a threshold, for one, has no Dice."""
+    shared = [name for name in each[0] if all(name in one for one in each)]
+    return {name: averaged([one[name] for one in each], columns) for name in shared}
 
 
 def map_of(score: str) -> str:
@@ -121,7 +116,7 @@ def read_entries(methods: list[Path], level: str, steps: Steps = None) -> tuple[
     """
     if len({method.name for method in methods}) < len(methods):
         raise RunError(f"--runs={','.join(map(str, methods))}: runs are told apart by their names, which must differ.")
-    runs = [(method, run) for method in methods for run in _runs_of(method)]
+    runs = [(method, run) for method in methods for run in runs_of(method)]
     counts = {method: sum(of == method for of, _ in runs) for method in methods}
     if uneven := [method for method in methods if counts[method] != counts[methods[0]]]:
         found = f"has {counts[uneven[0]]} runs and {methods[0]} {counts[methods[0]]}"
@@ -135,7 +130,7 @@ def read_entries(methods: list[Path], level: str, steps: Steps = None) -> tuple[
     names = [name for name in score_names(theirs[0].cases[level], trivial=True) if name != ZERO_SHOT]
     trivial = [Entry(name.removeprefix(TRIVIAL).replace("_", " "), first, name, theirs, free) for name in names]
     own_lines = [entry for method in methods for entry in _own_lines(method, parts[method], level)]
-    return _config(theirs[0].run, steps), own_lines + trivial
+    return config_with(theirs[0].run, steps), own_lines + trivial
 
 
 def _own_lines(method: Path, parts: list[Part], level: str) -> list[Entry]:
@@ -146,8 +141,8 @@ def _own_lines(method: Path, parts: list[Part], level: str) -> list[Entry]:
     return [Entry(name, method, score, parts, _of_level(cost, parts[0], level)) for score, name in lines.items()]
 
 
-def _runs_of(method: Path) -> list[Path]:
-    """List the runs of a method: one, or the folds or seeds in its folder, see `read_entries` for what is raised."""
+def runs_of(method: Path) -> list[Path]:
+    """List the runs of a method: one, or the folds or seeds in its folder; see `read_entries` for what is raised."""
     folds = [] if (method / CONFIG).exists() else sorted(path.parent for path in method.glob(f"*/{CONFIG}"))
     for run in folds or [method]:
         missing = [name for name in NEEDED if not (run / name).exists()]
@@ -159,7 +154,7 @@ def _runs_of(method: Path) -> list[Path]:
 
 
 def _refuse_strangers(method: Path, folds: list[Path]) -> None:
-    """Raise RunError unless the runs in a folder are one method's, and every fold is there."""
+    """Raise RunError unless the runs in a folder are one method's, and every fold is there or all are seeds of one."""
     first, *others = folds
     for run in others:
         if apart := _apart(first, run):
@@ -169,7 +164,7 @@ def _refuse_strangers(method: Path, folds: list[Path]) -> None:
             )
     configs = [read_config(run).data for run in folds]
     there, count = {data.fold for data in configs}, configs[0].folds
-    if count and there != set(range(count)):
+    if count and there != set(range(count)) and not (len(there) == 1 < len(folds)):
         lost = min(set(range(count)) - there)
         raise RunError(f"{method}: fold {lost} of {count} is missing, so that not everybody would be judged.")
 
@@ -185,7 +180,7 @@ def _apart(one: Path, other: Path) -> list[str]:
     return apart
 
 
-def _config(run: Path, steps: Steps) -> ConfigDict:
+def config_with(run: Path, steps: Steps) -> ConfigDict:
     """Read a run's config, with these steps of post-processing where they are not None."""
     config = read_config(run)
     if steps is not None:
@@ -195,7 +190,7 @@ def _config(run: Path, steps: Steps) -> ConfigDict:
 
 
 def _part(run: Path, level: str, maps: tuple[str, ...], steps: Steps) -> Part:
-    rows, config = read_manifest(run / "manifest.csv"), _config(run, steps)
+    rows, config = read_manifest(run / "manifest.csv"), config_with(run, steps)
     table = read_scores(run, rows)
     grouped, fitted = table.join(rows[list(config.score.groups)]), read_json(run / "thresholds.json")
     how = config.score.patient, config.score.top_k, config.score.groups

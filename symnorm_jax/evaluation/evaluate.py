@@ -91,7 +91,7 @@ def of_maps(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> dict[str,
     test, rows = _load(workdir, "test", table)
     if not _judgeable(test, rows):
         return {}
-    fit = _pixel_thresholds(workdir, table, config)
+    fit = pixel_thresholds(workdir, table, config)
     settings, asked, found = chain(config), config.evaluation, {"pixel": {}, "lesion": {}}
     drawn = patient_weights(rows.patient.to_numpy(object), asked.replicates, config.seed)
     names = maps_in(test)
@@ -110,7 +110,7 @@ def map_metrics(workdir: Path, table: pd.DataFrame, config: ConfigDict, names: t
     test, rows = _load(workdir, "test", table)
     if not _judgeable(test, rows):
         return {}
-    fit = _pixel_thresholds(workdir, table, config)
+    fit = pixel_thresholds(workdir, table, config)
     settings, patients, found = chain(config), np.unique(rows.patient.to_numpy(object)), {}
     for name in maps_in(test, names):
         shown = _processed(name, test, rows, settings)
@@ -120,7 +120,7 @@ def map_metrics(workdir: Path, table: pd.DataFrame, config: ConfigDict, names: t
     return found
 
 
-def _pixel_thresholds(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> Callable[[str], Thresholds]:
+def pixel_thresholds(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> Callable[[str], Thresholds]:
     """Make the fit of one of MAPS to validation; that of the source, and named so, where a run has none of its own."""
     fitted = lambda name: fit_pixel_thresholds(_processed(name, *val, chain(config)), chain(config))  # noqa: E731
     if not only_judges(config):

@@ -1,4 +1,4 @@
-"""A finished run on its own people seen in other contrasts, by the fixed curves of `systems/contrast.py`.
+"""Finished runs on their own people seen in other contrasts, by the fixed curves of `systems/contrast.py`.
 
 Truth, networks, healthy maps, Gaussian and thresholds stay what they are: nothing is fitted. A changed scan is scaled
 as `data.normalise` scales any, so that what is measured is the contrast and no gain. Intensities beyond
@@ -7,64 +7,88 @@ as `data.normalise` scales any, so that what is measured is the contrast and no 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
 from symnorm_jax.checks import checked
+from symnorm_jax.compare.entries import Steps, config_with, over_parts
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.data.samples import NORMALISE
 from symnorm_jax.data.store import SampleSource
 from symnorm_jax.errors import RunError
 from symnorm_jax.evaluation.cases import sample_cases
-from symnorm_jax.evaluation.levels import resamples, separations
-from symnorm_jax.evaluation.measures import WITHIN
+from symnorm_jax.evaluation.evaluate import pixel_thresholds, read_scores
+from symnorm_jax.evaluation.levels import Metrics, separations
+from symnorm_jax.evaluation.measures import WITHIN, label
 from symnorm_jax.evaluation.pixels import TRIVIAL_MAPS, map_values, maps_in, pixel_metrics
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
 from symnorm_jax.files import read_json
+from symnorm_jax.report.table import Table
 from symnorm_jax.rundir import METRICS
 from symnorm_jax.scoring import scores
 from symnorm_jax.scoring.embed import Arrays, Embedder
 from symnorm_jax.standardise import scans_of
-from symnorm_jax.statistics.intervals import Metric, Resamples, Values, as_json, difference, interval
+from symnorm_jax.statistics.intervals import Resamples, Values, as_json, difference, interval, patient_weights
 from symnorm_jax.systems.contrast import FIXED
 from symnorm_jax.training.passes import healthy_of
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.transfer import restored, shapes_of
 
 UNCHANGED = "unchanged"
-SHOWN = ("average_precision", WITHIN)  # of pixels, and of slices by the headline score; Dice is in the file
+LESS = f"_minus_{UNCHANGED}"
+SHOWN = ("average_precision", "dice", WITHIN)  # of pixels, and of slices by the headline score
 
-Judged = tuple[Metric, Resamples]
+
+class Part(NamedTuple):
+    """What is measured of one run, for weights `[R, P]` of its patients."""
+
+    patients: np.ndarray  # [P] sorted, of the split
+    changes: dict[str, Metrics]  # {change: {measure: metric}}, from UNCHANGED on
 
 
-def shifts(workdir: Path, config: ConfigDict, split: str = "test") -> dict[str, dict[str, Values]]:
-    """Judge a run on a split under each fixed change: `{change: {measure: values}}`, from `UNCHANGED` on.
+def shifts(runs: list[Path], split: str = "test", steps: Steps = None) -> dict[str, dict[str, Values]]:
+    """Judge runs, folds or seeds of one method, on a split under fixed changes: `{change: {measure: values}}`.
 
-    `<measure>_minus_unchanged` is the paired difference; 95 % intervals are over the same replicates of people. Maps
-    that take no network are judged beside the system's, by their average precision.
-    Raises RunError for a run without maps or drawn lesions.
+    Values are means over the runs; 95 % intervals are over everybody in them. `<measure>_minus_unchanged` is the paired
+    difference. Maps are post-processed by `steps` or, where these are None, by those of each run's config, and maps
+    that take no network are judged beside the system's. Raises RunError for a run without maps or drawn lesions.
     """
-    rows = read_manifest(workdir / "manifest.csv")
-    own, fitted = rows[rows.split == split], read_json(workdir / METRICS)
-    if "pixel_thresholds" not in fitted:
-        raise RunError(f"{workdir}: has no map of slices, or no drawn lesion, by which a shift could be judged.")
-    embedder, held, first, found = _embedder(workdir, config), _held(own, config), {}, {}
-    for name, curve in {UNCHANGED: None, **FIXED}.items():
-        seen = held if curve is None else changed(held, own, curve, config.data)
-        judged = _judged(workdir, split, embedder.whole(own, name, held=seen), rows, fitted, config)
-        first = first or judged
-        found[name] = {measure: as_json(interval(of, drawn.patient_weight)) for measure, (of, drawn) in judged.items()}
-        for measure, (of, drawn) in judged.items() if curve else ():
-            less = difference(of, first[measure][0], drawn.patient_weight)
-            found[name][f"{measure}_minus_{UNCHANGED}"] = as_json(less)
+    parts, asked = [_part(run, config_with(run, steps), split) for run in runs], config_with(runs[0], steps)
+    everybody = np.concatenate([part.patients for part in parts])
+    drawn = patient_weights(everybody, asked.evaluation.replicates, asked.seed)
+    columns, weights = [np.searchsorted(drawn.patients, part.patients) for part in parts], drawn.patient_weight
+    measures = {name: over_parts([part.changes[name] for part in parts], columns) for name in parts[0].changes}
+    found, first = {}, measures[UNCHANGED]
+    for name, each in measures.items():
+        found[name] = {measure: as_json(interval(of, weights)) for measure, of in each.items()}
+        for measure, of in each.items() if name != UNCHANGED else ():
+            found[name][measure + LESS] = as_json(difference(of, first[measure], weights))
     return found
 
 
 def measure_of(measure: str, map_name: str) -> str:
     """Name the measure of a map: of the system's by itself, of one that takes no network with the name of that."""
     return measure if map_name == "map" else f"{measure}_{map_name}"
+
+
+def lines_of(who: str, found: dict[str, dict[str, Values]], plain: bool) -> list[list]:
+    """Make a line of each change of what `shifts` found and, where `plain`, of each map that takes no network."""
+    lines = []
+    for name in ("map", *(TRIVIAL_MAPS if plain else ())):
+        columns = [measure_of(measure, name) + less for measure in SHOWN for less in ("", LESS)]
+        if columns[0] in found[UNCHANGED]:
+            title = who if name == "map" else label(name)
+            lines += [[title, change, *map(of.get, columns)] for change, of in found.items()]
+    return lines
+
+
+def table_of(lines: list[list], split: str) -> Table:
+    """Make the table of the lines of methods on a split."""
+    titles = [f"{label(measure)}{less}" for measure in SHOWN for less in ("", f" minus {UNCHANGED}")]
+    return Table(f"Contrast shift, {split} split", ["run", "change", *titles], lines).dense()
 
 
 def changed(held: np.ndarray, rows: pd.DataFrame, curve: Callable, data: ConfigDict) -> np.ndarray:
@@ -80,6 +104,21 @@ def changed(held: np.ndarray, rows: pd.DataFrame, curve: Callable, data: ConfigD
     return made
 
 
+def _part(run: Path, config: ConfigDict, split: str) -> Part:
+    if "pixel_thresholds" not in read_json(run / METRICS):
+        raise RunError(f"{run}: has no map of slices, or no drawn lesion, by which a shift could be judged.")
+    rows = read_manifest(run / "manifest.csv")
+    own, embedder = rows[rows.split == split], _embedder(run, config)
+    held, fit = _held(own, config), pixel_thresholds(run, read_scores(run, rows), config)
+    patients, changes = np.unique(own.patient.to_numpy(object)), {}
+    for name, curve in {UNCHANGED: None, **FIXED}.items():
+        seen = held if curve is None else changed(held, own, curve, config.data)
+        arrays = embedder.whole(own, f"{run.name}, {name}", held=seen)
+        maps = _of_maps(arrays, own.loc[arrays["index"]], fit, patients, config)
+        changes[name] = maps | _of_slices(run, split, arrays, rows, patients, config)
+    return Part(patients, changes)
+
+
 def _embedder(workdir: Path, config: ConfigDict) -> Embedder:
     system = checked(config)
     variables = restored(str(workdir), system, shapes_of(system, config))
@@ -93,17 +132,20 @@ def _held(rows: pd.DataFrame, config: ConfigDict) -> np.ndarray:
     return np.stack(parts).astype(np.float16)
 
 
-def _judged(workdir: Path, split: str, arrays: Arrays, rows: pd.DataFrame, fitted: dict, config) -> dict[str, Judged]:
-    """Make the measures of the embedded samples of a split, each with its resamples of patients."""
-    moments, fitting = scores.moments_of(str(workdir)), scores.validation_of(str(workdir))
-    table = scores.score_table(rows, {split: arrays}, scores.gaussian_of(str(workdir)), moments, fitting)
-    cases, settings = sample_cases(table, split), chain(config)
-    drawn, everyone = resamples(cases, config), resamples(table, config)
-    slices = separations(cases, config.score.headline, config, drawn)[WITHIN]
-    made = {WITHIN: (slices, drawn)}
+def _of_maps(arrays: Arrays, rows: pd.DataFrame, fit: Callable, patients: np.ndarray, config: ConfigDict) -> Metrics:
+    """Make the measures of the maps of a split, at the thresholds that `fit` gives of each."""
+    settings, found = chain(config), {}
     for name in ("map", *maps_in(arrays, TRIVIAL_MAPS)):
-        shown = [processed(stack, settings) for stack in stacks(arrays, table, map_values(name, arrays))]
-        at = fitted["pixel_thresholds"]["dice"] if name == "map" else {"value": None}
-        of = pixel_metrics(shown, at, settings, everyone.patients)
-        made |= {measure_of(measure, name): (value, everyone) for measure, value in of.items()}
-    return made
+        shown = [processed(stack, settings) for stack in stacks(arrays, rows, map_values(name, arrays))]
+        of = pixel_metrics(shown, fit(name)["dice"], settings, patients)
+        found |= {measure_of(measure, name): metric for measure, metric in of.items()}
+    return found
+
+
+def _of_slices(run: Path, split: str, arrays: Arrays, rows: pd.DataFrame, patients: np.ndarray, config) -> Metrics:
+    """Make the measure of a run's headline score, by all that it has fitted."""
+    moments, fitting = scores.moments_of(str(run)), scores.validation_of(str(run))
+    table = scores.score_table(rows, {split: arrays}, scores.gaussian_of(str(run)), moments, fitting)
+    cases = sample_cases(table, split)
+    among = Resamples(patients, np.searchsorted(patients, cases.patient), np.empty((0, len(patients))))
+    return {WITHIN: separations(cases, config.score.headline, config, among)[WITHIN]}

@@ -76,13 +76,15 @@ def difference(first: Metric, second: Metric, weights: np.ndarray, **how) -> Int
     return interval(lambda weight: first(weight) - second(weight), weights, **how)
 
 
-def averaged(metrics: list[Metric]) -> Metric:
-    """Average metrics of parts of a cohort, such as the folds of a cross-validation; undefined ones are left out."""
-    if len(metrics) == 1:
-        return metrics[0]
+def averaged(metrics: list[Metric], columns: list[np.ndarray] | None = None) -> Metric:
+    """Average metrics of parts of a cohort, such as the folds of a cross-validation; undefined ones are left out.
+
+    `columns` are the places `[P']` of each part's patients among those `[P]` of the weights; without, all know all.
+    """
+    places = [slice(None)] * len(metrics) if columns is None else columns
 
     def mean(weights: np.ndarray) -> np.ndarray:
-        values = np.stack([metric(weights) for metric in metrics])
+        values = np.stack([metric(weights[:, place]) for metric, place in zip(metrics, places, strict=True)])
         known = ~np.isnan(values)
         return ratio(np.where(known, values, 0).sum(0), known.sum(0))
 
