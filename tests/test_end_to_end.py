@@ -62,7 +62,10 @@ def run_of(name, releases, workdir, **changes) -> Run:
     return Run(config, workdir)
 
 
-@pytest.mark.parametrize("name", ["demo", "ixi", "lgg", pytest.param("table", marks=pytest.mark.long)])
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("ixi", "table")]
+
+
+@pytest.mark.parametrize("name", ["demo", "lgg", *LONG])
 def test_tiny_goes_from_scans_to_report(name, releases, tmp_path, capsys, request):
     if name == "demo":
         run = request.getfixturevalue("demo_run")
