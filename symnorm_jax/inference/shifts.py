@@ -6,6 +6,7 @@ as `data.normalise` scales any, so that what is measured is the contrast and no 
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +110,7 @@ def _part(run: Path, config: ConfigDict, split: str) -> Part:
         raise RunError(f"{run}: has no map of slices, or no drawn lesion, by which a shift could be judged.")
     rows = read_manifest(run / "manifest.csv")
     own, embedder = rows[rows.split == split], _embedder(run, config)
-    held, fit = _held(own, config), pixel_thresholds(run, read_scores(run, rows), config)
+    held, fit = _held(own, config), cache(pixel_thresholds(run, read_scores(run, rows), config))
     patients, changes = np.unique(own.patient.to_numpy(object)), {}
     for name, curve in {UNCHANGED: None, **FIXED}.items():
         seen = held if curve is None else changed(held, own, curve, config.data)
