@@ -52,10 +52,8 @@ def test_a_folder_of_runs_is_judged_as_compare_judges_it_and_nothing_of_it_chang
     main(["study", "shifts", f"--run={folder}", f"--postprocess={','.join(steps)}"])
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
     found = read_json(folder / "shifts.json")
-    assert (found.pop("split"), found.pop("postprocess")) == ("test", list(steps)) and list(found) == [
-        UNCHANGED,
-        *FIXED,
-    ]
+    assert (found.pop("split"), found.pop("postprocess")) == ("test", list(steps))
+    assert list(found) == [UNCHANGED, *FIXED]
     table = read_scores(run, read_manifest(run / "manifest.csv"))
     maps = map_metrics(run, table, config_with(run, steps), ("map", *TRIVIAL_MAPS))
     for name, of in maps.items():
@@ -73,11 +71,9 @@ def test_runs_are_averaged_over_everybody_in_them(demo_run, monkeypatch):
     values = {"one": {"a": 1.0, "c": 3.0}, "other": {"b": 5.0, "d": 7.0}}
 
     def part(run: Path, _config, _split) -> Part:
-        own = np.array([*values[run.name].values()])
-        changes = {UNCHANGED: 1.0, "falling": 0.5}
-        return Part(
-            np.array([*values[run.name]]), {c: {"dice": lambda w, x=x: (w @ own) / 2 * x} for c, x in changes.items()}
-        )
+        patients, own = (np.array([*of]) for of in (values[run.name], values[run.name].values()))
+        shares = {UNCHANGED: 0.5, "falling": 0.25}
+        return Part(patients, {name: {"dice": lambda w, x=x: w @ own * x} for name, x in shares.items()})
 
     monkeypatch.setattr("symnorm_jax.inference.shifts._part", part)
     monkeypatch.setattr("symnorm_jax.inference.shifts.config_with", lambda *_: demo_run.config)
@@ -92,3 +88,8 @@ def test_a_run_without_drawn_lesions_is_refused(demo_run, tmp_path):
     write_json(tmp_path / "metrics.json", {})
     with pytest.raises(RunError, match="has no map of slices, or no drawn lesion"):
         shifts([tmp_path])
+
+
+def test_runs_of_one_name_are_refused_before_any_is_read(tmp_path):
+    with pytest.raises(SystemExit, match="fold0: runs are told apart by their names, which must differ"):
+        main(["study", "shifts", f"--run={tmp_path / 'a' / 'fold0'},{tmp_path / 'b' / 'fold0'}"])

@@ -114,8 +114,7 @@ def read_entries(methods: list[Path], level: str, steps: Steps = None) -> tuple[
     which one has more runs than another, and a folder whose runs are not one method's; ConfigError for steps that are
     not allowed.
     """
-    if len({method.name for method in methods}) < len(methods):
-        raise RunError(f"--runs={','.join(map(str, methods))}: runs are told apart by their names, which must differ.")
+    refuse_namesakes(methods, "--runs")
     runs = [(method, run) for method in methods for run in runs_of(method)]
     counts = {method: sum(of == method for of, _ in runs) for method in methods}
     if uneven := [method for method in methods if counts[method] != counts[methods[0]]]:
@@ -139,6 +138,13 @@ def _own_lines(method: Path, parts: list[Part], level: str) -> list[Entry]:
     if HIGHEST in parts[0].cases[level]:
         lines.setdefault(HIGHEST, f"{method.name}, {HIGHEST}")
     return [Entry(name, method, score, parts, _of_level(cost, parts[0], level)) for score, name in lines.items()]
+
+
+def refuse_namesakes(methods: list[Path], option: str) -> None:
+    """Raise RunError for methods of one name, which a table could not tell apart; `option` is where they stand."""
+    if len({method.name for method in methods}) < len(methods):
+        found = ",".join(map(str, methods))
+        raise RunError(f"{option}={found}: runs are told apart by their names, which must differ.")
 
 
 def runs_of(method: Path) -> list[Path]:

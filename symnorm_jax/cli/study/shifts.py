@@ -15,7 +15,7 @@ from pathlib import Path
 from symnorm_jax.cli import comma_list
 
 OPTIONS = {
-    "--run": {"required": True, "type": comma_list, "metavar": "RUN[,RUN]", "help": "run directories, or folders of"},
+    "--run": {"required": True, "type": comma_list, "metavar": "RUN[,RUN]", "help": "runs, or folders of runs"},
     "--split": {
         "choices": ("test", "val"),
         "default": "test",
@@ -26,12 +26,13 @@ OPTIONS = {
 
 
 def run(args) -> None:
-    from symnorm_jax.compare.entries import runs_of
+    from symnorm_jax.compare.entries import refuse_namesakes, runs_of
     from symnorm_jax.files import write_json
     from symnorm_jax.inference.shifts import lines_of, shifts, table_of
     from symnorm_jax.rundir import SHIFTS, claimed, cpu_devices, read_config, refuse_judge
     from symnorm_jax.training.sharding import share_cores
 
+    refuse_namesakes([Path(name) for name in args.run], "--run")
     methods = {Path(name): runs_of(Path(name)) for name in args.run}
     for one in (every := [run for runs in methods.values() for run in runs]):
         refuse_judge(one, "--run")
