@@ -364,6 +364,20 @@ def test_a_network_that_nobody_trained_is_refused(pretrained, changes, sentence)
         transfer.check_source(config, checked(config))
 
 
+def test_networks_and_stages_that_this_run_leaves_out_are_refused_by_name(pretrained, tmp_path):
+    given = {"score__headline": "asymmetry", "finetune__kind": "pretrain"}
+    config = tiny("saca", **given, init_from=str(pretrained), saca__inpaint=0.0)
+    with pytest.raises(ConfigError, match="init_from=.*, which has decoder, left out here; a config with all of these"):
+        transfer.check_source(config, checked(config))
+    source = tmp_path / "source"
+    shutil.copytree(pretrained, source)
+    config = tiny("saca", **given, init_from=str(source))
+    transfer.check_source(config, checked(config))
+    shutil.copytree(source / "pretrain", source / "segment")
+    with pytest.raises(ConfigError, match="init_from=.*, which has segment, left out here; a config with all of these"):
+        transfer.check_source(config, checked(config))
+
+
 def test_networks_that_saw_something_else_in_place_of_the_mirror_image_are_refused(pretrained, monkeypatch):
     given = {"init_from": str(pretrained), "score__headline": "asymmetry", "segment__mirror": "none"}
     config = tiny("segment", **given)

@@ -165,7 +165,7 @@ def test_a_network_that_never_sees_maps_may_serve_others_unless_what_was_fitted_
     for name in FINISHED:
         write_json(tmp_path / name, {"sample": {"mae": {}}})
     (tmp_path / "baseline" / CHECKPOINTS / "1").mkdir(parents=True)
-    monkeypatch.setattr(transfer, "networks_of", lambda *_: {"reconstructor", "encoder", "baseline"})
+    monkeypatch.setattr(transfer, "networks_of", lambda _, of="params": {"baseline"} if of == "params" else set())
     changes = {"init_from": str(tmp_path), "finetune.kind": "gaussian", "difference.kind": "negative"} | taken
     config.update_from_flattened_dict(changes)
     expected = pytest.raises(ConfigError, match="another difference.kind") if taken else nullcontext()

@@ -154,6 +154,7 @@ def test_the_released_size_starts_from_what_the_command_writes(tmp_path, monkeyp
     write_config(tmp_path, shared_settings(full, BUILD["simclr"](full)))
     (tmp_path / "origin.json").write_text("{}")
     (tmp_path / "pretrain" / "ckpt" / "0").mkdir(parents=True)
-    monkeypatch.setattr(transfer, "networks_of", lambda *_: {"encoder", "head", "projector"})
+    nets = {"encoder", "head", "projector"}
+    monkeypatch.setattr(transfer, "networks_of", lambda _, of="params": nets if of == "params" else {"encoder"})
     check(config)
     assert schedule(config, BUILD["simclr"](config)) == {} and config.finetune.kind == "gaussian"

@@ -47,8 +47,8 @@ def schedule(config: ConfigDict, system: System) -> dict[str, ConfigDict]:
 def check_source(config: ConfigDict, system: System) -> None:
     """Raise RunError unless `init_from` is a finished run or converted weights.
 
-    Raises ConfigError where its networks are known to mean something else here, for what converted weights lack, and
-    for networks that neither it has nor this run trains.
+    Raises ConfigError where its networks are known to mean something else here, for what converted weights lack, for
+    networks that neither it has nor this run trains, and for those that it has and this run leaves out.
     """
     check_place(config.init_from)
     source, weights = Path(config.init_from), converted(config.init_from)
@@ -82,7 +82,7 @@ def check_source(config: ConfigDict, system: System) -> None:
     if not weights and (other := fitted_otherwise(config, system)):
         told = "init_from=%s: what it fitted is of another %s; there is no zero-shot score."
         logging.warning(told, config.init_from, ", ".join(other))
-    _check_lacking(config, system, folder)
+    _check_networks(config, system, folder)
     known = [] if weights else read_json(source / rundir.THRESHOLDS)["sample"]
     if not weights and config.score.headline not in known:
         found = f"score.headline={config.score.headline!r} with init_from={config.init_from}, which has no such score"
@@ -94,17 +94,24 @@ def fitted_otherwise(config: ConfigDict, system: System) -> list[str]:
     return _apart(*(_meaning(one, system.fitted) for one in (read_config(Path(config.init_from)), config)))
 
 
-def _check_lacking(config: ConfigDict, system: System, folder: Path) -> None:
-    """Raise ConfigError for networks, or `stats`, that checkpoints in a folder lack and no stage of this run trains."""
+def _check_networks(config: ConfigDict, system: System, folder: Path) -> None:
+    """Raise ConfigError for networks, or `stats`, that checkpoints in a folder lack and no stage of this run trains.
+
+    And for those that they have, and stages that were trained there, and the system of this run has not.
+    """
     trained = {net for name in schedule(config, system) for net in system.stages[name].trains}
-    lacking = {
-        net if of == "params" else f"{of} of {net}"
-        for of, nets in shapes_of(system, config).items()
-        for net in nets.keys() - networks_of(folder, of) - trained
-    }
+    lacking, left_out = [], []
+    for of, nets in shapes_of(system, config).items():
+        there, told = networks_of(folder, of), "" if of == "params" else f"{of} of "
+        lacking += [told + net for net in nets.keys() - there - trained]
+        left_out += [told + net for net in there - nets.keys()]
+    found = f"finetune.kind={config.finetune.kind!r} with init_from={config.init_from}"
     if lacking:
-        found = f"finetune.kind={config.finetune.kind!r} with init_from={config.init_from}"
         need = f"which has no {', '.join(sorted(lacking))}; a stage that trains it is needed"
+        raise ConfigError(f"{found}, {need}.")
+    past = {path.parent.name for run in lineage(config.init_from) for path in Path(run).glob(f"*/{CHECKPOINTS}")}
+    if parts := sorted({*left_out, *(past - system.stages.keys())}):
+        need = f"which has {', '.join(parts)}, left out here; a config with all of these is needed"
         raise ConfigError(f"{found}, {need}.")
 
 
