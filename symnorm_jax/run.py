@@ -135,7 +135,8 @@ class Run:
         if self._has(rundir.COST):
             return
         config, mesh, rows = self.config, sharding.make_mesh(), self.manifest[self.manifest.split == "test"]
-        batch = next(pipeline.scoring_batches(store.SampleSource(config.data.store, rows), config.score.batch_size))
+        source, size = store.SampleSource(config.data.store, rows), sharding.spread(config.score.batch_size, mesh)
+        batch = next(pipeline.scoring_batches(source, size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         variables = transfer.restored(str(self.workdir), self._system, self._shapes)
         measured = embed.cost(self._system, variables, batch, mesh)

@@ -60,11 +60,10 @@ def fresh():
     return {"params": {}, "stats": {"healthy": healthy}}
 
 
-def stream(measure, batches, variables=None):
-    variables = variables or fresh()
-    for step, x in enumerate(batches):
-        batch = {"image": jnp.asarray(x), "progress": jnp.float32(step / len(batches))}
-        _, aux = measure(variables, batch, jax.random.key(0))
+def stream(measure, batches):
+    variables = fresh()
+    for x in batches:
+        _, aux = measure(variables, {"image": jnp.asarray(x)}, jax.random.key(0))
         variables = {"params": {}, "stats": aux.stats}
     return variables
 
@@ -89,12 +88,6 @@ def test_streamed_moments_are_those_of_all_features(measure):
 
 def test_one_batch_is_enough_for_moments(measure):
     assert_moments(stream(measure, [draw(8)]), draw(8))
-
-
-def test_measuring_begins_anew(measure):
-    """Features of a source run, perhaps of another network, are no part of what is measured on the target."""
-    source = stream(measure, np.split(draw(16, seed=1) + 20, 2))
-    assert_moments(stream(measure, np.split(draw(16), 2), source), draw(16))
 
 
 def test_the_map_is_the_mahalanobis_distance_at_every_place(measure, residual):

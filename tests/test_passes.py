@@ -10,9 +10,9 @@ from configs import demo
 from symnorm_jax import standardise
 from symnorm_jax.data import pipeline, store
 from symnorm_jax.errors import RunError
-from symnorm_jax.files import load_array, load_arrays
+from symnorm_jax.files import load_array, load_arrays, read_json
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import DIFFERENCE, HEALTHY, MAPS, RAW, open_run
+from symnorm_jax.rundir import COST, DIFFERENCE, HEALTHY, MAPS, RAW, open_run
 from symnorm_jax.scoring.embed import Embedder, highest
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training import passes, train, transfer
@@ -69,6 +69,20 @@ def test_batches_have_the_map_of_their_slice_mirrored_with_it(demo_run):
             np.testing.assert_array_equal(difference[..., 0], own[::-1])
             mirrored += 1
     assert 5 < mirrored < 27
+
+
+@pytest.mark.two_devices
+def test_a_scoring_batch_that_devices_do_not_divide_is_rounded_up(copied, demo_run):
+    config = demo_run.config.copy_and_resolve_references().unlock()
+    config.score.batch_size = 3
+    run = Run(config, copied.workdir)
+    for name in (RAW, DIFFERENCE):
+        (run.workdir / MAPS / name).unlink()
+    (run.workdir / COST).unlink()
+    found = pass_of(run).differences(variables_of(run))
+    np.testing.assert_allclose(found, load_array(demo_run.workdir / MAPS / DIFFERENCE), atol=0.02)
+    run.measure_cost()
+    assert read_json(run.workdir / COST)["passes"] > 0
 
 
 @pytest.mark.parametrize("lost", [(DIFFERENCE,), (DIFFERENCE, HEALTHY), (DIFFERENCE, HEALTHY, RAW)])

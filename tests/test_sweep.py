@@ -127,6 +127,9 @@ class TestPlan:
 
 
 class TestPoints:
+    def test_the_functions_that_come_along_are_found_by_what_they_are(self):
+        assert points.packaged() == ["ablations", "dal_parts", "differences", "masks", "saca_parts", "transfers"]
+
     def test_ablations_are_twelve_that_differ_in_one_thing_and_are_allowed(self):
         listed = sweeps.ablations()
         assert len(listed) == 12 and listed[0] == {} and all(len(point) == 1 for point in listed[1:])
@@ -278,7 +281,12 @@ class TestScheduler:
         assert [lane["CUDA_VISIBLE_DEVICES"] for lane in local.lanes(3)] == ["4", "6", "4"]
         assert all("XLA_PYTHON_CLIENT_MEM_FRACTION" not in lane for lane in local.lanes(2))
         assert {lane["XLA_PYTHON_CLIENT_MEM_FRACTION"] for lane in local.lanes(3)} == {"0.450"}
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,-1,6")
+        assert local.gpus() == ["4"]
+
+    @pytest.mark.parametrize("hidden", ["", "-1"])
+    def test_without_gpus_the_cores_are_shared(self, monkeypatch, hidden):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         with mock.patch("joblib.cpu_count", return_value=5):
             assert local.lanes(2) == [{"LOKY_MAX_CPU_COUNT": "2"}] * 2 and local.lanes(1) == [{}]
 

@@ -93,6 +93,18 @@ def test_stopping_in_either_stage_changes_no_bit(tmp_path, first, second):
         assert steps[1] == sorted(set(steps[1])) and steps[0][-1] == steps[1][-1] == 12
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_a_stage_measures_begins_from_nothing_once(tmp_path, parts):
+    """Not from what the stage before it, or a source run, has seen; nor again with each part of its first batch."""
+    system, settings = line_fitter(), config(**{"train.accumulate": parts})
+    stages = system.stages | {"second": system.stages["second"]._replace(measures=("seen",))}
+    found = [
+        train(system._replace(stages=each), settings, batches, tmp_path / str(len(each["second"].measures)))
+        for each in (system.stages, stages)
+    ]
+    assert [float(one["stats"]["seen"]) for one in found] == [2 * 12 * 4, 12 * 4]
+
+
 def test_a_finished_run_does_nothing(tmp_path):
     first = train(line_fitter(), config(), batches, tmp_path)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ def gpus() -> list[str]:
     """List the NVIDIA GPUs that CUDA_VISIBLE_DEVICES allows, or else all, without JAX, which would take them."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return [one for one in allowed.split(",") if one]
+        return list(takewhile(lambda one: one and one != "-1", allowed.split(",")))  # after -1 CUDA sees none
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

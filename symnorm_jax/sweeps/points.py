@@ -3,6 +3,7 @@
 Settings are text, as they stand on a command line, so that a point is tried here exactly as `symnorm train` reads it.
 """
 
+import inspect
 import itertools
 import json
 import re
@@ -23,7 +24,6 @@ from symnorm_jax.rundir import INDIFFERENT
 from symnorm_jax.settings import flat, shown
 
 FILE = "sweep.json"
-FUNCTIONS = ["ablations", "masks", "differences", "transfers"]  # that come with the package
 LONGEST, DIGEST = 100, 8  # letters of a label, which is the name of a directory, and of a digest in it
 
 
@@ -43,6 +43,12 @@ def _named(settings: Settings) -> Iterator[None]:
         raise ConfigError(f"the point {told}: {error}") from None
 
 
+def packaged() -> list[str]:
+    """List the functions of points that come with the package."""
+    own = vars(notebooks.sweeps())
+    return sorted(name for name, of in own.items() if inspect.isfunction(of) and not inspect.signature(of).parameters)
+
+
 def listed(config: str, name: str) -> list[dict[str, Any]] | None:
     """List the points that the function `name` gives, of the notebook or of those that come with the package.
 
@@ -52,7 +58,7 @@ def listed(config: str, name: str) -> list[dict[str, Any]] | None:
         return None
     found = getattr(notebooks.module(notebooks.find(config)), name, getattr(notebooks.sweeps(), name, None))
     if found is None and name != "sweep":
-        raise ConfigError(f"--points={name}: one of {FUNCTIONS} or a function of {config} is allowed.")
+        raise ConfigError(f"--points={name}: one of {packaged()} or a function of {config} is allowed.")
     return found and found()
 
 

@@ -51,7 +51,7 @@ def _planned(args) -> list[points.Point]:
         raise ConfigError("--config: a notebook is needed, as demo; only --how=table goes without.")
     listed, settings = points.listed(args.config, args.points), points.several(args.config, points.given(args.settings))
     if listed is None and all(len(values) == 1 for values in settings.values()):
-        wanted = f"a function sweep(), --points one of {points.FUNCTIONS}, or a setting several values"
+        wanted = f"a function sweep(), --points one of {points.packaged()}, or a setting several values"
         raise ConfigError(f"{args.config}: nothing to sweep; give the config {wanted}, as --config.seed=0,1,2.")
     return points.planned(args.output, args.config, points.crossed(listed or [{}], settings))
 

@@ -47,6 +47,7 @@ class Stage(NamedTuple):
 
     trains: tuple[str, ...]  # the networks this stage updates; every other one is frozen
     loss: Callable[[Variables, Batch, jax.Array], tuple[jax.Array, Aux]]
+    measures: tuple[str, ...] = ()  # the stats it begins from 0: what a run starts from has measured other people
     of_maps: bool = False  # its batches have `difference`, made by the networks of the stages before
     prior: tuple[str, int] | None = None  # that its batches must have: labels or atlas, and K
 

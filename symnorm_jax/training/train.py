@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -122,7 +123,7 @@ class _Loop(NamedTuple):  # over the steps of one stage
         steps, smallest = self.settings.steps, self.config.sharding.smallest
         optimizer = make_optimizer(steps=steps, **self.settings.optimizer)
         opt = created(optimizer.init, (_part(variables["params"], self.stage.trains),), self.mesh, smallest)
-        start, variables, opt = self.checkpoints.restore(variables, opt)
+        start, variables, opt = self.checkpoints.restore(variables | {"stats": self._begun(variables["stats"])}, opt)
         if start >= steps:
             return variables
         params, often = variables["params"], self.config.train
@@ -133,6 +134,12 @@ class _Loop(NamedTuple):  # over the steps of one stage
         stream = batches(self.settings.batch_size, start)  # makes maps first where the stage has its batches from them
         with recording(self.folder, start, often.writers) as write, warned() as stops, jax.transfer_guard("disallow"):
             return self._steps(step, state, frozen, stream, start, write, stops)
+
+    def _begun(self, stats: dict[str, Any]) -> dict[str, Any]:
+        """Set what the stage measures to 0, as it lay; the rest of the stats is taken over."""
+        zeros = partial(jax.tree.map, jnp.zeros_like)
+        measured = {name: stats[name] for name in self.stage.measures}
+        return stats | created(zeros, (measured,), self.mesh, self.config.sharding.smallest)
 
     def _steps(self, step, state, frozen, stream, start: int, write, stops) -> Variables:
         """Take steps from `start` to the last one, with metrics and checkpoints as often as configured."""

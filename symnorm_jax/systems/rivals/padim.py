@@ -15,6 +15,7 @@ from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, Syst
 from symnorm_jax.systems.rivals.reconstruction import FITTED, NET, by_patch_of, denoising_loss, unet_of
 
 PATCHES = "patches"  # the stage that trains nothing and measures the healthy features
+HEALTHY = "healthy"  # mean and scatter that it measures
 RIDGE = 0.01  # added to the variance of every feature, as in the paper
 
 
@@ -25,7 +26,7 @@ def padim(config: ConfigDict) -> System:
     check_choice("difference.kind", config.difference.kind, ("positive",))  # distances have no sign
     check_one_contrast(config)  # of several there would be one distance, and not a map of each
     model = Padim(config)
-    stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure)}
+    stages = {NET: Stage((NET,), denoising_loss(model.net, config)), PATCHES: Stage((), model.measure, (HEALTHY,))}
     embed, meaning = by_patch_of(config), (*DATA, "unet", "noise", "padim")
     return System(model.init, stages, embed, model.residual, ("peak",), meaning=meaning, fitted=FITTED)
 
@@ -42,7 +43,7 @@ class Padim:
         params = {NET: self.net.init(key, batch["image"])["params"]}
         shape = (*self.grid, len(self.chosen))
         healthy = {"n": jnp.zeros(()), "mean": jnp.zeros(shape), "m2": jnp.zeros((*shape, shape[-1]))}
-        return {"params": params, "stats": {"healthy": healthy}}
+        return {"params": params, "stats": {HEALTHY: healthy}}
 
     def features(self, variables: Variables, image: jax.Array) -> jax.Array:
         """Choose among the features of every level, at the resolution of the first, `[B, *grid, features]`."""
@@ -52,22 +53,18 @@ class Padim:
         return jnp.concatenate(enlarged, -1)[..., self.chosen]
 
     def measure(self, variables: Variables, batch: Batch, key: jax.Array) -> tuple[jax.Array, Aux]:
-        """Add a batch to mean and scatter at every place (Chan, Golub & LeVeque 1983); the loss is 0.
-
-        The first step begins anew: what a run starts from was measured on other people, perhaps by another network.
-        """
-        before = jax.tree.map(lambda x: jnp.where(batch["progress"] > 0, x, 0), variables["stats"]["healthy"])
-        x = self.features(variables, batch["image"])
+        """Add a batch to mean and scatter at every place (Chan, Golub & LeVeque 1983); the loss is 0."""
+        before, x = variables["stats"][HEALTHY], self.features(variables, batch["image"])
         n, new = before["n"] + len(x), x.mean(0)
         centred, gap = x - new[None], new - before["mean"]
         within = jnp.einsum("bhwc,bhwd->hwcd", centred, centred)
         m2 = before["m2"] + within + before["n"] * len(x) / n * gap[..., None] * gap[..., None, :]
-        stats = {"healthy": {"n": n, "mean": before["mean"] + gap * len(x) / n, "m2": m2}}
+        stats = {HEALTHY: {"n": n, "mean": before["mean"] + gap * len(x) / n, "m2": m2}}
         return jnp.zeros(()), Aux({"variance": jnp.trace(m2, axis1=-2, axis2=-1).mean() / n}, stats)
 
     def residual(self, variables: Variables, batch: Batch) -> Residual:
         """Map the Mahalanobis distance at every place, enlarged and blurred; its peak in the brain is the score."""
-        healthy, brain = variables["stats"]["healthy"], batch["brain"]
+        healthy, brain = variables["stats"][HEALTHY], batch["brain"]
         covariance = healthy["m2"] / jnp.maximum(healthy["n"] - 1, 1) + RIDGE * jnp.eye(len(self.chosen))[None, None]
         whitening = inverse(jnp.linalg.cholesky(covariance))
         centred = self.features(variables, batch["image"]) - healthy["mean"][None]
