@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 TINY = 1e-6
+WINDOW = 7  # pixels a side, of SSIM
 
 
 def weighted_mean(x: jax.Array, weight: jax.Array) -> jax.Array:
@@ -25,12 +26,12 @@ def l2(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
     return weighted_mean(jnp.square(prediction - image), weight)
 
 
-def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array, window: int = 7) -> jax.Array:
-    """Compute 1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, of intensities in 0..1; `window` pixels a side."""
-    mean_p, mean_i = _blur(prediction, window), _blur(image, window)
-    var_p = _blur(prediction**2, window) - mean_p**2
-    var_i = _blur(image**2, window) - mean_i**2
-    cov = _blur(prediction * image, window) - mean_p * mean_i
+def dissimilarity(prediction: jax.Array, image: jax.Array, weight: jax.Array) -> jax.Array:
+    """Compute 1 - SSIM (Wang et al. 2004) under `weight`, `[B]`, of intensities in 0..1, in windows of WINDOW."""
+    mean_p, mean_i = _blur(prediction), _blur(image)
+    var_p = _blur(prediction**2) - mean_p**2
+    var_i = _blur(image**2) - mean_i**2
+    cov = _blur(prediction * image) - mean_p * mean_i
     c1, c2 = 0.01**2, 0.03**2
     ssim = (2 * mean_p * mean_i + c1) * (2 * cov + c2) / ((mean_p**2 + mean_i**2 + c1) * (var_p + var_i + c2))
     return weighted_mean(1 - ssim, weight)
@@ -136,9 +137,9 @@ def gaussian_blur(x: jax.Array, brain: jax.Array, sigma: float) -> jax.Array:
     return blurred(x) / jnp.maximum(blurred(brain), TINY) * brain
 
 
-def _blur(x: jax.Array, window: int) -> jax.Array:
+def _blur(x: jax.Array) -> jax.Array:
     """Average over a window at each pixel; borders average what lies inside the image."""
-    shape = (1, *(window,) * (x.ndim - 2), 1)
+    shape = (1, *(WINDOW,) * (x.ndim - 2), 1)
 
     def windowed(values):
         return jax.lax.reduce_window(values, 0.0, jax.lax.add, shape, (1,) * x.ndim, "SAME")

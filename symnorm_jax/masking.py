@@ -53,13 +53,13 @@ def draw(kind: str, grid: Grid, ratio: float, rng: np.random.Generator) -> np.nd
     return PARTITIONS[kind](grid, count, rng) == rng.integers(count)
 
 
-def cover(kind: str, grid: Grid, ratio: float, covers: int = 1, seed: int = 0) -> np.ndarray:
+def cover(kind: str, grid: Grid, ratio: float, covers: int = 1) -> np.ndarray:
     """Draw up to `covers` complementary covers for inference, `[covers * K, *grid]` bool, the same on every call.
 
     Within a cover of `K = parts(kind, ratio)` masks each patch is hidden exactly once (never, for `none`), and each
     mask obeys the law of its family. A family in which nothing is left to chance has one cover, however many are asked.
     """
-    rng, count = np.random.default_rng(seed), parts(kind, ratio)
+    rng, count = np.random.default_rng(0), parts(kind, ratio)
     owners = [PARTITIONS[kind](grid, count, rng) for _ in range(1 if kind in FIXED else covers)]
     return np.concatenate([[owner == part for part in range(count)] for owner in owners])
 

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from symnorm_jax.errors import ConfigError
 
 Rule = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is allowed, as "a share is"
-POSITIVE: Rule = (lambda value: value > 0, "a positive number is")
 ALL_TEST = (0, 0, 1)  # the data.split of a run that only judges: nobody is trained on, and nothing is fitted
 LABELS, ATLAS = PRIORS = "labels", "atlas"  # where shares of tissue to learn from come from
 

@@ -21,7 +21,7 @@ def scan(values, lesion, patient="a", brain=None) -> MapStack:
     values = np.asarray(values, np.float16)
     brain = np.ones(values.shape, bool) if brain is None else brain
     flags = np.ones(len(values), bool), np.zeros(len(values), bool)
-    return processed(MapStack(patient, "", values, brain, np.asarray(lesion, bool), *flags), NONE)
+    return processed(MapStack(patient, values, brain, np.asarray(lesion, bool), *flags), NONE)
 
 
 def empty(shape=(3, 9, 9)):

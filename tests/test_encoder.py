@@ -159,7 +159,6 @@ def test_a_target_that_nothing_is_trained_to_predict_is_refused():
         ("", {"resnet.depths": (1,)}, "resnet.depths=.1,.; as many"),
         ("", {"encoder": "cnn"}, "encoder='cnn' with system='simclr'; 'resnet'"),
         ("mae", {"encoder": "cnn"}, "encoder='cnn' with system='mae'; 'resnet'"),
-        ("mae", {"mae.ratio": 1.0}, "mae.ratio=1.0; a share between"),
         ("mae", {"mae.patch": 9}, "mae.patch=9; 1 to 8 voxels"),
         ("mae", {"mae.widths": (4, 4, 4)}, "mae.widths=.* with an encoder of stride 4"),
     ],

@@ -32,7 +32,7 @@ def scan(rng, patient="a", shape=(3, 8, 8), lesions=0.05, effect=1.0) -> MapStac
     lesion[0] = False
     values = np.round(rng.standard_normal(shape) + effect * lesion, 1).astype(np.float16)
     healthy = np.arange(shape[0]) == 0
-    return MapStack(patient, "", values, brain, lesion, np.ones(shape[0], bool), healthy)
+    return MapStack(patient, values, brain, lesion, np.ones(shape[0], bool), healthy)
 
 
 def cohort(seed=0, **kind) -> list[MapStack]:

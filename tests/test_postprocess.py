@@ -40,7 +40,7 @@ def one(values, brain=None, lesion=None, known=True, healthy=False) -> MapStack:
     brain = np.ones(values.shape, bool) if brain is None else brain
     lesion = np.zeros(values.shape, bool) if lesion is None else lesion
     flags = (np.broadcast_to(x, len(values)).copy() for x in (known, healthy))
-    return MapStack("a", "", values, brain, lesion, *flags)
+    return MapStack("a", values, brain, lesion, *flags)
 
 
 def flood(mask) -> list[set]:
@@ -61,7 +61,7 @@ def flood(mask) -> list[set]:
 def test_slices_are_stacked_by_number_with_gaps_left_empty():
     rows, arrays, values = table({("b", ""): [7, 4, 5], ("a", "2"): [0], ("a", "1"): [3, 2]})
     found = stacks(arrays, rows, values)
-    assert [(x.patient, x.session, len(x.values)) for x in found] == [("a", "1", 2), ("a", "2", 1), ("b", "", 4)]
+    assert [(x.patient, len(x.values)) for x in found] == [("a", 2), ("a", 1), ("b", 4)]
     assert np.array_equal(found[2].values[[3, 0, 1]], values[:3])
     assert np.array_equal(found[2].brain[[3, 0, 1]], arrays["brain"][:3])
     assert np.array_equal(found[2].lesion[[3, 0, 1]], arrays["lesion"][:3])

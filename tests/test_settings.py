@@ -10,7 +10,7 @@ from configs.base import base, finish
 from configs.systems import FAMILIES, SETTINGS
 from symnorm_jax.checks import checked
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.settings import POSITIVE, check_choices, check_rules, flat, leaves, target_of, value_of
+from symnorm_jax.settings import check_choices, check_rules, flat, leaves, target_of, value_of
 from symnorm_jax.systems import BUILD
 
 NOTEBOOKS = sorted(
@@ -88,7 +88,7 @@ def test_values_are_checked_by_name():
     for value in (0, float("nan")):
         config.a = {"steps": value}
         with pytest.raises(ConfigError, match=f"section.a.steps={value}; a positive number is allowed."):
-            check_rules(config, {"a.steps": POSITIVE}, "section.")
+            check_rules(config, {"a.steps": (lambda steps: steps > 0, "a positive number is")}, "section.")
 
 
 def test_there_is_a_target_where_a_column_is_named():

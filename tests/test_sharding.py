@@ -208,7 +208,6 @@ def test_each_part_of_a_batch_must_divide():
     [
         ((3, 1), "sharding.fsdp=3; a divisor of the 2 devices is allowed."),
         ((0, 1), "sharding.fsdp=0; a divisor of the 2 devices is allowed."),
-        ((2, 0), "sharding.smallest=0; a positive number is allowed."),
     ],
 )
 def test_devices_that_cannot_share_a_model_are_refused(settings, sentence):

@@ -130,7 +130,6 @@ def test_group_norm_needs_no_statistics(fresh):
     [
         ({"data.size": (16, 16)}, "data.size=.16, 16. with system='simclr'; three sides"),
         ({"resnet.norm": "layer"}, "resnet.norm='layer'; one of"),
-        ({"contrast.temperature": 0.0}, "contrast.temperature=0.0; a positive number"),
         ({"views.flip": 1.5}, "views.flip=1.5; a probability"),
     ],
 )

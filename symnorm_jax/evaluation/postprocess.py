@@ -40,7 +40,6 @@ class MapStack(NamedTuple):
     """The slices of one scan in the order of their numbers; a number that is missing in between has no brain."""
 
     patient: str
-    session: str
     values: np.ndarray  # [Z, X, Y] float16, larger is more abnormal
     brain: np.ndarray  # [Z, X, Y] bool, the pixels that are judged
     lesion: np.ndarray  # [Z, X, Y] bool
@@ -80,19 +79,19 @@ def stacks(arrays: Arrays, rows: pd.DataFrame, values: np.ndarray) -> Stacks:
     if values.ndim == 4:
         return [_of_volume(row, [x[i] for x in planes]) for i, (_, row) in enumerate(rows.iterrows())]
     number, scans, made = rows.slice.to_numpy(int), rows.groupby(["patient", "session"]).indices, []
-    for scan, place in sorted(scans.items()):
+    for (patient, _), place in sorted(scans.items()):
         own = number[place] - number[place].min()
         stacked = [np.zeros((own.max() + 1, *plane.shape[1:]), plane.dtype) for plane in planes]
         for filled, plane in zip(stacked, planes, strict=True):
             filled[own] = plane[place]
-        made.append(MapStack(*scan, *stacked))
+        made.append(MapStack(patient, *stacked))
     return made
 
 
 def _of_volume(row: pd.Series, of: list[np.ndarray]) -> MapStack:
     *pictures, known, healthy = of
     turned = [np.moveaxis(x, AXIAL, 0) for x in pictures]
-    return MapStack(row.patient, row.session, *turned, *(np.full(len(turned[0]), x) for x in (known, healthy)))
+    return MapStack(row.patient, *turned, *(np.full(len(turned[0]), x) for x in (known, healthy)))
 
 
 def erode(brain: np.ndarray, mm: float, spacing: float) -> np.ndarray:

@@ -96,11 +96,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Compute the likelihood's mean, `[B, latent] -> [B, *size, channels]`."""
+    """Compute the likelihood's mean, `[B, latent] -> [B, *size, 1]`."""
 
     widths: Sequence[int]
     size: Sequence[int]
-    channels: int
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -110,7 +109,7 @@ class Decoder(nn.Module):
         for width in self.widths[::-1]:
             x = nn.silu(nn.Conv(width, (3,) * len(sides), dtype=self.dtype)(x))
             x = Upsample(width, self.dtype)(x)
-        return nn.Conv(self.channels, (1,) * len(sides), dtype=self.dtype)(x).astype(jnp.float32)
+        return nn.Conv(1, (1,) * len(sides), dtype=self.dtype)(x).astype(jnp.float32)
 
 
 class BetaVAE(nn.Module):
@@ -122,22 +121,21 @@ class BetaVAE(nn.Module):
     widths: Sequence[int]
     size: Sequence[int]
     latent: int = 1024
-    channels: int = 1
     dtype: DTypeLike = jnp.float32
     remat: bool = False
 
     def setup(self):
         encoder, decoder = (nn.remat(kind) if self.remat else kind for kind in (Encoder, Decoder))
         self.encoder = encoder(self.widths, self.latent, self.dtype)
-        self.decoder = decoder(self.widths, self.size, self.channels, self.dtype)
+        self.decoder = decoder(self.widths, self.size, self.dtype)
 
     def __call__(self, x: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Reconstruct `[B, *S, C]` with standard normal `noise` `[B, D]`; posterior mean and log-variance follow."""
+        """Reconstruct `[B, *S, 1]` with standard normal `noise` `[B, D]`; posterior mean and log-variance follow."""
         mean, log_variance = self.encoder(x)
         return self.decoder(mean + noise * jnp.exp(0.5 * log_variance)), mean, log_variance
 
     def encode(self, x: jax.Array) -> jax.Array:
-        """Compute the embedding, the posterior mean: `[B, *S, C] -> [B, D]`."""
+        """Compute the embedding, the posterior mean: `[B, *S, 1] -> [B, D]`."""
         return self.encoder(x)[0]
 
 

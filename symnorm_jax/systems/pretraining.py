@@ -20,7 +20,7 @@ from symnorm_jax.errors import ConfigError
 from symnorm_jax.masking import widen
 from symnorm_jax.models.autoencoder import Decoder3D
 from symnorm_jax.models.encoder3d import Projector
-from symnorm_jax.settings import POSITIVE, check_rules
+from symnorm_jax.settings import check_rules
 from symnorm_jax.systems import views
 from symnorm_jax.systems.contract import Aux, Batch, Stage, System, Variables, example_keys
 from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
@@ -28,7 +28,6 @@ from symnorm_jax.systems.encoder import VolumeEncoder, stride_of, whole
 
 def simclr(config: ConfigDict) -> System:
     """Make simclr of a config. Raises ConfigError where no encoder can be made, or no view drawn."""
-    check_rules(config, {"contrast.temperature": POSITIVE})
     model = SimCLR(config)
     return model.encoder.system({"pretrain": Stage(("encoder", "projector"), model.loss)}, model.init, ("projector",))
 
@@ -58,9 +57,8 @@ class SimCLR:
 
 
 def mae(config: ConfigDict) -> System:
-    """Make mae of a config. Raises ConfigError for masks of nothing or all, and a decoder that enlarges too much."""
+    """Make mae of a config. Raises ConfigError for patches above a side, and a decoder that enlarges too much."""
     most, stride = min(config.data.size), stride_of(config)
-    check_rules(config, {"mae.ratio": (lambda ratio: 0 < ratio < 1, "a share between 0 and 1 is")})
     check_rules(config, {"mae.patch": (lambda patch: 1 <= patch <= most, f"1 to {most} voxels are")})
     if stride % 2 ** len(config.mae.widths):
         found = f"mae.widths={tuple(config.mae.widths)} with an encoder of stride {stride}"

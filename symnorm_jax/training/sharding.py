@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import ranges
 from symnorm_jax.errors import ConfigError
-from symnorm_jax.settings import POSITIVE, check_rules, flat
+from symnorm_jax.settings import check_rules, flat
 
 DATA, FSDP = "data", "fsdp"
 FORCED = "xla_force_host_platform_device_count"
@@ -113,4 +113,4 @@ def check_sharding(config: ConfigDict) -> None:
     """Raise ConfigError unless the section `sharding` fits the devices."""
     devices = jax.device_count()
     divides = (lambda fsdp: fsdp > 0 and devices % fsdp == 0, f"a divisor of the {devices} devices is")
-    check_rules(config, {"fsdp": divides, "smallest": POSITIVE}, "sharding.")
+    check_rules(config, {"fsdp": divides}, "sharding.")

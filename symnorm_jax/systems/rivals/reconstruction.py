@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from symnorm_jax import corruption, losses
 from symnorm_jax.channels import channels_of
-from symnorm_jax.errors import ConfigError
 from symnorm_jax.masking import patch_grid
 from symnorm_jax.models.autoencoder import Autoencoder
 from symnorm_jax.models.unet import UNet
@@ -34,10 +33,6 @@ def context_encoder(config: ConfigDict) -> System:
 
     Without the adversarial loss and the VAE of these; L1 loss in all of the brain. Nothing is erased at inference.
     """
-    low, high = config.erasing.sides
-    if not (0 < low <= high <= 1 and config.erasing.rectangles >= 1):
-        found = f"erasing.rectangles={config.erasing.rectangles}, erasing.sides={tuple(config.erasing.sides)}"
-        raise ConfigError(f"{found}; one rectangle or more and two ascending shares up to 1 are allowed.")
     net = autoencoder_of(config)
     erase = partial(corruption.erase, settings=config.erasing)
     return _bottleneck(net, config, _reconstruction_loss(net, erase), "erasing")
