@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from ml_collections import ConfigDict
 from test_end_to_end import config_of
 
 from symnorm_jax.data import manifest
@@ -16,6 +17,7 @@ from symnorm_jax.run import Run
 from symnorm_jax.rundir import CHECKPOINTS, open_run, write_config
 from symnorm_jax.scoring.scores import thresholds_of
 from symnorm_jax.systems import BUILD
+from symnorm_jax.systems.contract import System
 from symnorm_jax.training import transfer
 from symnorm_jax.training.sharding import make_mesh
 from symnorm_jax.training.train import initial_variables
@@ -139,15 +141,20 @@ def test_only_few_patients_are_trained_on(folder, source):
     assert run.manifest.patient.loc[index].nunique() == 3
 
 
-@pytest.mark.parametrize("name", BUILD)
-def test_every_system_says_what_its_networks_mean(name):
+def built(name: str) -> tuple[ConfigDict, System]:
     volumes = {"simclr": "simclr", "saca": "saca"} | dict.fromkeys(("mae", "supervised", "untrained"), "simclr")
     volumes["segmenter"] = "saca"
     notebook = volumes.get(name, "demo")
     config = config_of(notebook, f"tiny,{'' if name in (*volumes.values(), 'symnorm') else name}")
     if "target" in config:
         config.target.column = "age"
-    system = BUILD[name](config)
+    return config, BUILD[name](config)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_every_system_says_what_its_networks_mean_and_scores_what_no_group_may_be_called(name):
+    config, system = built(name)
+    assert {*system.scores} <= {*manifest.SCORES}
     assert config.system == name and "data.size" in system.meaning + system.fitted
 
 

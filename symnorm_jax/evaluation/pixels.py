@@ -57,6 +57,7 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
         tables = _by_patient(test, np.append(cuts(test, 1.0), fitted), settings, drawn.patients)
         best = interval(lambda weight: _dice(tables, weight).max(-1, initial=0), drawn.patient_weight)
         found["dice_oracle"] = as_json(best, NO_LESION)
+    at_one = {value: _by_patient(test, np.array([value]), settings, drawn.patients) for value in set(fitted)}
     for name, rule, of, why in (
         ("dice", "dice", _dice, NO_LESION),
         ("dice_by_patient", "dice", _dice_by_patient, NO_LESION),
@@ -67,7 +68,7 @@ def of_pixels(test: Stacks, thresholds: Thresholds, settings: PostProcessing, dr
         if at["value"] is None:
             found[name] = as_json(NOTHING, at["reason"])
         else:
-            tables = _by_patient(test, np.array([at["value"]]), settings, drawn.patients)
+            tables = at_one[at["value"]]
             found[name] = as_json(interval(lambda w, t=tables, of=of: of(t, w)[..., 0], drawn.patient_weight), why)
     return found
 
