@@ -91,3 +91,8 @@ class System(NamedTuple):
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
     """Make one key per example, `[B]`, which depends on the example and not on its place in the batch or its host."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
+    """Make of each key, `[B]`, its key of a number, which is the same for all."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

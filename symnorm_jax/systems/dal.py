@@ -24,7 +24,7 @@ from symnorm_jax.losses import TINY, weighted_mean
 from symnorm_jax.models.unet import UNet
 from symnorm_jax.settings import ATLAS, LABELS, PRIORS, check_choices, check_one_contrast, check_rules, check_sides
 from symnorm_jax.systems import anatomy
-from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys, folded
 from symnorm_jax.systems.contrast import changed
 from symnorm_jax.systems.rivals.reconstruction import FITTED, by_patch_of
 
@@ -186,7 +186,7 @@ class Dal:
         rounds = self.logits(variables, images, brains)
         p1, p2 = jnp.split(jax.nn.softmax(rounds[-1]), 2)
         metrics = {"invariance": weighted_mean(jnp.square(p1 - p2).sum(-1, keepdims=True), brain).mean()}
-        doubled = jnp.concatenate([_fold(keys, 2), _fold(keys, 3)])
+        doubled = jnp.concatenate([folded(keys, 2), folded(keys, 3)])
         y1, y2 = jnp.split(self._classes(rounds[-1], brains, doubled), 2)
         crossed = [
             losses.l1(anatomy.table(one, anatomy.imaging(x, other)), x, brain)
@@ -207,7 +207,7 @@ class Dal:
         """Compare the anatomy restored from edges of a changed and corrupted one with that of the slice as it is."""
         image, brain, keys, target = self._given(variables, batch, key)
         seen = self._seen(variables, self._changed(keys, 0, image, brain, target), brain)
-        seen, keep = anatomy.corrupt(seen, brain, _fold(keys, 1), self.config.restore, self.spacing)
+        seen, keep = anatomy.corrupt(seen, brain, folded(keys, 1), self.config.restore, self.spacing)
         _, logits, _ = self._restored(variables, seen, brain, keep)
         clean = jax.nn.one_hot(target.argmax(-1), self.classes)
         loss = weighted_mean(_cross_entropy(logits, clean), brain).mean()
@@ -229,11 +229,7 @@ class Dal:
         return jax.lax.stop_gradient(jax.nn.softmax(self.logits(variables, image, brain)[-1])) * brain
 
     def _changed(self, keys: jax.Array, number: int, image: jax.Array, brain: jax.Array, prior: jax.Array) -> jax.Array:
-        return changed(image, brain, prior, _fold(keys, number), self.config.contrast)
-
-
-def _fold(keys: jax.Array, number: int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        return changed(image, brain, prior, folded(keys, number), self.config.contrast)
 
 
 def _cross_entropy(logits: jax.Array, truth: jax.Array) -> jax.Array:

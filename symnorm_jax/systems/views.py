@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from symnorm_jax import ranges
 from symnorm_jax.geometry import AXIAL, LEFT_RIGHT
-from symnorm_jax.systems.contract import example_keys
+from symnorm_jax.systems.contract import example_keys, folded
 
 CANDIDATES = 4  # geometries that are drawn for a view before it falls back to the whole box
 FLAT = 1e-5  # of the mean: a deviation below it is rounding
@@ -38,7 +38,7 @@ def checked(section: ConfigDict) -> FrozenConfigDict:
 
 def view_keys(key: jax.Array, index: jax.Array, view: int) -> jax.Array:
     """Make keys `[B]` for view number `view` of the examples `index` `[B]`; each view of an example has its own."""
-    return jax.vmap(jax.random.fold_in, (0, None))(example_keys(key, index), view)
+    return folded(example_keys(key, index), view)
 
 
 @partial(jax.jit, static_argnames="settings")

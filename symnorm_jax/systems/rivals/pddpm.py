@@ -15,7 +15,7 @@ from symnorm_jax import losses
 from symnorm_jax.corruption import RANGE, spread
 from symnorm_jax.errors import ConfigError
 from symnorm_jax.settings import check_rules
-from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys
+from symnorm_jax.systems.contract import DATA, Aux, Batch, Residual, Stage, System, Variables, example_keys, folded
 from symnorm_jax.systems.rivals.reconstruction import FITTED, NET, by_patch_of, residual_of, unet_of
 
 TIMESTEPS = 1000  # of the linear schedule of Ho et al. (2020)
@@ -60,9 +60,9 @@ class PatchedDiffusion:
         """Average the absolute error of the predicted clean patch, in the brain, at a random timestep and place."""
         image, keys = batch["image"], example_keys(key, batch["index"])
         draw = lambda high: jax.vmap(lambda one: jax.random.randint(one, (), 0, high))  # noqa: E731
-        t = draw(TIMESTEPS)(_folded(keys, 0))
-        patch = jnp.asarray(self.patches)[draw(len(self.patches))(_folded(keys, 1))]
-        noisy = self.noised(image, _noise(_folded(keys, 2), batch), patch, t)
+        t = draw(TIMESTEPS)(folded(keys, 0))
+        patch = jnp.asarray(self.patches)[draw(len(self.patches))(folded(keys, 1))]
+        noisy = self.noised(image, _noise(folded(keys, 2), batch), patch, t)
         error = losses.l1(self.denoise(variables, noisy, patch, t), image, batch["brain"] * patch).mean()
         return error, Aux({"l1": error}, variables["stats"])
 
@@ -73,7 +73,7 @@ class PatchedDiffusion:
         def fill(numbered: tuple[jax.Array, jax.Array]) -> jax.Array:
             number, patch = numbered
             patch = jnp.broadcast_to(patch, image[..., :1].shape)
-            return self.refine(variables, image, patch, _noise(_folded(keys, number), batch)) * patch
+            return self.refine(variables, image, patch, _noise(folded(keys, number), batch)) * patch
 
         filled = jax.lax.map(fill, (jnp.arange(len(self.patches)), jnp.asarray(self.patches)[:, None]))
         return residual_of(batch, filled.sum(0))
@@ -97,10 +97,6 @@ def _patches(size: tuple[int, ...], count: int) -> np.ndarray:
     row, column = (np.arange(side) * count // side for side in size)
     owner = row[:, None] * count + column
     return (owner == np.arange(count**2)[:, None, None])[..., None].astype(np.float32)
-
-
-def _folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
 def _noise(keys: jax.Array, batch: Batch) -> jax.Array:
