@@ -15,13 +15,13 @@ import pytest
 
 from configs import demo, simclr, table
 from symnorm_jax import channels
-from symnorm_jax.cli import scans
 from symnorm_jax.data import manifest, samples, store
 from symnorm_jax.data.sources import brainmetshare, brats, contrasts, lgg
 from symnorm_jax.data.sources import table as listed
 from symnorm_jax.data.volumes import Volume, read_nifti, write_nifti
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.files import load_array, load_arrays
+from symnorm_jax.inference import embedding
 from symnorm_jax.masking import widen
 from symnorm_jax.run import Run
 from symnorm_jax.rundir import open_run
@@ -342,7 +342,7 @@ class TestRuns:
         assert (found["map"] >= 0).all()
 
     def test_new_scans_have_the_same_columns(self, run, pairs, tmp_path):
-        scans.embed(run.workdir, pairs, tmp_path / "z.npz", None, None, False)
+        embedding.embed(run.workdir, pairs, tmp_path / "z.npz", None, None, False)
         found, own = np.load(tmp_path / "z.npz"), load_arrays(run.workdir / "embeddings" / "test.npz")
         rows = run.manifest.loc[own["index"]]
         place = {one: i for i, one in enumerate(zip(found["patient"], found["slice"], strict=True))}
@@ -350,7 +350,7 @@ class TestRuns:
         np.testing.assert_allclose(found["z"][again], own["z"], atol=1e-3)
         assert "there is no flair" in (tmp_path / "z.npz.excluded.csv").read_text()
         with pytest.raises(ScanError, match="the model has several contrasts; a .csv with columns t1,flair is needed"):
-            scans.embed(run.workdir, pairs.parent / "t1", tmp_path / "other.npz", None, None, False)
+            embedding.embed(run.workdir, pairs.parent / "t1", tmp_path / "other.npz", None, None, False)
 
     def test_networks_of_another_number_of_contrasts_are_no_start(self, run):
         config = run.config.copy_and_resolve_references().unlock()

@@ -14,7 +14,7 @@ from symnorm_jax.data import samples
 from symnorm_jax.data.midline import Midline
 from symnorm_jax.data.phantom import people
 from symnorm_jax.data.volumes import Volume, on_grid, read_volume, save
-from symnorm_jax.scoring import native
+from symnorm_jax.inference import native
 
 ORIENTATIONS = ["".join(x) for order in permutations(("RL", "AP", "SI")) for x in product(*order)]
 SLICE = (64, 72)

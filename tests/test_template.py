@@ -16,7 +16,7 @@ from symnorm_jax.data.sources import ixi
 from symnorm_jax.data.volumes import Volume
 from symnorm_jax.errors import ConfigError, ScanError
 from symnorm_jax.geometry import centred_affine, voxel_sizes
-from symnorm_jax.scoring import native
+from symnorm_jax.inference import native
 
 VOXEL, SHAPE = np.array([2.5, 2.5, 3.0]), (80, 92, 72)
 MIDDLE = np.array([0.0, -20.0, 8.0])  # mm of the template, about the middle of its brain

@@ -26,7 +26,7 @@ OPTIONS = {
 
 def run(args) -> None:
     from symnorm_jax.cli.compiled import keep_beside
-    from symnorm_jax.cli.scans import embed
+    from symnorm_jax.inference.embedding import embed
 
     keep_beside(args.run)
     print(embed(args.run, args.input, args.output, args.brain, args.store, args.overwrite))

@@ -9,9 +9,9 @@ from symnorm_jax.channels import MAP, channels_of
 from symnorm_jax.evaluation.postprocess import called_voxels, chain, components, processed, stacks
 from symnorm_jax.geometry import AXIAL, voxel_sizes
 from symnorm_jax.inference.model import Model
+from symnorm_jax.inference.native import volume
 from symnorm_jax.inference.reading import Prepared
 from symnorm_jax.scoring.embed import Arrays
-from symnorm_jax.scoring.native import volume
 from symnorm_jax.standardise import SIGNS
 from symnorm_jax.systems.segmentation import SEGMENT
 

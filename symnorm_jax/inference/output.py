@@ -18,9 +18,9 @@ from symnorm_jax.errors import RunError
 from symnorm_jax.files import read_json, write_json, write_text
 from symnorm_jax.inference import derivatives, dicom_out
 from symnorm_jax.inference.derivatives import MARK
+from symnorm_jax.inference.native import file_names
 from symnorm_jax.inference.scorer import Result
 from symnorm_jax.report.view import write_index, write_view
-from symnorm_jax.scoring.native import file_names
 
 SCORES, EXCLUDED, INDEX = "scores.tsv", "excluded.tsv", "index.html"
 PLAIN = {"score": "score.json", "map": "map.nii.gz", "lesions": "lesions.nii.gz", "brain": "brain.nii.gz"}
