@@ -38,7 +38,7 @@ def run(args) -> None:
     from symnorm_jax.report.page import print_results, write_report
     from symnorm_jax.report.table import Table
     from symnorm_jax.run import Run
-    from symnorm_jax.rundir import claimed, cpu_devices, read_config
+    from symnorm_jax.rundir import COST, claimed, cpu_devices, read_config
     from symnorm_jax.training.sharding import share_cores
 
     costs, first = [], Path(args.run[0])
@@ -48,7 +48,7 @@ def run(args) -> None:
             if args.step == "cost":
                 run.measure_cost(anew=True)
                 write_report(run.workdir, run.config)
-                cost = read_json(run.workdir / "cost.json")
+                cost = read_json(run.workdir / COST)
                 numbers = [f"{cost['flops_per_sample'] / 1e9:.2f}", f"{1000 * cost['seconds_per_sample']:.2f}"]
                 numbers = [str(cost["passes"]), f"{cost['parameters']:,}", *numbers]
                 costs.append([run.workdir.name, sample_of(run.config).noun, *numbers, cost["device"]])

@@ -21,13 +21,13 @@ from symnorm_jax.evaluation.levels import Metrics, resamples, separations
 from symnorm_jax.evaluation.pixels import OWN, TRIVIAL_MAPS
 from symnorm_jax.files import read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import CONFIG, INDIFFERENT, converted, read_config
+from symnorm_jax.rundir import CONFIG, COST, INDIFFERENT, MANIFEST, METRICS, SCORES, THRESHOLDS, converted, read_config
 from symnorm_jax.scoring.embed import HIGHEST
 from symnorm_jax.scoring.scores import TRIVIAL, ZERO_SHOT, own, score_names
 from symnorm_jax.settings import flat
 from symnorm_jax.statistics.intervals import Resamples, averaged
 
-NEEDED = ("scores.csv", "thresholds.json", "metrics.json", "cost.json")
+NEEDED = (SCORES, THRESHOLDS, METRICS, COST)
 FREE = {"passes": 0, "parameters": 0, "seconds_per_sample": None}  # the cost of what passes through no network
 VARIED = {"seed", "data.fold", "data.split_seed", *INDIFFERENT}  # in which runs of one method may differ
 SOURCE = "init_from"  # where these differ, in their sources
@@ -133,7 +133,7 @@ def read_entries(methods: list[Path], level: str, steps: Steps = None) -> tuple[
 
 
 def _own_lines(method: Path, parts: list[Part], level: str) -> list[Entry]:
-    headline, cost = read_config(parts[0].run).score.headline, read_json(parts[0].run / "cost.json")
+    headline, cost = read_config(parts[0].run).score.headline, read_json(parts[0].run / COST)
     lines = {headline: method.name}
     if HIGHEST in parts[0].cases[level]:
         lines.setdefault(HIGHEST, f"{method.name}, {HIGHEST}")
@@ -196,9 +196,9 @@ def config_with(run: Path, steps: Steps) -> ConfigDict:
 
 
 def _part(run: Path, level: str, maps: tuple[str, ...], steps: Steps) -> Part:
-    rows, config = read_manifest(run / "manifest.csv"), config_with(run, steps)
+    rows, config = read_manifest(run / MANIFEST), config_with(run, steps)
     table = read_scores(run, rows)
-    grouped, fitted = table.join(rows[list(config.score.groups)]), read_json(run / "thresholds.json")
+    grouped, fitted = table.join(rows[list(config.score.groups)]), read_json(run / THRESHOLDS)
     how = config.score.patient, config.score.top_k, config.score.groups
     found = {one: cases_at(one, grouped, "test", *how) for one in LEVELS[LEVELS.index(level) :]}
     cases = {one: of.sort_values([key for key in KEYS if key in of]) for one, of in found.items()}

@@ -14,6 +14,7 @@ from symnorm_jax.evaluation.cases import sample_cases
 from symnorm_jax.evaluation.evaluate import read_scores
 from symnorm_jax.files import write_text
 from symnorm_jax.report.table import Table, markdown_text
+from symnorm_jax.rundir import MANIFEST
 
 Settings = dict[str, str]  # dotted config key: value
 
@@ -64,7 +65,7 @@ def write(folder: Path, points: list[Point], finished: list[Point]) -> tuple[Tab
 
 def _judged(run: Path) -> set[tuple]:
     """The test cases of a run: labelled samples, and patients with whether they are healthy."""
-    table = read_scores(run, read_manifest(run / "manifest.csv"))
+    table = read_scores(run, read_manifest(run / MANIFEST))
     samples = sample_cases(table, "test")[[*KEYS, "positive"]]
     people = table[table.split == "test"].groupby("patient").healthy_person.all()
     return {*samples.itertuples(index=False, name=None), *people.items()}

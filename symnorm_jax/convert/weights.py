@@ -19,7 +19,7 @@ from symnorm_jax.convert import simclr, swin_unetr, torch_checkpoint
 from symnorm_jax.errors import ConfigError, InputError, RunError
 from symnorm_jax.files import write_json
 from symnorm_jax.paths import check_place
-from symnorm_jax.rundir import ORIGIN, write_config
+from symnorm_jax.rundir import MANIFEST, ORIGIN, OVERRIDES, write_config
 from symnorm_jax.settings import value_of
 from symnorm_jax.systems import BUILD
 from symnorm_jax.systems.contract import System
@@ -44,7 +44,7 @@ def convert(source: Path, output: Path, config: ConfigDict, merging: str | None 
     for another file, ConfigError for a config that it is not for, RunError where a checkpoint or a run stands.
     """
     check_place(output)
-    if any((output / name).exists() for name in (ORIGIN, "manifest.csv", "overrides.json")):
+    if any((output / name).exists() for name in (ORIGIN, MANIFEST, OVERRIDES)):
         raise RunError(f"--output={output}: has weights or a run already; another folder is needed.")
     if config.system not in RELEASES:
         raise ConfigError(f"--config: system={config.system!r}; releases are of {' or '.join(RELEASES)}.")

@@ -26,7 +26,7 @@ from symnorm_jax.files import load_arrays, read_json, write_text
 from symnorm_jax.paths import check_place
 from symnorm_jax.progress import progress
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import claimed, open_run, read_config
+from symnorm_jax.rundir import MANIFEST, METRICS, OVERRIDES, PREDICTIONS, claimed, open_run, read_config
 from symnorm_jax.settings import flat, value_of
 from symnorm_jax.systems.encoder import FINETUNE
 
@@ -71,7 +71,7 @@ def check_runs(runs: list[Path], columns: list[str]) -> None:
         config = read_config(run)
         if len(config.data.size) != 3:
             raise RunError(f"{run}: is a run of slices; runs of volumes, as of simclr, are allowed.")
-        if not (run / "metrics.json").exists():
+        if not (run / METRICS).exists():
             raise RunError(f"{run}: not a finished run; see it through with `symnorm train` first.")
         taught = {key: value_of(config, key) for key in TAUGHT}
         if any(taught.values()):
@@ -79,7 +79,7 @@ def check_runs(runs: list[Path], columns: list[str]) -> None:
         data.append({key: value_of(config, key) for key in LIKE})
         if data[-1] != data[0]:
             raise RunError(f"{run}: has {data[-1]}, {runs[0]} has {data[0]}; what is compared must have the same.")
-        rows = manifest.read_manifest(run / "manifest.csv")
+        rows = manifest.read_manifest(run / MANIFEST)
         known = dict.fromkeys(["patient", "session", "split", "label", *(name for name in columns if name in rows)])
         people.append(rows.loc[rows.split.isin(manifest.SPLITS), list(known)].reset_index(drop=True))
         if not people[-1].equals(people[0]):
@@ -97,7 +97,7 @@ def with_settings(config: ConfigDict, settings: dict) -> ConfigDict:
 
 def _rival_config(run: Path, preset: str) -> ConfigDict:
     """Read the notebook of a run with another preset, and give the keys that both have the values of the run."""
-    begun, own = read_json(run / "overrides.json").get("config"), flat(read_config(run))
+    begun, own = read_json(run / OVERRIDES).get("config"), flat(read_config(run))
     if not begun:
         raise RunError(f"{run}: its overrides.json names no notebook; begin it with `symnorm train`.")
     path, _, size = begun.partition(":")
@@ -109,7 +109,7 @@ def _rival_config(run: Path, preset: str) -> ConfigDict:
 
 def counts(run: Path, target: dict, fractions: Iterable[float]) -> dict[float, int]:
     """Count how many of a run's training people, of those whose target is known, make each fraction."""
-    config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
+    config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / MANIFEST)
     people = targets.training_rows(rows, config).patient.nunique()
     for split in manifest.SPLITS[1:]:
         alike = rows[(rows.split == split) & manifest.like_trained(rows, config.data.train_on)]
@@ -126,7 +126,7 @@ def probes(run: Path, target: dict, shares: dict[float, int], draws: int) -> Ite
 
 def rulers(run: Path, target: dict, shares: dict[float, int], draws: int) -> Iterator[Outcome]:
     """Probe what needs no network: the size of the brain, and its share of fluid beside it."""
-    config, rows = read_config(run), manifest.read_manifest(run / "manifest.csv")
+    config, rows = read_config(run), manifest.read_manifest(run / MANIFEST)
     size, both = {}, {}
     for split, arrays in _embedded(run, "score.trivial_fluid").items():
         source = SampleSource(config.data.store, rows.loc[arrays["index"]])
@@ -166,7 +166,7 @@ def _embedded(run: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _probed(name: str, how: str, run: Path, x: dict, target: dict, shares: dict, draws: int) -> Iterator[Outcome]:
-    config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / "manifest.csv")
+    config, rows = with_settings(read_config(run), target), manifest.read_manifest(run / MANIFEST)
     known = {split: known_rows(rows, arrays, config) for split, arrays in x.items()}
     known["val"] = known["val"][known["val"].population == SAME]  # chosen by people like those who teach
     pairs = {split: (x[split]["z"][part.place], part.target.to_numpy()) for split, part in known.items()}
@@ -185,12 +185,12 @@ def _test_of(config: ConfigDict, workdir: Path, like: Path) -> pd.DataFrame:
     run = Run(config, workdir)
     with claimed(workdir):
         open_run(workdir, config, {})
-        if not (workdir / "predictions.csv").exists():
-            write_text(workdir / "manifest.csv", (like / "manifest.csv").read_text(encoding="utf-8"))
+        if not (workdir / PREDICTIONS).exists():
+            write_text(workdir / MANIFEST, (like / MANIFEST).read_text(encoding="utf-8"))
             run.check_devices()
             run.prepare()
             run.train_and_embed()
             run.predict()
         shutil.rmtree(workdir / FINETUNE / "ckpt", ignore_errors=True)  # there would be one for each table cell
-    table = manifest.read_table(workdir / "predictions.csv")
+    table = manifest.read_table(workdir / PREDICTIONS)
     return table[table.split == "test"]

@@ -23,6 +23,7 @@ from symnorm_jax.evaluation.levels import resamples
 from symnorm_jax.evaluation.measures import sample_of
 from symnorm_jax.files import load_arrays
 from symnorm_jax.progress import progress
+from symnorm_jax.rundir import MANIFEST
 from symnorm_jax.scoring.mahalanobis import distance, estimate
 from symnorm_jax.statistics.intervals import as_json, difference, interval
 from symnorm_jax.statistics.metrics import auroc
@@ -33,7 +34,7 @@ FOLDS, NEIGHBOURS, COMPONENTS = 5, 5, 50
 
 def controls(workdir: Path, config: ConfigDict) -> dict:
     """Make every control of a run, as JSON. Raises RunError for a test split of one patient or one class."""
-    table = read_scores(workdir, read_manifest(workdir / "manifest.csv"))
+    table = read_scores(workdir, read_manifest(workdir / MANIFEST))
     test, noun = sample_cases(table, "test"), sample_of(config).noun
     if test.patient.nunique() < 2 or test.positive.nunique() < 2:
         raise RunError(f"{workdir}: the controls need two test patients, and abnormal and healthy test {noun}s.")
@@ -83,7 +84,7 @@ def gaussian(workdir: Path, table: pd.DataFrame, config: ConfigDict) -> list[dic
     test, rng, noun = sample_cases(table, "test"), np.random.default_rng(config.seed), sample_of(config).noun
     healthy = rng.permutation(test.index[~test.positive])
     leaked, judged = healthy[: len(healthy) // 2], test.drop(healthy[: len(healthy) // 2])
-    z, manifest = _embeddings(workdir, ("train", "test")), read_manifest(workdir / "manifest.csv")
+    z, manifest = _embeddings(workdir, ("train", "test")), read_manifest(workdir / MANIFEST)
     own, patients = z.index[: len(z) - len(table[table.split == "test"])], manifest.patient
     if config.data.train_on == "everyone":  # else the healthy alone were trained on
         own = own[normal(manifest.loc[own], config.data.train_on)]

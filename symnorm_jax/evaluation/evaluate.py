@@ -21,7 +21,16 @@ from symnorm_jax.evaluation.postprocess import MapStack, PostProcessing, chain, 
 from symnorm_jax.evaluation.prediction import of_predictions
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import DOUBTS, SCORES, unaudited, weakly_supervised
+from symnorm_jax.rundir import (
+    CALIBRATION,
+    DOUBTS,
+    MANIFEST,
+    PREDICTIONS,
+    SCORES,
+    THRESHOLDS,
+    unaudited,
+    weakly_supervised,
+)
 from symnorm_jax.scoring import calibration
 from symnorm_jax.scoring.embed import Arrays
 from symnorm_jax.scoring.scores import score_names
@@ -45,11 +54,11 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
     with a target, of `of_predictions`. `thresholds`, `groups` and `calibration` are of the headline score by level,
     `notes` say what is undefined. Raises RunError for scores of other rows than the manifest's test split.
     """
-    rows = read_manifest(workdir / "manifest.csv")
+    rows = read_manifest(workdir / MANIFEST)
     table = read_scores(workdir, rows)
     names, groups = score_names(table) + score_names(table, trivial=True), group_columns(rows)
     table = table.join(rows[groups])
-    fitted, calibrated = read_json(workdir / "thresholds.json"), read_json(workdir / "calibration.json")
+    fitted, calibrated = read_json(workdir / THRESHOLDS), read_json(workdir / CALIBRATION)
     headline = config.score.headline
     results = {part: {level: {} for level in LEVELS} for part in ("thresholds", "groups", "calibration")}
     results["notes"] = unaudited([workdir]) + weakly_supervised({"this run": config}) + _judged(config)
@@ -66,13 +75,13 @@ def evaluate(workdir: Path, config: ConfigDict) -> dict[str, dict]:
         fit = calibrated[level][headline][config.score.calibration]
         results["calibration"][level] = _calibration(cases, headline, fit, config)
     if target_of(config):
-        results["prediction"] = of_predictions(read_table(workdir / "predictions.csv"), config)
+        results["prediction"] = of_predictions(read_table(workdir / PREDICTIONS), config)
     return results | of_maps(workdir, table, config)
 
 
 def read_scores(workdir: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Read `scores.csv`. Raises RunError where test slices of manifest `rows` are missing or a score is not finite."""
-    path = workdir / "scores.csv"
+    path = workdir / SCORES
     table, test = read_table(path), rows[rows.split == "test"]
     missing = test[~test.index.isin(table.index)]
     if len(missing):

@@ -16,7 +16,7 @@ from symnorm_jax.files import write_text
 from symnorm_jax.inference.reading import columns_of, scans_of
 from symnorm_jax.report import cohort
 from symnorm_jax.run import Run
-from symnorm_jax.rundir import read_config, refuse_judge
+from symnorm_jax.rundir import GAUSSIAN, MANIFEST, read_config, refuse_judge
 from symnorm_jax.scoring import export, mahalanobis
 from symnorm_jax.scoring.embed import Embedder
 from symnorm_jax.settings import target_of
@@ -87,9 +87,9 @@ def _show(excluded: pd.DataFrame, source: Path, path: Path) -> None:
 
 def _fitted(workdir: Path, config: ConfigDict) -> export.Fitted:
     """Give the Gaussian of a run, and what gives its predictions the unit of the people it was trained on."""
-    gaussian, section = mahalanobis.load(workdir / "gaussian.npz"), target_of(config)
+    gaussian, section = mahalanobis.load(workdir / GAUSSIAN), target_of(config)
     if not section:
         return gaussian, None
-    training = targets.training_rows(manifest.read_manifest(workdir / "manifest.csv"), config)
+    training = targets.training_rows(manifest.read_manifest(workdir / MANIFEST), config)
     restore = partial(targets.restored, section=section, scale=targets.scale_of(training, section))
     return gaussian, restore

@@ -28,7 +28,7 @@ from symnorm_jax.evaluation.pixels import TRIVIAL_MAPS, map_values, maps_in, pix
 from symnorm_jax.evaluation.postprocess import chain, processed, stacks
 from symnorm_jax.files import read_json
 from symnorm_jax.report.table import Table
-from symnorm_jax.rundir import METRICS
+from symnorm_jax.rundir import MANIFEST, METRICS
 from symnorm_jax.scoring import scores
 from symnorm_jax.scoring.embed import Arrays, Embedder
 from symnorm_jax.standardise import scans_of
@@ -108,7 +108,7 @@ def changed(held: np.ndarray, rows: pd.DataFrame, curve: Callable, data: ConfigD
 def _part(run: Path, config: ConfigDict, split: str) -> Part:
     if "pixel_thresholds" not in read_json(run / METRICS):
         raise RunError(f"{run}: has no map of slices, or no drawn lesion, by which a shift could be judged.")
-    rows = read_manifest(run / "manifest.csv")
+    rows = read_manifest(run / MANIFEST)
     own, embedder = rows[rows.split == split], _embedder(run, config)
     held, fit = _held(own, config), cache(pixel_thresholds(run, read_scores(run, rows), config))
     patients, changes = np.unique(own.patient.to_numpy(object)), {}

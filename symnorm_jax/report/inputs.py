@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from symnorm_jax.data.manifest import group_columns, read_manifest, read_table
 from symnorm_jax.evaluation.measures import Sample, levels_of, named, sample_of, told
 from symnorm_jax.files import read_json
+from symnorm_jax.rundir import GAUSSIAN, MANIFEST, SCORES
 from symnorm_jax.scoring import mahalanobis
 from symnorm_jax.scoring.scores import score_names
 
@@ -47,12 +48,12 @@ class Files(NamedTuple):
 
 def read_files(workdir: Path, config: ConfigDict) -> Files:
     """Read the files of an evaluated run."""
-    rows = read_manifest(workdir / "manifest.csv")
-    table = read_table(workdir / "scores.csv").join(rows[group_columns(rows)])
+    rows = read_manifest(workdir / MANIFEST)
+    table = read_table(workdir / SCORES).join(rows[group_columns(rows)])
     levels, read = levels_of(table, config), {"cost": {}, "controls": None}
     for name in ("thresholds", "environment", "overrides", "metrics", *read):
         if name not in read or (workdir / f"{name}.json").exists():
             read[name] = read_json(workdir / f"{name}.json")
     read |= {"thresholds": named(read["thresholds"], levels), "results": told(read.pop("metrics"), levels)}
-    read["gaussian"] = mahalanobis.report(mahalanobis.load(workdir / "gaussian.npz"))
+    read["gaussian"] = mahalanobis.report(mahalanobis.load(workdir / GAUSSIAN))
     return Files(workdir.absolute().name, config, sample_of(config), levels, rows=rows, table=table, **read)

@@ -20,7 +20,7 @@ from symnorm_jax.report import cohort, figures, gallery, score_tables
 from symnorm_jax.report.inputs import Files, read_files
 from symnorm_jax.report.table import template
 from symnorm_jax.report.view import views_of
-from symnorm_jax.rundir import read_config, read_metrics, taught
+from symnorm_jax.rundir import REPORT, read_config, read_metrics, taught
 from symnorm_jax.settings import only_judges, shown
 from symnorm_jax.systems import BUILD
 from symnorm_jax.training.transfer import schedule
@@ -45,12 +45,12 @@ def write_report(workdir: Path, config: ConfigDict) -> None:
     sources = {name: base64.b64encode(path.read_bytes()).decode() for name, path in drawn.items()}
     write_text(workdir / "MODEL_CARD.md", card(files))
     views = views_of(workdir / VIEWS, as_on_disk(files, chosen["gallery"]), files.table, files.headline)
-    write_text(workdir / "report.html", page(files, chosen, sources, list(gallery.panels(arrays)), views))
+    write_text(workdir / REPORT, page(files, chosen, sources, list(gallery.panels(arrays)), views))
 
 
 def print_results(workdir: Path) -> None:
     """Print the main columns of every level, the notes, and where the report is."""
-    files, written = read_files(workdir, read_config(workdir)), [workdir / "report.html", workdir / "MODEL_CARD.md"]
+    files, written = read_files(workdir, read_config(workdir)), [workdir / REPORT, workdir / "MODEL_CARD.md"]
     tables = [score_tables.in_brief(files, level) for level in score_tables.levels_told(files)]
     tables += filter(None, [score_tables.prediction(files)])
     cohort.show(tables, [*files.results["notes"], *map(str, written)])

@@ -13,13 +13,13 @@ from ml_collections import ConfigDict
 from symnorm_jax.data.manifest import read_manifest
 from symnorm_jax.files import load_arrays, read_json
 from symnorm_jax.progress import progress
-from symnorm_jax.rundir import CALIBRATION, EMBEDDINGS, MANIFEST, converted, read_config
+from symnorm_jax.rundir import CALIBRATION, EMBEDDINGS, GAUSSIAN, MANIFEST, THRESHOLDS, converted, read_config
 from symnorm_jax.scoring.embed import HIGHEST, Arrays
 from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
 from symnorm_jax.systems.contract import System
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
-THRESHOLDS = ("source", "target")  # whose a run uses
+ORIGINS = ("source", "target")  # whose thresholds a run uses
 TRIVIAL = "trivial_"  # of scores that need no network
 ZERO_SHOT = "zero_shot"  # the score that a run calls headline, by the run it started from as that one is
 BLOCK = 1024  # embeddings whose distances are taken together
@@ -125,12 +125,12 @@ def source_of(config: ConfigDict) -> str | None:
 
 def gaussian_of(run: str) -> Gaussian:
     """Read the healthy Gaussian of a run."""
-    return load(Path(run) / "gaussian.npz")
+    return load(Path(run) / GAUSSIAN)
 
 
 def moments_of(run: str) -> Moments:
     """Read the means and deviations by which a run sums its scores."""
-    return read_json(Path(run) / "thresholds.json")["moments"]
+    return read_json(Path(run) / THRESHOLDS)["moments"]
 
 
 def validation_of(run: str) -> Table:
@@ -157,7 +157,7 @@ def thresholds_of(run: str, level: str, score: ConfigDict) -> dict[str, dict]:
     None for patients scored otherwise there or by its own slices (`calibrated`); groups have theirs where these are the
     same.
     """
-    fitted = read_json(Path(run) / "thresholds.json")
+    fitted = read_json(Path(run) / THRESHOLDS)
     changes = {} if level == "sample" else _otherwise(run, score, "value", "promise")
 
     def taken(fit: dict) -> dict:
