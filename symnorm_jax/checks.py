@@ -45,7 +45,7 @@ def checked(config: ConfigDict) -> System:
     if config.data.train_on == "everyone" and system.residual:
         found = f"data.train_on='everyone' with system={config.system!r}, whose maps are measured by training people"
         raise ConfigError(f"{found}; 'healthy_people' or 'lesion_free_slices' is allowed.")
-    check_choices(config, {"score.thresholds": scores.ORIGINS if config.init_from else ("target",)})
+    check_choices(config, {"score.thresholds": ("source", "target") if config.init_from else ("target",)})
     if only_judges(config):
         _check_judges(config)
     brain.check_choice(config.data.brain, config.data.extractor)

@@ -135,7 +135,7 @@ class Run:
         if self._has(rundir.COST):
             return
         config, mesh, rows = self.config, sharding.make_mesh(), self.manifest[self.manifest.split == "test"]
-        source, size = store.SampleSource(config.data.store, rows), sharding.spread(config.score.batch_size, mesh)
+        source, size = store.SampleSource(config.data.store, rows), sharding.evenly(config.score.batch_size, mesh)
         batch = next(pipeline.scoring_batches(source, size))
         batch = {name: batch[name] for name in ("image", "brain", "index", "valid")}
         variables = transfer.restored(str(self.workdir), self._system, self._shapes)

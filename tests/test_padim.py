@@ -90,6 +90,11 @@ def test_one_batch_is_enough_for_moments(measure):
     assert_moments(stream(measure, [draw(8)]), draw(8))
 
 
+def test_all_that_is_measured_is_begun_anew():
+    """Features of a source run, perhaps of another network, are no part of what is measured on the target."""
+    assert BUILD["padim"](config(**{"noise.grid": 4})).stages[PATCHES].measures == tuple(fresh()["stats"])
+
+
 def test_the_map_is_the_mahalanobis_distance_at_every_place(measure, residual):
     """With 0.01 on the diagonal of the covariance, and 0 outside the brain."""
     x, other = draw(), draw(2, seed=3)

@@ -20,7 +20,7 @@ from symnorm_jax.standardise import SIGNS, scans_of, standardised
 from symnorm_jax.systems.contract import Batch, Embedding, System, Variables
 from symnorm_jax.training.flops import count
 from symnorm_jax.training.passes import SEEN, Healthy, map_of, maps_of, raw_maps, scan_of
-from symnorm_jax.training.sharding import answering, spread
+from symnorm_jax.training.sharding import answering, evenly
 
 Arrays = dict[str, np.ndarray]
 # Between fluid, about 0.15, and grey matter, about 0.6, where white matter on T1 is about 0.9; by data.normalise. In 40
@@ -36,7 +36,7 @@ class Embedder:
 
     def __init__(self, system: System, config: ConfigDict, variables: Variables, healthy: Healthy | None, mesh: Mesh):
         self.config, self.healthy, self.mapped = config, healthy, system.residual is not None
-        self.size = spread(config.score.batch_size, mesh)
+        self.size = evenly(config.score.batch_size, mesh)
         ask = lambda of: partial(answering(lambda *given: of(*given)._asdict(), mesh), variables)  # noqa: E731
         self.embed, self.residual = ask(system.embed), ask(system.residual)
 

@@ -19,7 +19,6 @@ from symnorm_jax.scoring.mahalanobis import Gaussian, distance, load
 from symnorm_jax.systems.contract import System
 
 ABOUT = ("patient", "session", "slice", "position", "brain_mm2", "lesion_mm2", "healthy_person", "label", "split")
-ORIGINS = ("source", "target")  # whose thresholds a run uses
 TRIVIAL = "trivial_"  # of scores that need no network
 ZERO_SHOT = "zero_shot"  # the score that a run calls headline, by the run it started from as that one is
 BLOCK = 1024  # embeddings whose distances are taken together

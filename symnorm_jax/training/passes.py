@@ -24,7 +24,7 @@ from symnorm_jax.progress import progress
 from symnorm_jax.rundir import DIFFERENCE, HEALTHY, MAPS, RAW
 from symnorm_jax.standardise import Fitted, How, Scan
 from symnorm_jax.systems.contract import System, Variables
-from symnorm_jax.training.sharding import answering, make_mesh, spread
+from symnorm_jax.training.sharding import answering, evenly, make_mesh
 
 TOGETHER = "together"  # the name in healthy.npz of what is measured of several contrasts
 SEEN = ("image", "brain", "index", "valid")  # what a system sees of slices that it does not learn from
@@ -116,7 +116,7 @@ class Pass:
 
     def _raw(self, variables: Variables) -> np.ndarray:
         of, mesh = self.system.residual, make_mesh(self.config.sharding.fsdp)
-        size, parts = spread(self.config.score.batch_size, mesh), []
+        size, parts = evenly(self.config.score.batch_size, mesh), []
         residual = answering(lambda variables, batch: of(variables, batch).map, mesh)
         for batch in progress(scoring_batches(self.source, size), "maps of training", -(-len(self.source) // size)):
             out = np.asarray(residual(variables, {name: batch[name] for name in SEEN}))

@@ -90,7 +90,7 @@ def put_whole(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: jax.make_array_from_callback(x.shape, place, x.__getitem__) for name, x in batch.items()}
 
 
-def spread(size: int, mesh: Mesh) -> int:
+def evenly(size: int, mesh: Mesh) -> int:
     """Round a batch size up to examples that spread evenly over the devices of a mesh."""
     return -(-size // mesh.size) * mesh.size
 

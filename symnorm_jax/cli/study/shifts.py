@@ -32,8 +32,8 @@ def run(args) -> None:
     from symnorm_jax.rundir import SHIFTS, claimed, cpu_devices, read_config, refuse_judge
     from symnorm_jax.training.sharding import share_cores
 
-    refuse_namesakes([Path(name) for name in args.run], "--run")
-    methods = {Path(name): runs_of(Path(name)) for name in args.run}
+    refuse_namesakes(named := [Path(name) for name in args.run], "--run")
+    methods = {method: runs_of(method) for method in named}
     for one in (every := [run for runs in methods.values() for run in runs]):
         refuse_judge(one, "--run")
     share_cores(read_config(every[0]), cpu_devices(every[0]))
