@@ -19,7 +19,7 @@ def in_parallel(work: list, workers: int) -> Iterator:
     cache = jax.config.jax_compilation_cache_dir
     # One thread each, in this process too: sums in another order would make the result depend on the workers.
     alone = {"inner_max_num_threads": 1, "initializer": _begin_worker, "initargs": (cache, os.getpid())}
-    warnings.filterwarnings("ignore", "[0-9]+ tasks which were still being processed")  # by who ends the program
+    warnings.filterwarnings("ignore", "[0-9]+ tasks (which were|have been)")  # by who ends the program
     with threadpool_limits(1), joblib.parallel_config("loky", **alone):
         try:
             with _deaf():
